@@ -52,6 +52,7 @@ export const EPERM = 1
 export const ENOENT = 2
 export const EAGAIN = 11
 export const EEXIST = 17
+export const ENODEV = 19
 export const EOPNOTSUPP = 95
 export const EADDRNOTAVAIL = 99
 export const ENOBUFS = 105
