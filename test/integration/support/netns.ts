@@ -35,8 +35,7 @@ export class Netns {
 
   /** Runs a command to its end and returns what it wrote; throws if it fails. */
   exec(command: string, ...args: string[]): string {
-    const options = { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] } as const
-    return execFileSync('ip', ['netns', 'exec', this.name, command, ...args], options)
+    return ip('netns', 'exec', this.name, command, ...args)
   }
 
   /** Like `exec`, true where the command succeeded. */
@@ -78,15 +77,10 @@ export class Netns {
     const home = openSync('/proc/thread-self/ns/net', 'r')
     const there = openSync(`/run/netns/${this.name}`, 'r')
     try {
-      if (setns(there, CLONE_NEWNET) !== 0)
-        throw new Error(`could not enter the namespace ${this.name}: errno ${koffi.errno()}`)
-      try {
-        return work()
-      } finally {
-        if (setns(home, CLONE_NEWNET) !== 0)
-          throw new Error(`could not leave the namespace ${this.name}: errno ${koffi.errno()}`)
-      }
+      enter(there)
+      return work()
     } finally {
+      enter(home)
       closeSync(there)
       closeSync(home)
     }
@@ -106,6 +100,10 @@ export class Netns {
   }
 }
 
+function enter(fd: number): void {
+  if (setns(fd, CLONE_NEWNET) !== 0) throw new Error(`setns failed with errno ${koffi.errno()}: are you root?`)
+}
+
 function removeNamespace(name: string): void {
   try {
     ip('netns', 'del', name)
@@ -122,11 +120,11 @@ export type Attachment = { ns: Netns; iface: string; mac?: string; addresses: re
  */
 export function connectByBridge(options: { bridge: Netns; name: string; attachments: readonly Attachment[] }): void {
   const { bridge, name, attachments } = options
-  bridge.exec('ip', 'link', 'add', name, 'type', 'bridge', 'stp_state', '0')
+  bridge.exec('ip', 'link', 'add', 'name', name, 'type', 'bridge', 'stp_state', '0')
   bridge.exec('ip', 'link', 'set', name, 'up')
   for (const [i, { ns, iface, mac, addresses }] of attachments.entries()) {
     const port = `${name}p${i}`
-    bridge.exec('ip', 'link', 'add', port, 'type', 'veth', 'peer', 'name', iface, 'netns', ns.name)
+    bridge.exec('ip', 'link', 'add', 'name', port, 'type', 'veth', 'peer', 'name', iface, 'netns', ns.name)
     bridge.exec('ip', 'link', 'set', port, 'master', name, 'up')
     if (mac !== undefined) ns.exec('ip', 'link', 'set', iface, 'address', mac)
     ns.exec('ip', 'link', 'set', iface, 'up')

@@ -48,7 +48,7 @@ export function createPair(prefix: string): TestPair {
   })
   connectByBridge({
     bridge: wires,
-    name: 'link',
+    name: 'peers',
     attachments: [
       { ns: host, iface: 'pl0', addresses: [`${HOST_LINK4}/24`, `${HOST_LINK6}/64`] },
       { ns: peer, iface: 'pl0', addresses: [`${PEER_LINK4}/24`, `${PEER_LINK6}/64`] },
