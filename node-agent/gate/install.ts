@@ -1,5 +1,5 @@
 /** The gate's tables in the kernel's language: created, taken over and deleted as steps of one transaction. */
-import assert from 'node:assert/strict'
+import { assert } from '../../shared/assert.ts'
 import { attributeMap, type MessageWriter, NLM_F_APPEND, NLM_F_CREATE } from '../kernel/netlink.ts'
 import type { Clause, Expression, MetaKey } from './clauses.ts'
 import type { Batch, Nftables } from './nft.ts'

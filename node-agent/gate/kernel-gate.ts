@@ -7,9 +7,9 @@
  * Who may write is a token, a random element that each transaction has to find: a process that was replaced, and wakes
  * up with a transaction in its hands, is refused. Where the kernel can (6.9), the tables also belong to our socket.
  */
-import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { GUARD_MS, grantMs, latestExpiryMs } from '../../shared/protocol/grants.ts'
+import { assert } from '../../shared/assert.ts'
+import { GUARD_MS, grantMs, latestExpiryMs, SLOP_MS } from '../../shared/protocol/grants.ts'
 import { bootMs } from '../kernel/clock.ts'
 import { EEXIST, ENOENT, EOPNOTSUPP, EPERM, interfaceIndex, KernelError } from '../kernel/libc.ts'
 import { tableDifference } from './compare.ts'
@@ -42,7 +42,10 @@ export type OpenResult = { ok: true; expiresByBootMs: number } | { ok: false; co
 export interface Gate {
   /** Adopts the tables of an agent before us if they match, else creates them frozen. Never passes through open. */
   install(): { found: GateState; expiresInMs: number }
-  /** Opens, or renews, until at most `untilBootMs` (CLOCK_BOOTTIME); the kernel's expiry never passes it. */
+  /**
+   * Opens, renews or shortens, until at most `untilBootMs` (CLOCK_BOOTTIME); the kernel's expiry never passes it.
+   * Refused, it changes nothing: a grant that is in force stays as it is.
+   */
   open(untilBootMs: number): OpenResult
   /** Stops serving; unconditional, and nothing sent before takes effect after. */
   freeze(): void
@@ -61,8 +64,10 @@ const FLAG_KEY = Buffer.alloc(4)
 const OPEN_ATTEMPTS = 2
 
 export type KernelGateOptions = {
-  /** For tests: runs between the two steps of a grant. */
-  betweenSteps?: () => void
+  /** False: leave the tables to everybody, as on a kernel that knows no owner. For tests of what then protects them. */
+  own?: boolean
+  /** For tests: called after the guard is armed, and again when the grant is built and not yet sent. */
+  betweenSteps?: (step: 'armed' | 'built') => void
 }
 
 export class KernelGate implements Gate {
@@ -79,6 +84,10 @@ export class KernelGate implements Gate {
     this.#spec = spec
     this.#options = options
     this.#nft = new Nftables()
+  }
+
+  get table(): string {
+    return this.#spec.table
   }
 
   /** True where other processes can't change the tables; else somebody has to watch them. */
@@ -158,8 +167,12 @@ export class KernelGate implements Gate {
     return this.open(untilBootMs)
   }
 
-  /** Why the tables in the kernel are not the ones that should be there; undefined where they are. */
+  /** Why the tables in the kernel are not the ones that should be there; undefined where they are. About 1 ms. */
   difference(): string | undefined {
+    const devices = (tables: readonly TableLayout[]) => tables.flatMap(table => table.chains).map(chain => chain.hook)
+    if (JSON.stringify(devices(this.#layout())) !== JSON.stringify(devices(this.#tables))) {
+      return 'an interface on which addresses are announced has come or gone'
+    }
     for (const table of this.#tables) {
       const flags = tableFlags(this.#nft, table)
       if (flags === undefined) return `table ${table.family} ${table.name} is missing`
@@ -167,6 +180,15 @@ export class KernelGate implements Gate {
       if (difference !== undefined) return difference
     }
     return undefined
+  }
+
+  /** How much longer than granted by us the gate is open; 0 where it is not. */
+  excessMs(): number {
+    const { state, expiresInMs } = this.read()
+    if (state === 'absent') return Infinity
+    if (state !== 'open') return 0
+    // What the kernel reports may be a tick above what is left.
+    return Math.max(0, bootMs() + expiresInMs - this.#expiresByBootMs - SLOP_MS)
   }
 
   /** Creates the tables anew, frozen, and reopens for what is left of the last grant, never for more. */
@@ -209,16 +231,20 @@ export class KernelGate implements Gate {
       this.#newToken(batch)
       return batch.commit()
     }
-    let result = attempt(TABLE_OWNER_PERSIST)
-    this.#owned = result.ok
-    if (!result.ok && result.errors.some(error => error.errno === EOPNOTSUPP)) result = attempt(0)
+    let flags = this.#options.own === false ? 0 : TABLE_OWNER_PERSIST
+    let result = attempt(flags)
+    if (flags !== 0 && !result.ok && result.errors.some(error => error.errno === EOPNOTSUPP)) {
+      flags = 0
+      result = attempt(flags)
+    }
     this.#must(result, 'create the gate')
+    this.#owned = flags !== 0
     this.#expiresByBootMs = 0
   }
 
   #grant(untilBootMs: number): OpenResult {
-    const tooShort = this.#tooShort(untilBootMs, bootMs())
-    if (tooShort !== undefined) return tooShort
+    const nowMs = bootMs()
+    if (grantMs({ armedMs: nowMs, untilMs: untilBootMs }) === 0) return tooShort(untilBootMs, nowMs)
     const guard = randomBytes(4)
     const armed = this.#nft
       .batch()
@@ -226,10 +252,12 @@ export class KernelGate implements Gate {
       .commit()
     if (!armed.ok) return refusal(armed)
     const armedMs = bootMs()
-    this.#options.betweenSteps?.()
+    this.#options.betweenSteps?.('armed')
     const timeoutMs = grantMs({ armedMs, untilMs: untilBootMs })
-    if (timeoutMs === 0) return this.#tooShort(untilBootMs, armedMs) ?? assert.fail('no grant and not too short')
-    const granted = this.#grantBatch(guard, timeoutMs).commit()
+    if (timeoutMs === 0) return tooShort(untilBootMs, armedMs)
+    const batch = this.#grantBatch(guard, timeoutMs)
+    this.#options.betweenSteps?.('built')
+    const granted = batch.commit()
     if (!granted.ok) return refusal(granted)
     this.#expiresByBootMs = latestExpiryMs({ armedMs, grantedMs: timeoutMs })
     assert(this.#expiresByBootMs <= untilBootMs, `a grant until ${this.#expiresByBootMs} exceeds ${untilBootMs}`)
@@ -247,12 +275,6 @@ export class KernelGate implements Gate {
       batch.createElement('grant', this.#set(family, 'open'), { key: FLAG_KEY, timeoutMs })
     }
     return batch
-  }
-
-  #tooShort(untilBootMs: number, nowMs: number): OpenResult | undefined {
-    if (grantMs({ armedMs: nowMs, untilMs: untilBootMs }) > 0) return undefined
-    const leftMs = (untilBootMs - nowMs).toFixed(1)
-    return { ok: false, code: 'too-short', why: `The lease has ${leftMs} ms left, too little for a grant.` }
   }
 
   #shut(to: 'frozen' | 'closed'): void {
@@ -312,8 +334,12 @@ export class KernelGate implements Gate {
   }
 }
 
-function refusal(result: BatchResult): OpenResult {
-  assert(!result.ok)
+function tooShort(untilBootMs: number, nowMs: number): OpenResult {
+  const leftMs = (untilBootMs - nowMs).toFixed(1)
+  return { ok: false, code: 'too-short', why: `The lease has ${leftMs} ms left, too little for a grant.` }
+}
+
+function refusal(result: Extract<BatchResult, { ok: false }>): OpenResult {
   const failed = (step: string, errno: number) => result.errors.some(e => e.step === step && e.errno === errno)
   const said = result.errors.map(error => `${error.step}: errno ${error.errno}`).join(', ') || 'steps unanswered'
   if (failed('guard', ENOENT) && !failed('grant', ENOENT)) {
