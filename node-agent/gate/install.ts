@@ -47,6 +47,9 @@ const NFT_JUMP = -3
  */
 export const TABLE_OWNER_PERSIST = 0x2 | 0x4
 
+/** The table's chains see no packets. */
+export const TABLE_DORMANT = 0x1
+
 /** Key type numbers are nft's own, for listing (its datatype.h); lengths are the kernel's. */
 const SET_KEYS: Record<SetType, { type: number; bytes: number }> = {
   ipv4: { type: 7, bytes: 4 },

@@ -13,7 +13,15 @@ import { GUARD_MS, grantMs, latestExpiryMs, SLOP_MS } from '../../shared/protoco
 import { bootMs } from '../kernel/clock.ts'
 import { EEXIST, ENOENT, EOPNOTSUPP, EPERM, interfaceIndex, KernelError } from '../kernel/libc.ts'
 import { tableDifference } from './compare.ts'
-import { claimTable, createTable, deleteTable, readCounter, TABLE_OWNER_PERSIST, tableFlags } from './install.ts'
+import {
+  claimTable,
+  createTable,
+  deleteTable,
+  readCounter,
+  TABLE_DORMANT,
+  TABLE_OWNER_PERSIST,
+  tableFlags,
+} from './install.ts'
 import { type Batch, type BatchResult, Nftables, type SetName } from './nft.ts'
 import { type GateSpec, gateLayout, type TableFamily, type TableLayout } from './ruleset.ts'
 
@@ -78,6 +86,7 @@ export class KernelGate implements Gate {
   #token = randomBytes(4)
   #owned = false
   #expiresByBootMs = 0
+  #closed = false
 
   constructor(spec: GateSpec, options: KernelGateOptions = {}) {
     gateLayout(spec)
@@ -114,6 +123,7 @@ export class KernelGate implements Gate {
     const { state, expiresInMs } = this.read()
     assert(state !== 'absent', 'the tables vanished while they were adopted')
     this.#expiresByBootMs = state === 'open' ? bootMs() + expiresInMs : 0
+    this.#closed = state === 'closed'
     return { found: state, expiresInMs }
   }
 
@@ -154,17 +164,12 @@ export class KernelGate implements Gate {
     this.#nft.close()
   }
 
-  /** Changes addresses, ports or peers: the gate is created anew, frozen, and reopened for what was left of its grant. */
-  reconfigure(spec: GateSpec): OpenResult {
+  /** Changes addresses, ports or peers: created anew, frozen, and reopened for what was left of the grant; or closed. */
+  reconfigure(spec: GateSpec): GateState {
     gateLayout(spec)
-    const untilBootMs = this.#expiresByBootMs
     const before = this.#present()
-    const { state } = this.read()
     this.#spec = spec
-    this.#tables = this.#layout()
-    this.#createFrozen(before)
-    if (state === 'closed') this.close()
-    return this.open(untilBootMs)
+    return this.#recreate(before)
   }
 
   /** Why the tables in the kernel are not the ones that should be there; undefined where they are. About 1 ms. */
@@ -176,6 +181,7 @@ export class KernelGate implements Gate {
     for (const table of this.#tables) {
       const flags = tableFlags(this.#nft, table)
       if (flags === undefined) return `table ${table.family} ${table.name} is missing`
+      if ((flags & TABLE_DORMANT) !== 0) return `table ${table.family} ${table.name} is switched off`
       const difference = tableDifference(this.#nft, table)
       if (difference !== undefined) return difference
     }
@@ -191,12 +197,21 @@ export class KernelGate implements Gate {
     return Math.max(0, bootMs() + expiresInMs - this.#expiresByBootMs - SLOP_MS)
   }
 
-  /** Creates the tables anew, frozen, and reopens for what is left of the last grant, never for more. */
-  restore(): OpenResult {
+  /** Creates the tables anew, frozen, and reopens for what is left of the last grant, never for more; or closes. */
+  restore(): GateState {
+    return this.#recreate(this.#present())
+  }
+
+  #recreate(before: readonly TableLayout[]): GateState {
     const untilBootMs = this.#expiresByBootMs
+    const wasClosed = this.#closed
     this.#tables = this.#layout()
-    this.#createFrozen()
-    return this.open(untilBootMs)
+    this.#createFrozen(before)
+    if (wasClosed) {
+      this.close()
+      return 'closed'
+    }
+    return this.open(untilBootMs).ok ? 'open' : 'frozen'
   }
 
   #layout(): TableLayout[] {
@@ -240,6 +255,7 @@ export class KernelGate implements Gate {
     this.#must(result, 'create the gate')
     this.#owned = flags !== 0
     this.#expiresByBootMs = 0
+    this.#closed = false
   }
 
   #grant(untilBootMs: number): OpenResult {
@@ -259,6 +275,7 @@ export class KernelGate implements Gate {
     this.#options.betweenSteps?.('built')
     const granted = batch.commit()
     if (!granted.ok) return refusal(granted)
+    this.#closed = false
     this.#expiresByBootMs = latestExpiryMs({ armedMs, grantedMs: timeoutMs })
     assert(this.#expiresByBootMs <= untilBootMs, `a grant until ${this.#expiresByBootMs} exceeds ${untilBootMs}`)
     return { ok: true, expiresByBootMs: this.#expiresByBootMs }
@@ -286,6 +303,7 @@ export class KernelGate implements Gate {
       if (to === 'closed') this.#must(this.#shutBatch(to).commit(), 'close the gate')
     }
     this.#expiresByBootMs = 0
+    this.#closed = to === 'closed'
   }
 
   #shutBatch(to: 'frozen' | 'closed'): Batch {

@@ -5,17 +5,17 @@
  */
 import { KernelError, waitReadable } from '../kernel/libc.ts'
 import { textOf } from '../kernel/netlink.ts'
-import type { KernelGate } from './kernel-gate.ts'
+import type { GateState, KernelGate } from './kernel-gate.ts'
 import { NFNLGRP_NFTABLES, Nftables, nftEvent } from './nft.ts'
 
 /** What an operator has to hear about: somebody else changes the firewall under the gate. */
 export type GateAlarm =
-  /** The tables were gone or changed and are there again. `reopened`: a grant was still valid. */
-  | { kind: 'restored'; why: string; reopened: boolean }
+  /** The tables were gone or changed and are there again. `now` open: a grant was still valid. */
+  | { kind: 'restored'; why: string; now: GateState }
   /** They could not be made again. The caller has to stop serving by other means. */
   | { kind: 'not-restored'; why: string }
   /** Somebody else opened the gate, or for longer than we did; it is frozen or cut back now. */
-  | { kind: 'opened-by-another'; why: string; reopened: boolean }
+  | { kind: 'opened-by-another'; why: string; now: GateState }
 
 /** Lost events can't be seen, nor the coming of an interface: all is compared this often, for about 1 ms. */
 const COMPARE_EVERY_MS = 5000
@@ -71,11 +71,11 @@ export class GateWatch {
   #compare(): GateAlarm | undefined {
     try {
       const why = this.#gate.difference()
-      if (why !== undefined) return { kind: 'restored', why, reopened: this.#gate.restore().ok }
+      if (why !== undefined) return { kind: 'restored', why, now: this.#gate.restore() }
       const excessMs = this.#gate.excessMs()
       if (excessMs === 0) return undefined
       const opened = `the gate was open for ${excessMs.toFixed(0)} ms longer than this agent granted`
-      return { kind: 'opened-by-another', why: opened, reopened: this.#gate.restore().ok }
+      return { kind: 'opened-by-another', why: opened, now: this.#gate.restore() }
     } catch (error) {
       if (!(error instanceof KernelError)) throw error
       return { kind: 'not-restored', why: error.message }
