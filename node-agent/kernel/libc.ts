@@ -85,6 +85,14 @@ export function closeFd(fd: number): void {
   must(native.close(fd), `close(${fd})`)
 }
 
+/**
+ * Closes a descriptor on a thread of Node's pool. For packet sockets, whose close waits for the kernel to be done with
+ * every packet in flight (20 ms and more).
+ */
+export function closeFdLater(fd: number): void {
+  native.close.async(fd, () => undefined)
+}
+
 export function bindSocket(fd: number, address: Buffer): void {
   must(native.bind(fd, address, address.length), 'bind')
 }
