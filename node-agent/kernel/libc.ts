@@ -49,6 +49,7 @@ const SCHED_RR = 2
 /** errno values the drivers decide on (asm-generic/errno.h). */
 export const EPERM = 1
 export const ENOENT = 2
+export const ENXIO = 6
 export const EAGAIN = 11
 export const EEXIST = 17
 export const ENODEV = 19
@@ -90,7 +91,12 @@ export function closeFd(fd: number): void {
  * every packet in flight (20 ms and more).
  */
 export function closeFdLater(fd: number): void {
-  native.close.async(fd, () => undefined)
+  try {
+    native.close.async(fd, () => undefined)
+  } catch {
+    // Too many calls wait on the pool already (a disk that hangs): better slow than a descriptor lost.
+    native.close(fd)
+  }
 }
 
 export function bindSocket(fd: number, address: Buffer): void {
