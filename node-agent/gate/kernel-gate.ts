@@ -9,7 +9,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { assert } from '../../shared/assert.ts'
-import { GUARD_MS, grantMs, latestExpiryMs, SLOP_MS } from '../../shared/protocol/grants.ts'
+import { GRANT_OVERHEAD_MS, GUARD_MS, grantMs, latestExpiryMs, SLOP_MS } from '../../shared/protocol/grants.ts'
 import { bootMs } from '../kernel/clock.ts'
 import { EEXIST, ENOENT, EOPNOTSUPP, EPERM, interfaceIndex, KernelError } from '../kernel/libc.ts'
 import { tableDifference } from './compare.ts'
@@ -80,7 +80,7 @@ export type KernelGateOptions = {
 
 export class KernelGate implements Gate {
   #spec: GateSpec
-  #tables: TableLayout[] = []
+  #tables: TableLayout[]
   readonly #nft: Nftables
   readonly #options: KernelGateOptions
   #token = randomBytes(4)
@@ -89,8 +89,8 @@ export class KernelGate implements Gate {
   #closed = false
 
   constructor(spec: GateSpec, options: KernelGateOptions = {}) {
-    gateLayout(spec)
     this.#spec = spec
+    this.#tables = this.#layout()
     this.#options = options
     this.#nft = new Nftables()
   }
@@ -188,13 +188,23 @@ export class KernelGate implements Gate {
     return undefined
   }
 
-  /** How much longer than granted by us the gate is open; 0 where it is not. */
-  excessMs(): number {
+  /** Why the gate's state is not the one this process set: changed by another. Undefined where it is. */
+  stateDifference(): string | undefined {
     const { state, expiresInMs } = this.read()
-    if (state === 'absent') return Infinity
-    if (state !== 'open') return 0
+    const leftMs = this.#expiresByBootMs - bootMs()
+    if (state === 'absent') return 'the tables are missing'
     // What the kernel reports may be a tick above what is left.
-    return Math.max(0, bootMs() + expiresInMs - this.#expiresByBootMs - SLOP_MS)
+    if (state === 'open' && expiresInMs > leftMs + SLOP_MS) {
+      const excessMs = expiresInMs - Math.max(0, leftMs)
+      return `the gate is open for ${excessMs.toFixed(0)} ms longer than this agent granted`
+    }
+    // The kernel shuts up to the guard's life, the slop and a tick before the bound.
+    const granted = leftMs > GRANT_OVERHEAD_MS + SLOP_MS
+    const shut = this.#tables.find(({ family }) => this.#held(family, 'open') === undefined)
+    if (granted && shut !== undefined) {
+      return `the ${shut.family} table is shut, ${leftMs.toFixed(0)} ms before its grant ends`
+    }
+    return this.#closed && state === 'frozen' ? 'the gate is frozen and not closed' : undefined
   }
 
   /** Creates the tables anew, frozen, and reopens for what is left of the last grant, never for more; or closes. */
