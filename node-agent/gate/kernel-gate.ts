@@ -11,7 +11,7 @@ import { randomBytes } from 'node:crypto'
 import { assert } from '../../shared/assert.ts'
 import { GRANT_OVERHEAD_MS, GUARD_MS, grantMs, latestExpiryMs, SLOP_MS } from '../../shared/protocol/grants.ts'
 import { bootMs } from '../kernel/clock.ts'
-import { EEXIST, ENOENT, EOPNOTSUPP, EPERM, interfaceIndex, KernelError } from '../kernel/libc.ts'
+import { EEXIST, ENOBUFS, ENOENT, EOPNOTSUPP, EPERM, interfaceIndex, KernelError } from '../kernel/libc.ts'
 import { tableDifference } from './compare.ts'
 import {
   claimTable,
@@ -23,7 +23,7 @@ import {
   tableFlags,
 } from './install.ts'
 import { type Batch, type BatchResult, Nftables, type SetName } from './nft.ts'
-import { type GateSpec, gateLayout, type TableFamily, type TableLayout } from './ruleset.ts'
+import { type GateSpec, gateLayout, type TableFamily, type TableLayout, type TableName } from './ruleset.ts'
 
 /** open: serves. frozen: packets vanish, connections survive. closed: connections are reset, addresses are silent. */
 export type GateState = 'open' | 'frozen' | 'closed'
@@ -61,6 +61,8 @@ export interface Gate {
   read(): GateReading
   uninstall(): void
 }
+
+const FAMILIES: readonly TableFamily[] = ['inet', 'arp', 'netdev']
 
 /** The key of the one element of `open` and of `closed`: the mark, masked to nothing. */
 const FLAG_KEY = Buffer.alloc(4)
@@ -178,6 +180,8 @@ export class KernelGate implements Gate {
     if (JSON.stringify(devices(this.#layout())) !== JSON.stringify(devices(this.#tables))) {
       return 'an interface on which addresses are announced has come or gone'
     }
+    const extra = this.#present().find(({ family }) => !this.#tables.some(table => table.family === family))
+    if (extra !== undefined) return `there is a table ${extra.family} ${extra.name} without use`
     for (const table of this.#tables) {
       const flags = tableFlags(this.#nft, table)
       if (flags === undefined) return `table ${table.family} ${table.name} is missing`
@@ -212,7 +216,7 @@ export class KernelGate implements Gate {
     return this.#recreate(this.#present())
   }
 
-  #recreate(before: readonly TableLayout[]): GateState {
+  #recreate(before: readonly TableName[]): GateState {
     const untilBootMs = this.#expiresByBootMs
     const wasClosed = this.#closed
     this.#tables = this.#layout()
@@ -229,8 +233,10 @@ export class KernelGate implements Gate {
     return gateLayout({ ...this.#spec, devices: this.#spec.devices.filter(device => interfaceIndex(device) !== 0) })
   }
 
-  #present(): TableLayout[] {
-    return this.#tables.filter(table => tableFlags(this.#nft, table) !== undefined)
+  /** The tables of our name, also of a family that is not wanted (any more). */
+  #present(): TableName[] {
+    const all = FAMILIES.map(family => ({ family, name: this.#spec.table }))
+    return all.filter(table => tableFlags(this.#nft, table) !== undefined)
   }
 
   /** False where the tables can't be taken over as they are. Throws if a living process owns them. */
@@ -248,7 +254,7 @@ export class KernelGate implements Gate {
     return true
   }
 
-  #createFrozen(before: readonly TableLayout[] = this.#present()): void {
+  #createFrozen(before: readonly TableName[] = this.#present()): void {
     const attempt = (flags: number): BatchResult => {
       const batch = this.#nft.batch()
       for (const table of before) deleteTable(batch, table)
@@ -356,7 +362,8 @@ export class KernelGate implements Gate {
   #must(result: BatchResult, what: string): void {
     if (result.ok) return
     const [error] = result.errors
-    if (error === undefined) throw new Error(`could not ${what}: the kernel left steps of the transaction unanswered`)
+    if (error === undefined)
+      throw new KernelError(`could not ${what}`, ENOBUFS, 'steps of the transaction are unanswered')
     const hint = error.errno === EPERM ? 'another agent owns the tables, or CAP_NET_ADMIN is missing' : error.step
     throw new KernelError(`could not ${what}`, error.errno, hint)
   }

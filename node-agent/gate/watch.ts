@@ -47,8 +47,10 @@ export class GateWatch {
       foreign ||= textOf(event.attributes.get(NFTA_TABLE)) === this.#gate.table
     })
     if (!foreign && !overrun && nowMs - this.#comparedMs < COMPARE_EVERY_MS) return undefined
-    this.#comparedMs = nowMs
-    return this.#compare()
+    const alarm = this.#compare()
+    // A gate that could not be put right is tried again at the next look.
+    this.#comparedMs = alarm?.kind === 'not-restored' ? -Infinity : nowMs
+    return alarm
   }
 
   /** Calls `alarm` for each, within a millisecond of the event, until `stop`. Also where the loop has other ticks. */

@@ -215,6 +215,17 @@ describe('the watch over the gate', { skip: whyNoNamespaces(), timeout: 60_000 }
     await end()
   })
 
+  test('a table of an agent before us that is of no more use is removed with the others', async () => {
+    const before = ns.run(() => new KernelGate(SPEC, { own: false }))
+    ns.run(() => before.install())
+    before.dispose()
+    const gate = ns.run(() => new KernelGate({ ...SPEC, devices: [] }, { own: false }))
+    assert.equal(ns.run(() => gate.install()).found, 'frozen')
+    assert.doesNotMatch(ns.exec('nft', 'list', 'ruleset'), /netdev/)
+    ns.run(() => gate.uninstall())
+    gate.dispose()
+  })
+
   test('started, the watch restores by itself', async () => {
     // The watch runs outside of `ns.run`, where only interfaces that every namespace has are found.
     const { gate, end, watch } = unowned({ ...SPEC, devices: ['lo'] })
