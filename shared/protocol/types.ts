@@ -62,7 +62,9 @@ export interface Durable extends AcceptorState {
   wSeen: { [inc: string]: Ballot }
   /** Highest WAL position this host acknowledged as a backup, at most a second old. */
   maxFlushed: WalPosition
-  /** After a forced takeover elsewhere: the operator allowed this host's own data to be given up, for this gen. 0 = none. */
+  /** The gen in which this host last served or followed; 0 = it has no data of its own. */
+  dataGen: number
+  /** After a forced takeover elsewhere: the operator allowed this host's own data to be given up for this gen. 0 = none. */
   gaveUpGen: number
 }
 
@@ -115,6 +117,7 @@ export interface Ack {
   kind: 'ack'
   gen: number
   epoch: number
+  version: number
   inc: Incarnation
   nonce: number
   seq: number
@@ -128,6 +131,7 @@ export interface Ack {
   /** S completed a round of its own in this boot. */
   confirmed: boolean
   witness: Reach
+  uplink: boolean
   asks: PeerWish
 }
 export type Reach = 'yes' | 'no' | 'unknown'
@@ -151,6 +155,8 @@ export interface DatabaseView {
   process: 'none' | 'starting' | 'standby' | 'primary' | 'dead'
   /** End of the local log and its timeline: insert position of a primary, flushed position of a standby, last valid record when down. timeline 0 = not known. */
   end: WalPosition
+  /** The durable marker in the data directory: the epoch in which this cluster last became primary; 0 = never. */
+  epoch: number
   /** Configured synchronous_standby_names. */
   syncNames: 'set' | 'empty' | 'unknown'
   /** Primary: our peer's WAL sender. A flush position belongs to its session alone. */
@@ -167,17 +173,20 @@ export interface DatabaseView {
 
 /** What the core asks of the database driver. One operation at a time; each is idempotent and answers with `databaseDone`. */
 export type DatabaseOp =
-  | { op: 'startPrimary'; syncNames: 'set' | 'empty' }
-  | { op: 'promote'; syncNames: 'set' | 'empty' }
+  /** Restarts the primary of this very epoch, on its own timeline. */
+  | { op: 'startPrimary'; epoch: number; syncNames: 'set' | 'empty' }
+  /** A new timeline and the marker of a new epoch; a cluster that is down is started as a standby of nobody first. */
+  | { op: 'promote'; epoch: number; syncNames: 'set' | 'empty' }
   /** Kills every process of the cluster, proves it, and reads the end of the log. */
   | { op: 'kill' }
   /** Waits until the standby flushed the insert position, at most drainMs. The gate is frozen. */
   | { op: 'drain' }
   | { op: 'syncNames'; set: 'set' | 'empty' }
-  /** Proves that synchronous replication is in force, then reads the WAL position: the barrier. */
+  /**
+   * Proves that synchronous replication is in force, then reads a WAL position: the barrier. It lies past everything
+   * that was in the log before, so a standby that flushed it has all that a client could have read.
+   */
   | { op: 'proveSync' }
-  /** The position clients wait for after a start (checkpoint_lsn) or a promotion (a row of our own). */
-  | { op: 'mark' }
   /** Becomes a standby of the peer: fork check, then follow, rewind (evidence first) or clone; ends when the standby runs. */
   | { op: 'rejoin'; gen: number; epoch: number; timeline: number; clone: 'ifNeeded' | 'always' }
 
@@ -235,6 +244,8 @@ export type Effect =
   | { do: 'gate'; seq: number; set: 'frozen' | 'closed' }
   | { do: 'vip'; set: 'up' | 'down' }
   | { do: 'announce' }
+  /** Have the database looked at now: a `view` follows. */
+  | { do: 'look' }
   | { do: 'services'; set: 'running' | 'stopped' }
   | { do: 'database'; id: number; op: DatabaseOp }
   /** Why an operator's command was refused or is done. */

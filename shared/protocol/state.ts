@@ -1,0 +1,286 @@
+import { newDurable } from './durable.ts'
+import type { Timing } from './timing.ts'
+import type {
+  Accepted,
+  Ack,
+  Ballot,
+  DatabaseOp,
+  DatabaseView,
+  DataNode,
+  Durable,
+  GateReport,
+  Heartbeat,
+  Incarnation,
+  NodeId,
+  OperatorCommand,
+  Value,
+  WalPosition,
+} from './types.ts'
+
+/**
+ * All that one data host's core knows. Plain data; nested objects are replaced, never changed in place.
+ * Only `durable` outlives the process.
+ */
+export interface HostState {
+  node: DataNode
+  peer: DataNode
+  timing: Timing
+  started: boolean
+  startedAt: number
+  boot: string
+  nonce: number
+  durable: Durable
+  persist: PersistState
+  round: Round | null
+  /** No new round before this: random back-off after one that failed. */
+  roundAfterAt: number
+  /** Highest round number seen in any ballot. */
+  nSeen: number
+  req: number
+  /** An own Grow (or, after a start, any own change in doubt) may still be chosen: closes when known reaches it. */
+  openGrow: Ballot
+  lease: LeaseState
+  backup: BackupState
+  witness: WitnessState
+  gate: GateView
+  vip: { up: boolean; downAt: number }
+  servicesRunning: boolean
+  database: DatabaseState
+  vacate: Vacate | null
+  duty: DutyState
+  uplink: boolean
+}
+
+export interface PersistState {
+  seq: number
+  done: number
+  /** When the oldest unfinished write was asked for; 0 = none. */
+  pendingAt: number
+}
+
+export type Change = 'confirm' | 'shrink' | 'grow' | 'handover' | 'takeover' | 'add' | 'remove'
+
+export interface Round {
+  ballot: Ballot
+  change: Change
+  /** Why it was begun, for people; also which of several grounds a Shrink stands on. */
+  ground: Ground
+  phase: 'prepare' | 'ready' | 'accept' | 'cas'
+  startedAt: number
+  sentAt: number
+  /** Requests by member, so that a late answer of another round counts for nothing. */
+  req: number
+  promises: { [node in NodeId]?: { inc: Incarnation; acc: Accepted | null } }
+  /** Best value of phase 1: the old value. */
+  best: Accepted | null
+  value: Value | null
+  accepts: { [node in NodeId]?: Incarnation }
+  /** Add and Remove: the member. */
+  member: { node: NodeId; inc: Incarnation } | null
+  /** Takeover after a Resign: the version that was resigned from; 0 = none. */
+  resigned: number
+}
+export type Ground =
+  | 'boot'
+  | 'doubt'
+  | 'seal'
+  | 'silent'
+  | 'stalled'
+  | 'replica gone'
+  | 'witness away'
+  | 'maintenance'
+  | 'leave'
+  | 'member change'
+  | 'resigned'
+  | 'ready'
+  | 'released'
+  | 'lease over'
+
+export interface LeaseState {
+  leaseUntil: number
+  seq: number
+  nextBeatAt: number
+  /** Send times of the latest heartbeats; an ack counts from here. */
+  beats: { seq: number; sentAt: number }[]
+  /** The newest answer of S to this nonce, promising or not. */
+  ack: Ack | null
+  ackSentAt: number
+  ackAt: number
+  /** The newest promising answer. */
+  promisedAt: number
+  /** Since when this host has been the primary of this epoch, in this start. */
+  primaryAt: number
+  /** Last lease or finished round; abdication counts from here. */
+  progressAt: number
+  abdicated: boolean
+  abdicatedAt: number
+  /** P's walsender to S is gone since. */
+  replicaGoneAt: number
+}
+
+export interface BackupState {
+  /** No candidacy before: the wait after a start or a clock jump. */
+  quarantineUntil: number
+  /** No candidacy before: promised to P. */
+  promiseUntil: number
+  heartbeat: Heartbeat | null
+  heardAt: number
+  /** A candidacy is open: nothing is acknowledged. */
+  candidacy: boolean
+  candidacyAfterAt: number
+  /** Version P resigned from, as heard; 0 = none. */
+  resignHeard: number
+  flushedPersistAt: number
+  /** The standby runs but does not follow, since. */
+  astrayAt: number
+}
+
+export interface WitnessState {
+  /** The incarnation that is wanted as a voter. */
+  wanted: Incarnation | null
+  answeredAt: number
+  probeAt: number
+  probeReq: number
+  /** First probe or vote without an answer since the last answer; 0 = none. */
+  unansweredAt: number
+  /** Reached without a break since; 0 = not reached. */
+  backAt: number
+  pinned: boolean
+}
+
+export interface GateView {
+  seq: number
+  set: 'open' | 'frozen' | 'closed' | 'untouched'
+  /** Bound on the kernel's expiry, whatever is still on its way to it. */
+  grantUntil: number
+  report: GateReport
+  setAt: number
+}
+
+export interface DatabaseState {
+  view: DatabaseView
+  op: { id: number; op: DatabaseOp; startedAt: number } | null
+  opSeq: number
+  retryAt: number
+  failures: number
+  lastError: string
+  /** Synchronous replication is proven in force since the database started, and the position that was read then. */
+  barrier: WalPosition | null
+  barrierPassed: boolean
+  restartsAt: number[]
+}
+
+/** P gives its place up: planned (frozen, drained) or because its database failed (closed). */
+export interface Vacate {
+  kind: 'planned' | 'failure'
+  why: string
+  startedAt: number
+  drained: boolean
+  /** End of the log once no process is left. */
+  end: WalPosition | null
+  killedAt: number
+  answer: OperatorCommand['command'] | null
+}
+
+export interface DutyState {
+  maintenanceUntil: number
+  leaving: boolean
+  wantsSwitchover: boolean
+  resignedAt: number
+  resignSentAt: number
+  /** Hold-down before the next Grow. */
+  regrowAt: number
+  regrowMs: number
+  shrunkAt: number
+  sealedGen: number
+  /** Why it is not growing, serving, following: the newest sentence of each, so that it is said once. */
+  said: { [topic: string]: string }
+}
+
+const nothingSeen: DatabaseView = {
+  process: 'none',
+  end: { timeline: 0, lsn: 0 },
+  epoch: 0,
+  syncNames: 'unknown',
+  sender: null,
+  streaming: false,
+  stalledMs: 0,
+  hanging: false,
+  ioError: false,
+}
+
+/** The core before its `start` event: it answers nothing and the gate is not touched. */
+export function newHost(options: { node: DataNode; timing: Timing }): HostState {
+  const { node, timing } = options
+  return {
+    node,
+    peer: node === 'a' ? 'b' : 'a',
+    timing,
+    started: false,
+    startedAt: 0,
+    boot: '',
+    nonce: 0,
+    durable: newDurable(''),
+    persist: { seq: 0, done: 0, pendingAt: 0 },
+    round: null,
+    roundAfterAt: 0,
+    nSeen: 0,
+    req: 0,
+    openGrow: 0,
+    lease: {
+      leaseUntil: 0,
+      seq: 0,
+      nextBeatAt: 0,
+      beats: [],
+      ack: null,
+      ackSentAt: 0,
+      ackAt: 0,
+      promisedAt: 0,
+      primaryAt: 0,
+      progressAt: 0,
+      abdicated: false,
+      abdicatedAt: 0,
+      replicaGoneAt: 0,
+    },
+    backup: {
+      quarantineUntil: 0,
+      promiseUntil: 0,
+      heartbeat: null,
+      heardAt: 0,
+      candidacy: false,
+      candidacyAfterAt: 0,
+      resignHeard: 0,
+      flushedPersistAt: 0,
+      astrayAt: 0,
+    },
+    witness: { wanted: null, answeredAt: 0, probeAt: 0, probeReq: 0, unansweredAt: 0, backAt: 0, pinned: false },
+    gate: { seq: 0, set: 'untouched', grantUntil: 0, report: { state: 'frozen', expiresUntil: 0 }, setAt: 0 },
+    vip: { up: false, downAt: 0 },
+    servicesRunning: false,
+    database: {
+      view: nothingSeen,
+      op: null,
+      opSeq: 0,
+      retryAt: 0,
+      failures: 0,
+      lastError: '',
+      barrier: null,
+      barrierPassed: false,
+      restartsAt: [],
+    },
+    vacate: null,
+    duty: {
+      maintenanceUntil: 0,
+      leaving: false,
+      wantsSwitchover: false,
+      resignedAt: 0,
+      resignSentAt: 0,
+      regrowAt: 0,
+      regrowMs: 0,
+      shrunkAt: 0,
+      sealedGen: 0,
+      said: {},
+    },
+    uplink: true,
+  }
+}
