@@ -1,8 +1,7 @@
 import { open, rename, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { PeerDecision } from './ports.ts'
 
-/** One sentence of why, with what it takes to place it: shown by `why` and `events`, and told to the other host. */
+/** One sentence of why, with what it takes to place it: shown by `why` and `events`, and to the other host. */
 export interface Decision {
   /** Grows by one with each decision of this host, over restarts as well. */
   id: number
@@ -28,13 +27,12 @@ const whyCharsMax = 500
 const fileName = 'decisions.jsonl'
 
 /**
- * The decisions of this host and, as far as the heartbeats told them, of the other one. In memory first; the file is
- * written off the hot path, one write at a time, and rotated once, so that it takes `maxBytes` at most.
+ * The decisions of this host. In memory first; the file is written off the hot path, one write at a time, and rotated
+ * once, so that it takes `maxBytes` at most.
  */
 export class Decisions {
   readonly #options: DecisionsOptions
   #own: Decision[] = []
-  #peer: PeerDecision[] = []
   #nextId = 1
   #unwritten: Decision[] = []
   #dropped = 0
@@ -74,39 +72,19 @@ export class Decisions {
     void this.#write()
   }
 
-  /** What the other host told, in its order; repeats are known by their id. */
-  addPeer(decisions: readonly PeerDecision[]): void {
-    for (const decision of decisions) {
-      if (decision.id > this.newestPeerId) push(this.#peer, decision)
-    }
-  }
-
-  get newestPeerId(): number {
-    return this.#peer.at(-1)?.id ?? 0
-  }
-  /** The other host began a new numbering: its store was made anew. */
-  forgetPeer(): void {
-    this.#peer = []
-  }
-
-  own(): readonly Decision[] {
-    return this.#own
-  }
-  peer(): readonly PeerDecision[] {
-    return this.#peer
-  }
   /** Lines that never reached the disk because it hung. */
   get dropped(): number {
     return this.#dropped
   }
 
-  /** The oldest ones after `id`: what the other host has not seen yet. */
-  after(id: number, count: number): PeerDecision[] {
-    const first = this.#own.findIndex(decision => decision.id > id)
-    if (first < 0) return []
-    return this.#own
-      .slice(first, first + count)
-      .map(({ id: own, wallMs, epoch, why }) => ({ id: own, wallMs, epoch, why }))
+  /** The newest ones, oldest first. */
+  newest(count: number): Decision[] {
+    return this.#own.slice(-count)
+  }
+
+  /** The newest one of a kind. */
+  last(is: (decision: Decision) => boolean): Decision | null {
+    return this.#own.findLast(is) ?? null
   }
 
   follow(tell: (decision: Decision) => void): () => void {

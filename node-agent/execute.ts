@@ -1,6 +1,6 @@
 import { assert } from '../shared/assert.ts'
 import type { Effect, EventBody, Message, OperatorCommand } from '../shared/protocol/types.ts'
-import type { ClientConnection, LinkExtras, Ports, ServiceContext } from './ports.ts'
+import type { ClientConnection, Ports, ServiceContext } from './ports.ts'
 
 /**
  * Carries out the core's effects: one queue, in order. A `persist` ends before anything queued behind it begins; that
@@ -12,8 +12,6 @@ import type { ClientConnection, LinkExtras, Ports, ServiceContext } from './port
 export interface ExecutorOptions {
   ports: Pick<Ports, 'gate' | 'vip' | 'database' | 'peer' | 'witness' | 'store' | 'services'>
   post: (event: EventBody) => void
-  /** What travels beside a message. */
-  extras: (message: Message) => LinkExtras
   context: () => ServiceContext
   /** The clients the other host last told of. */
   peerClients: () => readonly ClientConnection[]
@@ -109,12 +107,12 @@ export class Executor {
       post({ event: 'persisted', seq })
     },
     send: ({ to, message }) => {
-      const { ports, extras } = this.#options
+      const { ports } = this.#options
       if (to === 'w') {
         if (isRequest(message)) ports.witness?.send(message)
         return
       }
-      ports.peer.send(message, extras(message))
+      ports.peer.send(message)
     },
     gate: effect => this.#setGate(effect),
     vip: ({ set }) => {

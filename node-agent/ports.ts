@@ -64,12 +64,22 @@ export interface VipPort {
   down(): void
   /** Starts the series of announcements (0 to 10 s); a later call starts it anew, `down` ends it. */
   announce(): void
+  /** Sends the announcements that are due and puts back addresses that were lost; called every 100 ms or so. */
+  tick(nowMs: number): void
+  /** Clients of the protected ports now, bounded: the other host is told of them while it can still be. */
+  clients(): readonly ClientConnection[]
   /** Makes clients of the other host notice that their connections are gone. */
   tickle(clients: readonly ClientConnection[]): void
   /** Whether a stranger uses an address; takes up to about 300 ms. */
   probe(): Promise<VipState[]>
   state(): VipState[]
   onAlarm(tell: (why: string) => void): void
+}
+
+export interface UplinkPort {
+  /** Called every 100 ms or so; up while nothing speaks against it. */
+  tick(nowMs: number): { up: boolean; why: string }
+  close(): void
 }
 
 export interface DatabasePort {
@@ -80,27 +90,8 @@ export interface DatabasePort {
   look(): void
   /** One operation at a time; idempotent. Never rejects for an operating error. */
   perform(op: DatabaseOp): Promise<DatabaseResult>
-  /** Clients of the protected ports now, bounded; the newest heartbeats tell them to the other host. */
-  clients(): readonly ClientConnection[]
   /** Stops watching and leaves PostgreSQL as it is. */
   detach(): Promise<void>
-}
-
-/** Beside a message: nothing of it decides who serves. Bounded by the link's datagram size. */
-export interface LinkExtras {
-  clients?: readonly ClientConnection[]
-  /** Decisions of the sender that the receiver has not confirmed yet. */
-  decisions?: readonly PeerDecision[]
-  /** The newest decision of the other host that the sender has. */
-  haveDecision?: number
-  /** The sender's software, to refuse or to show mixed versions. */
-  version?: string
-}
-export interface PeerDecision {
-  id: number
-  wallMs: number
-  epoch: number
-  why: string
 }
 
 export interface LinkPath {
@@ -114,12 +105,20 @@ export interface LinkPath {
   refused: number
 }
 
+/** Something the other host is asked beside the protocol: nothing of it decides who serves. */
+export type PeerAnswer = { ok: true; body: unknown } | { ok: false; why: string }
+
 export interface PeerLinkPort {
   open(): Promise<void>
   /** On every path at once; returns before anything else happens. */
-  send(message: Message, extras: LinkExtras): void
-  onMessage(hear: (message: Message, extras: LinkExtras) => void): void
+  send(message: Message): void
+  onMessage(hear: (message: Message) => void): void
+  /** Bounded in size, number and time; never in the way of messages. */
+  ask(question: { verb: string; body: unknown; limitMs: number }): Promise<PeerAnswer>
+  onAsked(answer: (verb: string, body: unknown) => Promise<unknown> | unknown): void
   paths(): LinkPath[]
+  /** Why the other host is not understood (another pair's key, another version, the same node), or ''. */
+  trouble(): string
   close(): void
 }
 
@@ -176,6 +175,8 @@ export interface Ports {
   clock: Clock
   gate: GatePort
   vip: VipPort
+  /** null: none is configured. */
+  uplink: UplinkPort | null
   database: DatabasePort
   peer: PeerLinkPort
   /** null: this pair has no witness. */

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { Executor } from '../../node-agent/execute.ts'
 import { newDurable } from '../../shared/protocol/durable.ts'
 import type { Effect, EventBody, Message } from '../../shared/protocol/types.ts'
-import { fakePorts } from './fake-ports.ts'
+import { fakePorts, noDatabase } from './fake-ports.ts'
 
 function setUp() {
   const fakes = fakePorts()
@@ -15,7 +15,6 @@ function setUp() {
       events.push(event)
       if (event.event === 'persisted') fakes.log.push(`persisted ${event.seq}`)
     },
-    extras: () => ({}),
     context: () => ({ role: 'primary', epoch: 1, why: '' }),
     peerClients: () => [{ client: '10.0.0.9', clientPort: 4000, local: '10.0.0.100', localPort: 5432 }],
     answer: answer => fakes.log.push(`answer ${answer.command} ${answer.ok}`),
@@ -107,7 +106,7 @@ test('clients of the other host are reset after a promotion, and never after a m
   const { executor, log, events, databaseDone } = setUp()
   executor.run([{ do: 'announce' }])
   executor.run([{ do: 'database', id: 7, op: { op: 'promote', epoch: 2, syncNames: 'empty' } }])
-  await databaseDone({ ok: true, position: null })
+  await databaseDone({ ok: true, position: null, view: noDatabase })
   executor.run([{ do: 'gate', seq: 1, set: 'open', until: 9 }, { do: 'vip', set: 'up' }, { do: 'announce' }])
   executor.run([{ do: 'announce' }])
   const expected = [
@@ -120,5 +119,5 @@ test('clients of the other host are reset after a promotion, and never after a m
     'announce',
   ]
   assert.deepEqual(log, expected)
-  assert.deepEqual(events[0], { event: 'databaseDone', id: 7, result: { ok: true, position: null } })
+  assert.deepEqual(events[0], { event: 'databaseDone', id: 7, result: { ok: true, position: null, view: noDatabase } })
 })

@@ -63,10 +63,13 @@ export function fakePorts(): Fakes {
       down: () => say('vip down'),
       announce: () => say('announce'),
       tickle: clients => say(`tickle ${clients.map(one => one.client).join(' ')}`),
+      tick: () => {},
+      clients: () => [],
       probe: async () => [],
       state: () => [],
       onAlarm: () => {},
     },
+    uplink: null,
     database: {
       adopt: async () => noDatabase,
       onView: () => {},
@@ -75,14 +78,16 @@ export function fakePorts(): Fakes {
         say(`database ${op.op}`)
         return new Promise(resolve => operations.push(resolve))
       },
-      clients: () => [],
       detach: async () => {},
     },
     peer: {
       open: async () => {},
       send: message => say(`send ${message.kind}`),
       onMessage: () => {},
+      ask: async () => ({ ok: false, why: 'nobody is there' }),
+      onAsked: () => {},
       paths: () => [],
+      trouble: () => '',
       close: () => {},
     },
     witness: {
