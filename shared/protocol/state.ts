@@ -168,7 +168,10 @@ export interface DatabaseState {
   lastError: string
   /** Synchronous replication is proven in force since the database started, and the position that was read then. */
   barrier: WalPosition | null
-  barrierPassed: boolean
+  /** The incarnation of the peer that has flushed the barrier, '' = none. */
+  passedBy: Incarnation
+  /** The database ran as a primary since this host last started or stopped it: gone means died. */
+  ran: boolean
   restartsAt: number[]
 }
 
@@ -268,7 +271,8 @@ export function newHost(options: { node: DataNode; timing: Timing }): HostState 
       failures: 0,
       lastError: '',
       barrier: null,
-      barrierPassed: false,
+      passedBy: '',
+      ran: false,
       restartsAt: [],
     },
     vacate: null,
