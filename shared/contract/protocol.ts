@@ -88,6 +88,7 @@ const ack = z.object({
   kind: z.literal('ack'),
   gen,
   epoch: count,
+  version,
   inc: incarnation,
   nonce: count,
   seq: count,
@@ -97,6 +98,7 @@ const ack = z.object({
   streaming: z.boolean(),
   confirmed: z.boolean(),
   witness: z.enum(['yes', 'no', 'unknown']),
+  uplink: z.boolean(),
   asks: z.enum(['nothing', 'switchover', 'leave']),
 })
 
@@ -129,5 +131,6 @@ export const durableSchema = z.object({
     .record(incarnation, ballot)
     .refine(seen => Object.keys(seen).length <= witnessesSeenMax, `more than ${witnessesSeenMax} witnesses`),
   maxFlushed: position,
+  dataGen: gen,
   gaveUpGen: gen,
 }) satisfies z.ZodType<Durable>

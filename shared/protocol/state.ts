@@ -202,7 +202,8 @@ export interface DutyState {
   said: { [topic: string]: string }
 }
 
-const nothingSeen: DatabaseView = {
+/** Before the first look at the database: nothing runs, and nothing is known of its log. */
+export const nothingSeen: DatabaseView = {
   process: 'none',
   end: { timeline: 0, lsn: 0 },
   epoch: 0,
