@@ -2,8 +2,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Executor } from '../../node-agent/execute.ts'
 import { newDurable } from '../../shared/protocol/durable.ts'
+import { nothingSeen } from '../../shared/protocol/state.ts'
 import type { Effect, EventBody, Message } from '../../shared/protocol/types.ts'
-import { fakePorts, noDatabase } from './fake-ports.ts'
+import { fakePorts } from './fake-ports.ts'
 
 function setUp() {
   const fakes = fakePorts()
@@ -106,7 +107,7 @@ test('clients of the other host are reset after a promotion, and never after a m
   const { executor, log, events, databaseDone } = setUp()
   executor.run([{ do: 'announce' }])
   executor.run([{ do: 'database', id: 7, op: { op: 'promote', epoch: 2, syncNames: 'empty' } }])
-  await databaseDone({ ok: true, position: null, view: noDatabase })
+  await databaseDone({ ok: true, position: null, view: nothingSeen })
   executor.run([{ do: 'gate', seq: 1, set: 'open', until: 9 }, { do: 'vip', set: 'up' }, { do: 'announce' }])
   executor.run([{ do: 'announce' }])
   const expected = [
@@ -119,5 +120,5 @@ test('clients of the other host are reset after a promotion, and never after a m
     'announce',
   ]
   assert.deepEqual(log, expected)
-  assert.deepEqual(events[0], { event: 'databaseDone', id: 7, result: { ok: true, position: null, view: noDatabase } })
+  assert.deepEqual(events[0], { event: 'databaseDone', id: 7, result: { ok: true, position: null, view: nothingSeen } })
 })

@@ -1,5 +1,6 @@
 import type { Ports, ServiceContext } from '../../node-agent/ports.ts'
-import type { DatabaseResult, DatabaseView, Durable, GateReport } from '../../shared/protocol/types.ts'
+import { nothingSeen } from '../../shared/protocol/state.ts'
+import type { DatabaseResult, Durable, GateReport } from '../../shared/protocol/types.ts'
 
 /** Fakes of our own ports: each call leaves a line in `log`, so that tests compare orders. */
 export interface Fakes {
@@ -9,18 +10,6 @@ export interface Fakes {
   /** Ends the oldest durable write. */
   wrote: (error?: Error) => Promise<void>
   databaseDone: (result: DatabaseResult) => Promise<void>
-}
-
-export const noDatabase: DatabaseView = {
-  process: 'none',
-  end: { timeline: 0, lsn: 0 },
-  epoch: 0,
-  syncNames: 'unknown',
-  sender: null,
-  streaming: false,
-  stalledMs: 0,
-  hanging: false,
-  ioError: false,
 }
 
 export function fakePorts(): Fakes {
@@ -71,7 +60,7 @@ export function fakePorts(): Fakes {
     },
     uplink: null,
     database: {
-      adopt: async () => noDatabase,
+      adopt: async () => nothingSeen,
       onView: () => {},
       look: () => say('look'),
       perform: op => {
