@@ -6,7 +6,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { KernelError, waitReadable } from '../kernel/libc.ts'
 import { textOf } from '../kernel/netlink.ts'
-import type { GateState, KernelGate } from './kernel-gate.ts'
+import type { GateState } from './gate.ts'
+import type { KernelGate } from './kernel-gate.ts'
 import { NFNLGRP_NFTABLES, Nftables, nftEvent } from './nft.ts'
 
 /** What an operator has to hear about: somebody else changes the firewall under the gate. */
