@@ -253,12 +253,19 @@ export class KernelGate implements Gate {
     if (timeoutMs === 0) return tooShort(untilBootMs, armedMs)
     const batch = this.#grantBatch(guard, timeoutMs)
     this.#options.betweenSteps?.('built')
+    const expiresByBootMs = latestExpiryMs({ armedMs, grantedMs: timeoutMs })
+    assert(expiresByBootMs <= untilBootMs, `a grant until ${expiresByBootMs} exceeds ${untilBootMs}`)
+    const beforeBootMs = this.#expiresByBootMs
+    // Both may be in force until the kernel has answered, and for good if its answer is lost.
+    this.#expiresByBootMs = Math.max(beforeBootMs, expiresByBootMs)
     const granted = batch.commit()
-    if (!granted.ok) return refusal(granted)
+    if (!granted.ok) {
+      if (granted.errors.length > 0) this.#expiresByBootMs = beforeBootMs
+      return refusal(granted)
+    }
     this.#closed = false
-    this.#expiresByBootMs = latestExpiryMs({ armedMs, grantedMs: timeoutMs })
-    assert(this.#expiresByBootMs <= untilBootMs, `a grant until ${this.#expiresByBootMs} exceeds ${untilBootMs}`)
-    return { ok: true, expiresByBootMs: this.#expiresByBootMs }
+    this.#expiresByBootMs = expiresByBootMs
+    return { ok: true, expiresByBootMs }
   }
 
   #grantBatch(guard: Buffer, timeoutMs: number): Batch {
