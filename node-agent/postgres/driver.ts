@@ -9,6 +9,7 @@ import { HealthProbe } from './health.ts'
 import { initialise } from './initialise.ts'
 import { lookAtPrimary, lookAtStandby } from './observer.ts'
 import {
+  awaitReaped,
   findPostmaster,
   gatherIntoCgroup,
   isGone,
@@ -206,6 +207,7 @@ export class PostgresDriver {
     writeConfig(this.#spec, wanted)
     setStandbySignal(this.#spec, as)
     this.#view = { ...nothingSeen, process: 'starting', epoch: readEpoch(this.#spec) }
+    await awaitReaped(this.#spec)
     const child = startPostmaster(this.#spec)
     this.#child = child
     this.#pid = child.pid ?? null

@@ -122,6 +122,18 @@ export async function killAll(spec: ClusterSpec): Promise<boolean> {
   }
 }
 
+/**
+ * A killed postmaster that nobody has reaped yet still has its process id, and a new one takes that for a rival ("lock
+ * file postmaster.pid already exists").
+ */
+export async function awaitReaped(spec: ClusterSpec): Promise<void> {
+  const pid = recordedPid(spec)
+  const until = performance.now() + reapLimitMs
+  while (pid !== null && existsSync(`/proc/${pid}`) && isGone(pid) && performance.now() < until) await sleep(pollMs)
+}
+/** Reaping is one turn of our own loop, or of init's. */
+const reapLimitMs = 2000
+
 const isPopulated = (events: string): boolean => /populated 1/.test(readFileSync(events, 'utf8'))
 
 function killOne(pid: number): void {
