@@ -39,6 +39,8 @@ export interface HostState {
   req: number
   /** An own Grow (or, after a start, any own change in doubt) may still be chosen: closes when known reaches it. */
   openGrow: Ballot
+  /** When this host last accepted a value of another proposer. */
+  acceptedAt: number
   lease: LeaseState
   backup: BackupState
   witness: WitnessState
@@ -227,6 +229,7 @@ export function newHost(options: { node: DataNode; timing: Timing }): HostState 
     nSeen: 0,
     req: 0,
     openGrow: 0,
+    acceptedAt: 0,
     lease: {
       leaseUntil: 0,
       seq: 0,
