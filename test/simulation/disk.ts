@@ -42,11 +42,23 @@ export class Disk {
     else done()
   }
 
+  heal(): void {
+    this.slowMs = 0
+    this.full = 0
+    this.ioError = false
+    this.failNext = 0
+    if (this.hangs > 0) {
+      this.hangs = 1
+      this.goOn()
+    }
+  }
+
   hang(): void {
     this.hangs++
   }
 
   goOn(): void {
+    if (this.hangs === 0) return
     this.hangs--
     if (this.hangs > 0) return
     const waiting = this.waiting
@@ -89,6 +101,16 @@ export class DurableFile<T> {
       this.content = content
       this.safe = content
       done(true)
+    })
+  }
+
+  /** A new process flushes what it reads before it rests anything on it. */
+  sync(done: () => void): void {
+    const generation = ++this.generation
+    this.disk.flush(() => {
+      if (generation !== this.generation) return
+      this.safe = this.content
+      done()
     })
   }
 

@@ -1,4 +1,4 @@
-import type { DatabaseOp, DatabaseResult, DatabaseView } from '../../shared/protocol/types.ts'
+import type { DatabaseOp, DatabaseResult, DatabaseView, WalPosition } from '../../shared/protocol/types.ts'
 import type { Cluster } from './postgres.ts'
 import { commonEnd, contains, noWrite, timelineAt } from './wal.ts'
 
@@ -7,11 +7,15 @@ const operationLimitMs = 30_000
 /** The proof of sync and the wait for a primary to follow. */
 const proofLimitMs = 2000
 const followLimitMs = 3000
+/** A stopped agent goes on within this after it is continued. */
+const stoppedPollMs = 10
 
 export interface DriverEnv {
   cluster: Cluster
   peer: Cluster
   drainMs: number
+  /** The agent's process is not stopped. */
+  running(): boolean
   done(id: number, result: DatabaseResult): void
   count(name: string): void
 }
@@ -52,13 +56,13 @@ export class Driver {
       const ended = this.running
       this.token++
       this.promoting = false
-      this.env.done(ended, { ok: false, why: `a newer operation (${op.op}) took its place` })
+      this.env.done(ended, { ok: false, why: `a newer operation (${op.op}) took its place`, view: this.view() })
     }
     this.running = id
     const token = this.token
     this.start(op)
     this.env.cluster.parts.world.after(operationLimitMs, () => {
-      if (token === this.token && this.running === id) this.finish({ ok: false, why: 'the operation timed out' })
+      if (token === this.token && this.running === id) this.fail('the operation timed out')
     })
   }
 
@@ -81,13 +85,13 @@ export class Driver {
     }
   }
 
-  private finish(result: DatabaseResult): void {
+  private finish(result: { ok: true; position: WalPosition | null } | { ok: false; why: string }): void {
     const id = this.running
     if (id === null) return
     this.running = null
     this.promoting = false
     this.token++
-    this.env.done(id, result)
+    this.env.done(id, { ...result, view: this.view() })
   }
 
   private fail(why: string): void {
@@ -102,9 +106,13 @@ export class Driver {
   /** Goes on with `next` unless another operation, or a new agent, has taken over. */
   private later(delayMs: number, next: () => void): void {
     const token = this.token
-    this.env.cluster.parts.world.after(delayMs, () => {
-      if (token === this.token) next()
-    })
+    const { world } = this.env.cluster.parts
+    const go = () => {
+      if (token !== this.token) return
+      if (this.env.running()) next()
+      else world.after(stoppedPollMs, go)
+    }
+    world.after(delayMs, go)
   }
 
   private poll(options: { everyMs: number; limitMs: number; until: () => boolean; then: (ok: boolean) => void }): void {
@@ -122,7 +130,7 @@ export class Driver {
 
   private kill(): void {
     const { cluster } = this.env
-    const { world, disk, random, options } = cluster.parts
+    const { disk, random, options } = cluster.parts
     const killed = () => {
       // A process in an uninterruptible write dies when the volume answers.
       if (disk.hangs > 0 && cluster.process !== 'none') return this.later(50, killed)
@@ -132,7 +140,6 @@ export class Driver {
     // Clients get nothing any more from the first moment on.
     if (disk.hangs === 0 && cluster.process !== 'none') cluster.stopped = true
     this.later(cluster.process === 'none' ? 2 : options.killMs * random.between(0.8, 1.2), killed)
-    world.after(0, () => {})
   }
 
   private startPrimary(op: DatabaseOp & { op: 'startPrimary' }): void {
@@ -220,8 +227,6 @@ export class Driver {
 
   private drain(): void {
     const { cluster, drainMs } = this.env
-    const { world } = cluster.parts
-    void world
     this.poll({
       everyMs: 1,
       limitMs: drainMs,

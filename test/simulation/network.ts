@@ -20,6 +20,7 @@ export class Network {
   /** Added by faults, for both directions of a link (index from·3+to). */
   private readonly extraLoss = new Float64Array(9)
   private readonly extraDelayMs = new Float64Array(9)
+  private quiet = false
 
   constructor(world: World, options: Options, random: Random) {
     this.world = world
@@ -35,14 +36,14 @@ export class Network {
   private sendOn(from: NodeId, to: NodeId, path: number, deliver: () => void): void {
     const link = siteIndex[from] * 3 + siteIndex[to]
     if (this.cuts[link * pathsMax + path]! > 0) return
-    const loss = this.options.loss + this.extraLoss[link]!
+    const loss = this.quiet ? 0 : this.options.loss + this.extraLoss[link]!
     if (loss > 0 && this.random.chance(loss)) return
     const arrive = () => {
       // A cut also takes what is under way.
       if (this.cuts[link * pathsMax + path]! === 0) deliver()
     }
     this.world.after(this.latency(from, to), arrive)
-    if (this.random.chance(this.options.duplicates)) this.world.after(3 * this.latency(from, to), arrive)
+    if (!this.quiet && this.random.chance(this.options.duplicates)) this.world.after(3 * this.latency(from, to), arrive)
   }
 
   latency(from: NodeId, to: NodeId): number {
@@ -58,6 +59,14 @@ export class Network {
   /** Whether a TCP segment gets through right now: replication uses the first path. */
   streams(from: NodeId, to: NodeId): boolean {
     return this.cuts[(siteIndex[from] * 3 + siteIndex[to]) * pathsMax]! === 0
+  }
+
+  /** Nothing is lost, doubled, held up or cut any more. */
+  calm(): void {
+    this.cuts.fill(0)
+    this.extraLoss.fill(0)
+    this.extraDelayMs.fill(0)
+    this.quiet = true
   }
 
   cut(from: NodeId, to: NodeId, path: number, by: 1 | -1): void {

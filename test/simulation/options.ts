@@ -48,6 +48,8 @@ export interface Options {
   clientEveryMs: number
   /** The executor lets no effect overtake the queue, even those that may. */
   strictQueue: boolean
+  /** The register and the database lie on one volume. */
+  oneVolume: boolean
   /** A host is set back by up to this between arming and applying a grant. */
   gateLagMs: number
   faults: number
@@ -95,6 +97,7 @@ export function drawOptions(seed: number): Options {
     retryIntervalMs: 100,
     clientEveryMs: r.spread(40, 250),
     strictQueue: r.chance(0.2),
+    oneVolume: r.chance(0.5),
     gateLagMs: r.chance(0.3) ? r.spread(1, 60) : 0.1,
     faults: runClass === 'single' ? 3 + r.below(3) : 3 + r.below(10),
     safetyMs: safetyMinMs,

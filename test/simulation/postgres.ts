@@ -24,6 +24,8 @@ export interface Commit {
   tl: Timeline
   lsn: number
   at: number
+  /** The other host had flushed it when it was released. */
+  copied: boolean
 }
 
 export interface ClusterParts {
@@ -91,6 +93,14 @@ export class Cluster {
     this.names = 'empty'
   }
 
+  /** A new disk. */
+  forget(): void {
+    this.end('off')
+    this.dir = 'none'
+    this.log = { tl: new Timeline(this.parts.nextTimelineId(), 1, null, 0), end: 0 }
+    this.marker = 0
+  }
+
   // ------------------------------------------------------------ clients
 
   /** Whether a client that reaches this host's port gets an answer: orphaned backends go on serving who is connected. */
@@ -131,13 +141,15 @@ export class Cluster {
     const { disk } = this.parts
     const life = this.life
     const batch = this.pending.length
-    disk.flush(() => {
+    const done = () => {
       if (life !== this.life) return
+      if (this.stopped) return this.parts.world.after(20, done)
       this.flushing = false
       if (disk.ioError || disk.full > 0) return this.crash()
       this.append(batch)
       this.flush()
-    })
+    }
+    disk.flush(done)
   }
 
   private append(count: number): void {
@@ -151,7 +163,7 @@ export class Cluster {
       const write = this.pending[i]!
       tl.writes.push(write)
       this.log.end += recordBytes
-      const commit = { write, tl, lsn: this.log.end, at: world.now }
+      const commit: Commit = { write, tl, lsn: this.log.end, at: world.now, copied: false }
       if (this.inForce) {
         if (this.waiting.length === 0) this.progressAt = world.now
         this.waiting.push(commit)
