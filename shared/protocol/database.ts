@@ -9,6 +9,7 @@ import {
   nobodyMaySucceed,
   otherIsNamed,
   peerIsAdmitted,
+  peerVoter,
   sameReign,
   silenceMs,
   syncRequired,
@@ -25,8 +26,9 @@ import { takeBack } from './vacating.ts'
  */
 export function driveDatabase(turn: Turn): void {
   const { s, now } = turn
+  considerBarrier(turn)
   if (mustBeDead(s)) {
-    killDatabase(turn)
+    if (now >= s.database.retryAt) killDatabase(turn)
     return
   }
   if (s.database.op !== null || now < s.database.retryAt || s.vacate !== null) return
@@ -176,21 +178,21 @@ export function onDatabaseDone(turn: Turn, id: number, result: DatabaseResult): 
       if (s.vacate !== null) s.vacate = { ...s.vacate, drained: true }
       return
     case 'proveSync':
-      s.database = { ...s.database, barrier: result.position, barrierPassed: false }
+      s.database = { ...s.database, barrier: result.position, passedBy: '' }
       return
     case 'syncNames':
-      if (op.set === 'empty') s.database = { ...s.database, barrier: null, barrierPassed: false }
+      if (op.set === 'empty') s.database = { ...s.database, barrier: null, passedBy: '' }
       return
     case 'startPrimary':
       s.database = {
         ...s.database,
         barrier: null,
-        barrierPassed: false,
+        passedBy: '',
         restartsAt: [...s.database.restartsAt.slice(-9), now],
       }
       return
     case 'promote':
-      s.database = { ...s.database, barrier: null, barrierPassed: false }
+      s.database = { ...s.database, barrier: null, passedBy: '' }
       persistData(turn)
       return
     case 'rejoin':
@@ -227,14 +229,21 @@ export function onView(turn: Turn, view: DatabaseView): void {
   const { s, now } = turn
   const before = s.database.view
   s.database = { ...s.database, view }
-  if (view.process !== 'primary') s.database = { ...s.database, barrier: null, barrierPassed: false }
-  if (view.syncNames === 'empty') s.database = { ...s.database, barrier: null, barrierPassed: false }
+  if (view.process !== 'primary') s.database = { ...s.database, barrier: null, passedBy: '' }
+  if (view.syncNames === 'empty') s.database = { ...s.database, barrier: null, passedBy: '' }
   const gone = view.process === 'primary' && view.sender === null
   s.lease = { ...s.lease, replicaGoneAt: gone ? s.lease.replicaGoneAt || now : 0 }
-  const { barrier, barrierPassed } = s.database
-  if (barrier !== null && !barrierPassed && view.sender !== null) {
-    const passed = view.sender.timeline === barrier.timeline && view.sender.flushedLsn >= barrier.lsn
-    if (passed && peerIsAdmitted(s)) s.database = { ...s.database, barrierPassed: true }
-  }
+  if (view.process === 'primary') s.database = { ...s.database, ran: true }
   if (before.process !== view.process) say(turn, `the database is ${view.process} (was ${before.process})`)
+}
+
+/** The backup has flushed the barrier, in this connection and with the admitted store: it has all that could be read before. */
+function considerBarrier(turn: Turn): void {
+  const { s } = turn
+  const { barrier, passedBy, view } = s.database
+  const admitted = peerVoter(s)
+  if (barrier === null || admitted === null || passedBy === admitted || view.sender === null || !peerIsAdmitted(s))
+    return
+  if (view.sender.timeline !== barrier.timeline || view.sender.flushedLsn < barrier.lsn) return
+  s.database = { ...s.database, passedBy: admitted }
 }

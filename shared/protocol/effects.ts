@@ -40,6 +40,6 @@ export function startDatabaseOp(turn: Turn, op: DatabaseOp): void {
 export function killDatabase(turn: Turn): void {
   const { s } = turn
   if (s.database.op?.op.op === 'kill') return
-  s.database = { ...s.database, barrier: null, barrierPassed: false }
+  s.database = { ...s.database, barrier: null, passedBy: '', ran: false }
   startDatabaseOp(turn, { op: 'kill' })
 }

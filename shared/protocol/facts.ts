@@ -71,11 +71,15 @@ export function rightToServe(s: HostState, now: number): 'lease' | 'nobody may s
 /** While the other host may succeed, no commit may be acknowledged and nothing shown that it has not got. */
 export const syncRequired = (s: HostState): boolean => !nobodyMaySucceed(s)
 
+/** Synchronous replication is proven in force, and the admitted backup has flushed everything from before. */
+export const barrierPassed = (s: HostState): boolean =>
+  s.database.barrier !== null && s.database.passedBy !== '' && s.database.passedBy === peerVoter(s)
+
 export const databaseServes = (s: HostState): boolean =>
   s.database.view.process === 'primary' &&
   !s.database.view.hanging &&
   (s.database.op === null || s.database.op.op.op === 'syncNames' || s.database.op.op.op === 'proveSync') &&
-  (!syncRequired(s) || s.database.barrierPassed)
+  (!syncRequired(s) || barrierPassed(s))
 
 /** All that is needed for the gate to be open. */
 export const mayOpen = (s: HostState, now: number): boolean =>

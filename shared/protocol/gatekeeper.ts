@@ -38,7 +38,7 @@ export function driveGate(turn: Turn): void {
       s.gate.set === 'untouched' &&
       s.gate.report.state === 'open' &&
       s.gate.report.expiresUntil > now &&
-      holdsOffice(s)
+      isPrimary(s)
     )
       return
     freezeGate(turn, why)
@@ -60,7 +60,9 @@ function whyShut(s: HostState, now: number): string | null {
 function renew(turn: Turn): void {
   const { s, now } = turn
   const right = rightToServe(s, now)
-  const byLease = right === 'lease' || s.round?.change === 'grow' || growObstacle(s, now) === null
+  // Before a Grow the grant is cut to the lease, but never so that a lease which runs out shuts a gate that nobody contests.
+  const growing = s.round?.change === 'grow' || growObstacle(s, now) === null
+  const byLease = right === 'lease' || (growing && s.lease.leaseUntil > now + s.timing.silenceMs)
   const until = byLease ? s.lease.leaseUntil : now + s.timing.pinnedGrantMs
   const { report } = s.gate
   const opening = s.gate.set !== 'open' || report.state !== 'open' || report.expiresUntil <= now

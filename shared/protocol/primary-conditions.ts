@@ -1,4 +1,5 @@
 import {
+  barrierPassed,
   confirmed,
   holdsLease,
   inDoubt,
@@ -37,7 +38,7 @@ export function growObstacle(s: HostState, now: number): string | null {
   if (s.lease.ack?.witness !== 'yes') return 'the backup does not reach the witness'
   if (now < s.duty.regrowAt) return 'the backup was lost a moment ago; it has to stay for a while first'
   if (!mayOpen(s, now) || !holdsLease(s, now)) return 'the primary is not serving under a lease'
-  if (s.database.barrier === null || !s.database.barrierPassed) return 'synchronous replication is not proven in force'
+  if (!barrierPassed(s)) return 'synchronous replication is not proven in force'
   if (s.lease.ack?.confirmed !== true) return 'the backup has not confirmed the register since it booted'
   return null
 }

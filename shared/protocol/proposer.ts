@@ -226,6 +226,8 @@ function considerCommit(turn: Turn): void {
   s.round = null
   s.roundAfterAt = 0
   s.lease = { ...s.lease, progressAt: turn.now }
+  if (change === 'shrink' && round.ground === 'witness away')
+    s.witness = { ...s.witness, pinned: true, backAt: turn.now }
   // Another member holds this gen: an older one can gather no majority any more.
   if (Object.keys(round.accepts).length > 1) s.duty = { ...s.duty, sealedGen: Math.max(s.duty.sealedGen, value.gen) }
   say(turn, `committed ${change}: ${describe(value)} with ballot ${showBallot(ballot)}`)

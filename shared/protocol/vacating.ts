@@ -54,11 +54,12 @@ export function considerFailure(turn: Turn): void {
 }
 
 function failureOf(s: HostState): string | null {
-  const { view, op } = s.database
+  const { view, op, ran } = s.database
   if (op !== null && op.op.op !== 'syncNames' && op.op.op !== 'proveSync' && op.op.op !== 'drain') return null
   if (s.vacate !== null && s.vacate.end !== null) return null
   if (view.ioError) return 'its volume returned an I/O error'
   if (view.process === 'dead') return 'its postmaster is gone'
+  if (view.process === 'none' && ran) return 'it ended by itself'
   if (view.hanging) return 'it does not answer'
   return null
 }
@@ -107,7 +108,7 @@ function giveUpMs(s: HostState, vacate: Vacate, now: number): number {
 function driveStop(turn: Turn, vacate: Vacate): void {
   const { s } = turn
   const op = s.database.op?.op.op
-  if (op === 'kill' || op === 'drain') return
+  if (op === 'kill' || op === 'drain' || turn.now < s.database.retryAt) return
   if (!vacate.drained && s.database.view.process === 'primary') {
     startDatabaseOp(turn, { op: 'drain' })
     return
