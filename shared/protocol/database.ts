@@ -8,6 +8,7 @@ import {
   knownValue,
   nobodyMaySucceed,
   otherIsNamed,
+  ownEpoch,
   peerIsAdmitted,
   peerVoter,
   sameReign,
@@ -43,6 +44,8 @@ function mustBeDead(s: HostState): boolean {
   if (op?.op.op === 'rejoin') return false
   const primaryLike = view.process === 'primary' || op?.op.op === 'startPrimary' || op?.op.op === 'promote'
   if (otherIsNamed(s)) return primaryLike || (view.process === 'dead' && op === null)
+  // It runs in an epoch that is over (a forced takeover, a promotion whose agent died): it gets a timeline of this one.
+  if (isPrimary(s) && view.process === 'primary' && op === null && s.vacate === null && !ownEpoch(s)) return true
   return view.process === 'dead' && op === null && s.vacate === null
 }
 
@@ -193,19 +196,18 @@ export function onDatabaseDone(turn: Turn, id: number, result: DatabaseResult): 
       return
     case 'promote':
       s.database = { ...s.database, barrier: null, passedBy: '' }
-      persistData(turn)
+      persistData(turn, knownValue(s)?.gen ?? 0)
       return
     case 'rejoin':
       say(turn, `follows the primary of epoch ${op.epoch}`)
-      persistData(turn)
+      persistData(turn, op.gen)
       return
   }
 }
 
 /** From here on the data of this host belongs to the gen in force. */
-function persistData(turn: Turn): void {
-  const gen = knownValue(turn.s)?.gen
-  if (gen !== undefined && turn.s.durable.dataGen !== gen) persist(turn, { dataGen: gen })
+function persistData(turn: Turn, gen: number): void {
+  if (turn.s.durable.dataGen !== gen) persist(turn, { dataGen: gen })
 }
 
 function onFailed(turn: Turn, op: DatabaseOp, why: string): void {

@@ -153,29 +153,36 @@ export class Driver {
     if (cluster.marker !== op.epoch) {
       return this.later(1, () => this.fail(`the data directory bears epoch ${cluster.marker}, not ${op.epoch}`))
     }
-    this.boot(op.syncNames, () => {
-      cluster.openAsPrimary()
-      this.succeed(cluster.log.end)
-    })
+    this.boot(
+      op.syncNames,
+      () => cluster.openAsPrimary(),
+      () => this.succeed(cluster.log.end),
+    )
   }
 
-  /** Starts the server with these names in its configuration; `then` runs when crash recovery is over. */
-  private boot(names: 'set' | 'empty', then: () => void): void {
+  /**
+   * Starts the server with these names in its configuration; `open` runs when crash recovery is over, whether or not
+   * the agent is still there to see it.
+   */
+  private boot(names: 'set' | 'empty', open: () => void, then: () => void): void {
     const { cluster } = this.env
-    const { disk, random, options } = cluster.parts
+    const { world, disk, random, options } = cluster.parts
     cluster.names = names
     cluster.beginStart()
     const life = cluster.life
+    const token = this.token
     const ready = () => {
-      if (cluster.life !== life) return this.fail('the server ended while it started')
+      const mine = token === this.token
+      if (cluster.life !== life) return mine ? this.fail('the server ended while it started') : undefined
       if (disk.ioError || disk.full > 0) {
         cluster.end('on')
-        return this.fail('the volume refuses writes')
+        return mine ? this.fail('the volume refuses writes') : undefined
       }
-      if (disk.hangs > 0 || cluster.stopped) return this.later(50, ready)
-      then()
+      if (disk.hangs > 0 || cluster.stopped) return void world.after(50, ready)
+      open()
+      if (mine) this.later(1, then)
     }
-    this.later(options.recoveryMs * random.between(0.7, 1.3) + disk.flushMs(), ready)
+    world.after(options.recoveryMs * random.between(0.7, 1.3) + disk.flushMs(), ready)
   }
 
   private promote(op: DatabaseOp & { op: 'promote' }): void {
@@ -193,10 +200,11 @@ export class Driver {
       cluster.names = op.syncNames
       return this.promoteNow(op.epoch, made)
     }
-    this.boot(op.syncNames, () => {
-      cluster.runAsStandby(-1)
-      this.promoteNow(op.epoch, made)
-    })
+    this.boot(
+      op.syncNames,
+      () => cluster.runAsStandby(-1),
+      () => this.promoteNow(op.epoch, made),
+    )
   }
 
   private promoteNow(epoch: number, made: boolean): void {
@@ -321,9 +329,10 @@ export class Driver {
 
   private runStandby(epoch: number): void {
     const { cluster } = this.env
-    this.boot('empty', () => {
-      cluster.runAsStandby(epoch)
-      this.succeed(cluster.log.end)
-    })
+    this.boot(
+      'empty',
+      () => cluster.runAsStandby(epoch),
+      () => this.succeed(cluster.log.end),
+    )
   }
 }
