@@ -134,6 +134,10 @@ export class Operator {
   private lookAfter(host: Host): void {
     const { node, peer } = host
     const running = host.agent.process === 'running' && host.state.started
+    // The configuration on the host is read when its agent gets to it.
+    if (running && host.state.witness.wanted !== this.pair.wantedWitness && this.random.chance(0.5)) {
+      host.agent.witnessIs(this.pair.wantedWitness)
+    }
     const asks = running && (host.state.duty.said['database'] ?? '').includes('acknowledge it')
     this.after(`give up ${node}`, { needed: asks, least: 500, most: 4000 }, () => {
       this.letGo.add(node)
@@ -173,8 +177,5 @@ export class Operator {
     pair.witness.replace()
     pair.wantedWitness = pair.witness.inc
     pair.count('witness replaced')
-    pair.each(host => {
-      pair.world.after(this.random.between(1, 1000), () => host.agent.witnessIs(pair.wantedWitness))
-    })
   }
 }

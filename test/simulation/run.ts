@@ -1,3 +1,4 @@
+import { obstacleToProtection } from '../../shared/protocol/duties.ts'
 import { Violation } from './checkers/check.ts'
 import { begin, drawFaults, type Fault } from './faults.ts'
 import { convergenceLimitMs, drawOptions, type Options } from './options.ts'
@@ -180,7 +181,7 @@ export function describe(pair: Pair): string {
     const said = Object.entries(h.state.duty.said)
       .filter(([, text]) => text !== '')
       .map(([topic, text]) => `${topic}: ${text}`)
-    return `${node}: power ${h.power}, agent ${h.agent.process}, database ${h.cluster.process} (${h.cluster.dir}, epoch ${h.cluster.marker}), gate ${h.gate.report().state}, round ${h.state.round?.change ?? 'none'}${h.state.lease.ack ? `, ack ${h.state.lease.ack.why || 'ok'}` : ''} [${said.join('; ')}]`
+    return `${node}: power ${h.power}, agent ${h.agent.process}, database ${h.cluster.process} (${h.cluster.dir}, epoch ${h.cluster.marker}), gate ${h.gate.report().state}, round ${h.state.round?.change ?? 'none'}, obstacle ${obstacleToProtection(h.state, h.clock.now) ?? 'none'}${h.state.lease.ack ? `, ack ${h.state.lease.ack.why || 'ok'}` : ''} [${said.join('; ')}]`
   }
   return `register ${latest ? JSON.stringify(latest) : 'empty'}; ${host('a')}; ${host('b')}`
 }

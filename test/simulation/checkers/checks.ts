@@ -43,7 +43,11 @@ export class Checks {
     const boundedClock = [oneServer, seenKept, gateWithinLease, shownIsTrue]
     this.all = [...anyClock, ...(pair.options.runClass === 'wild' ? [] : boundedClock)].map(make => make(pair))
     const of = <K extends keyof Hooks>(name: K): Handler<K>[] =>
-      this.all.flatMap(checker => (checker[name] ? [(checker[name] as Handler<K>).bind(checker) as Handler<K>] : []))
+      this.all.flatMap(checker => {
+        const hooks: Hooks = checker
+        const handler = hooks[name]
+        return handler === undefined ? [] : [handler as Handler<K>]
+      })
     this.on = {
       step: of('step'),
       durable: of('durable'),
