@@ -113,6 +113,7 @@ export class Operator {
     this.pair.world.after(careEveryMs, () => {
       this.pair.each(host => this.lookAfter(host))
       this.lookAfterWitness()
+      this.lookAfterLoneHost()
       this.care()
     })
   }
@@ -163,6 +164,17 @@ export class Operator {
       peer.cluster.process === 'primary' &&
       this.pair.acknowledged.lackingIn(peer.cluster.log) === null
     )
+  }
+
+  /** A lone data host whose only other voter is a witness that is gone for good: nothing but force goes on from there. */
+  private lookAfterLoneHost(): void {
+    const { pair } = this
+    const latest = pair.checks.register.latest?.value
+    if (latest === undefined) return
+    const host = pair.hosts[latest.primary]
+    const lost = latest.voters.w !== undefined && latest.voters.w !== pair.witness.inc
+    const stuck = latest.voters[host.peer.node] === undefined && lost && host.agent.process === 'running'
+    this.after('lone host', { needed: stuck, least: 5000, most: 15_000 }, () => this.force(host, { withWitness: false }))
   }
 
   private lookAfterWitness(): void {
