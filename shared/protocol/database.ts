@@ -14,6 +14,7 @@ import {
   sameReign,
   silenceMs,
   syncRequired,
+  withinBudget,
 } from './facts.ts'
 import { beat } from './lease.ts'
 import type { HostState } from './state.ts'
@@ -68,7 +69,7 @@ function primaryOp(turn: Turn): DatabaseOp | null {
       if (!confirmed(s) && !holdsLease(s, now)) return null
       if (view.ioError) return stayDown(turn, 'its volume returned an I/O error; replace it, then join again')
       const owner = view.epoch === known.epoch
-      if (owner && !withinBudget(turn))
+      if (owner && !withinBudget(s, now))
         return stayDown(turn, `it was restarted ${s.timing.restartBudget} times within ${s.timing.restartWindowMs} ms`)
       return owner
         ? { op: 'startPrimary', epoch: known.epoch, syncNames }
@@ -87,11 +88,6 @@ function primaryOp(turn: Turn): DatabaseOp | null {
 function stayDown(turn: Turn, why: string): null {
   sayStanding(turn, 'database', `the database stays down: ${why}`)
   return null
-}
-
-function withinBudget(turn: Turn): boolean {
-  const { s, now } = turn
-  return s.database.restartsAt.filter(at => now - at < s.timing.restartWindowMs).length < s.timing.restartBudget
 }
 
 /**

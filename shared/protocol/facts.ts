@@ -78,6 +78,10 @@ export const barrierPassed = (s: HostState): boolean =>
 /** The running cluster was started, or promoted, for the epoch in force. */
 export const ownEpoch = (s: HostState): boolean => s.database.view.epoch === knownValue(s)?.epoch
 
+/** Restarts in place are few: a database that keeps dying is better off on the other host. */
+export const withinBudget = (s: HostState, now: number): boolean =>
+  s.database.restartsAt.filter(at => now - at < s.timing.restartWindowMs).length < s.timing.restartBudget
+
 export const databaseServes = (s: HostState): boolean =>
   s.database.view.process === 'primary' &&
   ownEpoch(s) &&

@@ -172,8 +172,9 @@ export class Operator {
     const latest = pair.checks.register.latest?.value
     if (latest === undefined) return
     const host = pair.hosts[latest.primary]
-    const lost = latest.voters.w !== undefined && latest.voters.w !== pair.witness.inc
-    const stuck = latest.voters[host.peer.node] === undefined && lost && host.agent.process === 'running'
+    const voters = host.state.durable.acc?.value.voters ?? {}
+    const lost = voters.w !== undefined && voters.w !== pair.witness.inc
+    const stuck = voters[host.peer.node] === undefined && lost && host.agent.process === 'running'
     this.after('lone host', { needed: stuck, least: 5000, most: 15_000 }, () => this.force(host, { withWitness: false }))
   }
 
