@@ -196,6 +196,8 @@ export function onDatabaseDone(turn: Turn, id: number, result: DatabaseResult): 
       return
     case 'rejoin':
       say(turn, `follows the primary of epoch ${op.epoch}`)
+      // It gets its time anew: the receiver takes a moment to connect.
+      s.backup = { ...s.backup, astrayAt: 0 }
       persistData(turn, op.gen)
       return
   }

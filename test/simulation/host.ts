@@ -104,7 +104,8 @@ export class Host {
   }
 
   private answer(commit: Commit): void {
-    commit.copied = contains(this.peer.cluster.log, commit.tl, commit.lsn)
+    const { log, flushedOnce } = this.peer.cluster
+    commit.copied = contains(log, commit.tl, commit.lsn) || contains(flushedOnce, commit.tl, commit.lsn)
     if (this.power === 'on' && this.gate.isOpen) this.pair.acknowledge(this, commit)
     else if (!this.gate.isClosed && this.held.length < heldMax) this.held.push(commit)
   }

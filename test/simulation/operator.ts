@@ -113,7 +113,7 @@ export class Operator {
     this.pair.world.after(careEveryMs, () => {
       this.pair.each(host => this.lookAfter(host))
       this.lookAfterWitness()
-      this.lookAfterLoneHost()
+      this.lookAfterQuorum()
       this.care()
     })
   }
@@ -166,20 +166,24 @@ export class Operator {
     )
   }
 
-  /** A lone data host whose only other voter is a witness that is gone for good: nothing but force goes on from there. */
-  private lookAfterLoneHost(): void {
+  /** So many voters are gone for good that no round can ever end: nothing but force goes on from there. */
+  private lookAfterQuorum(): void {
     const { pair } = this
-    const latest = pair.checks.register.latest?.value
-    if (latest === undefined) return
-    const host = pair.hosts[latest.primary]
+    const { named } = pair
+    if (named === null) return
+    const host = pair.hosts[named]
     const voters = host.state.durable.acc?.value.voters ?? {}
-    const lost = voters.w !== undefined && voters.w !== pair.witness.inc
-    const stuck = voters[host.peer.node] === undefined && lost && host.agent.process === 'running'
-    this.after('lone host', { needed: stuck, least: 5000, most: 15_000 }, () => this.force(host, { withWitness: false }))
+    const there = { a: pair.hosts.a.file.content.inc, b: pair.hosts.b.file.content.inc, w: pair.witness.inc }
+    const nodes = (['a', 'b', 'w'] as const).filter(node => voters[node] !== undefined)
+    const alive = nodes.filter(node => voters[node] === there[node])
+    const stuck = nodes.length > 0 && alive.length * 2 <= nodes.length && host.agent.process === 'running'
+    this.after('quorum', { needed: stuck, least: 5000, most: 15_000 }, () => this.force(host, { withWitness: false }))
   }
 
   private lookAfterWitness(): void {
-    const lost = this.witnessLost || this.pair.witness.otherTimeline
+    const alarm = (host: Host) => (host.state.duty.said['witness'] ?? '').includes('rolled back')
+    const { hosts, witness } = this.pair
+    const lost = this.witnessLost || witness.otherTimeline || alarm(hosts.a) || alarm(hosts.b)
     this.after('witness', { needed: lost, least: 2000, most: 20_000 }, () => this.replaceWitness())
   }
 
@@ -187,6 +191,7 @@ export class Operator {
   replaceWitness(): void {
     const { pair } = this
     this.witnessLost = false
+    pair.each(host => this.due.delete(`witness ${host.node}`))
     pair.witness.replace()
     pair.wantedWitness = pair.witness.inc
     pair.count('witness replaced')

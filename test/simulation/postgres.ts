@@ -49,6 +49,8 @@ export class Cluster {
   dir: 'none' | 'ok' | 'broken' = 'none'
   /** On disk. */
   log: Log
+  /** The furthest that it flushed as a standby, lost since or not. */
+  flushedOnce: Log
   marker = 0
   /** In the configuration file. */
   names: 'set' | 'empty' = 'empty'
@@ -76,6 +78,7 @@ export class Cluster {
   constructor(parts: ClusterParts) {
     this.parts = parts
     this.log = { tl: new Timeline(parts.nextTimelineId(), 1, null, 0), end: 0 }
+    this.flushedOnce = this.log
     this.stream = new Stream(this)
   }
 

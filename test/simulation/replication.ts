@@ -145,6 +145,7 @@ export class Stream {
       if (received.end > me.log.end) me.log = { tl: received.tl, end: received.end }
       me.insertLsn = me.log.end
       me.visible = me.log.end
+      me.flushedOnce = { tl: me.log.tl, end: me.log.end }
       this.report(session)
       this.flushReceived(session)
     })

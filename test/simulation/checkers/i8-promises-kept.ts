@@ -26,8 +26,8 @@ export const promisesKept: MakeChecker = pair => {
       const leaseMs = pair.timing.leaseMs
       if (event.event === 'start' || event.event === 'clockJump') {
         memory.quarantine = host.clock.trueTimeOf(event.now + leaseMs)
-        const { durable } = after
         if (event.event === 'start') {
+          const { durable } = event
           const doubt = durable.lastOwn > (durable.known?.ballot ?? 0)
           memory.candidacy = doubt && durable.known?.value.primary === host.peer.node ? durable.lastOwn : 0
         }

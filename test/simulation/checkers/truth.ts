@@ -37,6 +37,11 @@ export const shownIsTrue: MakeChecker = pair => {
   }
   return {
     name: 'truth',
+    step: (host, _before, _after, _event, effects) => {
+      for (const effect of effects) {
+        if (effect.do === 'send' && effect.message.kind === 'ack' && effect.message.promise) ableAt[host.node] = pair.world.now
+      }
+    },
     sample: () => {
       const { now } = pair.world
       pair.each(host => {
