@@ -11,7 +11,6 @@ import koffi from 'koffi'
 const lib = koffi.load('libc.so.6')
 
 koffi.struct('us_sock_fprog', { len: 'uint16', filter: 'void *' })
-koffi.struct('us_pollfd', { fd: 'int', events: 'int16', revents: 'int16' })
 koffi.struct('us_sched_param', { priority: 'int' })
 
 const native = {
@@ -24,7 +23,7 @@ const native = {
   send: lib.func('int64 send(int fd, const void *data, size_t length, int flags)'),
   sendto: lib.func('int64 sendto(int fd, const void *data, size_t length, int flags, const void *to, uint32 toLength)'),
   recv: lib.func('int64 recv(int fd, void *data, size_t length, int flags)'),
-  poll: lib.func('int poll(_Inout_ us_pollfd *fds, uint64 count, int timeoutMs)'),
+  poll: lib.func('int poll(void *fds, uint64 count, int timeoutMs)'),
   clockGettime: lib.func('int clock_gettime(int clock, void *time)'),
   mlockall: lib.func('int mlockall(int flags)'),
   schedSetscheduler: lib.func('int sched_setscheduler(int pid, int policy, us_sched_param *param)'),
@@ -143,10 +142,20 @@ export function tryReceive(fd: number, into: Buffer): number {
   return length < 0 ? -koffi.errno() : length
 }
 
-/** Waits until the descriptor is readable, for at most `limitMs` (blocks the calling thread). */
-export function waitReadable(fd: number, limitMs: number): boolean {
-  const poll = [{ fd, events: POLLIN, revents: 0 }]
-  return native.poll(poll, 1, limitMs) > 0
+/**
+ * Waits until the descriptor is readable, for at most `limitMs`, on a thread of Node's pool: the loop goes on, and
+ * `process.exit()` waits for no longer than the limit.
+ */
+export function waitReadable(fd: number, limitMs: number): Promise<boolean> {
+  const poll = Buffer.alloc(8)
+  poll.writeInt32LE(fd, 0)
+  poll.writeInt16LE(POLLIN, 4)
+  return new Promise((resolve, reject) => {
+    native.poll.async(poll, 1, limitMs, (error: Error | null, ready: number) => {
+      if (error === null) resolve(ready > 0)
+      else reject(error)
+    })
+  })
 }
 
 const timespec = Buffer.alloc(16)
