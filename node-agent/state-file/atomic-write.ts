@@ -14,6 +14,8 @@ import { join } from 'node:path'
 export interface FolderWriter {
   /** Calls for the same name must not overlap; calls for different names may. */
   write(name: string, bytes: Uint8Array): Promise<void>
+  /** Makes the present names in the folder durable, such as that of a new folder in it. */
+  sync(): Promise<void>
   close(): Promise<void>
 }
 
@@ -24,6 +26,7 @@ export async function openFolderWriter(folder: string): Promise<FolderWriter> {
   const handle = await open(folder, constants.O_RDONLY | constants.O_DIRECTORY)
   return {
     write: (name, bytes) => replace({ folder, handle, name, bytes }),
+    sync: () => handle.sync(),
     close: () => handle.close(),
   }
 }

@@ -3,8 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { createStateFile, type StateFile } from '../../node-agent/state-file/state-file.ts'
+import { figuresOf } from '../../shared/figures.ts'
 import { emptyDurable } from '../fixtures/durable.ts'
-import { figuresOf, printFigures } from './figures.ts'
+import { printFigures } from './print.ts'
 
 // From persist() to onPersisted, with the hop to the writer: once one at a time, once while the loop has other work.
 const { values } = parseArgs({
