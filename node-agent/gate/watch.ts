@@ -3,6 +3,7 @@
  * knows no owner of tables (before 6.9), and a gate that is not there is open to all: they are created again at once,
  * frozen, and reopened for what was left of the grant, never for more.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { KernelError, waitReadable } from '../kernel/libc.ts'
 import { textOf } from '../kernel/netlink.ts'
 import type { GateState, KernelGate } from './kernel-gate.ts'
@@ -21,6 +22,8 @@ export type GateAlarm =
 const COMPARE_EVERY_MS = 5000
 /** How long the wait for events runs on a thread of the pool at a time; `process.exit()` may have to wait for it. */
 const WAIT_MS = 200
+/** How often to look where no thread of the pool is free. */
+const RETRY_MS = 20
 /** The first attribute of every nftables object is its table's name. */
 const NFTA_TABLE = 1
 
@@ -54,7 +57,8 @@ export class GateWatch {
       while (!this.#stopped) {
         const alarm = this.poll(options.now())
         if (alarm !== undefined) options.alarm(alarm)
-        await waitReadable(this.#events.socket.fd, WAIT_MS)
+        // Where the pool takes no more (a disk that hangs), the watch goes on with a timer.
+        await waitReadable(this.#events.socket.fd, WAIT_MS).catch(() => sleep(RETRY_MS))
       }
     }
     this.#waiting = run()

@@ -51,6 +51,7 @@ const SCHED_RESET_ON_FORK = 0x40000000
 /** errno values the drivers decide on (asm-generic/errno.h). */
 export const EPERM = 1
 export const ENOENT = 2
+export const ENXIO = 6
 export const EAGAIN = 11
 export const EEXIST = 17
 export const ENODEV = 19
@@ -85,6 +86,19 @@ export function openSocket(options: { domain: number; type: number; protocol: nu
 /** Closes a descriptor; a second close is a bug of the caller and throws EBADF. */
 export function closeFd(fd: number): void {
   must(native.close(fd), `close(${fd})`)
+}
+
+/**
+ * Closes a descriptor on a thread of Node's pool. For packet sockets, whose close waits for the kernel to be done with
+ * every packet in flight (20 ms and more).
+ */
+export function closeFdLater(fd: number): void {
+  try {
+    native.close.async(fd, () => undefined)
+  } catch {
+    // Too many calls wait on the pool already (a disk that hangs): better slow than a descriptor lost.
+    native.close(fd)
+  }
 }
 
 export function bindSocket(fd: number, address: Buffer): void {
