@@ -141,6 +141,7 @@ export class Agent {
       view,
       witness: ports.witness === null ? null : stored.witnessInc,
     })
+    if (stored.begins && stored.durable.acc === null) void this.operator({ command: 'init' })
     this.#housekeeping = setInterval(() => this.#keepHouse(), housekeepingMs)
   }
 

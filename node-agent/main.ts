@@ -4,7 +4,7 @@ import { Decisions } from './decisions.ts'
 import { hostClock } from './drivers/clock.ts'
 import { notifier } from './drivers/notify.ts'
 import { openPorts } from './drivers/ports-of-host.ts'
-import { readWitnessInc } from './drivers/witness-port.ts'
+import { readSetup } from './pair/setup-file.ts'
 import { preflight } from './preflight.ts'
 import { SocketServer } from './socket/server.ts'
 import { verbsOf } from './socket/verbs.ts'
@@ -28,14 +28,15 @@ const statusEveryMs = 1000
 export async function runAgent(configPath: string): Promise<void> {
   const config = loadConfig(configPath)
   await preflight(config)
-  const { ports, durable } = await openPorts(config, { note: why => agent.note(why) })
+  const setup = readSetup(config.stateDir)
+  const { ports, durable } = await openPorts(config, { note: (why: string) => agent.note(why) })
   const decisions = new Decisions({
     stateDir: config.stateDir,
     maxBytes: config.limits.decisionsMb * 2 ** 20,
     now: () => ({ wallMs: hostClock.wallMs(), bootMs: hostClock.bootMs() }),
   })
   await decisions.load()
-  const stored = { durable, witnessInc: readWitnessInc(config) }
+  const stored = { durable, witnessInc: setup?.witnessInc ?? null, begins: setup?.part === 'begins' }
   const agent: Agent = new Agent({ config, ports, decisions, stored, log, exit: why => void broken(decisions, why) })
   const server = new SocketServer({
     path: config.socket,

@@ -146,6 +146,8 @@ export interface StoredHost {
   durable: Durable
   /** The witness that was admitted at set-up, or null. */
   witnessInc: Incarnation | null
+  /** This host begins its pair: with an empty store it decrees the first value. */
+  begins: boolean
 }
 
 export interface ServiceContext {

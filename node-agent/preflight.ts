@@ -75,13 +75,18 @@ async function programs(config: Config): Promise<ConfigFault[]> {
       'install PostgreSQL (Debian: apt-get install postgresql-15) and name its bin folder, such as /usr/lib/postgresql/15/bin'
     return [{ field: 'postgres.binDir', value: binDir, rule, remedy }]
   }
-  const answer = await exec([`${binDir}/postgres`, '--version'], { limitMs: versionLimitMs })
-  const major = answer.ok ? Number(/(\d+)/.exec(answer.stdout)?.[1]) : Number.NaN
+  const major = await postgresMajor(config)
   if (postgresMajors.includes(major)) return []
-  const rule = answer.ok
-    ? `holds PostgreSQL ${major}, which is not one of ${postgresMajors.join(', ')}`
-    : `holds a PostgreSQL that does not run (${answer.why})`
+  const rule = Number.isNaN(major)
+    ? 'holds a PostgreSQL that does not run here'
+    : `holds PostgreSQL ${major}, which is not one of ${postgresMajors.join(', ')}`
   return [{ field: 'postgres.binDir', value: binDir, rule, remedy: 'name the bin folder of a supported version' }]
+}
+
+/** NaN where the server program does not run. */
+export async function postgresMajor(config: Config): Promise<number> {
+  const answer = await exec([`${config.postgres.binDir}/postgres`, '--version'], { limitMs: versionLimitMs })
+  return answer.ok ? Number(/(\d+)/.exec(answer.stdout)?.[1]) : Number.NaN
 }
 
 function bootId(config: Config): ConfigFault[] {

@@ -3,8 +3,9 @@ import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
 import { softwareVersion } from '../version.ts'
 import { addActVerbs } from './act-verbs.ts'
-import { addDaemonVerbs } from './daemon-verbs.ts'
+import { addDaemonVerbs, addInternalVerbs } from './daemon-verbs.ts'
 import { exitCodes, exitMeanings, exitOf } from './exit-codes.ts'
+import { addPairVerbs } from './pair-verbs.ts'
 import { addReadVerbs } from './read-verbs.ts'
 
 /** The one command of the product: the agent, the witness, and what a person asks of them. */
@@ -22,7 +23,9 @@ export function understudy(): Command {
     .addHelpText('after', `\nExit codes:\n${exitTable()}\n`)
   addReadVerbs(program)
   addActVerbs(program)
+  addPairVerbs(program)
   addDaemonVerbs(program)
+  addInternalVerbs(program)
   return program
 }
 

@@ -1,10 +1,17 @@
 import type { Durable } from '../../shared/protocol/types.ts'
 import { bootMs } from '../kernel/clock.ts'
 import type { StateStorePort } from '../ports.ts'
+import { bundledChild } from '../self.ts'
 import { openStateFile, type StateFile, type StateFileOptions } from '../state-file/state-file.ts'
 
 /** How long a stopping agent waits for a write that is under way. */
 const closeLimitMs = 2000
+
+/** The child that writes the state, when this program is one file. */
+export function stateWriter(): Pick<StateFileOptions, 'writer'> {
+  const writer = bundledChild('state-writer')
+  return writer === undefined ? {} : { writer }
+}
 
 /** The durable state as the executor sees it: one write after the other, each a promise. */
 export class StoreDriver implements StateStorePort {
@@ -14,7 +21,7 @@ export class StoreDriver implements StateStorePort {
   #seq = 0
 
   /** @throws with a sentence: no state, damaged, locked by another agent, on a file system that forgets. */
-  static async open(stateDir: string, options: Pick<StateFileOptions, 'writer'> = {}): Promise<StoreDriver> {
+  static async open(stateDir: string): Promise<StoreDriver> {
     const waiting: Waiting = new Map()
     const opened = await openStateFile({
       folder: stateDir,
@@ -28,7 +35,7 @@ export class StoreDriver implements StateStorePort {
         waiting.clear()
         failed = new Error(why)
       },
-      ...options,
+      ...stateWriter(),
     })
     let failed: Error | null = null
     if (!opened.ok) throw new Error(opened.why)

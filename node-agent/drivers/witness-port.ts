@@ -2,7 +2,7 @@ import { timingOf } from '../../shared/protocol/timing.ts'
 import type { RegisterReply, RegisterRequest } from '../../shared/protocol/types.ts'
 import type { Config, WitnessConfig } from '../config.ts'
 import { bootMs } from '../kernel/clock.ts'
-import { readHostKey } from '../keys/host-key.ts'
+import { type HostKey, readHostKey } from '../keys/host-key.ts'
 import type { WitnessLinkPort } from '../ports.ts'
 import { WitnessClient } from '../witness/client.ts'
 
@@ -11,12 +11,14 @@ const repeatMinMs = 20
 /** With fewer answers a p99 means nothing. */
 const samplesMin = 20
 
+interface Options {
+  config: Config
+  witness: WitnessConfig
+  signingKey: HostKey['signingKey']
+}
+
 export class WitnessDriver implements WitnessLinkPort {
-  readonly #options: {
-    config: Config
-    witness: WitnessConfig
-    signingKey: Awaited<ReturnType<typeof readHostKey>>['signingKey']
-  }
+  readonly #options: Options
   readonly #note: (why: string) => void
   #client: WitnessClient | null = null
   #hear: (reply: RegisterReply) => void = () => {}
@@ -27,7 +29,7 @@ export class WitnessDriver implements WitnessLinkPort {
     return new WitnessDriver({ config, witness, signingKey }, note)
   }
 
-  private constructor(options: WitnessDriver['#options'], note: (why: string) => void) {
+  private constructor(options: Options, note: (why: string) => void) {
     this.#options = options
     this.#note = note
   }
