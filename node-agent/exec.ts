@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 
 /** How a program ended; an operating error is one of these, never an exception. */
 export type ExecResult =
-  | { ok: true; stdout: string }
+  | { ok: true; stdout: string; stderr: string }
   | { ok: false; why: string; code: number | null; stdout: string; stderr: string }
 
 export interface ExecOptions {
@@ -37,7 +37,7 @@ export function exec(argv: readonly string[], options: ExecOptions): Promise<Exe
         ...(signal === undefined ? {} : { signal }),
       },
       (error, stdout, stderr) => {
-        if (error === null) return resolve({ ok: true, stdout })
+        if (error === null) return resolve({ ok: true, stdout, stderr })
         const code = typeof error.code === 'number' ? error.code : null
         const said = stderr.trim().slice(-stderrCharsMax)
         resolve({
