@@ -94,6 +94,8 @@ export interface DatabasePort {
   look(): void
   /** One operation at a time; idempotent. Never rejects for an operating error. */
   perform(op: DatabaseOp): Promise<DatabaseResult>
+  /** Commits whose wait for the other host was cancelled: they were never acknowledged by it. */
+  cancelledWaits(): number
   /** Stops watching and leaves PostgreSQL as it is. */
   detach(): Promise<void>
 }

@@ -1,4 +1,3 @@
-import { timingOf } from '../../shared/protocol/timing.ts'
 import type { Durable } from '../../shared/protocol/types.ts'
 import type { Config } from '../config.ts'
 import type { Ports } from '../ports.ts'
@@ -24,7 +23,7 @@ export async function openPorts(
     gate: new GateDriver(config),
     vip: new VipDriver(config),
     uplink: config.uplink === null ? null : new UplinkDriver(config.uplink),
-    database: new DatabaseDriver(config, { timing: timingOf(config.profile), note }),
+    database: await DatabaseDriver.open(config, note),
     peer: new PeerDriver(config),
     witness: config.witness === null ? null : await WitnessDriver.open(config, config.witness, note),
     store,

@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto'
-import { mkdirSync } from 'node:fs'
+import { chmodSync, mkdirSync } from 'node:fs'
 import { newDurable } from '../../shared/protocol/durable.ts'
 import { type Config, ConfigError } from '../config.ts'
 import { addressOf } from '../drivers/host-addresses.ts'
@@ -26,7 +26,7 @@ export interface SetUpOptions {
   /** A step in words, as it begins. */
   progress: (line: string) => void
   /** Makes or adopts the cluster; idempotent. */
-  prepareDatabase: (config: Config) => Promise<void>
+  prepareDatabase: (config: Config, progress: (line: string) => void) => Promise<void>
 }
 
 const closeLimitMs = 2000
@@ -36,7 +36,7 @@ export async function beginPair(options: SetUpOptions & { enrolmentToken: string
   const { config, progress } = options
   const before = readSetup(config.stateDir)
   const major = await check(options, { part: 'begins', before })
-  mkdirSync(config.stateDir, { recursive: true, mode: 0o700 })
+  makeStateDir(config.stateDir)
   let setup: Setup = before ?? {
     pair: config.pair,
     node: config.node,
@@ -56,7 +56,7 @@ export async function beginPair(options: SetUpOptions & { enrolmentToken: string
     await writeSetup(config.stateDir, setup)
   }
   progress(config.postgres.mode === 'create' ? 'a new PostgreSQL cluster' : 'the PostgreSQL cluster is adopted')
-  await options.prepareDatabase(config)
+  await options.prepareDatabase(config, progress)
   await makeState(config, progress)
   const { witness } = config
   const token: JoinToken = {
@@ -77,7 +77,7 @@ export async function joinPair(options: SetUpOptions & { token: JoinToken }): Pr
   const { config, token, progress } = options
   const before = readSetup(config.stateDir)
   await check(options, { part: 'joins', before, token })
-  mkdirSync(config.stateDir, { recursive: true, mode: 0o700 })
+  makeStateDir(config.stateDir)
   progress('keys from the token')
   await writePairKey(config.pairKeyFile, token.pairKey)
   await ensureHostKey(config.hostKeyFile, token.hostKeyPem)
@@ -91,6 +91,12 @@ export async function joinPair(options: SetUpOptions & { token: JoinToken }): Pr
     otherHostKeyPem: '',
   })
   await makeState(config, progress)
+}
+
+/** PostgreSQL's user passes through to its own folder in it; every other file is closed to others by its own mode. */
+function makeStateDir(path: string): void {
+  mkdirSync(path, { recursive: true, mode: 0o711 })
+  chmodSync(path, 0o711)
 }
 
 /** Every reason why the set-up can't be done, before anything is changed. Answers with PostgreSQL's major version. */

@@ -15,7 +15,12 @@ export function verbsOf(agent: Agent): Record<string, Verb> {
     why: args => why(agent, parse(z.strictObject({ limit: z.int().min(1).max(linesMax) }), args)),
     check: async () => checkReport(agent, await agent.ports.vip.probe()),
     metrics: async () => {
-      const counters = { gate: agent.ports.gate.counters(), decisionsDropped: agent.decisions.dropped }
+      const { gate, database } = agent.ports
+      const counters = {
+        gate: gate.counters(),
+        decisionsDropped: agent.decisions.dropped,
+        cancelledWaits: database.cancelledWaits(),
+      }
       return metricsText(statusReport(agent), counters)
     },
     events: (args, call) => events(agent, parse(z.strictObject({ last: z.int().min(0).max(linesMax) }), args), call),

@@ -69,6 +69,7 @@ export function fakePorts(): Fakes {
         say(`database ${op.op}`)
         return new Promise(resolve => operations.push(resolve))
       },
+      cancelledWaits: () => 0,
       detach: async () => {},
     },
     peer: {
