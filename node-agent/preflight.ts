@@ -13,7 +13,7 @@ import { RouteSocket } from './kernel/rtnetlink.ts'
  * @throws ConfigError with one sentence for each fault.
  */
 export async function preflight(config: Config): Promise<void> {
-  const faults = [...rights(), ...interfaces(config), ...(await programs(config)), ...bootId(config)]
+  const faults = [...rights(), ...interfaces(config), ...(await programs(config)), ...bootId(config), ...cgroup(config)]
   if (faults.length > 0) throw new ConfigError('this configuration', faults)
 }
 
@@ -87,6 +87,13 @@ async function programs(config: Config): Promise<ConfigFault[]> {
 export async function postgresMajor(config: Config): Promise<number> {
   const answer = await exec([`${config.postgres.binDir}/postgres`, '--version'], { limitMs: versionLimitMs })
   return answer.ok ? Number(/(\d+)/.exec(answer.stdout)?.[1]) : Number.NaN
+}
+
+function cgroup({ cgroupParent }: Config): ConfigFault[] {
+  if (cgroupParent === null || existsSync(`${cgroupParent}/cgroup.procs`)) return []
+  const rule = 'is no cgroup v2 folder, as seen by this process'
+  const remedy = 'name one under /sys/fs/cgroup, or remove the key to use the one of the unit'
+  return [{ field: 'cgroupParent', value: cgroupParent, rule, remedy }]
 }
 
 function bootId(config: Config): ConfigFault[] {

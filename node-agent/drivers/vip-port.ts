@@ -34,8 +34,9 @@ export class VipDriver implements VipPort {
 
   up(): void {
     this.#wanted = true
-    this.#guarded('put the addresses up', () => this.#addresses.add())
-    void this.#probeBeside()
+    this.#guarded('put the addresses up', () => {
+      if (this.#addresses.add().added.length > 0) void this.#probeBeside()
+    })
   }
 
   down(): void {
