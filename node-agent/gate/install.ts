@@ -3,7 +3,7 @@ import { assert } from '../../shared/assert.ts'
 import { attributeMap, type MessageWriter, NLM_F_APPEND, NLM_F_CREATE } from '../kernel/netlink.ts'
 import type { Clause, Expression, MetaKey } from './clauses.ts'
 import type { Batch, Nftables } from './nft.ts'
-import type { Hook, SetLayout, SetType, TableFamily, TableLayout } from './ruleset.ts'
+import type { Hook, SetLayout, SetType, TableFamily, TableLayout, TableName } from './ruleset.ts'
 
 const NFTA_TABLE_NAME = 1
 const NFTA_TABLE_FLAGS = 2
@@ -101,19 +101,19 @@ export function createTable(batch: Batch, table: TableLayout, flags: number): vo
 }
 
 /** The flags of a table, or undefined where it does not exist. */
-export function tableFlags(nft: Nftables, table: TableLayout): number | undefined {
+export function tableFlags(nft: Nftables, table: TableName): number | undefined {
   const answer = nft.get({ type: 'getTable', family: table.family }, w => w.text(NFTA_TABLE_NAME, table.name))
   const body = answer?.messages[0]?.body
   return body === undefined ? undefined : (attributeMap(body, 4).get(NFTA_TABLE_FLAGS)?.readUInt32BE() ?? 0)
 }
 
-export function deleteTable(batch: Batch, table: TableLayout): void {
+export function deleteTable(batch: Batch, table: TableName): void {
   const step = `delete table ${table.family} ${table.name}`
   batch.add(step, { type: 'delTable', family: table.family }, w => w.text(NFTA_TABLE_NAME, table.name))
 }
 
 /** Takes a table over that an agent before us left behind; refused while its socket lives. */
-export function claimTable(batch: Batch, table: TableLayout): void {
+export function claimTable(batch: Batch, table: TableName): void {
   const step = `take over table ${table.family} ${table.name}`
   batch.add(step, { type: 'newTable', family: table.family }, w => {
     w.text(NFTA_TABLE_NAME, table.name).be32(NFTA_TABLE_FLAGS, TABLE_OWNER_PERSIST)

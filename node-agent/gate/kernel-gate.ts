@@ -9,10 +9,11 @@
  */
 import { randomBytes } from 'node:crypto'
 import { assert } from '../../shared/assert.ts'
-import { GUARD_MS, grantMs, latestExpiryMs, SLOP_MS } from '../../shared/protocol/grants.ts'
+import { GRANT_OVERHEAD_MS, GUARD_MS, grantMs, latestExpiryMs, SLOP_MS } from '../../shared/protocol/grants.ts'
 import { bootMs } from '../kernel/clock.ts'
-import { EEXIST, ENOENT, EOPNOTSUPP, EPERM, interfaceIndex, KernelError } from '../kernel/libc.ts'
+import { EEXIST, ENOBUFS, ENOENT, EOPNOTSUPP, EPERM, interfaceIndex, KernelError } from '../kernel/libc.ts'
 import { tableDifference } from './compare.ts'
+import type { Gate, GateCounters, GateReading, GateState, OpenResult } from './gate.ts'
 import {
   claimTable,
   createTable,
@@ -23,44 +24,9 @@ import {
   tableFlags,
 } from './install.ts'
 import { type Batch, type BatchResult, Nftables, type SetName } from './nft.ts'
-import { type GateSpec, gateLayout, type TableFamily, type TableLayout } from './ruleset.ts'
+import { type GateSpec, gateLayout, type TableFamily, type TableLayout, type TableName } from './ruleset.ts'
 
-/** open: serves. frozen: packets vanish, connections survive. closed: connections are reset, addresses are silent. */
-export type GateState = 'open' | 'frozen' | 'closed'
-
-export type GateCounters = {
-  /** Packets stopped while frozen. */
-  frozenPackets: number
-  /** Packets answered with a reset or an ICMP error while closed. */
-  refusedPackets: number
-  arpSilencedPackets: number
-  announcementsStoppedPackets: number
-}
-
-/** `absent`: the tables are gone, so everything passes; see watch.ts. */
-export type GateReading = { state: GateState | 'absent'; expiresInMs: number; counters: GateCounters }
-
-/**
- * too-short: the lease leaves no room for a grant. late: this process was stopped between the two steps.
- * replaced: another process took the gate over. lost: the tables are gone or changed. refused: anything else.
- */
-export type OpenRefusal = 'too-short' | 'late' | 'replaced' | 'lost' | 'refused'
-export type OpenResult = { ok: true; expiresByBootMs: number } | { ok: false; code: OpenRefusal; why: string }
-
-export interface Gate {
-  /** Adopts the tables of an agent before us if they match, else creates them frozen. Never passes through open. */
-  install(): { found: GateState; expiresInMs: number }
-  /**
-   * Opens, renews or shortens, until at most `untilBootMs` (CLOCK_BOOTTIME); the kernel's expiry never passes it.
-   * Refused, it changes nothing: a grant that is in force stays as it is.
-   */
-  open(untilBootMs: number): OpenResult
-  /** Stops serving; unconditional, and nothing sent before takes effect after. */
-  freeze(): void
-  close(): void
-  read(): GateReading
-  uninstall(): void
-}
+const FAMILIES: readonly TableFamily[] = ['inet', 'arp', 'netdev']
 
 /** The key of the one element of `open` and of `closed`: the mark, masked to nothing. */
 const FLAG_KEY = Buffer.alloc(4)
@@ -80,7 +46,7 @@ export type KernelGateOptions = {
 
 export class KernelGate implements Gate {
   #spec: GateSpec
-  #tables: TableLayout[] = []
+  #tables: TableLayout[]
   readonly #nft: Nftables
   readonly #options: KernelGateOptions
   #token = randomBytes(4)
@@ -89,8 +55,8 @@ export class KernelGate implements Gate {
   #closed = false
 
   constructor(spec: GateSpec, options: KernelGateOptions = {}) {
-    gateLayout(spec)
     this.#spec = spec
+    this.#tables = this.#layout()
     this.#options = options
     this.#nft = new Nftables()
   }
@@ -178,6 +144,8 @@ export class KernelGate implements Gate {
     if (JSON.stringify(devices(this.#layout())) !== JSON.stringify(devices(this.#tables))) {
       return 'an interface on which addresses are announced has come or gone'
     }
+    const extra = this.#present().find(({ family }) => !this.#tables.some(table => table.family === family))
+    if (extra !== undefined) return `there is a table ${extra.family} ${extra.name} without use`
     for (const table of this.#tables) {
       const flags = tableFlags(this.#nft, table)
       if (flags === undefined) return `table ${table.family} ${table.name} is missing`
@@ -188,13 +156,23 @@ export class KernelGate implements Gate {
     return undefined
   }
 
-  /** How much longer than granted by us the gate is open; 0 where it is not. */
-  excessMs(): number {
+  /** Why the gate's state is not the one this process set: changed by another. Undefined where it is. */
+  stateDifference(): string | undefined {
     const { state, expiresInMs } = this.read()
-    if (state === 'absent') return Infinity
-    if (state !== 'open') return 0
+    const leftMs = this.#expiresByBootMs - bootMs()
+    if (state === 'absent') return 'the tables are missing'
     // What the kernel reports may be a tick above what is left.
-    return Math.max(0, bootMs() + expiresInMs - this.#expiresByBootMs - SLOP_MS)
+    if (state === 'open' && expiresInMs > leftMs + SLOP_MS) {
+      const excessMs = expiresInMs - Math.max(0, leftMs)
+      return `the gate is open for ${excessMs.toFixed(0)} ms longer than this agent granted`
+    }
+    // The kernel shuts up to the guard's life, the slop and a tick before the bound.
+    const granted = leftMs > GRANT_OVERHEAD_MS + SLOP_MS
+    const shut = this.#tables.find(({ family }) => this.#held(family, 'open') === undefined)
+    if (granted && shut !== undefined) {
+      return `the ${shut.family} table is shut, ${leftMs.toFixed(0)} ms before its grant ends`
+    }
+    return this.#closed && state === 'frozen' ? 'the gate is frozen and not closed' : undefined
   }
 
   /** Creates the tables anew, frozen, and reopens for what is left of the last grant, never for more; or closes. */
@@ -202,7 +180,7 @@ export class KernelGate implements Gate {
     return this.#recreate(this.#present())
   }
 
-  #recreate(before: readonly TableLayout[]): GateState {
+  #recreate(before: readonly TableName[]): GateState {
     const untilBootMs = this.#expiresByBootMs
     const wasClosed = this.#closed
     this.#tables = this.#layout()
@@ -219,8 +197,10 @@ export class KernelGate implements Gate {
     return gateLayout({ ...this.#spec, devices: this.#spec.devices.filter(device => interfaceIndex(device) !== 0) })
   }
 
-  #present(): TableLayout[] {
-    return this.#tables.filter(table => tableFlags(this.#nft, table) !== undefined)
+  /** The tables of our name, also of a family that is not wanted (any more). */
+  #present(): TableName[] {
+    const all = FAMILIES.map(family => ({ family, name: this.#spec.table }))
+    return all.filter(table => tableFlags(this.#nft, table) !== undefined)
   }
 
   /** False where the tables can't be taken over as they are. Throws if a living process owns them. */
@@ -238,7 +218,7 @@ export class KernelGate implements Gate {
     return true
   }
 
-  #createFrozen(before: readonly TableLayout[] = this.#present()): void {
+  #createFrozen(before: readonly TableName[] = this.#present()): void {
     const attempt = (flags: number): BatchResult => {
       const batch = this.#nft.batch()
       for (const table of before) deleteTable(batch, table)
@@ -273,12 +253,19 @@ export class KernelGate implements Gate {
     if (timeoutMs === 0) return tooShort(untilBootMs, armedMs)
     const batch = this.#grantBatch(guard, timeoutMs)
     this.#options.betweenSteps?.('built')
+    const expiresByBootMs = latestExpiryMs({ armedMs, grantedMs: timeoutMs })
+    assert(expiresByBootMs <= untilBootMs, `a grant until ${expiresByBootMs} exceeds ${untilBootMs}`)
+    const beforeBootMs = this.#expiresByBootMs
+    // Both may be in force until the kernel has answered, and for good if its answer is lost.
+    this.#expiresByBootMs = Math.max(beforeBootMs, expiresByBootMs)
     const granted = batch.commit()
-    if (!granted.ok) return refusal(granted)
+    if (!granted.ok) {
+      if (granted.errors.length > 0) this.#expiresByBootMs = beforeBootMs
+      return refusal(granted)
+    }
     this.#closed = false
-    this.#expiresByBootMs = latestExpiryMs({ armedMs, grantedMs: timeoutMs })
-    assert(this.#expiresByBootMs <= untilBootMs, `a grant until ${this.#expiresByBootMs} exceeds ${untilBootMs}`)
-    return { ok: true, expiresByBootMs: this.#expiresByBootMs }
+    this.#expiresByBootMs = expiresByBootMs
+    return { ok: true, expiresByBootMs }
   }
 
   #grantBatch(guard: Buffer, timeoutMs: number): Batch {
@@ -346,7 +333,8 @@ export class KernelGate implements Gate {
   #must(result: BatchResult, what: string): void {
     if (result.ok) return
     const [error] = result.errors
-    if (error === undefined) throw new Error(`could not ${what}: the kernel left steps of the transaction unanswered`)
+    if (error === undefined)
+      throw new KernelError(`could not ${what}`, ENOBUFS, 'steps of the transaction are unanswered')
     const hint = error.errno === EPERM ? 'another agent owns the tables, or CAP_NET_ADMIN is missing' : error.step
     throw new KernelError(`could not ${what}`, error.errno, hint)
   }

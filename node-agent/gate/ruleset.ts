@@ -34,9 +34,8 @@ export type Hook =
   | { type: 'filter'; hook: 'prerouting' | 'input' | 'forward' | 'output'; priority: number }
   | { type: 'filter'; hook: 'egress'; priority: number; device: string }
 export type ChainLayout = { name: string; hook?: Hook; rules: readonly (readonly c.Clause[])[] }
-export type TableLayout = {
-  family: TableFamily
-  name: string
+export type TableName = { family: TableFamily; name: string }
+export type TableLayout = TableName & {
   counters: readonly string[]
   sets: readonly SetLayout[]
   chains: readonly ChainLayout[]

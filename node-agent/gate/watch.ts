@@ -6,7 +6,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { KernelError, waitReadable } from '../kernel/libc.ts'
 import { textOf } from '../kernel/netlink.ts'
-import type { GateState, KernelGate } from './kernel-gate.ts'
+import type { GateState } from './gate.ts'
+import type { KernelGate } from './kernel-gate.ts'
 import { NFNLGRP_NFTABLES, Nftables, nftEvent } from './nft.ts'
 
 /** What an operator has to hear about: somebody else changes the firewall under the gate. */
@@ -15,8 +16,8 @@ export type GateAlarm =
   | { kind: 'restored'; why: string; now: GateState }
   /** They could not be made again. The caller has to stop serving by other means. */
   | { kind: 'not-restored'; why: string }
-  /** Somebody else opened the gate, or for longer than we did; it is frozen or cut back now. */
-  | { kind: 'opened-by-another'; why: string; now: GateState }
+  /** Somebody else opened, shut, extended or shortened the gate; it is again as this agent had it. */
+  | { kind: 'grant-changed'; why: string; now: GateState }
 
 /** Lost events can't be seen, nor the coming of an interface: all is compared this often, for about 1 ms. */
 const COMPARE_EVERY_MS = 5000
@@ -47,8 +48,10 @@ export class GateWatch {
       foreign ||= textOf(event.attributes.get(NFTA_TABLE)) === this.#gate.table
     })
     if (!foreign && !overrun && nowMs - this.#comparedMs < COMPARE_EVERY_MS) return undefined
-    this.#comparedMs = nowMs
-    return this.#compare()
+    const alarm = this.#compare()
+    // A gate that could not be put right is tried again at the next look.
+    this.#comparedMs = alarm?.kind === 'not-restored' ? -Infinity : nowMs
+    return alarm
   }
 
   /** Calls `alarm` for each, within a millisecond of the event, until `stop`. Also where the loop has other ticks. */
@@ -74,12 +77,10 @@ export class GateWatch {
 
   #compare(): GateAlarm | undefined {
     try {
-      const why = this.#gate.difference()
-      if (why !== undefined) return { kind: 'restored', why, now: this.#gate.restore() }
-      const excessMs = this.#gate.excessMs()
-      if (excessMs === 0) return undefined
-      const opened = `the gate was open for ${excessMs.toFixed(0)} ms longer than this agent granted`
-      return { kind: 'opened-by-another', why: opened, now: this.#gate.restore() }
+      const changed = this.#gate.difference()
+      if (changed !== undefined) return { kind: 'restored', why: changed, now: this.#gate.restore() }
+      const why = this.#gate.stateDifference()
+      return why === undefined ? undefined : { kind: 'grant-changed', why, now: this.#gate.restore() }
     } catch (error) {
       if (!(error instanceof KernelError)) throw error
       return { kind: 'not-restored', why: error.message }

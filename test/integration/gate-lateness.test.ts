@@ -179,6 +179,17 @@ describe('a grant that comes late', { skip: whyNoNamespaces(), timeout: 240_000 
     })
   }
 
+  test('a grant can be cut to a shorter lease; one that is refused leaves it as it was', async () => {
+    await start()
+    assert.equal((await child.send({ do: 'open', untilBootMs: bootMs() + 10_000 })).result?.ok, true)
+    const untilBootMs = bootMs() + 600
+    assert.equal((await child.send({ do: 'open', untilBootMs })).result?.ok, true)
+    const expiry = kernelExpiryBootMs()
+    assert(expiry > bootMs() && expiry <= untilBootMs)
+    assert.equal((await child.send({ do: 'open', untilBootMs: bootMs() + 10 })).result?.ok, false)
+    assert(kernelExpiryBootMs() > bootMs())
+  })
+
   test('a second agent is refused while the first owns the gate', async () => {
     await start()
     const rival = net.host.run(() => new KernelGate(SPEC))

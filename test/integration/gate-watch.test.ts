@@ -30,6 +30,8 @@ describe('the watch over the gate', { skip: whyNoNamespaces(), timeout: 60_000 }
     return { gate, watch, end }
   }
   const poll = (watch: GateWatch) => ns.run(() => watch.poll(monotonicMs()))
+  const kindAndState = (alarm: GateAlarm | undefined) =>
+    alarm === undefined || alarm.kind === 'not-restored' ? alarm : [alarm.kind, alarm.now]
   const open = (gate: KernelGate, forMs: number) => {
     const result = ns.run(() => gate.open(bootMs() + forMs))
     assert(result.ok, JSON.stringify(result))
@@ -143,9 +145,51 @@ describe('the watch over the gate', { skip: whyNoNamespaces(), timeout: 60_000 }
     const { gate, watch, end } = unowned()
     ns.exec('nft', 'add', 'element', 'inet', SPEC.table, 'open', '{ 0 timeout 1h }')
     assert.equal(read(gate).state, 'open')
-    assert.equal(poll(watch)?.kind, 'opened-by-another')
+    assert.deepEqual(kindAndState(poll(watch)), ['grant-changed', 'frozen'])
     assert.equal(read(gate).state, 'frozen')
     await end()
+  })
+
+  test('the gate extended, shut, or made to drop where it refused, by another process: as it was again', async () => {
+    const { gate, watch, end } = unowned()
+    const expiresByBootMs = open(gate, 3000)
+    ns.exec('nft', 'flush', 'set', 'inet', SPEC.table, 'open')
+    ns.exec('nft', 'add', 'element', 'inet', SPEC.table, 'open', '{ 0 timeout 1h }')
+    assert.deepEqual(kindAndState(poll(watch)), ['grant-changed', 'open'])
+    assert(bootMs() + read(gate).expiresInMs <= expiresByBootMs)
+    for (const families of [['inet', 'arp', 'netdev'], ['arp']]) {
+      for (const family of families) ns.exec('nft', 'flush', 'set', family, SPEC.table, 'open')
+      assert.deepEqual(kindAndState(poll(watch)), ['grant-changed', 'open'])
+    }
+    ns.run(() => gate.close())
+    assert.equal(poll(watch), undefined)
+    ns.exec('nft', 'flush', 'set', 'inet', SPEC.table, 'closed')
+    assert.deepEqual(kindAndState(poll(watch)), ['grant-changed', 'closed'])
+    assert.equal(read(gate).state, 'closed')
+    await end()
+  })
+
+  test('a grant that ran out by itself is no cause for alarm', async () => {
+    const { gate, watch, end } = unowned()
+    open(gate, 100)
+    for (let i = 0; i < 30; i++) {
+      ns.exec('nft', 'flush', 'set', 'inet', SPEC.table, 'guard')
+      assert.equal(poll(watch), undefined)
+    }
+    assert.equal(read(gate).state, 'frozen')
+    await end()
+  })
+
+  test('a gate can be read by somebody who does not own it, and its absence is told', () => {
+    const reader = ns.run(() => new KernelGate(SPEC))
+    assert.equal(read(reader).state, 'absent')
+    const gate = ns.run(() => new KernelGate(SPEC))
+    ns.run(() => gate.install())
+    open(gate, 1000)
+    assert.equal(read(reader).state, 'open')
+    ns.run(() => gate.uninstall())
+    gate.dispose()
+    reader.dispose()
   })
 
   test('changes to the tables of others are none of our business', async () => {
@@ -169,6 +213,17 @@ describe('the watch over the gate', { skip: whyNoNamespaces(), timeout: 60_000 }
     )
     assert.match(ns.exec('nft', 'list', 'ruleset'), /hook egress device "lan0"/)
     await end()
+  })
+
+  test('a table of an agent before us that is of no more use is removed with the others', async () => {
+    const before = ns.run(() => new KernelGate(SPEC, { own: false }))
+    ns.run(() => before.install())
+    before.dispose()
+    const gate = ns.run(() => new KernelGate({ ...SPEC, devices: [] }, { own: false }))
+    assert.equal(ns.run(() => gate.install()).found, 'frozen')
+    assert.doesNotMatch(ns.exec('nft', 'list', 'ruleset'), /netdev/)
+    ns.run(() => gate.uninstall())
+    gate.dispose()
   })
 
   test('started, the watch restores by itself', async () => {

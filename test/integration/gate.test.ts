@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import { type Gate, KernelGate } from '../../node-agent/gate/kernel-gate.ts'
+import type { Gate } from '../../node-agent/gate/gate.ts'
+import { KernelGate } from '../../node-agent/gate/kernel-gate.ts'
 import { bootMs } from '../../node-agent/kernel/clock.ts'
 import { VirtualAddresses } from '../../node-agent/vip/virtual-addresses.ts'
 import { whyNoNamespaces } from './support/netns.ts'

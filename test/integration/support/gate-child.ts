@@ -2,7 +2,8 @@
  * A process that holds a gate and is stopped by tests. Commands over the IPC channel; each is answered.
  * `stopAt` lets it stop itself (SIGSTOP) in the middle of a grant, at exactly the step named.
  */
-import { KernelGate, type OpenResult } from '../../../node-agent/gate/kernel-gate.ts'
+import type { OpenResult } from '../../../node-agent/gate/gate.ts'
+import { KernelGate } from '../../../node-agent/gate/kernel-gate.ts'
 import { bootMs } from '../../../node-agent/kernel/clock.ts'
 import { SPEC } from './pair.ts'
 

@@ -38,6 +38,10 @@ export class Peer {
     })
   }
 
+  get pid(): number {
+    return this.#child.pid!
+  }
+
   ask<K extends keyof PeerCommands>(command: K, ask: PeerCommands[K]['ask']): Promise<PeerCommands[K]['answer']> {
     const id = this.#next++
     return new Promise(resolve => {

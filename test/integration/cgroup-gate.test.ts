@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { CgroupGate, type CgroupGateSpec } from '../../node-agent/gate/cgroup-gate.ts'
+import { bootMs } from '../../node-agent/kernel/clock.ts'
+import { whyNoNamespaces } from './support/netns.ts'
+import {
+  createPair,
+  HOST_LINK4,
+  HOST_LINK6,
+  HOST4,
+  HOST6,
+  OTHER_PORT,
+  PROTECTED_PORT,
+  type TestPair,
+} from './support/pair.ts'
+import type { Peer } from './support/peer.ts'
+
+/** Where cgroup v2 is mounted, or undefined. */
+function cgroupRoot(): string | undefined {
+  const line = readFileSync('/proc/mounts', 'utf8')
+    .split('\n')
+    .find(mount => mount.split(' ')[2] === 'cgroup2')
+  return line?.split(' ')[1]
+}
+
+function whyNotHere(): string | false {
+  const root = cgroupRoot()
+  if (whyNoNamespaces() !== false || root === undefined) return whyNoNamespaces() || 'cgroup v2 is not mounted'
+  const path = join(root, 'usgp-try')
+  try {
+    mkdirSync(path, { recursive: true })
+    const attached = CgroupGate.attach({ cgroup: path, ports: [PROTECTED_PORT], peers: [] }, 0)
+    if (!attached.ok) return attached.why
+    attached.gate.detach()
+    return false
+  } catch (error) {
+    return (error as Error).message
+  } finally {
+    rmdirSync(path)
+  }
+}
+
+describe('the second gate, at the cgroup of the service', { skip: whyNotHere(), timeout: 60_000 }, () => {
+  let net: TestPair
+  let host: Peer
+  let client: Peer
+  let peer: Peer
+  let gate: CgroupGate
+  const cgroup = join(cgroupRoot() ?? '/', 'usgp')
+  const spec: CgroupGateSpec = { cgroup, ports: [PROTECTED_PORT], peers: ['10.9.1.2', 'fd19::2'] }
+
+  function attach(untilBootMs: number): CgroupGate {
+    const attached = CgroupGate.attach(spec, untilBootMs)
+    assert(attached.ok, attached.ok ? '' : attached.why)
+    return attached.gate
+  }
+
+  before(async () => {
+    mkdirSync(cgroup, { recursive: true })
+    net = createPair('usgp')
+    ;[host, client, peer] = (await Promise.all([net.host.peer(), net.client.peer(), net.peer.peer()])) as [
+      Peer,
+      Peer,
+      Peer,
+    ]
+    writeFileSync(join(cgroup, 'cgroup.procs'), String(host.pid))
+    for (const port of [PROTECTED_PORT, OTHER_PORT]) await host.ask('listen', { host: '::', port })
+    gate = attach(0)
+  })
+  after(async () => {
+    gate?.detach()
+    await net?.remove()
+    // The kernel lets go of a cgroup a moment after its last process is gone.
+    await sleep(50)
+    rmdirSync(cgroup)
+  })
+
+  const outcomes = (from: Peer, addresses: string[], port = PROTECTED_PORT) =>
+    Promise.all(
+      addresses.map(async address => (await from.ask('connect', { host: address, port, limitMs: 400 })).outcome),
+    )
+
+  test('shut: nobody gets in, by any address, but the peer and to other ports', async () => {
+    gate.set(0)
+    assert.deepEqual(await outcomes(client, [HOST4, HOST6]), ['timeout', 'timeout'])
+    assert.deepEqual(await outcomes(host, ['127.0.0.1', '::1']), ['timeout', 'timeout'])
+    assert.deepEqual(await outcomes(client, [HOST4, HOST6], OTHER_PORT), ['ok', 'ok'])
+    assert.deepEqual(await outcomes(peer, [HOST_LINK4, HOST_LINK6]), ['ok', 'ok'])
+  })
+
+  test('open until an instant: shut after it by itself, connections with it, in both directions', async () => {
+    gate.set(bootMs() + 1000)
+    assert.deepEqual(await outcomes(client, [HOST4, HOST6]), ['ok', 'ok'])
+    await client.ask('dial', { id: 'kept', host: HOST4, port: PROTECTED_PORT, limitMs: 1000 })
+    await sleep(1100)
+    const hears = client.ask('hear', { id: 'kept', limitMs: 500 })
+    await host.ask('push', {})
+    assert.equal((await hears).outcome, 'timeout')
+    assert.deepEqual(await outcomes(client, [HOST4]), ['timeout'])
+    gate.set(bootMs() + 10_000)
+    assert.equal((await client.ask('say', { id: 'kept', limitMs: 5000 })).outcome, 'ok')
+  })
+
+  test('an instant that has passed when it is written opens nothing', async () => {
+    gate.set(bootMs() - 1)
+    assert.deepEqual(await outcomes(client, [HOST4]), ['timeout'])
+  })
+
+  test('an agent that comes back takes over without an interruption, and its own instant holds', async () => {
+    gate.set(bootMs() + 10_000)
+    await client.ask('dial', { id: 'through', host: HOST4, port: PROTECTED_PORT, limitMs: 1000 })
+    gate.dispose()
+    gate = attach(bootMs() + 10_000)
+    assert.equal((await client.ask('say', { id: 'through', limitMs: 300 })).outcome, 'ok')
+    gate.set(0)
+    assert.deepEqual(await outcomes(client, [HOST4]), ['timeout'])
+    gate.set(bootMs() + 10_000)
+    assert.deepEqual(await outcomes(client, [HOST4]), ['ok'])
+  })
+
+  test('a cgroup that is missing is told, and nothing is attached', () => {
+    const attached = CgroupGate.attach({ ...spec, cgroup: '/nowhere' }, 0)
+    assert(!attached.ok)
+    assert.match(attached.why, /open \/nowhere: ENOENT/)
+  })
+})
