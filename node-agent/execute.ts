@@ -122,6 +122,8 @@ export class Executor {
     },
     announce: () => {
       const { ports, peerClients } = this.#options
+      // What is announced has to be here: the core takes the address for present when an agent starts.
+      ports.vip.up()
       ports.vip.announce()
       // Only after a promotion: connections that survived a freeze of this host must not be reset.
       if (this.#promoted) ports.vip.tickle(peerClients())

@@ -45,6 +45,8 @@ const POLLIN = 1
 const MCL_CURRENT = 1
 const MCL_FUTURE = 2
 const SCHED_RR = 2
+/** Children (PostgreSQL, services) must not inherit it. */
+const SCHED_RESET_ON_FORK = 0x40000000
 
 /** errno values the drivers decide on (asm-generic/errno.h). */
 export const EPERM = 1
@@ -187,7 +189,10 @@ export function lockMemory(): void {
 
 /** Makes the calling thread, and no other, a real-time one (sched(7), SCHED_RR). `priority` 1 to 99. */
 export function runRealTime(priority: number): void {
-  must(native.schedSetscheduler(0, SCHED_RR, { priority }), `sched_setscheduler(SCHED_RR, ${priority})`)
+  must(
+    native.schedSetscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, { priority }),
+    `sched_setscheduler(SCHED_RR, ${priority})`,
+  )
 }
 
 /** The kernel's number of an interface, or 0 if there is none of that name. */

@@ -1,4 +1,6 @@
 import type { ChildProcess } from 'node:child_process'
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { assert, unreachable } from '../../shared/assert.ts'
 import { nothingSeen } from '../../shared/protocol/state.ts'
 import type { DatabaseOp, DatabaseResult, DatabaseView, WalPosition } from '../../shared/protocol/types.ts'
@@ -202,6 +204,8 @@ export class PostgresDriver {
 
   async #start(wanted: Wanted, as: 'primary' | 'standby', life: number): Promise<void> {
     assert(scan(this.#spec).length === 0, 'processes of the database are left; they have to be killed first')
+    // No process is left, so the file names nobody: a zombie, or another program with the same number, would block the start.
+    rmSync(join(this.#spec.dataDir, 'postmaster.pid'), { force: true })
     this.#source = wanted.source
     this.#log.ioError = false
     writeConfig(this.#spec, wanted)
@@ -233,6 +237,10 @@ export class PostgresDriver {
     }
     if (ended || life !== this.#life || performance.now() > until) {
       disconnect(sql)
+      // What is left of it, if anything, is the core's to kill; "starting" for ever would block everything.
+      this.#pid = null
+      this.#child = null
+      this.#show({ ...this.#view, process: scan(this.#spec).length === 0 ? 'none' : 'dead' })
       throw new Error(ended ? 'the server ended while it started; its log says why' : 'the start was given up')
     }
     this.#sql = sql

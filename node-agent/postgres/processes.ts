@@ -49,7 +49,8 @@ export function startPostmaster(spec: ClusterSpec): ChildProcess {
 }
 
 export function makeCgroup(spec: ClusterSpec): void {
-  if (spec.cgroup !== null) mkdirSync(spec.cgroup, { recursive: true })
+  // Not recursive: on a cgroup file system Node's recursive mkdir repeats itself for ever when the parent is missing.
+  if (spec.cgroup !== null && !existsSync(spec.cgroup)) mkdirSync(spec.cgroup)
 }
 
 function enterCgroup(spec: ClusterSpec, pid: number): void {

@@ -111,12 +111,15 @@ test('clients of the other host are reset after a promotion, and never after a m
   executor.run([{ do: 'gate', seq: 1, set: 'open', until: 9 }, { do: 'vip', set: 'up' }, { do: 'announce' }])
   executor.run([{ do: 'announce' }])
   const expected = [
+    'vip up',
     'announce',
     'database promote',
     'gate open until 9',
     'vip up',
+    'vip up',
     'announce',
     'tickle 10.0.0.9',
+    'vip up',
     'announce',
   ]
   assert.deepEqual(log, expected)
