@@ -4,7 +4,7 @@ import type { ClientConnection, Ports, ServiceContext } from './ports.ts'
 
 /**
  * Carries out the core's effects: one queue, in order. A `persist` ends before anything queued behind it begins; that
- * order is part of the protocol. What makes nobody serve and promises nothing new (heartbeats, acks, reads, learning,
+ * order is part of the protocol. What makes nobody serve and promises nothing new (heartbeats, acks, reads,
  * shutting the gate, killing the database) never waits for a disk.
  *
  * Nothing here decides. Effects are started and their outcomes come back as events.
@@ -198,7 +198,7 @@ function bypasses(effect: Effect): boolean {
       return effect.do === 'exit'
   }
 }
-const bypassingMessages: ReadonlySet<Message['kind']> = new Set<Message['kind']>(['heartbeat', 'ack', 'read', 'learn'])
+const bypassingMessages: ReadonlySet<Message['kind']> = new Set<Message['kind']>(['heartbeat', 'ack', 'read'])
 
 type Request = Extract<Message, { kind: 'prepare' | 'accept' | 'cas' | 'read' }>
 /** W learns nothing by `learn`: it has one register, written by accept and cas alone. */

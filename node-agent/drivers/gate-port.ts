@@ -90,7 +90,7 @@ function sentenceOf(alarm: GateAlarm): string {
   switch (alarm.kind) {
     case 'restored':
       return `somebody else changed the gate's tables (${alarm.why}); they are restored and ${alarm.now}. Keep firewall reloads from flushing the table "${tableName}"`
-    case 'opened-by-another':
+    case 'grant-changed':
       return `${alarm.why}; it is ${alarm.now} now. Find out who writes to the table "${tableName}"`
     case 'not-restored':
       return `the gate's tables are damaged and could not be restored: ${alarm.why}. This host may not serve`
