@@ -54,7 +54,9 @@ export async function untilEmpty(group: string): Promise<void> {
   const deadline = performance.now() + EMPTY_DEADLINE_MS
   while (existsSync(group) && /populated 1/.test(readFileSync(join(group, 'cgroup.events'), 'utf8'))) {
     if (performance.now() > deadline) {
-      throw new Error(`Processes ${processesIn(group).join(', ')} in ${group} outlived SIGKILL by ${EMPTY_DEADLINE_MS} ms.`)
+      throw new Error(
+        `Processes ${processesIn(group).join(', ')} in ${group} outlived SIGKILL by ${EMPTY_DEADLINE_MS} ms.`,
+      )
     }
     await sleep(POLL_MS)
   }

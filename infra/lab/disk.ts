@@ -30,7 +30,9 @@ export function hasDisk(diskDir: string): boolean {
 /** Fills the disk to its last block. */
 export function fillDisk(diskDir: string): void {
   if (!hasDisk(diskDir)) {
-    throw new Error('This lab has no small disks, and the machine’s own is not filled: start it with `lab up --disk-mib 512`.')
+    throw new Error(
+      'This lab has no small disks, and the machine’s own is not filled: start it with `lab up --disk-mib 512`.',
+    )
   }
   const filler = openSync(join(diskDir, FILLER), 'a')
   try {

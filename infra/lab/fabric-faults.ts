@@ -72,7 +72,10 @@ export function lossOn(faults: FabricFaults, direction: Direction): number {
 }
 
 function ports(members: readonly Member[]): string {
-  const names = members.flatMap(member => [portName(member, 'lan'), ...(isOnCable(member) ? [portName(member, 'peer')] : [])])
+  const names = members.flatMap(member => [
+    portName(member, 'lan'),
+    ...(isOnCable(member) ? [portName(member, 'peer')] : []),
+  ])
   return names.map(name => `"${name}"`).join(', ')
 }
 

@@ -85,3 +85,26 @@ export function postmasterPid(dataDir: string): number | null {
     return null
   }
 }
+
+/** The arguments a process was started with (or, for PostgreSQL, the title it gave itself); empty when it is gone. */
+export function commandLine(pid: number): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').filter(Boolean)
+  } catch {
+    return []
+  }
+}
+
+/** PostgreSQL's processes of a kind, by the titles they give themselves ("postgres: walsender …"). */
+export function databaseProcess(
+  pids: readonly number[],
+  kind: 'client backend' | 'walsender' | 'walreceiver',
+): number[] {
+  return pids.filter(pid => {
+    const title = commandLine(pid).join(' ')
+    if (!title.startsWith('postgres: ')) return false
+    if (kind !== 'client backend') return title.includes(kind)
+    // A client's backend is titled "[cluster: ]user database address(port) activity".
+    return !title.includes('walsender') && /^postgres: (\S+: )?\S+ \S+ \S+\(\d+\)/.test(title)
+  })
+}

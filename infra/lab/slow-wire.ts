@@ -41,8 +41,8 @@ const nameToIndex = libc.func('uint32_t if_nametoindex(const char *)')
 const socket = libc.func('int socket(int, int, int)')
 const bind = libc.func('int bind(int, const void *, uint32_t)')
 const setsockopt = libc.func('int setsockopt(int, int, int, const void *, uint32_t)')
-const recv = libc.func('ssize_t recv(int, void *, size_t, int)')
-const send = libc.func('ssize_t send(int, const void *, size_t, int)')
+const recv = libc.func('long recv(int, void *, size_t, int)')
+const send = libc.func('long send(int, const void *, size_t, int)')
 
 interface Due {
   atMs: number
