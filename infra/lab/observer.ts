@@ -3,7 +3,7 @@
  * which database instance and when. Several run at once: in the client's namespace, and inside each host's network.
  *
  * `observer.ts --output FILE [--rhythm-ms 10] NAME=URI …`: a target that only host `a` can answer is named `a:…`. Writes
- * its {@link ServedSpan}s to FILE as JSON each second and at SIGTERM.
+ * its {@link ServedSpan}s to FILE as JSON each second and at SIGTERM. `observer.ts --prepare URI` makes the table it needs.
  */
 
 import { renameSync, writeFileSync } from 'node:fs'
@@ -44,8 +44,7 @@ async function probeForever({ target, operation, rhythmMs, seen }: Probe): Promi
   for (;;) {
     const startMs = nowMs()
     try {
-      const query =
-        operation === 'read' ? client.unsafe(READ) : client.unsafe(WRITE, [`${target.name}`], { prepare: true })
+      const query = operation === 'read' ? client.unsafe(READ) : client.unsafe(WRITE, [target.name], { prepare: true })
       const [row] = (await within(query, REQUEST_LIMIT_MS)) as unknown as Rows
       if (row !== undefined) seen.add({ ...row, target: target.name, operation, startMs, endMs: nowMs() })
     } catch {
@@ -73,7 +72,7 @@ async function connectForever({ target, seen }: Probe): Promise<never> {
   }
 }
 
-export async function prepareProbeTable(uri: string): Promise<void> {
+async function prepareProbeTable(uri: string): Promise<void> {
   const client = openClient(uri, 'understudy-lab-observer')
   try {
     await client.unsafe(`create table if not exists ${PROBE_TABLE} (target text primary key, n bigint not null)`)
@@ -94,8 +93,13 @@ function parseTarget(argument: string): Target {
 }
 
 async function main(): Promise<void> {
-  const options = { output: { type: 'string' }, 'rhythm-ms': { type: 'string', default: '10' } } as const
+  const options = {
+    output: { type: 'string' },
+    prepare: { type: 'string' },
+    'rhythm-ms': { type: 'string', default: '10' },
+  } as const
   const { values, positionals } = parseArgs({ options, allowPositionals: true })
+  if (values.prepare !== undefined) return prepareProbeTable(values.prepare)
   const output = values.output
   if (output === undefined || positionals.length === 0) throw new Error('The observer needs --output and a target.')
   const seen = new Observations()
