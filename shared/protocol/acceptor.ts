@@ -41,7 +41,10 @@ function prepare<S extends AcceptorState>(state: S, request: RegisterRequest & {
   return ballot === state.promised ? reply(state, promise) : change({ ...state, promised: ballot }, promise)
 }
 
-function acceptValue<S extends AcceptorState>(state: S, request: RegisterRequest & { kind: 'accept' }): AcceptorResult<S> {
+function acceptValue<S extends AcceptorState>(
+  state: S,
+  request: RegisterRequest & { kind: 'accept' },
+): AcceptorResult<S> {
   const { req, ballot, value } = request
   // An empty store may only be filled by the value that admits it: otherwise a wiped member would vote.
   if (state.acc === null && !admits(value, state.inc)) return silent(state)
@@ -52,7 +55,10 @@ function acceptValue<S extends AcceptorState>(state: S, request: RegisterRequest
 }
 
 /** Prepare and accept of one proposer in one trip; used towards W only. */
-function compareAndSet<S extends AcceptorState>(state: S, request: RegisterRequest & { kind: 'cas' }): AcceptorResult<S> {
+function compareAndSet<S extends AcceptorState>(
+  state: S,
+  request: RegisterRequest & { kind: 'cas' },
+): AcceptorResult<S> {
   if (state.acc === null) return silent(state)
   const { req, ballot, expect, value } = request
   const accepted = { kind: 'accepted', req, inc: state.inc, ballot } as const
@@ -73,5 +79,11 @@ const reply = <S>(state: S, answer: RegisterReply): AcceptorResult<S> => ({ stat
 const change = <S>(state: S, answer: RegisterReply): AcceptorResult<S> => ({ state, changed: true, reply: answer })
 
 function nack<S extends AcceptorState>(state: S, request: { req: number; ballot: number }): AcceptorResult<S> {
-  return reply(state, { kind: 'nack', req: request.req, inc: state.inc, ballot: request.ballot, promised: state.promised })
+  return reply(state, {
+    kind: 'nack',
+    req: request.req,
+    inc: state.inc,
+    ballot: request.ballot,
+    promised: state.promised,
+  })
 }

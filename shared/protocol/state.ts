@@ -39,6 +39,8 @@ export interface HostState {
   req: number
   /** An own Grow (or, after a start, any own change in doubt) may still be chosen: closes when known reaches it. */
   openGrow: Ballot
+  /** When this host last accepted a value of another proposer. */
+  acceptedAt: number
   lease: LeaseState
   backup: BackupState
   witness: WitnessState
@@ -166,7 +168,10 @@ export interface DatabaseState {
   lastError: string
   /** Synchronous replication is proven in force since the database started, and the position that was read then. */
   barrier: WalPosition | null
-  barrierPassed: boolean
+  /** The incarnation of the peer that has flushed the barrier, '' = none. */
+  passedBy: Incarnation
+  /** The database ran as a primary since this host last started or stopped it: gone means died. */
+  ran: boolean
   restartsAt: number[]
 }
 
@@ -197,7 +202,8 @@ export interface DutyState {
   said: { [topic: string]: string }
 }
 
-const nothingSeen: DatabaseView = {
+/** Before the first look at the database: nothing runs, and nothing is known of its log. */
+export const nothingSeen: DatabaseView = {
   process: 'none',
   end: { timeline: 0, lsn: 0 },
   epoch: 0,
@@ -227,6 +233,7 @@ export function newHost(options: { node: DataNode; timing: Timing }): HostState 
     nSeen: 0,
     req: 0,
     openGrow: 0,
+    acceptedAt: 0,
     lease: {
       leaseUntil: 0,
       seq: 0,
@@ -265,7 +272,8 @@ export function newHost(options: { node: DataNode; timing: Timing }): HostState 
       failures: 0,
       lastError: '',
       barrier: null,
-      barrierPassed: false,
+      passedBy: '',
+      ran: false,
       restartsAt: [],
     },
     vacate: null,

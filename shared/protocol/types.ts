@@ -190,9 +190,10 @@ export type DatabaseOp =
   /** Becomes a standby of the peer: fork check, then follow, rewind (evidence first) or clone; ends when the standby runs. */
   | { op: 'rejoin'; gen: number; epoch: number; timeline: number; clone: 'ifNeeded' | 'always' }
 
+/** `view` is a look taken after the operation ended, so that no decision rests on an older one. */
 export type DatabaseResult =
-  | { ok: true; position: WalPosition | null }
-  | { ok: false; why: string }
+  | { ok: true; position: WalPosition | null; view: DatabaseView }
+  | { ok: false; why: string; view: DatabaseView }
 
 // ---------------------------------------------------------------- events and effects
 
@@ -211,7 +212,15 @@ export type OperatorCommand =
 /** Each event carries the time (`now`, CLOCK_BOOTTIME in ms) and a random number in [0, 1) for back-off. */
 export type Event = { now: number; random: number } & EventBody
 export type EventBody =
-  | { event: 'start'; boot: string; nonce: number; durable: Durable; gate: GateReport; view: DatabaseView; witness: Incarnation | null }
+  | {
+      event: 'start'
+      boot: string
+      nonce: number
+      durable: Durable
+      gate: GateReport
+      view: DatabaseView
+      witness: Incarnation | null
+    }
   | { event: 'tick' }
   | { event: 'message'; from: NodeId; message: Message }
   | { event: 'persisted'; seq: number }

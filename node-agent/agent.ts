@@ -1,0 +1,270 @@
+import { randomInt } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { holdsOffice, knownValue } from '../shared/protocol/facts.ts'
+import { type HostState, newHost } from '../shared/protocol/state.ts'
+import { type Protection, type Status, statusOf } from '../shared/protocol/status.ts'
+import { step } from '../shared/protocol/step.ts'
+import { type Timing, timingOf } from '../shared/protocol/timing.ts'
+import type { EventBody, OperatorCommand } from '../shared/protocol/types.ts'
+import type { Config } from './config.ts'
+import type { Decisions } from './decisions.ts'
+import { Executor, type OperatorAnswer } from './execute.ts'
+import { Loop } from './loop.ts'
+import { PeerNews } from './peer-news.ts'
+import type { Ports, ServiceContext, StoredHost } from './ports.ts'
+
+/**
+ * The core process of one host: the pure core, its clock, its drivers. It is assembled here and nowhere else; what may
+ * happen is decided in shared/protocol, how it is done in the drivers.
+ */
+export interface AgentOptions {
+  config: Config
+  ports: Ports
+  decisions: Decisions
+  stored: StoredHost
+  /** The process ends with this sentence; the kernel then shuts the gate. */
+  exit: (why: string) => void
+  log: (line: string) => void
+}
+
+/** Addresses, uplink and what people see: nothing of it is on the path of the lease. */
+const housekeepingMs = 100
+/** A command that the core has not answered by then is reported as "unknown outcome". */
+const answerLimitMs = 15_000
+/** Operator commands that wait for the core's answer. */
+const waitingMax = 16
+
+/** Since when, by wall time, and why the verdict is what it is. */
+export interface Verdict {
+  protection: Protection
+  sinceMs: number
+  why: string
+}
+
+export class Agent {
+  readonly config: Config
+  readonly ports: Ports
+  readonly decisions: Decisions
+  readonly timing: Timing
+  readonly peerNews: PeerNews
+  readonly startedMs: number
+  readonly alarms = new Map<string, string>()
+  readonly #options: AgentOptions
+  readonly #loop: Loop<HostState>
+  readonly #executor: Executor
+  #housekeeping: NodeJS.Timeout | null = null
+  #waiting: { command: OperatorCommand['command']; resolve: (answer: OperatorAnswer) => void }[] = []
+  #verdict: Verdict | null = null
+  #lastWhy = ''
+  #uplink = { up: true, why: '' }
+  #servicesTold = false
+
+  constructor(options: AgentOptions) {
+    this.#options = options
+    this.config = options.config
+    this.ports = options.ports
+    this.decisions = options.decisions
+    this.timing = timingOf(options.config.profile)
+    this.startedMs = options.ports.clock.wallMs()
+    this.peerNews = new PeerNews({ vip: options.ports.vip, peer: options.ports.peer, own: () => this.decisions })
+    this.#loop = new Loop({
+      clock: options.ports.clock,
+      timing: this.timing,
+      state: newHost({ node: options.config.node, timing: this.timing }),
+      step,
+      run: effects => {
+        if (effects.some(effect => effect.do === 'services')) this.#servicesTold = true
+        this.#executor.run(effects)
+      },
+      decided: (why, state) => {
+        this.#lastWhy = why
+        this.decisions.add(knownValue(state)?.epoch ?? 0, why)
+        options.log(why)
+      },
+      failed: error => this.#end(error instanceof Error ? (error.stack ?? error.message) : String(error)),
+    })
+    this.#executor = new Executor({
+      ports: options.ports,
+      post: event => this.#loop.post(event),
+      context: () => this.#context(),
+      peerClients: () => this.peerNews.clients,
+      answer: answer => this.#answered(answer),
+      note: why => this.note(why),
+      exit: why => this.#end(why),
+    })
+  }
+
+  get state(): HostState {
+    return this.#loop.state
+  }
+  status(): Status {
+    return statusOf(this.state, this.ports.clock.bootMs())
+  }
+  get verdict(): Verdict | null {
+    return this.#verdict
+  }
+  get uplink(): { up: boolean; why: string } {
+    return this.#uplink
+  }
+
+  /** A driver's or the agent's own sentence, beside the core's. */
+  note(why: string): void {
+    this.decisions.add(knownValue(this.state)?.epoch ?? 0, why)
+    this.#options.log(why)
+  }
+
+  /** Adopts what runs, then lets the core begin. The order is that of the protocol: gate first, promises last. */
+  async start(): Promise<void> {
+    const { ports, config, stored } = this.#options
+    const gate = ports.gate.adopt()
+    ports.gate.onTampered(why => this.#alarm('gate', why))
+    ports.vip.onAlarm(why => this.#alarm('vip', why))
+    const view = await ports.database.adopt()
+    ports.database.onView(seen => this.#loop.post({ event: 'view', view: seen }))
+    ports.peer.onMessage(message => {
+      const from = config.node === 'a' ? 'b' : 'a'
+      this.#loop.post({ event: 'message', from, message })
+    })
+    ports.peer.onAsked((verb, body) => this.peerNews.answer(verb, body))
+    ports.witness?.onReply(message => this.#loop.post({ event: 'message', from: 'w', message }))
+    ports.services.onExhausted(why => this.#serviceFailed(why))
+    await ports.peer.open()
+    ports.witness?.connect()
+    this.#loop.start()
+    this.#loop.post({
+      event: 'start',
+      boot: readFileSync(config.bootIdPath, 'utf8').trim(),
+      // 32 bits, exact everywhere; from the kernel, since two starts in one instant must differ.
+      nonce: randomInt(2 ** 32),
+      durable: stored.durable,
+      gate,
+      view,
+      witness: ports.witness === null ? null : stored.witnessInc,
+    })
+    this.#housekeeping = setInterval(() => this.#keepHouse(), housekeepingMs)
+  }
+
+  /** Tells the core, and waits for what it answers. */
+  operator(command: OperatorCommand, limitMs = answerLimitMs): Promise<OperatorAnswer> {
+    const name = command.command
+    if (this.#waiting.length >= waitingMax) {
+      return Promise.resolve({ command: name, ok: false, why: `${waitingMax} commands wait already; try again` })
+    }
+    return new Promise(resolve => {
+      const timer = setTimeout(() => {
+        this.#waiting = this.#waiting.filter(one => one !== waiting)
+        resolve({
+          command: name,
+          ok: false,
+          why: `no answer within ${limitMs / 1000} s: the outcome is unknown, look at \`understudy why\``,
+        })
+      }, limitMs)
+      const waiting = {
+        command: name,
+        resolve: (answer: OperatorAnswer): void => {
+          clearTimeout(timer)
+          resolve(answer)
+        },
+      }
+      this.#waiting.push(waiting)
+      this.#loop.post({ event: 'operator', command })
+    })
+  }
+
+  post(event: EventBody): void {
+    this.#loop.post(event)
+  }
+
+  /** Stops deciding. What runs (PostgreSQL, address, gate with its grant, services) is left for the next agent. */
+  async detach(): Promise<void> {
+    const { ports } = this
+    this.#loop.stop()
+    this.#executor.stop()
+    if (this.#housekeeping !== null) clearInterval(this.#housekeeping)
+    ports.services.detach()
+    ports.peer.close()
+    ports.witness?.close()
+    ports.uplink?.close()
+    await ports.database.detach()
+    await ports.store.close()
+  }
+
+  #end(why: string): void {
+    this.#loop.stop()
+    this.#executor.stop()
+    this.#options.exit(why)
+  }
+
+  #context(): ServiceContext {
+    const known = knownValue(this.state)
+    const role = holdsOffice(this.state) ? 'primary' : 'backup'
+    return { role, epoch: known?.epoch ?? 0, why: this.#lastWhy }
+  }
+
+  #answered(answer: OperatorAnswer): void {
+    this.note(`${answer.command}: ${answer.ok ? '' : 'refused, '}${answer.why}`)
+    const index = this.#waiting.findIndex(one => one.command === answer.command)
+    if (index >= 0) this.#waiting.splice(index, 1)[0]?.resolve(answer)
+  }
+
+  #alarm(topic: string, why: string): void {
+    if (this.alarms.get(topic) === why) return
+    this.alarms.set(topic, why)
+    this.note(`alarm: ${why}`)
+  }
+
+  /** The other host may fare better; where it can't take over, this one goes on without the service. */
+  #serviceFailed(why: string): void {
+    this.#alarm('services', why)
+    const epoch = knownValue(this.state)?.epoch
+    if (epoch !== undefined && holdsOffice(this.state)) void this.operator({ command: 'switchover', epoch })
+  }
+
+  #keepHouse(): void {
+    const { ports } = this
+    const now = ports.clock.bootMs()
+    ports.vip.tick(now)
+    this.#watchUplink(now)
+    this.#stopLeftovers()
+    this.#trackVerdict()
+    this.peerNews.tick(now, { serving: this.#verdict?.protection !== 'not serving' })
+  }
+
+  #watchUplink(now: number): void {
+    const seen = this.ports.uplink?.tick(now)
+    if (seen === undefined) return
+    if (seen.up !== this.#uplink.up) this.#loop.post({ event: 'uplink', up: seen.up })
+    if (seen.up !== this.#uplink.up) this.note(seen.up ? 'the uplink is back' : `the uplink is down: ${seen.why}`)
+    this.#uplink = seen
+  }
+
+  /** Services that an earlier agent left running on a host that turned out not to be the primary. */
+  #stopLeftovers(): void {
+    if (this.#servicesTold || holdsOffice(this.state) || this.state.durable.acc === null) return
+    this.#servicesTold = true
+    void this.ports.services.stop(this.#context())
+  }
+
+  #trackVerdict(): void {
+    const { protection, why } = this.status()
+    const before = this.#verdict ?? lastVerdict(this.decisions)
+    if (before !== null && before.protection === protection) {
+      this.#verdict = { ...before, why }
+      return
+    }
+    this.#verdict = { protection, why, sinceMs: this.ports.clock.wallMs() }
+    this.note(`${verdictMark}${protection}: ${why}`)
+  }
+}
+
+const verdictMark = 'verdict: '
+
+/** "Since when" outlives the agent: it stands in the decisions of the one before. */
+function lastVerdict(decisions: Decisions): Verdict | null {
+  const last = decisions.last(decision => decision.why.startsWith(verdictMark))
+  if (last === null) return null
+  const text = last.why.slice(verdictMark.length)
+  const protection = protections.find(one => text.startsWith(`${one}:`))
+  return protection === undefined ? null : { protection, sinceMs: last.wallMs, why: text.slice(protection.length + 2) }
+}
+const protections: readonly Protection[] = ['protected', 'serving but unprotected', 'not serving']

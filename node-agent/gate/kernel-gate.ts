@@ -1,0 +1,336 @@
+/**
+ * The gate: the permission to serve, held by the kernel for a limited time.
+ *
+ * Without a grant packets of the protected addresses and ports do not pass, so a dead, stopped or hanging agent closes
+ * the gate by doing nothing. A grant can't be applied late: see shared/protocol/grants.ts for the two steps and why.
+ *
+ * Who may write is a token, a random element that each transaction has to find: a process that was replaced, and wakes
+ * up with a transaction in its hands, is refused. Where the kernel can (6.9), the tables also belong to our socket.
+ */
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { GUARD_MS, grantMs, latestExpiryMs } from '../../shared/protocol/grants.ts'
+import { bootMs } from '../kernel/clock.ts'
+import { EEXIST, ENOENT, EOPNOTSUPP, EPERM, interfaceIndex, KernelError } from '../kernel/libc.ts'
+import { tableDifference } from './compare.ts'
+import { claimTable, createTable, deleteTable, readCounter, TABLE_OWNER_PERSIST, tableFlags } from './install.ts'
+import { type Batch, type BatchResult, Nftables, type SetName } from './nft.ts'
+import { type GateSpec, gateLayout, type TableFamily, type TableLayout } from './ruleset.ts'
+
+/** open: serves. frozen: packets vanish, connections survive. closed: connections are reset, addresses are silent. */
+export type GateState = 'open' | 'frozen' | 'closed'
+
+export type GateCounters = {
+  /** Packets stopped while frozen. */
+  frozenPackets: number
+  /** Packets answered with a reset or an ICMP error while closed. */
+  refusedPackets: number
+  arpSilencedPackets: number
+  announcementsStoppedPackets: number
+}
+
+/** `absent`: the tables are gone, so everything passes; see watch.ts. */
+export type GateReading = { state: GateState | 'absent'; expiresInMs: number; counters: GateCounters }
+
+/**
+ * too-short: the lease leaves no room for a grant. late: this process was stopped between the two steps.
+ * replaced: another process took the gate over. lost: the tables are gone or changed. refused: anything else.
+ */
+export type OpenRefusal = 'too-short' | 'late' | 'replaced' | 'lost' | 'refused'
+export type OpenResult = { ok: true; expiresByBootMs: number } | { ok: false; code: OpenRefusal; why: string }
+
+export interface Gate {
+  /** Adopts the tables of an agent before us if they match, else creates them frozen. Never passes through open. */
+  install(): { found: GateState; expiresInMs: number }
+  /** Opens, or renews, until at most `untilBootMs` (CLOCK_BOOTTIME); the kernel's expiry never passes it. */
+  open(untilBootMs: number): OpenResult
+  /** Stops serving; unconditional, and nothing sent before takes effect after. */
+  freeze(): void
+  close(): void
+  read(): GateReading
+  uninstall(): void
+}
+
+/** The key of the one element of `open` and of `closed`: the mark, masked to nothing. */
+const FLAG_KEY = Buffer.alloc(4)
+
+/**
+ * A stop of more than GUARD_MS between the two steps fails the transaction and says nothing about the lease, so one
+ * more attempt is made at once; the caller's next tick makes further ones.
+ */
+const OPEN_ATTEMPTS = 2
+
+export type KernelGateOptions = {
+  /** For tests: runs between the two steps of a grant. */
+  betweenSteps?: () => void
+}
+
+export class KernelGate implements Gate {
+  #spec: GateSpec
+  #tables: TableLayout[] = []
+  readonly #nft: Nftables
+  readonly #options: KernelGateOptions
+  #token = randomBytes(4)
+  #owned = false
+  #expiresByBootMs = 0
+
+  constructor(spec: GateSpec, options: KernelGateOptions = {}) {
+    gateLayout(spec)
+    this.#spec = spec
+    this.#options = options
+    this.#nft = new Nftables()
+  }
+
+  /** True where other processes can't change the tables; else somebody has to watch them. */
+  get owned(): boolean {
+    return this.#owned
+  }
+
+  /** The latest instant at which what this process granted, or found, can be in force (CLOCK_BOOTTIME); 0 if none. */
+  get expiresByBootMs(): number {
+    return this.#expiresByBootMs
+  }
+
+  /** The kernel's name for our socket: ruleset events that carry it are our own. */
+  get portId(): number {
+    return this.#nft.socket.portId
+  }
+
+  install(): { found: GateState; expiresInMs: number } {
+    this.#tables = this.#layout()
+    if (this.difference() !== undefined || !this.#adopt()) {
+      this.#createFrozen()
+      return { found: 'frozen', expiresInMs: 0 }
+    }
+    const { state, expiresInMs } = this.read()
+    assert(state !== 'absent', 'the tables vanished while they were adopted')
+    this.#expiresByBootMs = state === 'open' ? bootMs() + expiresInMs : 0
+    return { found: state, expiresInMs }
+  }
+
+  open(untilBootMs: number): OpenResult {
+    let result = this.#grant(untilBootMs)
+    for (let i = 1; i < OPEN_ATTEMPTS && !result.ok && result.code === 'late'; i++) result = this.#grant(untilBootMs)
+    return result
+  }
+
+  freeze(): void {
+    this.#shut('frozen')
+  }
+
+  close(): void {
+    this.#shut('closed')
+  }
+
+  read(): GateReading {
+    const counters = this.#counters()
+    if (this.#tables.some(table => tableFlags(this.#nft, table) === undefined)) {
+      return { state: 'absent', expiresInMs: Infinity, counters }
+    }
+    const expiries = this.#tables.map(table => this.#held(table.family, 'open')?.expiresInMs ?? 0)
+    const expiresInMs = Math.max(...expiries)
+    if (expiresInMs > 0) return { state: 'open', expiresInMs, counters }
+    return { state: this.#held('inet', 'closed') === undefined ? 'frozen' : 'closed', expiresInMs: 0, counters }
+  }
+
+  uninstall(): void {
+    const batch = this.#nft.batch()
+    for (const table of this.#present()) deleteTable(batch, table)
+    this.#must(batch.commit(), 'remove the gate')
+    this.#expiresByBootMs = 0
+  }
+
+  /** Lets go of the socket. The tables stay, and an open grant runs out by itself. */
+  dispose(): void {
+    this.#nft.close()
+  }
+
+  /** Changes addresses, ports or peers: the gate is created anew, frozen, and reopened for what was left of its grant. */
+  reconfigure(spec: GateSpec): OpenResult {
+    gateLayout(spec)
+    const untilBootMs = this.#expiresByBootMs
+    const before = this.#present()
+    const { state } = this.read()
+    this.#spec = spec
+    this.#tables = this.#layout()
+    this.#createFrozen(before)
+    if (state === 'closed') this.close()
+    return this.open(untilBootMs)
+  }
+
+  /** Why the tables in the kernel are not the ones that should be there; undefined where they are. */
+  difference(): string | undefined {
+    for (const table of this.#tables) {
+      const flags = tableFlags(this.#nft, table)
+      if (flags === undefined) return `table ${table.family} ${table.name} is missing`
+      const difference = tableDifference(this.#nft, table)
+      if (difference !== undefined) return difference
+    }
+    return undefined
+  }
+
+  /** Creates the tables anew, frozen, and reopens for what is left of the last grant, never for more. */
+  restore(): OpenResult {
+    const untilBootMs = this.#expiresByBootMs
+    this.#tables = this.#layout()
+    this.#createFrozen()
+    return this.open(untilBootMs)
+  }
+
+  #layout(): TableLayout[] {
+    // A chain can't hang at an interface that is not there (yet); the watch adds it when it comes.
+    return gateLayout({ ...this.#spec, devices: this.#spec.devices.filter(device => interfaceIndex(device) !== 0) })
+  }
+
+  #present(): TableLayout[] {
+    return this.#tables.filter(table => tableFlags(this.#nft, table) !== undefined)
+  }
+
+  /** False where the tables can't be taken over as they are. Throws if a living process owns them. */
+  #adopt(): boolean {
+    const flags = this.#tables.map(table => tableFlags(this.#nft, table) ?? 0)
+    const persistent = flags.every(f => (f & TABLE_OWNER_PERSIST) !== 0)
+    if (!persistent && flags.some(f => f !== 0)) return false
+    const batch = this.#nft.batch()
+    if (persistent) for (const table of this.#tables) claimTable(batch, table)
+    batch.flushSet('end pending transactions', this.#set('inet', 'guard'))
+    this.#newToken(batch)
+    const result = batch.commit()
+    this.#must(result, 'take the gate over')
+    this.#owned = persistent
+    return true
+  }
+
+  #createFrozen(before: readonly TableLayout[] = this.#present()): void {
+    const attempt = (flags: number): BatchResult => {
+      const batch = this.#nft.batch()
+      for (const table of before) deleteTable(batch, table)
+      for (const table of this.#tables) createTable(batch, table, flags)
+      this.#newToken(batch)
+      return batch.commit()
+    }
+    let result = attempt(TABLE_OWNER_PERSIST)
+    this.#owned = result.ok
+    if (!result.ok && result.errors.some(error => error.errno === EOPNOTSUPP)) result = attempt(0)
+    this.#must(result, 'create the gate')
+    this.#expiresByBootMs = 0
+  }
+
+  #grant(untilBootMs: number): OpenResult {
+    const tooShort = this.#tooShort(untilBootMs, bootMs())
+    if (tooShort !== undefined) return tooShort
+    const guard = randomBytes(4)
+    const armed = this.#nft
+      .batch()
+      .createElement('arm the guard', this.#set('inet', 'guard'), { key: guard, timeoutMs: GUARD_MS })
+      .commit()
+    if (!armed.ok) return refusal(armed)
+    const armedMs = bootMs()
+    this.#options.betweenSteps?.()
+    const timeoutMs = grantMs({ armedMs, untilMs: untilBootMs })
+    if (timeoutMs === 0) return this.#tooShort(untilBootMs, armedMs) ?? assert.fail('no grant and not too short')
+    const granted = this.#grantBatch(guard, timeoutMs).commit()
+    if (!granted.ok) return refusal(granted)
+    this.#expiresByBootMs = latestExpiryMs({ armedMs, grantedMs: timeoutMs })
+    assert(this.#expiresByBootMs <= untilBootMs, `a grant until ${this.#expiresByBootMs} exceeds ${untilBootMs}`)
+    return { ok: true, expiresByBootMs: this.#expiresByBootMs }
+  }
+
+  #grantBatch(guard: Buffer, timeoutMs: number): Batch {
+    const batch = this.#nft.batch()
+    batch.deleteElement('guard', this.#set('inet', 'guard'), guard)
+    batch.deleteElement('token', this.#set('inet', 'writer'), this.#token)
+    batch.createElement('token', this.#set('inet', 'writer'), { key: this.#token })
+    batch.flushSet('closed', this.#set('inet', 'closed'))
+    for (const { family } of this.#tables) {
+      batch.flushSet('grant', this.#set(family, 'open'))
+      batch.createElement('grant', this.#set(family, 'open'), { key: FLAG_KEY, timeoutMs })
+    }
+    return batch
+  }
+
+  #tooShort(untilBootMs: number, nowMs: number): OpenResult | undefined {
+    if (grantMs({ armedMs: nowMs, untilMs: untilBootMs }) > 0) return undefined
+    const leftMs = (untilBootMs - nowMs).toFixed(1)
+    return { ok: false, code: 'too-short', why: `The lease has ${leftMs} ms left, too little for a grant.` }
+  }
+
+  #shut(to: 'frozen' | 'closed'): void {
+    const result = this.#shutBatch(to).commit()
+    if (!result.ok) {
+      // Gone or changed: what is not there can't be emptied. Made anew it is frozen.
+      if (result.errors.some(error => error.errno === EPERM)) this.#must(result, `make the gate ${to}`)
+      this.#createFrozen()
+      if (to === 'closed') this.#must(this.#shutBatch(to).commit(), 'close the gate')
+    }
+    this.#expiresByBootMs = 0
+  }
+
+  #shutBatch(to: 'frozen' | 'closed'): Batch {
+    const batch = this.#nft.batch()
+    batch.flushSet('end pending transactions', this.#set('inet', 'guard'))
+    for (const { family } of this.#tables) batch.flushSet('end the grant', this.#set(family, 'open'))
+    if (to === 'closed') batch.addElements('closed', this.#set('inet', 'closed'), [FLAG_KEY])
+    else batch.flushSet('frozen', this.#set('inet', 'closed'))
+    this.#newToken(batch)
+    return batch
+  }
+
+  #newToken(batch: Batch): void {
+    this.#token = randomBytes(4)
+    batch.flushSet('end other writers', this.#set('inet', 'writer'))
+    batch.createElement('become the writer', this.#set('inet', 'writer'), { key: this.#token })
+  }
+
+  #set(family: TableFamily, set: 'open' | 'guard' | 'closed' | 'writer'): SetName {
+    return { family, table: this.#spec.table, set }
+  }
+
+  #held(family: TableFamily, set: 'open' | 'closed') {
+    return this.#nft.getElement(this.#set(family, set), FLAG_KEY)
+  }
+
+  #counters(): GateCounters {
+    const count = (family: TableFamily, name: string) => {
+      const table = this.#tables.find(candidate => candidate.family === family)
+      return table === undefined ? 0 : readCounter(this.#nft, table, name)
+    }
+    return {
+      frozenPackets: count('inet', 'frozen'),
+      refusedPackets: count('inet', 'refused'),
+      arpSilencedPackets: count('arp', 'arp_silenced'),
+      announcementsStoppedPackets: count('netdev', 'announcements_stopped'),
+    }
+  }
+
+  #must(result: BatchResult, what: string): void {
+    if (result.ok) return
+    const [error] = result.errors
+    if (error === undefined) throw new Error(`could not ${what}: the kernel left steps of the transaction unanswered`)
+    const hint = error.errno === EPERM ? 'another agent owns the tables, or CAP_NET_ADMIN is missing' : error.step
+    throw new KernelError(`could not ${what}`, error.errno, hint)
+  }
+}
+
+function refusal(result: BatchResult): OpenResult {
+  assert(!result.ok)
+  const failed = (step: string, errno: number) => result.errors.some(e => e.step === step && e.errno === errno)
+  const said = result.errors.map(error => `${error.step}: errno ${error.errno}`).join(', ') || 'steps unanswered'
+  if (failed('guard', ENOENT) && !failed('grant', ENOENT)) {
+    return {
+      ok: false,
+      code: 'late',
+      why: `The grant came more than ${GUARD_MS} ms after its guard and was not applied.`,
+    }
+  }
+  if (failed('token', ENOENT) && !failed('grant', ENOENT)) {
+    return { ok: false, code: 'replaced', why: 'Another process has taken the gate over; this one may not open it.' }
+  }
+  if (result.errors.some(error => error.errno === ENOENT || error.errno === EPERM)) {
+    return { ok: false, code: 'lost', why: `The gate's tables are gone or belong to another (${said}).` }
+  }
+  if (result.errors.some(error => error.errno === EEXIST)) {
+    return { ok: false, code: 'refused', why: `Somebody else wrote to the gate at the same instant (${said}).` }
+  }
+  return { ok: false, code: 'refused', why: `The kernel refused the grant (${said}).` }
+}

@@ -1,0 +1,172 @@
+/**
+ * The C library calls Node does not offer, bound once with koffi and used by the kernel-facing drivers.
+ *
+ * Every call here returns at once: sockets are non-blocking by use (MSG_DONTWAIT), because a thread blocked in native
+ * code can't be stopped and makes `process.exit()` hang. Wait with {@link waitReadable}, always with a limit.
+ * Linux with glibc, 64 bit.
+ */
+import { getSystemErrorMessage, getSystemErrorName } from 'node:util'
+import koffi from 'koffi'
+
+const lib = koffi.load('libc.so.6')
+
+koffi.struct('us_sock_fprog', { len: 'uint16', filter: 'void *' })
+koffi.struct('us_pollfd', { fd: 'int', events: 'int16', revents: 'int16' })
+koffi.struct('us_sched_param', { priority: 'int' })
+
+const native = {
+  socket: lib.func('int socket(int domain, int type, int protocol)'),
+  close: lib.func('int close(int fd)'),
+  bind: lib.func('int bind(int fd, const void *address, uint32 length)'),
+  getsockname: lib.func('int getsockname(int fd, void *address, _Inout_ uint32 *length)'),
+  setsockopt: lib.func('int setsockopt(int fd, int level, int name, const void *value, uint32 length)'),
+  attachFilter: lib.func('setsockopt', 'int', ['int', 'int', 'int', 'us_sock_fprog *', 'uint32']),
+  send: lib.func('int64 send(int fd, const void *data, size_t length, int flags)'),
+  sendto: lib.func('int64 sendto(int fd, const void *data, size_t length, int flags, const void *to, uint32 toLength)'),
+  recv: lib.func('int64 recv(int fd, void *data, size_t length, int flags)'),
+  poll: lib.func('int poll(_Inout_ us_pollfd *fds, uint64 count, int timeoutMs)'),
+  clockGettime: lib.func('int clock_gettime(int clock, void *time)'),
+  mlockall: lib.func('int mlockall(int flags)'),
+  schedSetscheduler: lib.func('int sched_setscheduler(int pid, int policy, us_sched_param *param)'),
+  ifNametoindex: lib.func('uint32 if_nametoindex(const char *name)'),
+}
+
+export const AF_INET = 2
+export const AF_INET6 = 10
+export const AF_NETLINK = 16
+export const AF_PACKET = 17
+export const SOCK_RAW = 3
+const SOCK_CLOEXEC = 0x80000
+const MSG_DONTWAIT = 0x40
+const MSG_TRUNC = 0x20
+const SOL_SOCKET = 1
+const SO_RCVBUFFORCE = 33
+const SO_ATTACH_FILTER = 26
+const POLLIN = 1
+const MCL_CURRENT = 1
+const MCL_FUTURE = 2
+const SCHED_RR = 2
+
+/** errno values the drivers decide on (asm-generic/errno.h). */
+export const EPERM = 1
+export const ENOENT = 2
+export const EAGAIN = 11
+export const EEXIST = 17
+export const ENODEV = 19
+export const EOPNOTSUPP = 95
+export const EADDRNOTAVAIL = 99
+export const ENOBUFS = 105
+
+/** A system call or a netlink request that the kernel refused. `errno` is positive. */
+export class KernelError extends Error {
+  readonly errno: number
+  readonly code: string
+  constructor(what: string, errno: number, hint = '') {
+    const code = getSystemErrorName(-errno)
+    super(`${what}: ${code} (${getSystemErrorMessage(-errno)})${hint === '' ? '' : `: ${hint}`}`)
+    this.name = 'KernelError'
+    this.errno = errno
+    this.code = code
+  }
+}
+
+function must(result: number, what: string): number {
+  if (result < 0) throw new KernelError(what, koffi.errno())
+  return result
+}
+
+/** Opens a close-on-exec socket. Throws {@link KernelError} (EPERM: CAP_NET_RAW or CAP_NET_ADMIN is missing). */
+export function openSocket(options: { domain: number; type: number; protocol: number }): number {
+  const { domain, type, protocol } = options
+  return must(native.socket(domain, type | SOCK_CLOEXEC, protocol), `socket(${domain}, ${type}, ${protocol})`)
+}
+
+/** Closes a descriptor; a second close is a bug of the caller and throws EBADF. */
+export function closeFd(fd: number): void {
+  must(native.close(fd), `close(${fd})`)
+}
+
+export function bindSocket(fd: number, address: Buffer): void {
+  must(native.bind(fd, address, address.length), 'bind')
+}
+
+/** The address a socket is bound to, at most `maxBytes` of it. */
+export function socketName(fd: number, maxBytes: number): Buffer {
+  const address = Buffer.alloc(maxBytes)
+  must(native.getsockname(fd, address, [maxBytes]), 'getsockname')
+  return address
+}
+
+/** Sets an integer socket option. */
+export function setOption(fd: number, option: { level: number; name: number; value: number }): void {
+  const bytes = Buffer.alloc(4)
+  bytes.writeInt32LE(option.value)
+  must(native.setsockopt(fd, option.level, option.name, bytes, 4), `setsockopt(${option.level}, ${option.name})`)
+}
+
+/** Enlarges the receive buffer beyond net.core.rmem_max (needs CAP_NET_ADMIN). */
+export function forceReceiveBuffer(fd: number, bytes: number): void {
+  setOption(fd, { level: SOL_SOCKET, name: SO_RCVBUFFORCE, value: bytes })
+}
+
+/** One instruction of a classic BPF socket filter: code, jump if true, jump if false, constant. */
+export type FilterInstruction = readonly [code: number, jt: number, jf: number, k: number]
+
+/** Lets the kernel drop what the program does not accept before it takes up room in the receive buffer. */
+export function attachFilter(fd: number, program: readonly FilterInstruction[]): void {
+  const bytes = Buffer.alloc(program.length * 8)
+  for (const [i, [code, jt, jf, k]] of program.entries()) {
+    bytes.writeUInt16LE(code, i * 8)
+    bytes.writeUInt8(jt, i * 8 + 2)
+    bytes.writeUInt8(jf, i * 8 + 3)
+    bytes.writeUInt32LE(k, i * 8 + 4)
+  }
+  const program16 = { len: program.length, filter: bytes }
+  must(native.attachFilter(fd, SOL_SOCKET, SO_ATTACH_FILTER, program16, 16), 'setsockopt(SO_ATTACH_FILTER)')
+}
+
+/** Sends without blocking. Returns 0, or the errno: a refused packet (EPERM by the gate, ENOBUFS) is an expected outcome. */
+export function trySend(fd: number, data: Buffer, to?: Buffer): number {
+  const sent =
+    to === undefined
+      ? native.send(fd, data, data.length, MSG_DONTWAIT)
+      : native.sendto(fd, data, data.length, MSG_DONTWAIT, to, to.length)
+  return sent < 0 ? koffi.errno() : 0
+}
+
+/**
+ * Receives one datagram without blocking. Returns its whole length, which may exceed what fitted into `into`
+ * (the rest is lost), or minus the errno (EAGAIN: nothing there).
+ */
+export function tryReceive(fd: number, into: Buffer): number {
+  const length = Number(native.recv(fd, into, into.length, MSG_DONTWAIT | MSG_TRUNC))
+  return length < 0 ? -koffi.errno() : length
+}
+
+/** Waits until the descriptor is readable, for at most `limitMs` (blocks the calling thread). */
+export function waitReadable(fd: number, limitMs: number): boolean {
+  const poll = [{ fd, events: POLLIN, revents: 0 }]
+  return native.poll(poll, 1, limitMs) > 0
+}
+
+const timespec = Buffer.alloc(16)
+/** Reads a POSIX clock, in milliseconds with a fraction. */
+export function clockMs(clockId: number): number {
+  must(native.clockGettime(clockId, timespec), `clock_gettime(${clockId})`)
+  return Number(timespec.readBigInt64LE(0)) * 1000 + Number(timespec.readBigInt64LE(8)) / 1e6
+}
+
+/** Keeps every page of the process in memory, now and later, so that no page fault delays the loop (mlockall(2)). */
+export function lockMemory(): void {
+  must(native.mlockall(MCL_CURRENT | MCL_FUTURE), 'mlockall')
+}
+
+/** Makes the calling thread, and no other, a real-time one (sched(7), SCHED_RR). `priority` 1 to 99. */
+export function runRealTime(priority: number): void {
+  must(native.schedSetscheduler(0, SCHED_RR, { priority }), `sched_setscheduler(SCHED_RR, ${priority})`)
+}
+
+/** The kernel's number of an interface, or 0 if there is none of that name. */
+export function interfaceIndex(name: string): number {
+  return native.ifNametoindex(name)
+}

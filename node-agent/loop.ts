@@ -1,0 +1,146 @@
+import type { Timing } from '../shared/protocol/timing.ts'
+import type { Event, EventBody, StepResult } from '../shared/protocol/types.ts'
+import type { Clock } from './ports.ts'
+
+/**
+ * Events in, steps one at a time, effects out. It owns the clock: the time is read once for each step, and a stop of
+ * the process or of the machine is noticed here, before anything is decided on stale facts.
+ */
+export interface LoopOptions<S> {
+  clock: Clock
+  timing: Timing
+  state: S
+  step: (state: S, event: Event) => StepResult<S>
+  run: (effects: StepResult<S>['effects']) => void
+  decided: (why: string, state: S) => void
+  /** A bug or a failed assertion: the process must end, and the kernel then shuts the gate. */
+  failed: (error: unknown) => void
+}
+
+/** Ticks while something is due. Finer than any time of the protocol but the heartbeat retry of `fast` (6 ms). */
+export const tickMs = 10
+/** BOOTTIME and MONOTONIC are read one after the other; they only ever come apart by a suspend. */
+const suspendSlackMs = 50
+/** So many events wait at most; more means that steps produce events without end. */
+const eventsMax = 20_000
+
+export class Loop<S> {
+  readonly #options: LoopOptions<S>
+  #state: S
+  #events: EventBody[] = []
+  #stepping = false
+  #timer: NodeJS.Timeout | null = null
+  #last: { boot: number; monotonic: number; wall: number }
+  #tickedAt = 0
+  #stopped = false
+
+  constructor(options: LoopOptions<S>) {
+    this.#options = options
+    this.#state = options.state
+    this.#last = this.#read()
+  }
+
+  get state(): S {
+    return this.#state
+  }
+
+  /** Takes an event, also from within a step's effects: those wait until the step is over. */
+  post(event: EventBody): void {
+    if (this.#stopped) return
+    if (this.#stepping) {
+      this.#events.push(event)
+      return
+    }
+    this.#stepping = true
+    try {
+      // Before a message that waited while the machine was paused is believed.
+      const jumped = this.#noticeJump()
+      if (jumped !== null) this.#events.push(jumped)
+      this.#events.push(event)
+      for (let next = this.#events.shift(); next !== undefined && !this.#stopped; next = this.#events.shift()) {
+        if (this.#events.length > eventsMax) throw new Error(`${eventsMax} events wait for the core`)
+        this.#step(next)
+      }
+    } catch (error) {
+      this.stop()
+      this.#options.failed(error)
+    } finally {
+      this.#stepping = false
+    }
+  }
+
+  start(): void {
+    this.#last = this.#read()
+    this.#tickedAt = this.#last.boot
+    this.#schedule()
+  }
+
+  stop(): void {
+    this.#stopped = true
+    this.#events = []
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = null
+  }
+
+  #step(body: EventBody): void {
+    const { clock, step, run, decided } = this.#options
+    const { state, effects, why } = step(this.#state, { ...body, now: clock.bootMs(), random: clock.random() })
+    this.#state = state
+    for (const sentence of why) decided(sentence, state)
+    run(effects)
+  }
+
+  #schedule(): void {
+    this.#timer = setTimeout(() => this.#tick(), tickMs)
+  }
+
+  #tick(): void {
+    if (this.#stopped) return
+    const gapMs = this.#options.clock.bootMs() - this.#tickedAt
+    // After a stop the answers that waited in the sockets are read first: a tick before them would take the other host
+    // for silent. setImmediate runs after the poll phase.
+    if (gapMs > this.#gapMax) setImmediate(() => this.#tickNow())
+    else this.#tickNow()
+  }
+
+  #tickNow(): void {
+    if (this.#stopped) return
+    this.#tickedAt = this.#options.clock.bootMs()
+    this.post({ event: 'tick' })
+    if (!this.#stopped) this.#schedule()
+  }
+
+  get #gapMax(): number {
+    return 2 * this.#options.timing.heartbeatMs
+  }
+
+  /** A suspend or a paused machine since the last event, said and turned into the event that the core must see first. */
+  #noticeJump(): EventBody | null {
+    const { timing, clock, decided } = this.#options
+    const now = this.#read()
+    const last = this.#last
+    this.#last = now
+    const gapMs = now.boot - last.boot
+    const suspendedMs = gapMs - (now.monotonic - last.monotonic)
+    const leapMs = now.wall - last.wall - gapMs
+    const stopped = gapMs > this.#gapMax
+    if (stopped) decided(`this process did not run for ${Math.round(gapMs)} ms: it was stopped or starved`, this.#state)
+    const paused = stopped && Math.abs(leapMs) > timing.leaseMs
+    if (suspendedMs > suspendSlackMs) {
+      decided(`the host was suspended for ${Math.round(suspendedMs)} ms: this counts as a boot`, this.#state)
+    } else if (paused) {
+      decided(`wall time leapt by ${Math.round(leapMs)} ms over a gap: this counts as a boot`, this.#state)
+    } else {
+      return null
+    }
+    return { event: 'clockJump', nonce: nonceOf(clock) }
+  }
+
+  #read(): { boot: number; monotonic: number; wall: number } {
+    const { clock } = this.#options
+    return { boot: clock.bootMs(), monotonic: clock.monotonicMs(), wall: clock.wallMs() }
+  }
+}
+
+/** Names one start of an agent in its heartbeats; 32 bits, so that it is exact everywhere. */
+export const nonceOf = (clock: Clock): number => Math.floor(clock.random() * 2 ** 32)

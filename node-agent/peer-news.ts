@@ -1,0 +1,97 @@
+import { z } from 'zod'
+import type { Decision, Decisions } from './decisions.ts'
+import type { ClientConnection, PeerLinkPort, VipPort } from './ports.ts'
+
+/**
+ * What the two agents tell each other beside the protocol: the clients of the serving host, so that the other one can
+ * make them reconnect at once when it takes over, and the decisions of both for `why`.
+ */
+
+/** A client that connects within this time before a loss of its host finds out by its own means. */
+const tellEveryMs = 250
+const clientsMax = 256
+const linesMax = 200
+/** A transfer holds 64 KiB. */
+const linesBytesMax = 50_000
+const limitMs = 1000
+
+const connection = z.object({
+  client: z.string().max(45),
+  clientPort: z.int().min(1).max(65_535),
+  local: z.string().max(45),
+  localPort: z.int().min(1).max(65_535),
+})
+const clientsSchema = z.array(connection).max(clientsMax)
+const linesSchema = z
+  .array(z.object({ id: z.int(), wallMs: z.number(), bootMs: z.number(), epoch: z.int(), why: z.string().max(600) }))
+  .max(linesMax)
+
+export interface PeerNewsOptions {
+  vip: Pick<VipPort, 'clients'>
+  peer: Pick<PeerLinkPort, 'ask'>
+  own: () => Decisions
+}
+
+export class PeerNews {
+  readonly #options: PeerNewsOptions
+  #clients: readonly ClientConnection[] = []
+  #told = ''
+  #askedAt = 0
+  #asking = false
+
+  constructor(options: PeerNewsOptions) {
+    this.#options = options
+  }
+
+  /** Clients the other host had when it last told. */
+  get clients(): readonly ClientConnection[] {
+    return this.#clients
+  }
+
+  /** Tells the clients when they changed; one question at a time. */
+  tick(now: number, { serving }: { serving: boolean }): void {
+    if (!serving || this.#asking || now - this.#askedAt < tellEveryMs) return
+    this.#askedAt = now
+    const clients = this.#options.vip.clients().slice(0, clientsMax)
+    const text = JSON.stringify(clients)
+    if (text === this.#told) return
+    this.#asking = true
+    void this.#options.peer.ask({ verb: 'clients', body: clients, limitMs }).then(answer => {
+      this.#asking = false
+      if (answer.ok) this.#told = text
+    })
+  }
+
+  /** The other host asks. @throws with a sentence for what this version does not know. */
+  answer(verb: string, body: unknown): unknown {
+    switch (verb) {
+      case 'clients':
+        this.#clients = clientsSchema.parse(body)
+        return null
+      case 'why':
+        return fitting(this.#options.own().newest(linesMax))
+      default:
+        throw new Error(`this agent does not know ${JSON.stringify(verb.slice(0, 40))}`)
+    }
+  }
+
+  /** The other host's newest decisions, or why they can't be had. */
+  async decisions(): Promise<{ ok: true; lines: Decision[] } | { ok: false; why: string }> {
+    const answer = await this.#options.peer.ask({ verb: 'why', body: null, limitMs })
+    if (!answer.ok) return answer
+    const lines = linesSchema.safeParse(answer.body)
+    return lines.success
+      ? { ok: true, lines: lines.data }
+      : { ok: false, why: 'the other host answered something else' }
+  }
+}
+
+/** The newest lines that fit into one transfer. */
+function fitting(lines: readonly Decision[]): Decision[] {
+  let bytes = 0
+  const first = lines.findLastIndex(line => {
+    bytes += Buffer.byteLength(JSON.stringify(line)) + 1
+    return bytes > linesBytesMax
+  })
+  return lines.slice(first + 1)
+}

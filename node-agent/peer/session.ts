@@ -1,0 +1,107 @@
+import { createCipheriv, createDecipheriv, createSecretKey, hkdfSync, type KeyObject } from 'node:crypto'
+import { assert } from '../../shared/assert.ts'
+import type { DataNode } from '../../shared/protocol/types.ts'
+import { ReplayWindow } from './replay-window.ts'
+import { counterMax, type DataPacket, dataHeader, nonceBytes, sealBytes, tagBytes } from './wire.ts'
+
+const cipherName = 'aes-256-gcm'
+/** Also when it is lowered nothing but a new session follows; NIST SP 800-38D allows 2^32 packets under one key. */
+export const sessionPacketsMax = 2 ** 31
+
+export const pairKeyBytes = 32
+const nothing = Buffer.alloc(0)
+
+export function derive(part: { pairKey: Buffer; salt: Buffer; info: string; bytes: number }): Buffer {
+  assert(part.pairKey.length === pairKeyBytes, `a pair key has ${pairKeyBytes} bytes, not ${part.pairKey.length}`)
+  return Buffer.from(hkdfSync('sha256', part.pairKey, part.salt, `understudy peer ${part.info}`, part.bytes))
+}
+
+export const pairTagOf = (pairKey: Buffer): Buffer => derive({ pairKey, salt: nothing, info: 'tag', bytes: tagBytes })
+
+export function seal(part: { key: KeyObject; nonce: Buffer; header: Buffer; body: Buffer }): Buffer {
+  const cipher = createCipheriv(cipherName, part.key, part.nonce)
+  cipher.setAAD(part.header)
+  return Buffer.concat([cipher.update(part.body), cipher.final(), cipher.getAuthTag()])
+}
+
+/** null when it was not made with this key, or was changed. */
+export function unseal(part: { key: KeyObject; nonce: Buffer; header: Buffer; sealed: Buffer }): Buffer | null {
+  const decipher = createDecipheriv(cipherName, part.key, part.nonce, { authTagLength: sealBytes })
+  decipher.setAAD(part.header)
+  decipher.setAuthTag(part.sealed.subarray(part.sealed.length - sealBytes))
+  try {
+    return Buffer.concat([decipher.update(part.sealed.subarray(0, -sealBytes)), decipher.final()])
+  } catch {
+    return null
+  }
+}
+
+/** Who the other side says it is; authenticated. */
+export interface PeerIdentity {
+  /** Random for each start of its agent. */
+  start: string
+  agentVersion: string
+}
+
+/**
+ * Keys of one conversation, made of a fresh random of either side. A packet that opens with them was sealed by a peer
+ * that knew our random, so after it was chosen; see README.md for what follows.
+ */
+export class Session {
+  readonly tag: string
+  readonly peer: PeerIdentity
+  /** The version both sides speak. */
+  readonly version: number
+  /** For copies of one message that came over several paths. */
+  readonly messages = new ReplayWindow()
+  readonly #pairTag: Buffer
+  readonly #sendKey: KeyObject
+  readonly #receiveKey: KeyObject
+  readonly #counters = new ReplayWindow()
+  #sent = 0
+
+  constructor(part: {
+    pairKey: Buffer
+    pairTag: Buffer
+    self: DataNode
+    randomOf: { a: Buffer; b: Buffer }
+    version: number
+    peer: PeerIdentity
+  }) {
+    const { pairKey, self, version } = part
+    const salt = Buffer.concat([part.randomOf.a, part.randomOf.b])
+    const other = self === 'a' ? 'b' : 'a'
+    const keyOf = (from: DataNode): KeyObject =>
+      createSecretKey(derive({ pairKey, salt, info: `session ${version} from ${from}`, bytes: 32 }))
+    this.tag = derive({ pairKey, salt, info: `session ${version} tag`, bytes: tagBytes }).toString('hex')
+    this.peer = part.peer
+    this.version = version
+    this.#pairTag = part.pairTag
+    this.#sendKey = keyOf(self)
+    this.#receiveKey = keyOf(other)
+  }
+
+  get packetsSent(): number {
+    return this.#sent
+  }
+
+  seal(body: Buffer): Buffer {
+    assert(this.#sent < counterMax, 'a session ran out of numbers')
+    const counter = this.#sent++
+    const header = dataHeader({ pairTag: this.#pairTag, session: Buffer.from(this.tag, 'hex'), counter })
+    return Buffer.concat([header, seal({ key: this.#sendKey, nonce: nonceOf(counter), header, body })])
+  }
+
+  open(packet: DataPacket): { ok: true; body: Buffer } | { ok: false; why: 'forged' | 'replayed' } {
+    const { header, sealed, counter } = packet
+    const body = unseal({ key: this.#receiveKey, nonce: nonceOf(counter), header, sealed })
+    if (body === null) return { ok: false, why: 'forged' }
+    return this.#counters.take(counter) ? { ok: true, body } : { ok: false, why: 'replayed' }
+  }
+}
+
+function nonceOf(counter: number): Buffer {
+  const nonce = Buffer.alloc(nonceBytes)
+  nonce.writeUIntBE(counter, nonceBytes - 6, 6)
+  return nonce
+}

@@ -1,0 +1,186 @@
+import type {
+  DatabaseOp,
+  DatabaseResult,
+  DatabaseView,
+  Durable,
+  GateReport,
+  Incarnation,
+  Message,
+  RegisterReply,
+  RegisterRequest,
+} from '../shared/protocol/types.ts'
+
+/**
+ * What the core process needs of the world: one interface for each driver, so that the executor and the loop can be
+ * tested with fakes and a driver can be replaced. Operating errors are classified behind these; a bug throws.
+ */
+
+export interface Clock {
+  /** CLOCK_BOOTTIME in ms: what the protocol counts on. */
+  bootMs(): number
+  /** CLOCK_MONOTONIC in ms; the two come apart by the time the host was suspended. */
+  monotonicMs(): number
+  /** Wall time in ms since 1970: for people and logs, and to notice a paused machine. */
+  wallMs(): number
+  /** In [0, 1). */
+  random(): number
+}
+
+/** The kernel's gate. Every call is synchronous and takes microseconds: it is on the path of the lease. */
+export interface GatePort {
+  /** Takes over what an agent before left, or creates the gate frozen. Never passes through open. */
+  adopt(): GateReport
+  /** Opens or renews until at most `untilMs` (CLOCK_BOOTTIME). '' or why it was refused: the report says what holds. */
+  open(untilMs: number): string
+  freeze(): void
+  close(): void
+  read(): GateReport
+  /** Somebody else removed or changed the tables; they are restored already. */
+  onTampered(tell: (why: string) => void): void
+  counters(): Record<string, number>
+}
+
+export interface VipState {
+  address: string
+  interface: string
+  present: boolean
+  /** The hardware address of a stranger that answers for the VIP, or null. */
+  conflict: string | null
+}
+
+/** A client's end of a connection to a protected port: the new host makes it reconnect at once. */
+export interface ClientConnection {
+  client: string
+  clientPort: number
+  /** The address the client used: a VIP. */
+  local: string
+  localPort: number
+}
+
+export interface VipPort {
+  /** Puts the addresses on their interfaces; repeating is harmless. */
+  up(): void
+  /** Removes them and resets what is still connected to them. */
+  down(): void
+  /** Starts the series of announcements (0 to 10 s); a later call starts it anew, `down` ends it. */
+  announce(): void
+  /** Sends the announcements that are due and puts back addresses that were lost; called every 100 ms or so. */
+  tick(nowMs: number): void
+  /** Clients of the protected ports now, bounded: the other host is told of them while it can still be. */
+  clients(): readonly ClientConnection[]
+  /** Makes clients of the other host notice that their connections are gone. */
+  tickle(clients: readonly ClientConnection[]): void
+  /** Whether a stranger uses an address; takes up to about 300 ms. */
+  probe(): Promise<VipState[]>
+  state(): VipState[]
+  onAlarm(tell: (why: string) => void): void
+}
+
+export interface UplinkPort {
+  /** Called every 100 ms or so; up while nothing speaks against it. */
+  tick(nowMs: number): { up: boolean; why: string }
+  close(): void
+}
+
+export interface DatabasePort {
+  /** Finds out what runs; starts the observation. */
+  adopt(): Promise<DatabaseView>
+  onView(tell: (view: DatabaseView) => void): void
+  /** One view now, as soon as it can be had. */
+  look(): void
+  /** One operation at a time; idempotent. Never rejects for an operating error. */
+  perform(op: DatabaseOp): Promise<DatabaseResult>
+  /** Stops watching and leaves PostgreSQL as it is. */
+  detach(): Promise<void>
+}
+
+export interface LinkPath {
+  local: string
+  peer: string
+  /** Age of the newest authentic packet in ms; null = none since the start. */
+  heardMs: number | null
+  lossPercent: number | null
+  roundTripMs: number | null
+  /** Packets that were forged, replayed or of another pair. */
+  refused: number
+}
+
+/** Something the other host is asked beside the protocol: nothing of it decides who serves. */
+export type PeerAnswer = { ok: true; body: unknown } | { ok: false; why: string }
+
+export interface PeerLinkPort {
+  open(): Promise<void>
+  /** On every path at once; returns before anything else happens. */
+  send(message: Message): void
+  onMessage(hear: (message: Message) => void): void
+  /** Bounded in size, number and time; never in the way of messages. */
+  ask(question: { verb: string; body: unknown; limitMs: number }): Promise<PeerAnswer>
+  onAsked(answer: (verb: string, body: unknown) => Promise<unknown> | unknown): void
+  paths(): LinkPath[]
+  /** Why the other host is not understood (another pair's key, another version, the same node), or ''. */
+  trouble(): string
+  close(): void
+}
+
+export interface WitnessLinkPort {
+  connect(): void
+  /** Fire and forget; a late or missing answer is the core's business. */
+  send(request: RegisterRequest): void
+  onReply(hear: (reply: RegisterReply) => void): void
+  /** p99 of a vote in ms, null while nothing was measured; the newest failure as a sentence, or ''. */
+  health(): { p99Ms: number | null; answeredMs: number | null; why: string }
+  close(): void
+}
+
+export interface StateStorePort {
+  /** Takes the folder's lock. @throws with a sentence if another agent holds it. */
+  lock(): Promise<void>
+  /** null where no store was made yet. @throws with a sentence if it is damaged. */
+  load(): Promise<StoredHost | null>
+  /** Durable when it resolves; a rejection means that nothing may be promised any more. */
+  write(durable: Durable): Promise<void>
+  close(): Promise<void>
+}
+export interface StoredHost {
+  durable: Durable
+  /** The witness that was admitted at set-up, or null. */
+  witnessInc: Incarnation | null
+}
+
+export interface ServiceContext {
+  role: 'primary' | 'backup'
+  epoch: number
+  why: string
+}
+export interface ServiceState {
+  name: string
+  state: 'stopped' | 'starting' | 'running' | 'unhealthy' | 'stopping' | 'failed'
+  why: string
+  restarts: number
+}
+export interface ServicesPort {
+  /** Starts them in order, each after the one before is up. Superseded by a later `stop`. */
+  start(context: ServiceContext): void
+  /** Stops them in the opposite order; what does not end within its limit is killed. */
+  stop(context: ServiceContext): Promise<void>
+  state(): ServiceState[]
+  /** The restart budget of one is used up: the other host may fare better. */
+  onExhausted(tell: (why: string) => void): void
+  /** Leaves what runs for the next agent. */
+  detach(): void
+}
+
+/** Everything the core process drives. */
+export interface Ports {
+  clock: Clock
+  gate: GatePort
+  vip: VipPort
+  /** null: none is configured. */
+  uplink: UplinkPort | null
+  database: DatabasePort
+  peer: PeerLinkPort
+  /** null: this pair has no witness. */
+  witness: WitnessLinkPort | null
+  store: StateStorePort
+  services: ServicesPort
+}

@@ -1,0 +1,404 @@
+import type { ChildProcess } from 'node:child_process'
+import { assert, unreachable } from '../../shared/assert.ts'
+import { nothingSeen } from '../../shared/protocol/state.ts'
+import type { DatabaseOp, DatabaseResult, DatabaseView, WalPosition } from '../../shared/protocol/types.ts'
+import { type ClusterSpec, hasCluster } from './cluster.ts'
+import { setStandbySignal, type Wanted, writeConfig } from './config-files.ts'
+import { readEpoch, writeEpoch } from './epoch-marker.ts'
+import { HealthProbe } from './health.ts'
+import { initialise } from './initialise.ts'
+import { lookAtPrimary, lookAtStandby } from './observer.ts'
+import {
+  findPostmaster,
+  gatherIntoCgroup,
+  isGone,
+  killAll,
+  makeCgroup,
+  scan,
+  sleep,
+  startPostmaster,
+} from './processes.ts'
+import { ensureSlot, promote, proveSync } from './promote.ts'
+import { rejoin } from './rejoin.ts'
+import { ServerLog } from './server-log.ts'
+import { connect, disconnect, type Sql, within } from './sql.ts'
+import { endOfLog } from './wal-end.ts'
+
+/**
+ * Runs one PostgreSQL cluster for the core: carries out its operations one at a time and tells what it sees. It decides
+ * nothing. A kill overtakes whatever is under way.
+ */
+export interface DriverOptions {
+  spec: ClusterSpec
+  /** Where the other host's database is reached, first the best path. */
+  peerDatabase: { host: string; port: number }[]
+  /** A line for people about long work. */
+  progress: (line: string) => void
+}
+
+/** A look while nothing happens; changes of the process are seen within watchMs. */
+const lookEveryMs = 100
+const watchMs = 10
+/** Crash recovery, also of a large log: after this the start has failed. */
+const startLimitMs = 120_000
+const promoteLimitMs = 60_000
+const proveLimitMs = 10_000
+const logEveryMs = 1000
+
+export class PostgresDriver {
+  readonly #spec: ClusterSpec
+  readonly #options: DriverOptions
+  readonly #health: HealthProbe
+  readonly #log: ServerLog
+  #tell: (view: DatabaseView) => void = () => {}
+  #view: DatabaseView = nothingSeen
+  #sql: Sql | null = null
+  #child: ChildProcess | null = null
+  #pid: number | null = null
+  #timers: NodeJS.Timeout[] = []
+  #looking: Promise<void> | null = null
+  #lookAgain = false
+  #lookSince = 0
+  /** Grows with each kill: what was begun before gives up. */
+  #life = 0
+  #source: Wanted['source'] = null
+  /** What follows a promotion and nobody waits for. */
+  #settling: Promise<void> = Promise.resolve()
+  #stall: { since: number; flushed: number } | null = null
+
+  constructor(options: DriverOptions) {
+    this.#options = options
+    this.#spec = options.spec
+    this.#health = new HealthProbe(options.spec)
+    this.#log = new ServerLog(options.spec)
+  }
+
+  get cancelledWaits(): number {
+    return this.#log.cancelledWaits
+  }
+
+  onView(tell: (view: DatabaseView) => void): void {
+    this.#tell = tell
+  }
+
+  /** Finds what runs and goes on with it: a restart of the agent interrupts nothing. */
+  async adopt(): Promise<DatabaseView> {
+    makeCgroup(this.#spec)
+    this.#pid = findPostmaster(this.#spec)
+    this.#timers = [
+      setInterval(() => this.look(), lookEveryMs),
+      setInterval(() => this.#watch(), watchMs),
+      setInterval(() => this.#log.read(), logEveryMs),
+    ]
+    this.#log.read()
+    if (this.#pid !== null) {
+      this.#sql = connect(this.#spec)
+      this.#view = { ...nothingSeen, process: 'starting', epoch: readEpoch(this.#spec) }
+      try {
+        await within(this.#spec.hangMs * 2, 'the first look at the database', this.#lookOnce())
+      } catch {
+        this.#view = { ...this.#view, process: 'dead' }
+      }
+    } else if (scan(this.#spec).length > 0) {
+      this.#view = { ...nothingSeen, process: 'dead', epoch: readEpoch(this.#spec) }
+    } else {
+      const end = hasCluster(this.#spec) ? await endOfLog(this.#spec, null) : null
+      this.#view = { ...nothingSeen, process: 'none', epoch: readEpoch(this.#spec), ...(end !== null && { end }) }
+    }
+    return this.#view
+  }
+
+  /** Stops watching; PostgreSQL runs on for the next agent. */
+  async detach(): Promise<void> {
+    for (const timer of this.#timers) clearInterval(timer)
+    this.#timers = []
+    this.#health.stop()
+    this.#drop()
+  }
+
+  look(): void {
+    if (this.#looking !== null) {
+      this.#lookAgain = true
+      this.#noteHang()
+      return
+    }
+    this.#looking = this.#lookOnce()
+      .catch(() => {})
+      .finally(() => {
+        this.#looking = null
+        this.#lookSince = 0
+        if (!this.#lookAgain) return
+        this.#lookAgain = false
+        this.look()
+      })
+  }
+
+  async perform(op: DatabaseOp): Promise<DatabaseResult> {
+    if (op.op === 'kill') this.#life += 1
+    const life = this.#life
+    try {
+      if (op.op !== 'kill') await this.#settling
+      const position = await this.#do(op, life)
+      if (life !== this.#life && op.op !== 'kill') throw new Error('a kill came in between')
+      return { ok: true, position, view: this.#view }
+    } catch (error) {
+      return { ok: false, why: error instanceof Error ? error.message : String(error), view: this.#view }
+    }
+  }
+
+  async #do(op: DatabaseOp, life: number): Promise<WalPosition | null> {
+    switch (op.op) {
+      case 'kill':
+        return this.#kill()
+      case 'startPrimary':
+        await this.#start({ syncNames: op.syncNames, source: null }, 'primary', life)
+        await ensureSlot(this.#need(), this.#spec)
+        await this.#refresh()
+        return null
+      case 'promote':
+        return this.#promote(op, life)
+      case 'drain':
+        return this.#drain(life)
+      case 'syncNames':
+        return this.#setSyncNames(op.set)
+      case 'proveSync': {
+        const sql = connect(this.#spec)
+        try {
+          const barrier = await within(proveLimitMs, 'the proof of synchronous replication', proveSync(sql))
+          await this.#refresh()
+          return barrier
+        } finally {
+          disconnect(sql)
+        }
+      }
+      case 'rejoin':
+        return this.#rejoin(op, life)
+      default:
+        return unreachable(op)
+    }
+  }
+
+  async #kill(): Promise<WalPosition | null> {
+    this.#health.stop()
+    const before = this.#view
+    this.#drop()
+    const gone = await killAll(this.#spec)
+    assert(gone, 'processes of the database could not be killed: they hang in the kernel')
+    this.#pid = null
+    this.#child = null
+    const end = hasCluster(this.#spec)
+      ? await endOfLog(this.#spec, before.process === 'primary' ? before.end : null)
+      : null
+    this.#show({
+      ...nothingSeen,
+      process: 'none',
+      epoch: before.epoch,
+      end: end ?? before.end,
+      ioError: this.#log.ioError,
+    })
+    return this.#view.end
+  }
+
+  async #start(wanted: Wanted, as: 'primary' | 'standby', life: number): Promise<void> {
+    assert(scan(this.#spec).length === 0, 'processes of the database are left; they have to be killed first')
+    this.#source = wanted.source
+    this.#log.ioError = false
+    writeConfig(this.#spec, wanted)
+    setStandbySignal(this.#spec, as)
+    this.#view = { ...nothingSeen, process: 'starting', epoch: readEpoch(this.#spec) }
+    const child = startPostmaster(this.#spec)
+    this.#child = child
+    this.#pid = child.pid ?? null
+    let ended = false
+    child.once('exit', () => {
+      ended = true
+    })
+    child.once('error', () => {
+      ended = true
+    })
+    const until = performance.now() + startLimitMs
+    const sql = connect(this.#spec)
+    for (;;) {
+      if (life !== this.#life) break
+      if (ended) break
+      try {
+        await within(startLimitMs, 'the first statement', sql`select 1`)
+        break
+      } catch {
+        if (performance.now() > until) break
+        await sleep(5)
+      }
+    }
+    if (ended || life !== this.#life || performance.now() > until) {
+      disconnect(sql)
+      throw new Error(ended ? 'the server ended while it started; its log says why' : 'the start was given up')
+    }
+    this.#sql = sql
+    gatherIntoCgroup(this.#spec)
+    child.once('exit', () => this.#died(child))
+    await this.#refresh()
+  }
+
+  async #promote(op: DatabaseOp & { op: 'promote' }, life: number): Promise<null> {
+    const given = (): boolean => life !== this.#life
+    if (this.#pid === null) {
+      if (!hasCluster(this.#spec)) await initialise(this.#spec, this.#options.progress)
+      await this.#start({ syncNames: op.syncNames, source: null }, 'standby', life)
+    }
+    await promote(this.#need(), this.#spec, { limitMs: promoteLimitMs, given })
+    writeEpoch(this.#spec, op.epoch)
+    await this.#refresh()
+    this.#source = null
+    // Clients wait for none of this: the other host needs its slot only when it comes to follow.
+    this.#settling = this.#settle(op.syncNames).catch(error => this.#options.progress(String(error)))
+    return null
+  }
+
+  async #settle(syncNames: 'set' | 'empty'): Promise<void> {
+    writeConfig(this.#spec, { syncNames, source: null })
+    await this.#need()`select pg_reload_conf()`
+    await ensureSlot(this.#need(), this.#spec)
+  }
+
+  async #drain(life: number): Promise<null> {
+    const until = performance.now() + drainLimitMs
+    while (performance.now() < until && life === this.#life) {
+      const look = await within(drainLimitMs * 2, 'the drain', lookAtPrimary(this.#need(), this.#spec))
+      if (look.sender !== null && look.sender.flushedLsn >= look.end.lsn) return null
+      await sleep(1)
+    }
+    return null
+  }
+
+  async #setSyncNames(set: 'set' | 'empty'): Promise<null> {
+    writeConfig(this.#spec, { syncNames: set, source: this.#source })
+    const sql = this.#need()
+    await within(proveLimitMs, 'the reload', sql`select pg_reload_conf()`)
+    const until = performance.now() + proveLimitMs
+    // The session that reads the setting has to have processed the reload itself.
+    while (performance.now() < until) {
+      await this.#refresh()
+      if (this.#view.syncNames === set) return null
+      await sleep(2)
+    }
+    throw new Error(`synchronous_standby_names did not become ${set} after a reload`)
+  }
+
+  async #rejoin(op: DatabaseOp & { op: 'rejoin' }, life: number): Promise<null> {
+    this.#health.stop()
+    this.#drop()
+    assert(await killAll(this.#spec), 'processes of the database could not be killed: they hang in the kernel')
+    this.#pid = null
+    this.#show({ ...this.#view, process: 'none', streaming: false, sender: null })
+    const source = await rejoin({
+      spec: this.#spec,
+      sources: this.#options.peerDatabase,
+      progress: this.#options.progress,
+      epoch: op.epoch,
+      clone: op.clone,
+      given: () => life !== this.#life,
+    })
+    await this.#start({ syncNames: 'empty', source }, 'standby', life)
+    const until = performance.now() + followLimitMs
+    while (!this.#view.streaming && performance.now() < until && life === this.#life) {
+      await sleep(10)
+      await this.#refresh()
+    }
+    return null
+  }
+
+  /** Gone while nobody asked for it: said at once, whatever is left of it is the core's to kill. */
+  #died(child: ChildProcess): void {
+    if (child !== this.#child) return
+    this.#child = null
+    this.#gone()
+  }
+
+  #watch(): void {
+    if (this.#pid !== null && this.#view.process !== 'starting' && isGone(this.#pid)) this.#gone()
+    else if (this.#health.hanging !== this.#view.hanging) this.#noteHang()
+  }
+
+  #gone(): void {
+    if (this.#pid === null) return
+    this.#pid = null
+    this.#health.stop()
+    this.#drop()
+    this.#log.read()
+    this.#show({ ...this.#view, process: 'dead', sender: null, streaming: false, ioError: this.#log.ioError })
+  }
+
+  #noteHang(): void {
+    const lookLate = this.#lookSince > 0 && performance.now() - this.#lookSince > this.#spec.hangMs
+    const hanging = this.#view.process === 'primary' && (this.#health.hanging || lookLate)
+    if (hanging !== this.#view.hanging) this.#show({ ...this.#view, hanging })
+  }
+
+  #drop(): void {
+    if (this.#sql !== null) disconnect(this.#sql)
+    this.#sql = null
+  }
+
+  #need(): Sql {
+    if (this.#sql === null) throw new Error('the database does not run')
+    return this.#sql
+  }
+
+  async #refresh(): Promise<void> {
+    await within(proveLimitMs, 'a look at the database', this.#lookOnce())
+  }
+
+  async #lookOnce(): Promise<void> {
+    const sql = this.#sql
+    if (sql === null || this.#pid === null) return
+    this.#lookSince = performance.now()
+    const [row] = await sql`select pg_is_in_recovery() as recovering`
+    const standby = row?.['recovering'] === true
+    const seen = standby ? await this.#standbyView(sql) : await this.#primaryView(sql)
+    // A look that was overtaken by a kill shows a server that is gone.
+    if (sql !== this.#sql) return
+    this.#lookSince = 0
+    if (seen.process === 'primary') this.#health.start()
+    this.#show(seen)
+  }
+
+  async #standbyView(sql: Sql): Promise<DatabaseView> {
+    const look = await lookAtStandby(sql, this.#view.process === 'standby' ? this.#view.end : nothingSeen.end)
+    return {
+      ...this.#view,
+      process: 'standby',
+      ...look,
+      sender: null,
+      syncNames: 'empty',
+      stalledMs: 0,
+      hanging: false,
+    }
+  }
+
+  async #primaryView(sql: Sql): Promise<DatabaseView> {
+    const { waiting, ...look } = await lookAtPrimary(sql, this.#spec)
+    const flushed = look.sender?.flushedLsn ?? 0
+    const now = performance.now()
+    if (waiting === 0) this.#stall = null
+    else if (this.#stall === null || this.#stall.flushed !== flushed) this.#stall = { since: now, flushed }
+    return {
+      ...look,
+      process: 'primary',
+      epoch: readEpoch(this.#spec),
+      streaming: false,
+      stalledMs: this.#stall === null ? 0 : now - this.#stall.since,
+      hanging: this.#health.hanging,
+      ioError: this.#log.ioError,
+    }
+  }
+
+  #show(view: DatabaseView): void {
+    this.#view = view
+    this.#tell(view)
+  }
+}
+
+/** The gate is frozen meanwhile: longer than this only costs commits that nobody acknowledged. */
+const drainLimitMs = 50
+/** A standby that does not stream after this runs all the same; the core sees that it does not. */
+const followLimitMs = 10_000

@@ -1,0 +1,55 @@
+import { parseLsn, timelineOfFile } from '../../shared/lsn.ts'
+import type { DatabaseView, WalPosition } from '../../shared/protocol/types.ts'
+import { type ClusterSpec, otherNode, standbyName } from './cluster.ts'
+import type { Sql } from './sql.ts'
+
+/** One look at a running server: a statement for a primary, one for a standby. Both read shared memory only. */
+export async function lookAtPrimary(sql: Sql, spec: ClusterSpec): Promise<PrimaryLook> {
+  const [row] = await sql`
+    select pg_current_wal_insert_lsn() as "end", pg_walfile_name(pg_current_wal_insert_lsn()) as file,
+      current_setting('synchronous_standby_names') as names,
+      s.session, s.flush, s.state, (select count(*) from pg_stat_activity where wait_event = 'SyncRep')::int as waiting
+    from (select 1) one left join lateral (
+      select pid || '.' || extract(epoch from backend_start)::text as session, flush_lsn as flush, state
+      from pg_stat_replication where application_name = ${standbyName(otherNode(spec.node))} and flush_lsn is not null
+      order by backend_start desc limit 1) s on true`
+  if (row === undefined) throw new Error('the server answered a look with nothing')
+  const timeline = timelineOfFile(row['file'])
+  return {
+    end: { timeline, lsn: parseLsn(row['end']) },
+    syncNames: row['names'] === '' ? 'empty' : 'set',
+    sender:
+      row['session'] === null || row['state'] !== 'streaming'
+        ? null
+        : { session: row['session'], timeline, flushedLsn: parseLsn(row['flush']) },
+    waiting: row['waiting'],
+  }
+}
+export interface PrimaryLook {
+  end: WalPosition
+  syncNames: 'set' | 'empty'
+  sender: DatabaseView['sender']
+  /** Commits that wait for the standby. */
+  waiting: number
+}
+
+export interface StandbyLook {
+  end: WalPosition
+  streaming: boolean
+}
+
+/**
+ * The flushed position of a standby. The receiver's own figure is empty before it streams and after it ends, so what
+ * was replayed (a lower bound of what is on disk) and what was seen before count as well, on one timeline.
+ */
+export async function lookAtStandby(sql: Sql, before: WalPosition): Promise<StandbyLook> {
+  const [row] = await sql`
+    select coalesce(r.flushed_lsn, pg_last_wal_receive_lsn())::text as received, r.received_tli as tli, r.status,
+      pg_last_wal_replay_lsn()::text as replayed, (select timeline_id from pg_control_checkpoint()) as control
+    from (select 1) one left join pg_stat_wal_receiver r on true`
+  if (row === undefined) throw new Error('the server answered a look with nothing')
+  const timeline = Math.max(row['tli'] ?? 0, before.timeline, row['control'] ?? 0)
+  const positions = [row['received'], row['replayed']].filter(text => text !== null).map(parseLsn)
+  const lsn = Math.max(...positions, before.timeline === timeline ? before.lsn : 0)
+  return { end: { timeline, lsn }, streaming: row['status'] === 'streaming' }
+}

@@ -1,0 +1,135 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { bin, type ClusterSpec, configFile, logFile, recordedPid } from './cluster.ts'
+
+/**
+ * The processes of a cluster: started in a cgroup of their own, killed by it, and proven gone. Backends outlive a killed
+ * postmaster and leave its process group (each calls setsid), so only the cgroup and the scan find all of them.
+ */
+
+/** Killing takes 10 to 20 ms; what is left after this is stuck in the kernel, and no proof can be given. */
+const killLimitMs = 10_000
+const pollMs = 1
+
+/** Starts the postmaster. It outlives this process: the next agent adopts it. */
+export function startPostmaster(spec: ClusterSpec): ChildProcess {
+  mkdirSync(spec.socketDir, { recursive: true })
+  const log = openSync(logFile(spec), 'a')
+  try {
+    const child = spawn(bin(spec, 'postgres'), ['-D', spec.dataDir, '-c', `config_file=${configFile(spec)}`], {
+      uid: spec.user.uid,
+      gid: spec.user.gid,
+      cwd: spec.dataDir,
+      env: {
+        PATH: '/usr/bin:/bin',
+        LC_ALL: 'C.UTF-8',
+        PGDATA: spec.dataDir,
+        PG_OOM_ADJUST_FILE: '/proc/self/oom_score_adj',
+        PG_OOM_ADJUST_VALUE: '0',
+      },
+      stdio: ['ignore', log, log],
+      detached: true,
+    })
+    child.unref()
+    if (child.pid !== undefined) enterCgroup(spec, child.pid)
+    return child
+  } finally {
+    closeSync(log)
+  }
+}
+
+export function makeCgroup(spec: ClusterSpec): void {
+  if (spec.cgroup !== null) mkdirSync(spec.cgroup, { recursive: true })
+}
+
+function enterCgroup(spec: ClusterSpec, pid: number): void {
+  if (spec.cgroup === null) return
+  try {
+    writeFileSync(join(spec.cgroup, 'cgroup.procs'), String(pid))
+  } catch {
+    // It ended already, or the cgroup is gone: the scan finds what the cgroup does not.
+  }
+}
+
+/** Children that were forked before their postmaster had entered the cgroup. */
+export function gatherIntoCgroup(spec: ClusterSpec): void {
+  for (const pid of scan(spec)) enterCgroup(spec, pid)
+}
+
+/** Every process whose working directory is the data directory: the postmaster and all its children chdir there. */
+export function scan(spec: ClusterSpec): number[] {
+  const found: number[] = []
+  for (const name of readdirSync('/proc')) {
+    const pid = Number(name)
+    if (!Number.isInteger(pid)) continue
+    try {
+      if (readlinkSync(`/proc/${name}/cwd`) !== spec.dataDir) continue
+      if (/^(postgres|postmaster)/.test(readFileSync(`/proc/${name}/comm`, 'utf8')) && !isGone(pid)) found.push(pid)
+    } catch {
+      // It ended between the listing and the look.
+    }
+  }
+  return found
+}
+
+/** The state letter of /proc/PID/stat; a zombie is as good as gone. */
+export function isGone(pid: number): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    const state = stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3)
+    return state === 'Z' || state === 'X'
+  } catch {
+    return true
+  }
+}
+
+/** The living postmaster of this data directory, or null. A pid that was reused by another program is none. */
+export function findPostmaster(spec: ClusterSpec): number | null {
+  const pid = recordedPid(spec)
+  if (pid === null || isGone(pid)) return null
+  try {
+    return readlinkSync(`/proc/${pid}/cwd`) === spec.dataDir ? pid : null
+  } catch {
+    return null
+  }
+}
+
+/** Kills every process of the cluster. True is a proof that none is left; false after killLimitMs. */
+export async function killAll(spec: ClusterSpec): Promise<boolean> {
+  const until = performance.now() + killLimitMs
+  const events = spec.cgroup === null ? '' : join(spec.cgroup, 'cgroup.events')
+  const inCgroup = events !== '' && existsSync(events)
+  for (;;) {
+    if (inCgroup && spec.cgroup !== null && isPopulated(events)) {
+      writeFileSync(join(spec.cgroup, 'cgroup.kill'), '1')
+      while (isPopulated(events) && performance.now() < until) await sleep(pollMs)
+    }
+    const left = scan(spec)
+    for (const pid of left) killOne(pid)
+    if (left.length === 0 && !(inCgroup && isPopulated(events))) return true
+    if (performance.now() > until) return false
+    await sleep(pollMs)
+  }
+}
+
+const isPopulated = (events: string): boolean => /populated 1/.test(readFileSync(events, 'utf8'))
+
+function killOne(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // Gone already.
+  }
+}
+
+export const sleep = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms))

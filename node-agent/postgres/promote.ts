@@ -1,0 +1,89 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseLsn, timelineOfFile } from '../../shared/lsn.ts'
+import type { WalPosition } from '../../shared/protocol/types.ts'
+import { type ClusterSpec, otherNode, recordedPid, standbyName } from './cluster.ts'
+import { own } from './config-files.ts'
+import { sleep } from './processes.ts'
+import type { Sql } from './sql.ts'
+
+/**
+ * Promotion. The startup process sleeps out wal_retrieve_retry_interval although it has logged the request, because the
+ * dead receiver consumed its wake-up: a SIGHUP to that process wakes its latch and does no harm.
+ */
+const nudgeMs = 3
+const pollMs = 1
+
+export async function promote(
+  sql: Sql,
+  spec: ClusterSpec,
+  options: { limitMs: number; given: () => boolean },
+): Promise<void> {
+  const postmaster = recordedPid(spec)
+  const [startup] = await sql`select pid from pg_stat_activity where backend_type = 'startup'`
+  if (postmaster === null) throw new Error('there is no postmaster.pid: the server has ended')
+  // The trigger file and SIGUSR1 are what pg_promote() does, without a backend of their own in between.
+  const trigger = join(spec.dataDir, 'promote')
+  writeFileSync(trigger, '')
+  own(spec, trigger, 0o600)
+  process.kill(postmaster, 'SIGUSR1')
+  const until = performance.now() + options.limitMs
+  let nudgedAt = 0
+  for (;;) {
+    const [row] = await sql`select pg_is_in_recovery() as recovering`
+    if (row?.['recovering'] === false) return
+    if (options.given()) throw new Error('the promotion was given up')
+    if (performance.now() > until) throw new Error(`the promotion did not end within ${options.limitMs} ms`)
+    if (performance.now() - nudgedAt >= nudgeMs) {
+      nudgedAt = performance.now()
+      nudge(startup?.['pid'])
+    }
+    await sleep(pollMs)
+  }
+}
+
+/** Wakes a startup process out of its wait; harmless at any other time. */
+export function nudge(pid: unknown): void {
+  if (typeof pid !== 'number') return
+  try {
+    process.kill(pid, 'SIGHUP')
+  } catch {
+    // It has ended: the promotion is through.
+  }
+}
+
+/** What the other host needs here to follow: its slot. On a new primary only, a standby's slot would hold WAL for ever. */
+export async function ensureSlot(sql: Sql, spec: ClusterSpec): Promise<void> {
+  const slot = standbyName(otherNode(spec.node))
+  const [row] = await sql`select wal_status, active from pg_replication_slots where slot_name = ${slot}`
+  if (row !== undefined && row['wal_status'] === 'lost' && row['active'] === false) {
+    await sql`select pg_drop_replication_slot(${slot})`
+  } else if (row !== undefined) return
+  await sql`select pg_create_physical_replication_slot(${slot}, true)`
+}
+
+export async function currentPosition(sql: Sql): Promise<WalPosition> {
+  const [row] =
+    await sql`select pg_current_wal_insert_lsn() as lsn, pg_walfile_name(pg_current_wal_insert_lsn()) as file`
+  if (row === undefined) throw new Error('the server did not say its position in the log')
+  return { timeline: timelineOfFile(row['file']), lsn: parseLsn(row['lsn']) }
+}
+
+/**
+ * Proof that synchronous replication is in force. The setting takes effect only once the checkpointer has processed the
+ * reload (one flag in shared memory), while every session shows the new names already: a CHECKPOINT ends only after
+ * that. Then a commit of our own that waits for the standby: what it returns lies past everything before it.
+ */
+export async function proveSync(sql: Sql): Promise<WalPosition> {
+  await sql`checkpoint`
+  await sql`set synchronous_commit = on`
+  await sql`select pg_logical_emit_message(true, 'understudy', 'barrier')`
+  return currentFlushed(sql)
+}
+
+async function currentFlushed(sql: Sql): Promise<WalPosition> {
+  const [row] = await sql`select r.flush_lsn as lsn, pg_walfile_name(pg_current_wal_insert_lsn()) as file, r.sync_state
+    from pg_stat_replication r where r.sync_state = 'sync' and r.state = 'streaming'`
+  if (row === undefined) throw new Error('the standby went away while its commit was waited for')
+  return { timeline: timelineOfFile(row['file']), lsn: parseLsn(row['lsn']) }
+}

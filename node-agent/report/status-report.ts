@@ -1,0 +1,113 @@
+import type { Protection, Role } from '../../shared/protocol/status.ts'
+import type { DataNode, Reach } from '../../shared/protocol/types.ts'
+import type { Agent } from '../agent.ts'
+import type { LinkPath, ServiceState, VipState } from '../ports.ts'
+import { softwareVersion } from '../version.ts'
+
+/** What `status --json` prints; the fields are part of the CLI's contract, new ones may be added. */
+export interface StatusReport {
+  pair: string
+  node: DataNode
+  role: Role
+  gen: number
+  epoch: number
+  /** The register's version, not the software's. */
+  version: number
+  serving: boolean
+  primary: DataNode | null
+  successor: boolean
+  protection: Protection
+  /** ISO 8601, UTC. */
+  since: string
+  why: string
+  sealed: boolean
+  maintenance: boolean
+  lease: { held: boolean; leftMs: number }
+  gate: { state: string; leftMs: number }
+  peer: { node: DataNode; heardAgoMs: number | null; admitted: boolean; why: string; paths: LinkPath[] }
+  /** null: the pair has none. */
+  witness: { url: string; reach: Reach; answeredAgoMs: number | null; voteP99Ms: number | null; why: string } | null
+  replication: {
+    process: string
+    timeline: number
+    lsn: string
+    streaming: boolean
+    lagBytes: number | null
+    operation: string | null
+    lastError: string
+  }
+  vips: VipState[]
+  uplink: { up: boolean; why: string }
+  services: ServiceState[]
+  alarms: string[]
+  agent: { pid: number; version: string; startedAt: string; profile: string }
+}
+
+export function statusReport(agent: Agent): StatusReport {
+  const { config, ports, state } = agent
+  const now = ports.clock.bootMs()
+  const status = agent.status()
+  const { heardAgoMs, admitted, why } = status.peer
+  const paths = ports.peer.paths()
+  return {
+    pair: config.pair,
+    node: status.node,
+    role: status.role,
+    gen: status.gen,
+    epoch: status.epoch,
+    version: status.version,
+    serving: status.serving,
+    primary: status.primary,
+    successor: status.successor,
+    protection: status.protection,
+    since: new Date(agent.verdict?.sinceMs ?? agent.startedMs).toISOString(),
+    why: status.why,
+    sealed: status.sealed,
+    maintenance: status.maintenance,
+    lease: status.lease,
+    gate: { state: state.gate.report.state, leftMs: Math.max(0, Math.round(state.gate.report.expiresUntil - now)) },
+    peer: { node: state.peer, heardAgoMs, admitted, why: ports.peer.trouble() || why, paths },
+    witness: witnessOf(agent, now),
+    replication: {
+      process: status.database.process,
+      timeline: status.database.timeline,
+      lsn: showLsn(status.database.lsn),
+      streaming: status.role === 'primary' ? state.lease.ack?.streaming === true : state.database.view.streaming,
+      lagBytes: status.database.lagBytes,
+      operation: status.database.operation,
+      lastError: status.database.lastError,
+    },
+    vips: ports.vip.state(),
+    uplink: agent.uplink,
+    services: ports.services.state(),
+    alarms: [...agent.alarms.values()],
+    agent: {
+      pid: process.pid,
+      version: softwareVersion,
+      startedAt: new Date(agent.startedMs).toISOString(),
+      profile: config.profile,
+    },
+  }
+}
+
+function witnessOf(agent: Agent, now: number): StatusReport['witness'] {
+  const { config, ports, state } = agent
+  if (config.witness === null || ports.witness === null) return null
+  const { p99Ms, why } = ports.witness.health()
+  const { answeredAt } = state.witness
+  const reach = agent.status().witness
+  return {
+    url: config.witness.url,
+    reach,
+    answeredAgoMs: answeredAt === 0 ? null : Math.round(now - answeredAt),
+    voteP99Ms: p99Ms,
+    why: reach === 'yes' ? '' : why,
+  }
+}
+
+/** As PostgreSQL prints it: two hexadecimal halves. */
+export function showLsn(lsn: number): string {
+  return `${Math.floor(lsn / 2 ** 32)
+    .toString(16)
+    .toUpperCase()}/${(lsn % 2 ** 32).toString(16).toUpperCase()}`
+}

@@ -1,0 +1,162 @@
+import { spawn } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { ServiceConfig } from '../config-services.ts'
+import { ownerOf, type Runner } from './runner.ts'
+
+/**
+ * A program in the foreground, in a process group of its own, that outlives the agent: the next agent finds it by the
+ * file with its pid and start time, which together name a process of one boot.
+ */
+interface Recorded {
+  pid: number
+  /** Field 22 of /proc/pid/stat, proc(5): ticks after boot. */
+  startTicks: string
+}
+
+/** How soon an end is noticed for a process that another agent started; for our own child the kernel tells. */
+const pollMs = 20
+/** A program that ends this soon after its start did not start. */
+const settleMs = 50
+/** A process that waits for a disk that hangs does not even end by SIGKILL. */
+const killLimitMs = 2000
+
+export class ProcessRunner implements Runner {
+  readonly #service: Extract<ServiceConfig, { run: string[] }>
+  readonly #folder: string
+  #process: Recorded | null = null
+  #end = 'was not started'
+  #tell: (why: string) => void = () => {}
+
+  constructor(options: { service: Extract<ServiceConfig, { run: string[] }>; runtimeDir: string }) {
+    this.#service = options.service
+    this.#folder = join(options.runtimeDir, 'services')
+  }
+
+  async start(env: Record<string, string>): Promise<string> {
+    const owner = await ownerOf(this.#service.user)
+    if (typeof owner === 'string') return owner
+    const [file = '', ...args] = this.#service.run
+    const child = spawn(file, args, {
+      detached: true,
+      stdio: ['ignore', 'inherit', 'inherit'],
+      env,
+      cwd: '/',
+      ...owner,
+    })
+    const failed = await new Promise<string>(resolve => {
+      child.once('error', error => resolve(`${file} could not be started: ${error.message}`))
+      child.once('spawn', () => resolve(''))
+    })
+    if (failed !== '' || child.pid === undefined) return failed
+    const started = { pid: child.pid, startTicks: startTicksOf(child.pid) ?? '' }
+    this.#process = started
+    child.once('exit', (code, signal) => this.#ended(started, `${file} ended with ${signal ?? `code ${code}`}`))
+    child.unref()
+    await this.#record(started)
+    await sleep(settleMs)
+    return this.#process === started ? '' : this.#end
+  }
+
+  async stop(limitMs: number): Promise<string> {
+    const stopping = this.#process
+    if (stopping === null) return ''
+    this.#process = null
+    this.#end = 'was stopped'
+    signalGroup(stopping.pid, 'SIGTERM')
+    const until = performance.now() + limitMs
+    while (groupAlive(stopping.pid) && performance.now() < until) await sleep(pollMs)
+    signalGroup(stopping.pid, 'SIGKILL')
+    const killedUntil = performance.now() + killLimitMs
+    while (groupAlive(stopping.pid) && performance.now() < killedUntil) await sleep(pollMs)
+    if (groupAlive(stopping.pid)) return `process group ${stopping.pid} did not end ${killLimitMs} ms after SIGKILL`
+    await rm(this.#file, { force: true })
+    return ''
+  }
+
+  async ended(): Promise<string> {
+    const found = this.#process
+    if (found !== null && startTicksOf(found.pid) !== found.startTicks) this.#ended(found, 'ended')
+    return this.#process === null ? this.#end : ''
+  }
+
+  onEnd(tell: (why: string) => void): void {
+    this.#tell = tell
+  }
+
+  async adopt(): Promise<boolean> {
+    const recorded = await readFile(this.#file, 'utf8').then(parseRecorded, () => null)
+    if (recorded === null || startTicksOf(recorded.pid) !== recorded.startTicks) return false
+    this.#process = recorded
+    return true
+  }
+
+  #ended(which: Recorded, why: string): void {
+    if (this.#process !== which) return
+    this.#process = null
+    this.#end = why
+    // Children of the program would go on holding its port.
+    signalGroup(which.pid, 'SIGKILL')
+    this.#tell(why)
+  }
+
+  async #record(started: Recorded): Promise<void> {
+    await mkdir(this.#folder, { recursive: true, mode: 0o700 })
+    await writeFile(this.#file, JSON.stringify(started), { mode: 0o600 })
+  }
+
+  get #file(): string {
+    return join(this.#folder, `${this.#service.name}.json`)
+  }
+}
+
+function startTicksOf(pid: number): string | null {
+  const fields = statOf(pid)
+  return fields === null || fields[0] === 'Z' ? null : (fields[19] ?? null)
+}
+
+function signalGroup(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(-pid, signal)
+  } catch {
+    // Nothing of the group is left.
+  }
+}
+
+/** A zombie that nobody has waited for yet counts as gone: it runs nothing and holds nothing. */
+function groupAlive(group: number): boolean {
+  try {
+    process.kill(-group, 0)
+  } catch {
+    return false
+  }
+  if (startTicksOf(group) !== null) return true
+  const pids = readdirSync('/proc').filter(name => /^\d+$/.test(name))
+  return pids.some(pid => {
+    const fields = statOf(pid)
+    return fields !== null && fields[2] === String(group) && fields[0] !== 'Z'
+  })
+}
+
+/** Fields of /proc/pid/stat from the third (the state) on: the second, the name, may contain spaces and brackets. */
+function statOf(pid: number | string): string[] | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  } catch {
+    return null
+  }
+}
+
+function parseRecorded(text: string): Recorded | null {
+  try {
+    const value: unknown = JSON.parse(text)
+    if (typeof value !== 'object' || value === null) return null
+    const [pid, startTicks] = [Reflect.get(value, 'pid'), Reflect.get(value, 'startTicks')]
+    return Number.isSafeInteger(pid) && pid > 1 && typeof startTicks === 'string' ? { pid, startTicks } : null
+  } catch {
+    return null
+  }
+}

@@ -1,0 +1,68 @@
+import { readFileSync, realpathSync, statfsSync } from 'node:fs'
+
+/**
+ * Durable state must lie where fsync means something and where it is still the same after a boot. These file systems
+ * are told apart by the magic numbers of statfs(2).
+ */
+export type LocationCheck = { ok: true } | { ok: false; why: string }
+
+const refused: { [magic: number]: string } = {
+  16914836: 'a tmpfs: it lives in memory and is empty after a boot',
+  2240043254: 'a ramfs: it lives in memory and is empty after a boot',
+  26985: 'an NFS mount: another host decides whether a write is durable, and hangs take this one along',
+  4283649346: 'a CIFS mount: another host decides whether a write is durable, and hangs take this one along',
+  4266872130: 'an SMB2 mount: another host decides whether a write is durable, and hangs take this one along',
+}
+const overlayMagic = 0x794c7630
+
+/** `statfs` and `mounts` are parameters only so that a test can show a container's view. */
+export function checkLocation(
+  folder: string,
+  look: { magicOf: (path: string) => number; mounts: () => string } = system,
+): LocationCheck {
+  const magic = look.magicOf(folder)
+  const why = magic === overlayMagic ? overlayWhy(folder, look) : refused[magic]
+  if (why === undefined) return { ok: true }
+  return { ok: false, why: `${folder} lies on ${why}. Name a folder on a local disk instead.` }
+}
+
+/** An overlay is as durable as its upper layer, which a container often can't see. */
+function overlayWhy(
+  folder: string,
+  look: { magicOf: (path: string) => number; mounts: () => string },
+): string | undefined {
+  const upper = upperOf(realpathSync(folder), look.mounts())
+  if (upper === null) return 'an overlay whose upper layer is not to be found in /proc/self/mountinfo'
+  let magic: number
+  try {
+    magic = look.magicOf(upper)
+  } catch {
+    return `an overlay whose upper layer ${upper} is not visible here, such as a container's root: it goes with the container`
+  }
+  const why = magic === overlayMagic ? 'another overlay' : refused[magic]
+  return why === undefined ? undefined : `an overlay whose upper layer ${upper} is ${why}`
+}
+
+/** The upperdir= of the mount that holds the path; proc(5), /proc/pid/mountinfo. */
+function upperOf(path: string, mounts: string): string | null {
+  let best: { point: string; upper: string | null } | null = null
+  for (const line of mounts.split('\n')) {
+    const [left, right] = line.split(' - ')
+    const point = unescapeMount(left?.split(' ')[4] ?? '')
+    if (right === undefined || point === '' || !holds(point, path)) continue
+    // A later mount on the same point hides the earlier one.
+    if (best === null || point.length >= best.point.length) {
+      best = { point, upper: /(?:^|,)upperdir=([^,]+)/.exec(right.split(' ').at(-1) ?? '')?.[1] ?? null }
+    }
+  }
+  return best?.upper == null ? null : unescapeMount(best.upper)
+}
+
+const holds = (point: string, path: string): boolean => point === '/' || path === point || path.startsWith(`${point}/`)
+const unescapeMount = (text: string): string =>
+  text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
+
+const system = {
+  magicOf: (path: string): number => statfsSync(path).type,
+  mounts: (): string => readFileSync('/proc/self/mountinfo', 'utf8'),
+}

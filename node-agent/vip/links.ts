@@ -1,0 +1,102 @@
+/**
+ * The uplink, as this host sees it: is the carrier there, and does the gateway answer? Asked by the agent's tick,
+ * without waiting: what is sent in one tick is read in a later one.
+ */
+import { addressBytes, familyOf } from '../kernel/address.ts'
+import { ETH_P_ARP, PacketSocket } from '../kernel/packet.ts'
+import type { RouteSocket } from '../kernel/rtnetlink.ts'
+import { arpRequest, readArp } from './frames.ts'
+
+/** no-carrier and no-interface are certain; silent is what the gateway's quiet suggests; unknown: nothing to go by. */
+export type UplinkState = 'reachable' | 'silent' | 'no-carrier' | 'no-interface' | 'unknown'
+
+/** The gateway is asked this often; a missed answer or two are no reason to hand over. */
+export const GATEWAY_ASK_EVERY_MS = 500
+/** So many askings in a row without an answer make it silent. */
+export const GATEWAY_SILENT_AFTER_MS = 2000
+/** A flood of ARP must not hold the loop up. */
+const MAX_FRAMES_PER_TICK = 64
+
+export type UplinkReading = { state: UplinkState; gateway: string | undefined; answeredMs: number | undefined }
+
+/** One instance an interface. All times are the caller's, of one monotonic clock. */
+export class Uplink {
+  readonly #route: RouteSocket
+  readonly #iface: string
+  #socket: PacketSocket | undefined
+  #askedMs = -Infinity
+  #gateway: string | undefined
+  #gatewaySinceMs = 0
+  #answeredMs: number | undefined
+
+  constructor(options: { route: RouteSocket; iface: string }) {
+    this.#route = options.route
+    this.#iface = options.iface
+  }
+
+  tick(nowMs: number): UplinkReading {
+    const link = this.#route.link(this.#iface)
+    if (link === undefined || !link.carrier) {
+      this.#forget()
+      return this.#reading(link === undefined ? 'no-interface' : 'no-carrier')
+    }
+    this.#listen(nowMs)
+    if (nowMs - this.#askedMs >= GATEWAY_ASK_EVERY_MS) this.#ask(link.mac, nowMs)
+    if (this.#gateway === undefined) return this.#reading('unknown')
+    const quietMs = nowMs - Math.max(this.#answeredMs ?? 0, this.#gatewaySinceMs)
+    if (quietMs >= GATEWAY_SILENT_AFTER_MS) return this.#reading('silent')
+    return this.#reading(this.#answeredMs === undefined ? 'unknown' : 'reachable')
+  }
+
+  close(): void {
+    this.#forget()
+  }
+
+  #ask(mac: string, nowMs: number): void {
+    this.#askedMs = nowMs
+    const gateway = this.#route.defaultGateway(this.#iface)
+    const own = gateway === undefined ? undefined : this.#addressTowards(gateway)
+    if (gateway !== this.#gateway) {
+      this.#gateway = gateway
+      this.#gatewaySinceMs = nowMs
+      this.#answeredMs = undefined
+    }
+    if (gateway === undefined || own === undefined) return
+    this.#socket ??= new PacketSocket({ iface: this.#iface, etherType: ETH_P_ARP })
+    this.#socket.send(arpRequest({ mac, from: own, target: gateway }))
+  }
+
+  /** An address of ours in the gateway's subnet; never a virtual one (/32), from which only a serving host may speak. */
+  #addressTowards(gateway: string): string | undefined {
+    const inSubnet = (bytes: Buffer, prefixLength: number) => bytes.readUInt32BE() >>> (32 - prefixLength)
+    const own = this.#route.addresses(this.#iface).find(({ address, prefixLength }) => {
+      if (familyOf(address) !== 4 || prefixLength === 0 || prefixLength > 31) return false
+      return inSubnet(addressBytes(address), prefixLength) === inSubnet(addressBytes(gateway), prefixLength)
+    })
+    return own?.address
+  }
+
+  /** Anything the gateway says counts, an answer to somebody else or a question of its own too. */
+  #listen(nowMs: number): void {
+    if (this.#socket === undefined || this.#gateway === undefined) return
+    const wanted = addressBytes(this.#gateway)
+    for (let i = 0; i < MAX_FRAMES_PER_TICK; i++) {
+      const frame = this.#socket.receive()
+      if (frame === undefined) return
+      if (readArp(frame)?.senderIp.equals(wanted)) this.#answeredMs = nowMs
+    }
+  }
+
+  /** A socket whose link went down reports that once and is of no more use. */
+  #forget(): void {
+    this.#socket?.close()
+    this.#socket = undefined
+    this.#askedMs = -Infinity
+    this.#gateway = undefined
+    this.#answeredMs = undefined
+  }
+
+  #reading(state: UplinkState): UplinkReading {
+    return { state, gateway: this.#gateway, answeredMs: this.#answeredMs }
+  }
+}

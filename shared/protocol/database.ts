@@ -1,0 +1,249 @@
+import { killDatabase, startDatabaseOp } from './effects.ts'
+import {
+  confirmed,
+  holdsLease,
+  inDoubt,
+  isBackup,
+  isPrimary,
+  knownValue,
+  nobodyMaySucceed,
+  otherIsNamed,
+  peerIsAdmitted,
+  peerVoter,
+  sameReign,
+  silenceMs,
+  syncRequired,
+} from './facts.ts'
+import { beat } from './lease.ts'
+import type { HostState } from './state.ts'
+import { persist, say, sayStanding, type Turn } from './turn.ts'
+import type { DatabaseOp, DatabaseResult, DatabaseView } from './types.ts'
+import { takeBack } from './vacating.ts'
+
+/**
+ * What the local database should be, read from the register: primary, standby, or not running. One operation at a
+ * time; a failed one is tried again with growing pauses.
+ */
+export function driveDatabase(turn: Turn): void {
+  const { s, now } = turn
+  considerBarrier(turn)
+  if (mustBeDead(s)) {
+    if (now >= s.database.retryAt) killDatabase(turn)
+    return
+  }
+  if (s.database.op !== null || now < s.database.retryAt || s.vacate !== null) return
+  const op = wantedOp(turn)
+  if (op !== null) startDatabaseOp(turn, op)
+}
+
+/** A primary (or what is left of one) where the register does not want one. */
+function mustBeDead(s: HostState): boolean {
+  const { view, op } = s.database
+  if (op?.op.op === 'kill') return false
+  if (op?.op.op === 'rejoin') return false
+  const primaryLike = view.process === 'primary' || op?.op.op === 'startPrimary' || op?.op.op === 'promote'
+  if (otherIsNamed(s)) return primaryLike || (view.process === 'dead' && op === null)
+  return view.process === 'dead' && op === null && s.vacate === null
+}
+
+function wantedOp(turn: Turn): DatabaseOp | null {
+  const { s } = turn
+  if (isPrimary(s)) return primaryOp(turn)
+  if (isBackup(s) || s.durable.acc === null) return backupOp(turn)
+  return null
+}
+
+function primaryOp(turn: Turn): DatabaseOp | null {
+  const { s, now } = turn
+  const known = knownValue(s)
+  if (known === null) return null
+  const { view } = s.database
+  const syncNames = syncRequired(s) ? 'set' : 'empty'
+  switch (view.process) {
+    case 'none': {
+      // A read of the register, or the backup's word, in this boot: otherwise the other one may have taken over.
+      if (!confirmed(s) && !holdsLease(s, now)) return null
+      if (view.ioError) return stayDown(turn, 'its volume returned an I/O error; replace it, then join again')
+      const owner = view.epoch === known.epoch
+      if (owner && !withinBudget(turn))
+        return stayDown(turn, `it was restarted ${s.timing.restartBudget} times within ${s.timing.restartWindowMs} ms`)
+      return owner
+        ? { op: 'startPrimary', epoch: known.epoch, syncNames }
+        : { op: 'promote', epoch: known.epoch, syncNames }
+    }
+    case 'standby':
+      // Named by the register, and known to be: the log that is here is the log.
+      return confirmed(s) ? { op: 'promote', epoch: known.epoch, syncNames } : null
+    case 'primary':
+      return syncOp(s, now)
+    default:
+      return null
+  }
+}
+
+function stayDown(turn: Turn, why: string): null {
+  sayStanding(turn, 'database', `the database stays down: ${why}`)
+  return null
+}
+
+function withinBudget(turn: Turn): boolean {
+  const { s, now } = turn
+  return s.database.restartsAt.filter(at => now - at < s.timing.restartWindowMs).length < s.timing.restartBudget
+}
+
+/**
+ * Synchronous replication: on while the backup may succeed, and, for a healthy backup, while pinned too. Off only when
+ * the register is known to name no successor and the backup is silent or stalled. On means: proven in force.
+ */
+function syncOp(s: HostState, now: number): DatabaseOp | null {
+  const { view, barrier } = s.database
+  if (view.syncNames !== 'set') {
+    return syncRequired(s) || backupKeepsUp(s, now)
+      ? { op: 'syncNames', set: 'set' }
+      : view.syncNames === 'unknown'
+        ? { op: 'syncNames', set: 'empty' }
+        : null
+  }
+  if (nobodyMaySucceed(s) && backupIsLost(s, now)) return { op: 'syncNames', set: 'empty' }
+  return barrier === null && view.sender !== null ? { op: 'proveSync' } : null
+}
+
+const backupIsLost = (s: HostState, now: number): boolean =>
+  silenceMs(s, now) >= s.timing.silenceMs ||
+  s.database.view.stalledMs >= s.timing.stallMs ||
+  s.lease.ack?.asks === 'leave' ||
+  (s.lease.replicaGoneAt > 0 && now - s.lease.replicaGoneAt >= s.timing.silenceMs)
+
+/** Close enough behind that commits may wait for it. */
+function backupKeepsUp(s: HostState, now: number): boolean {
+  const { view } = s.database
+  const { ack } = s.lease
+  if (ack === null || view.sender === null || silenceMs(s, now) >= s.timing.silenceMs || !peerIsAdmitted(s))
+    return false
+  if (now < s.duty.regrowAt || ack.asks === 'leave' || !ack.streaming) return false
+  return view.sender.timeline === view.end.timeline && view.end.lsn - view.sender.flushedLsn <= catchUpBytes
+}
+/** A backup further behind first catches up asynchronously. */
+const catchUpBytes = 16 * 1024 * 1024
+
+/** A standby that does not stream for this long is joined anew: fork check, rewind or clone. */
+const astrayMs = 10_000
+
+function backupOp(turn: Turn): DatabaseOp | null {
+  const { s, now } = turn
+  const { heartbeat, heardAt } = s.backup
+  const { view } = s.database
+  const known = knownValue(s)
+  const heard = heartbeat !== null && now - heardAt < s.timing.leaseMs && heartbeat.databaseUp && heartbeat.timeline > 0
+  const astray = view.process === 'standby' && heard && (!view.streaming || view.end.timeline !== heartbeat.timeline)
+  s.backup = { ...s.backup, astrayAt: astray ? s.backup.astrayAt || now : 0 }
+  if (view.process !== 'none' && !(astray && now - s.backup.astrayAt > astrayMs)) return null
+  if (!heard || s.backup.candidacy || inDoubt(s)) return null
+  // Only the primary of the committed epoch is followed, and none older than what this host knows.
+  if (known !== null && !sameReign(known, heartbeat)) return null
+  if (view.ioError) return stayDown(turn, 'its volume returned an I/O error; replace it, then join again')
+  const { dataGen, gaveUpGen } = s.durable
+  if (known !== null && dataGen !== 0 && dataGen !== known.gen && gaveUpGen !== known.gen) {
+    return stayDown(
+      turn,
+      `gen ${known.gen} was forced while this host had data of gen ${dataGen}; look at what is given up, then acknowledge it`,
+    )
+  }
+  if (s.duty.leaving) return null
+  return { op: 'rejoin', gen: heartbeat.gen, epoch: heartbeat.epoch, timeline: heartbeat.timeline, clone: 'ifNeeded' }
+}
+
+export function onDatabaseDone(turn: Turn, id: number, result: DatabaseResult): void {
+  const { s, now } = turn
+  const current = s.database.op
+  // An operation that was overtaken by a kill.
+  if (current === null || current.id !== id) return
+  s.database = { ...s.database, op: null }
+  const { op } = current
+  onView(turn, result.view)
+  if (!result.ok) {
+    onFailed(turn, op, result.why)
+    return
+  }
+  s.database = { ...s.database, failures: 0, lastError: '', retryAt: 0 }
+  switch (op.op) {
+    case 'kill':
+      s.database = { ...s.database, view: { ...s.database.view, end: result.position ?? s.database.view.end } }
+      if (s.vacate !== null) {
+        s.vacate = { ...s.vacate, end: s.database.view.end, killedAt: now }
+        beat(turn)
+      }
+      return
+    case 'drain':
+      if (s.vacate !== null) s.vacate = { ...s.vacate, drained: true }
+      return
+    case 'proveSync':
+      s.database = { ...s.database, barrier: result.position, passedBy: '' }
+      return
+    case 'syncNames':
+      if (op.set === 'empty') s.database = { ...s.database, barrier: null, passedBy: '' }
+      return
+    case 'startPrimary':
+      s.database = {
+        ...s.database,
+        barrier: null,
+        passedBy: '',
+        restartsAt: [...s.database.restartsAt.slice(-9), now],
+      }
+      return
+    case 'promote':
+      s.database = { ...s.database, barrier: null, passedBy: '' }
+      persistData(turn)
+      return
+    case 'rejoin':
+      say(turn, `follows the primary of epoch ${op.epoch}`)
+      persistData(turn)
+      return
+  }
+}
+
+/** From here on the data of this host belongs to the gen in force. */
+function persistData(turn: Turn): void {
+  const gen = knownValue(turn.s)?.gen
+  if (gen !== undefined && turn.s.durable.dataGen !== gen) persist(turn, { dataGen: gen })
+}
+
+function onFailed(turn: Turn, op: DatabaseOp, why: string): void {
+  const { s, now } = turn
+  const failures = s.database.failures + 1
+  const pauseMs = Math.min(s.timing.retryMs * 2 ** Math.min(failures - 1, 5), 30_000)
+  s.database = { ...s.database, failures, lastError: why, retryAt: now + pauseMs }
+  say(turn, `could not ${op.op}: ${why}`)
+  if (op.op === 'drain' && s.vacate !== null) {
+    // At worst commits that nobody acknowledged have to be rewound.
+    s.vacate = { ...s.vacate, drained: true }
+    s.database = { ...s.database, retryAt: 0 }
+  }
+  // A kill that cannot prove the end keeps the place vacated: nothing else may start.
+  if (op.op === 'startPrimary') s.database = { ...s.database, restartsAt: [...s.database.restartsAt.slice(-9), now] }
+  if (op.op === 'promote' && s.vacate === null && op.epoch !== knownValue(s)?.epoch) takeBack(turn, why)
+}
+
+/** A new look at the database: what was proven of it dies with its process; a flush position with its session. */
+export function onView(turn: Turn, view: DatabaseView): void {
+  const { s, now } = turn
+  const before = s.database.view
+  s.database = { ...s.database, view }
+  if (view.process !== 'primary') s.database = { ...s.database, barrier: null, passedBy: '' }
+  if (view.syncNames === 'empty') s.database = { ...s.database, barrier: null, passedBy: '' }
+  const gone = view.process === 'primary' && view.sender === null
+  s.lease = { ...s.lease, replicaGoneAt: gone ? s.lease.replicaGoneAt || now : 0 }
+  if (view.process === 'primary') s.database = { ...s.database, ran: true }
+  if (before.process !== view.process) say(turn, `the database is ${view.process} (was ${before.process})`)
+}
+
+/** The backup has flushed the barrier, in this connection and with the admitted store: it has all that could be read before. */
+function considerBarrier(turn: Turn): void {
+  const { s } = turn
+  const { barrier, passedBy, view } = s.database
+  const admitted = peerVoter(s)
+  if (barrier === null || admitted === null || passedBy === admitted || view.sender === null || !peerIsAdmitted(s))
+    return
+  if (view.sender.timeline !== barrier.timeline || view.sender.flushedLsn < barrier.lsn) return
+  s.database = { ...s.database, passedBy: admitted }
+}

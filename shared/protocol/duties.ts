@@ -1,0 +1,118 @@
+import {
+  confirmed,
+  holdsOffice,
+  inDoubt,
+  isPrimary,
+  isResigned,
+  knownBallot,
+  knownValue,
+  peerVoter,
+  rightToServe,
+  silenceMs,
+  witnessVoter,
+} from './facts.ts'
+import { backupIsHealthy, readyToGrow } from './primary-conditions.ts'
+import { beginRound, type Proposal } from './proposer.ts'
+import type { Ground, HostState } from './state.ts'
+import type { Turn } from './turn.ts'
+import { witnessIsAway } from './witness-link.ts'
+
+/**
+ * Which change of the register this host wants next, read from the state alone, most urgent first. At most one round
+ * is open at a time; what is refused or fails is wanted again after a random back-off.
+ */
+export function driveRegister(turn: Turn): void {
+  const { s, now } = turn
+  if (s.round !== null || now < s.roundAfterAt || s.lease.abdicated || s.durable.acc === null) return
+  const proposal = wantedChange(turn)
+  if (proposal !== null) beginRound(turn, proposal)
+}
+
+function wantedChange(turn: Turn): Proposal | null {
+  const { s, now } = turn
+  const { acc } = s.durable
+  if (acc === null || acc.value.voters[s.node] !== s.durable.inc) return null
+  // An unresolved own proposal is never left lying; a candidacy drives its own.
+  if (inDoubt(s) && !(s.backup.candidacy && now >= s.backup.quarantineUntil && knownValue(s)?.primary === s.peer)) {
+    return { change: 'confirm', ground: 'doubt' }
+  }
+  // The proposer of an accepted value was not heard of again: read whether it was chosen.
+  if (acc.ballot > knownBallot(s) && now - s.acceptedAt > s.timing.resendMs * 2)
+    return { change: 'confirm', ground: 'doubt' }
+  if (!confirmed(s) && (holdsOffice(s) || now >= s.backup.quarantineUntil)) return { change: 'confirm', ground: 'boot' }
+  if (!holdsOffice(s)) return null
+  return officeWants(s, turn)
+}
+
+function officeWants(s: HostState, turn: Turn): Proposal | null {
+  const { now } = turn
+  const known = knownValue(s)
+  if (known === null) return null
+  if (isResigned(s)) {
+    // Nobody took over: take the eligibility back, then the database may be started in place.
+    const waited = now - s.duty.resignedAt > s.timing.abdicateAfterMs
+    return waited ? { change: 'shrink', ground: 'resigned' } : null
+  }
+  if (known.gen > 1 && s.duty.sealedGen < known.gen && known.voters.w !== undefined)
+    return { change: 'confirm', ground: 'seal' }
+  if (s.vacate !== null) return { change: 'handover', ground: 'released' }
+  if (known.successor) {
+    const ground = shrinkGround(turn)
+    return ground === null ? null : { change: 'shrink', ground }
+  }
+  return memberWish(s, now) ?? (readyToGrow(s, now) === null ? { change: 'grow', ground: 'ready' } : null)
+}
+
+/** Why S must not succeed any longer, or null. */
+function shrinkGround(turn: Turn): Ground | null {
+  const { s, now } = turn
+  const { duty, lease, database } = s
+  if (silenceMs(s, now) >= s.timing.prepareAfterMs) return 'silent'
+  if (database.view.stalledMs >= s.timing.stallMs) return 'stalled'
+  if (lease.replicaGoneAt > 0 && now - lease.replicaGoneAt >= s.timing.silenceMs) return 'replica gone'
+  if (duty.maintenanceUntil > now) return 'maintenance'
+  if (lease.ack?.asks === 'leave') return 'leave'
+  if (witnessIsAway(turn)) return 'witness away'
+  return memberWish(s, now) !== null || unwantedMember(s) ? 'member change' : null
+}
+
+/** A member whose store was lost, or a witness that is no longer the wanted one. */
+const unwantedMember = (s: HostState): boolean => wrongPeer(s) !== null || wrongWitness(s) !== null
+
+const wrongPeer = (s: HostState): string | null => {
+  const admitted = peerVoter(s)
+  const shown = s.lease.ack?.inc
+  return admitted !== null && shown !== undefined && shown !== admitted ? admitted : null
+}
+const wrongWitness = (s: HostState): string | null => {
+  const admitted = witnessVoter(s)
+  return admitted !== null && admitted !== s.witness.wanted ? admitted : null
+}
+
+/** Members change one at a time, under a primary that serves by its own right. */
+function memberWish(s: HostState, now: number): Proposal | null {
+  const known = knownValue(s)
+  if (known === null || known.successor || rightToServe(s, now) === null) return null
+  const change = (kind: 'add' | 'remove', node: 'w' | 'a' | 'b', inc: string): Proposal => ({
+    change: kind,
+    ground: 'member change',
+    member: { node, inc },
+  })
+  const oldPeer = wrongPeer(s)
+  if (oldPeer !== null) return change('remove', s.peer, oldPeer)
+  const oldWitness = wrongWitness(s)
+  if (oldWitness !== null) return change('remove', 'w', oldWitness)
+  if (known.voters.w === undefined && s.witness.wanted !== null) return change('add', 'w', s.witness.wanted)
+  const { ack } = s.lease
+  if (known.voters[s.peer] === undefined && ack !== null && ack.streaming && now - s.lease.ackAt < s.timing.silenceMs) {
+    const onTimeline = ack.flushed.timeline === s.database.view.end.timeline && s.database.view.sender !== null
+    if (onTimeline) return change('add', s.peer, ack.inc)
+  }
+  return null
+}
+
+/** What stands between this pair and protection, for people: the register's or the backup's obstacle. */
+export function obstacleToProtection(s: HostState, now: number): string | null {
+  if (!isPrimary(s)) return null
+  return knownValue(s)?.successor === true ? backupIsHealthy(s, now) : readyToGrow(s, now)
+}

@@ -1,0 +1,124 @@
+import type { HostState } from './state.ts'
+import type { Incarnation, NodeId, Value, Voters, WalPosition } from './types.ts'
+
+/** What follows from a host's state, read by every rule. No function here changes anything. */
+
+const nodes: readonly NodeId[] = ['a', 'b', 'w']
+
+export const acceptedValue = (s: HostState): Value | null => s.durable.acc?.value ?? null
+export const knownValue = (s: HostState): Value | null => s.durable.known?.value ?? null
+export const knownBallot = (s: HostState): number => s.durable.known?.ballot ?? 0
+
+export const sameReign = (x: { gen: number; epoch: number }, y: { gen: number; epoch: number }): boolean =>
+  x.gen === y.gen && x.epoch === y.epoch
+
+/** (gen, epoch, version), compared in this order. */
+export function isOlder(
+  x: { gen: number; epoch: number; version: number },
+  y: { gen: number; epoch: number; version: number },
+): boolean {
+  if (x.gen !== y.gen) return x.gen < y.gen
+  if (x.epoch !== y.epoch) return x.epoch < y.epoch
+  return x.version < y.version
+}
+
+export const isResigned = (s: HostState): boolean =>
+  s.durable.resigned !== 0 && s.durable.resigned === knownValue(s)?.version && knownValue(s)?.primary === s.node
+
+/** Known and accepted value agree on gen and epoch, name this host, and its store is an admitted one. */
+export function holdsOffice(s: HostState): boolean {
+  const known = knownValue(s)
+  const acc = acceptedValue(s)
+  return (
+    known !== null &&
+    acc !== null &&
+    known.primary === s.node &&
+    acc.primary === s.node &&
+    sameReign(known, acc) &&
+    known.voters[s.node] === s.durable.inc
+  )
+}
+
+/** Primary: in office and not resigned. */
+export const isPrimary = (s: HostState): boolean => holdsOffice(s) && !isResigned(s)
+
+/** Backup: the committed and the accepted value both name the other host. */
+export const isBackup = (s: HostState): boolean =>
+  knownValue(s)?.primary === s.peer && acceptedValue(s)?.primary === s.peer
+
+/** The accepted value names the other host: nothing may serve here, whatever is known to be committed. */
+export const otherIsNamed = (s: HostState): boolean => acceptedValue(s)?.primary === s.peer
+
+export const confirmed = (s: HostState): boolean => s.boot !== '' && s.durable.confirmedBoot === s.boot
+
+/** An own proposal may still be chosen. */
+export const inDoubt = (s: HostState): boolean => s.durable.lastOwn > knownBallot(s)
+
+/** The other host cannot win a Takeover: not in the committed value, not in the accepted one, not by an own open change. */
+export function nobodyMaySucceed(s: HostState): boolean {
+  return knownValue(s)?.successor === false && acceptedValue(s)?.successor === false && s.openGrow <= knownBallot(s)
+}
+
+export const holdsLease = (s: HostState, now: number): boolean => s.lease.leaseUntil > now
+
+/** By what right this host may serve, as far as the register and the lease go. */
+export function rightToServe(s: HostState, now: number): 'lease' | 'nobody may succeed' | null {
+  if (!isPrimary(s)) return null
+  if (nobodyMaySucceed(s) && confirmed(s)) return 'nobody may succeed'
+  return holdsLease(s, now) ? 'lease' : null
+}
+
+/** While the other host may succeed, no commit may be acknowledged and nothing shown that it has not got. */
+export const syncRequired = (s: HostState): boolean => !nobodyMaySucceed(s)
+
+/** Synchronous replication is proven in force, and the admitted backup has flushed everything from before. */
+export const barrierPassed = (s: HostState): boolean =>
+  s.database.barrier !== null && s.database.passedBy !== '' && s.database.passedBy === peerVoter(s)
+
+export const databaseServes = (s: HostState): boolean =>
+  s.database.view.process === 'primary' &&
+  !s.database.view.hanging &&
+  (s.database.op === null || s.database.op.op.op === 'syncNames' || s.database.op.op.op === 'proveSync') &&
+  (!syncRequired(s) || barrierPassed(s))
+
+/** All that is needed for the gate to be open. */
+export const mayOpen = (s: HostState, now: number): boolean =>
+  rightToServe(s, now) !== null && s.vacate === null && databaseServes(s)
+
+export const notBefore = (x: WalPosition, y: WalPosition): boolean =>
+  x.timeline > y.timeline || (x.timeline === y.timeline && x.lsn >= y.lsn)
+
+/** The log on disk, on the last acknowledged timeline or a later one, has all this host ever acknowledged. */
+export const logIsWhole = (s: HostState): boolean => notBefore(s.database.view.end, s.durable.maxFlushed)
+
+export const peerVoter = (s: HostState): Incarnation | null => knownValue(s)?.voters[s.peer] ?? null
+export const witnessVoter = (s: HostState): Incarnation | null => knownValue(s)?.voters.w ?? null
+
+/** The peer's newest answer comes from the store that was admitted. */
+export const peerIsAdmitted = (s: HostState): boolean =>
+  s.lease.ack !== null && peerVoter(s) !== null && s.lease.ack.inc === peerVoter(s)
+
+/** For how long S has promised nothing, counted at P. */
+export const silenceMs = (s: HostState, now: number): number => now - Math.max(s.lease.promisedAt, s.lease.primaryAt)
+
+export function quorumOf(voters: Voters, has: { [node in NodeId]?: Incarnation | undefined }): boolean {
+  let size = 0
+  let votes = 0
+  for (const node of nodes) {
+    if (voters[node] === undefined) continue
+    size += 1
+    if (has[node] === voters[node]) votes += 1
+  }
+  return size > 0 && votes * 2 > size
+}
+
+/** W as this host sees it: an unanswered probe older than three seconds means no. */
+export function witnessReach(s: HostState, now: number): 'yes' | 'no' | 'unknown' {
+  if (s.witness.wanted === null) return 'no'
+  if (s.witness.unansweredAt > 0 && now - s.witness.unansweredAt > witnessLateMs) return 'no'
+  if (s.witness.answeredAt === 0) return 'unknown'
+  return now - s.witness.answeredAt <= s.timing.witnessFreshMs ? 'yes' : 'no'
+}
+export const witnessLateMs = 3000
+/** Between probes while W does not answer. */
+export const witnessRetryMs = 1000

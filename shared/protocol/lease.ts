@@ -1,0 +1,194 @@
+import { genOf } from './ballot.ts'
+import { closeGate, killDatabase } from './effects.ts'
+import {
+  acceptedValue,
+  holdsLease,
+  isOlder,
+  isPrimary,
+  knownValue,
+  logIsWhole,
+  peerVoter,
+  rightToServe,
+  sameReign,
+  witnessReach,
+} from './facts.ts'
+import { tellCommitted } from './proposer.ts'
+import type { HostState } from './state.ts'
+import { persist, say, send, type Turn } from './turn.ts'
+import type { Ack, Heartbeat, HeartbeatNote } from './types.ts'
+
+/**
+ * The lease between the two hosts, on monotonic clocks: P counts from when it *sent* a heartbeat, S promises from when
+ * it *answered*. Heartbeats go on while there is no successor, so that a Grow leaves no gap.
+ */
+const beatsKept = 64
+
+/** P: a heartbeat when one is due; after one missed ack five times as often until answered. */
+export function driveHeartbeat(turn: Turn): void {
+  const { s, now } = turn
+  if (!mayBeat(s, now)) return
+  if (now < s.lease.nextBeatAt) return
+  beat(turn)
+}
+
+/** No heartbeat after a Resign, while abdicated, or while the own disk does not take a write. */
+export const mayBeat = (s: HostState, now: number): boolean => isPrimary(s) && !s.lease.abdicated && !diskHangs(s, now)
+
+/** A durable write has been under way for too long: this host must not bind the other one any longer. */
+export const diskHangs = (s: HostState, now: number): boolean =>
+  s.persist.pendingAt > 0 && now - s.persist.pendingAt > s.timing.persistLimitMs
+
+export function beat(turn: Turn): void {
+  const { s, now } = turn
+  const known = knownValue(s)
+  if (known === null) return
+  const seq = s.lease.seq + 1
+  const unanswered = s.lease.beats.length > 0 && now - s.lease.ackAt > s.timing.heartbeatMs * 1.5
+  const hurry = unanswered || s.vacate !== null
+  s.lease = {
+    ...s.lease,
+    seq,
+    // The send time is noted before sending.
+    beats: [...s.lease.beats.slice(1 - beatsKept), { seq, sentAt: now }],
+    nextBeatAt: now + (hurry ? s.timing.heartbeatRetryMs : s.timing.heartbeatMs),
+  }
+  const message: Heartbeat = {
+    kind: 'heartbeat',
+    gen: known.gen,
+    epoch: known.epoch,
+    version: known.version,
+    inc: s.durable.inc,
+    nonce: s.nonce,
+    seq,
+    timeline: s.database.view.end.timeline,
+    databaseUp: s.database.view.process === 'primary' && s.vacate === null,
+    serving: s.gate.set === 'open',
+    holdsLease: holdsLease(s, now),
+    note: noteOf(s, now),
+  }
+  send(turn, s.peer, message)
+}
+
+function noteOf(s: HostState, now: number): HeartbeatNote {
+  if (s.vacate !== null) return 'switching'
+  if (s.duty.leaving) return 'stopping'
+  return s.duty.maintenanceUntil > now ? 'maintenance' : 'steady'
+}
+
+/** P: an answer of S. Only a promise of the admitted store, in this nonce and reign, extends the lease. */
+export function onAck(turn: Turn, ack: Ack): void {
+  const { s, now } = turn
+  const known = knownValue(s)
+  if (known !== null && isOlder(ack, known)) tellCommitted(turn)
+  if (ack.nonce !== s.nonce || !isPrimary(s) || known === null) return
+  const sent = s.lease.beats.find(one => one.seq === ack.seq)
+  if (sent === undefined || sent.sentAt < s.lease.ackSentAt) return
+  s.lease = { ...s.lease, ack, ackSentAt: sent.sentAt, ackAt: now }
+  if (!ack.promise || ack.inc !== peerVoter(s) || !sameReign(ack, known)) return
+  const leaseUntil = Math.max(s.lease.leaseUntil, sent.sentAt + s.timing.leaseHeldMs)
+  s.lease = { ...s.lease, leaseUntil, promisedAt: now, progressAt: Math.max(s.lease.progressAt, now) }
+}
+
+/** S: a heartbeat. It is answered always, with a promise only where this host may stand by for that primary. */
+export function onHeartbeat(turn: Turn, beat: Heartbeat): void {
+  const { s, now } = turn
+  const known = knownValue(s)
+  const acc = acceptedValue(s)
+  if (known !== null && isOlder(beat, known)) tellCommitted(turn)
+  if (acc !== null && beat.gen > acc.gen) yieldToHigherGen(turn, beat.gen)
+  const current = acc === null || (sameReign(beat, acc) && acc.primary === s.peer)
+  if (!current) {
+    if (known === null || isOlder(known, beat)) answer(turn, beat, `knows nothing of epoch ${beat.epoch} yet`)
+    return
+  }
+  s.backup = { ...s.backup, heartbeat: beat, heardAt: now, resignHeard: 0 }
+  const why = whyNoPromise(s, beat)
+  if (why === '') {
+    s.backup = { ...s.backup, promiseUntil: now + s.timing.leaseMs }
+    keepFlushed(turn)
+  }
+  if (beat.note === 'switching') turn.effects.push({ do: 'look' })
+  answer(turn, beat, why)
+}
+
+/** A forced takeover happened elsewhere: nothing of this host may serve until it has read the register. */
+export function yieldToHigherGen(turn: Turn, gen: number): void {
+  const { s } = turn
+  closeGate(turn, `gen ${gen} is in force, this host knows gen ${genOf(s.durable.acc?.ballot ?? 0)}`)
+  const { process } = s.database.view
+  if (process === 'primary' || process === 'dead') {
+    say(turn, `kills the database: a forced takeover made gen ${gen}`)
+    killDatabase(turn)
+  }
+}
+
+function whyNoPromise(s: HostState, beat: Heartbeat): string {
+  const acc = acceptedValue(s)
+  const { view } = s.database
+  if (acc === null) return 'its store is new and not admitted yet'
+  if (acc.voters[s.node] !== s.durable.inc) return 'its store is not the admitted one'
+  if (s.backup.candidacy) return 'a candidacy of its own is open'
+  if (view.process !== 'standby') return `its database is ${view.process}`
+  if (beat.timeline === 0 || view.end.timeline !== beat.timeline) {
+    return `its database is on timeline ${view.end.timeline}, the primary's on ${beat.timeline}`
+  }
+  if (!logIsWhole(s)) {
+    return `its log ends at ${view.end.lsn} although it acknowledged ${s.durable.maxFlushed.lsn}: it lost its tail`
+  }
+  return ''
+}
+
+/** The flushed position that is about to be acknowledged, durable at least once a second: a later start compares with it. */
+function keepFlushed(turn: Turn): void {
+  const { s, now } = turn
+  const { end } = s.database.view
+  const had = s.durable.maxFlushed
+  if (end.timeline === had.timeline && end.lsn <= had.lsn) return
+  if (end.timeline === had.timeline && now - s.backup.flushedPersistAt < s.timing.maxFlushedEveryMs) return
+  s.backup = { ...s.backup, flushedPersistAt: now }
+  persist(turn, { maxFlushed: end })
+}
+
+function answer(turn: Turn, beat: Heartbeat, why: string): void {
+  const { s, now } = turn
+  const known = knownValue(s)
+  const ack: Ack = {
+    kind: 'ack',
+    gen: known?.gen ?? 0,
+    epoch: known?.epoch ?? 0,
+    version: known?.version ?? 0,
+    inc: s.durable.inc,
+    nonce: beat.nonce,
+    seq: beat.seq,
+    promise: why === '',
+    why,
+    flushed: s.database.view.end,
+    streaming: s.database.view.process === 'standby' && s.database.view.streaming,
+    confirmed: s.boot !== '' && s.durable.confirmedBoot === s.boot,
+    witness: witnessReach(s, now),
+    uplink: s.uplink,
+    asks: s.duty.leaving ? 'leave' : s.duty.wantsSwitchover ? 'switchover' : 'nothing',
+  }
+  send(turn, s.peer, ack)
+}
+
+/**
+ * P heard nobody for three leases: it falls silent, so that S, which may hear it without being heard, is free to take
+ * over. Any message of the peer, or W's answer to a plain read, ends that.
+ */
+export function considerAbdication(turn: Turn): void {
+  const { s, now } = turn
+  if (!isPrimary(s) || s.lease.abdicated || rightToServe(s, now) !== null) return
+  const since = Math.max(s.lease.progressAt, s.lease.leaseUntil, s.lease.primaryAt)
+  if (now - since < s.timing.abdicateAfterMs) return
+  s.lease = { ...s.lease, abdicated: true, abdicatedAt: now }
+  s.round = null
+  say(turn, `abdicated: no lease and no finished round for ${s.timing.abdicateAfterMs} ms`)
+}
+
+export function endAbdication(turn: Turn, heard: string): void {
+  const { s, now } = turn
+  if (!s.lease.abdicated) return
+  s.lease = { ...s.lease, abdicated: false, progressAt: now, nextBeatAt: now }
+  say(turn, `takes part again: ${heard}`)
+}

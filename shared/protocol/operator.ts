@@ -1,0 +1,152 @@
+import { assert, unreachable } from '../assert.ts'
+import { ballotOf } from './ballot.ts'
+import { closeGate, freezeGate } from './effects.ts'
+import { inDoubt, isBackup, isPrimary, knownValue } from './facts.ts'
+import { readyToSwitch } from './primary-conditions.ts'
+import { describe } from './proposer.ts'
+import { persist, say, type Turn } from './turn.ts'
+import type { OperatorCommand, Value } from './types.ts'
+import { beginSwitchover, takeBack } from './vacating.ts'
+
+/** What a person may ask of one host. A command names the epoch it is meant for: a late or repeated one changes nothing. */
+export function onOperator(turn: Turn, command: OperatorCommand): void {
+  switch (command.command) {
+    case 'init':
+      return init(turn)
+    case 'switchover':
+      return switchover(turn, command.epoch)
+    case 'cancelSwitchover':
+      turn.s.duty = { ...turn.s.duty, wantsSwitchover: false }
+      if (turn.s.vacate?.kind === 'planned') takeBack(turn, 'the operator called it off')
+      return done(turn, command.command, 'the switchover is called off')
+    case 'force':
+      return force(turn, command)
+    case 'giveUp':
+      return giveUp(turn, command.gen)
+    case 'maintenance':
+      turn.s.duty = { ...turn.s.duty, maintenanceUntil: command.until }
+      return done(
+        turn,
+        command.command,
+        command.until > turn.now ? 'no automatic takeover until then' : 'maintenance is over',
+      )
+    case 'leave':
+      return leave(turn)
+    default:
+      return unreachable(command)
+  }
+}
+
+const done = (turn: Turn, command: OperatorCommand['command'], why: string): void => {
+  turn.effects.push({ do: 'answer', command, ok: true, why })
+}
+const refuse = (turn: Turn, command: OperatorCommand['command'], why: string): void => {
+  turn.effects.push({ do: 'answer', command, ok: false, why })
+}
+
+/** The first member alone: the only bootstrap there is. */
+function init(turn: Turn): void {
+  const { s } = turn
+  if (s.durable.acc !== null) return refuse(turn, 'init', 'this host belongs to a pair already')
+  const value: Value = {
+    gen: 1,
+    version: 1,
+    epoch: 1,
+    primary: s.node,
+    successor: false,
+    voters: { [s.node]: s.durable.inc },
+  }
+  decree(turn, value)
+  done(turn, 'init', `the pair begins: ${describe(value)}`)
+}
+
+/** A value without a vote: by set-up, or by an operator who vouches that the other host is off. */
+function decree(turn: Turn, value: Value): void {
+  const { s } = turn
+  const ballot = ballotOf({ gen: value.gen, n: 1, node: s.node })
+  assert(ballot > s.durable.promised, 'a decree opens a new gen')
+  s.round = null
+  s.vacate = null
+  s.openGrow = 0
+  persist(turn, {
+    promised: ballot,
+    lastOwn: ballot,
+    acc: { ballot, value },
+    known: { ballot, value },
+    confirmedBoot: s.boot,
+  })
+  say(turn, `decreed ${describe(value)}`)
+}
+
+function switchover(turn: Turn, epoch: number): void {
+  const { s } = turn
+  const known = knownValue(s)
+  if (known === null || known.epoch !== epoch) {
+    return refuse(
+      turn,
+      'switchover',
+      `the command is meant for epoch ${epoch}, the register is at epoch ${known?.epoch ?? 0}`,
+    )
+  }
+  if (isPrimary(s)) {
+    beginSwitchover(turn, 'asked for by an operator', 'switchover')
+    return
+  }
+  if (!isBackup(s))
+    return refuse(turn, 'switchover', readyToSwitch(s, turn.now) ?? 'this host is neither primary nor backup')
+  s.duty = { ...s.duty, wantsSwitchover: true }
+  done(turn, 'switchover', `asked ${s.peer} to hand over`)
+}
+
+/** gen+1: the operator vouches that the other host is off, and keeps it off until W holds the new gen ("sealed"). */
+function force(turn: Turn, command: OperatorCommand & { command: 'force' }): void {
+  const { s } = turn
+  const known = knownValue(s)
+  if (known === null || s.durable.acc === null)
+    return refuse(turn, 'force', 'this host knows nothing of the register; join a pair first')
+  if (known.gen !== command.gen || known.epoch !== command.epoch) {
+    return refuse(
+      turn,
+      'force',
+      `the command is meant for gen ${command.gen}, epoch ${command.epoch}; this host is at gen ${known.gen}, epoch ${known.epoch}`,
+    )
+  }
+  const newest = s.durable.acc.value
+  const w = known.voters.w ?? s.witness.wanted ?? undefined
+  const value: Value = {
+    gen: Math.max(known.gen, newest.gen) + 1,
+    version: Math.max(known.version, newest.version) + 1,
+    epoch: Math.max(known.epoch, newest.epoch) + 1,
+    primary: s.node,
+    successor: false,
+    voters: { [s.node]: s.durable.inc, ...(command.withWitness && w !== undefined && { w }) },
+  }
+  freezeGate(turn, 'a forced takeover')
+  decree(turn, value)
+  persist(turn, { resigned: 0 })
+  done(turn, 'force', `${s.node} is primary of gen ${value.gen}; keep the other host off until this is sealed`)
+}
+
+/** The diverged data of this host may be rewound or replaced, so that it can follow the primary of that gen. */
+function giveUp(turn: Turn, gen: number): void {
+  const { s } = turn
+  const known = knownValue(s)
+  if (known?.gen !== gen)
+    return refuse(turn, 'giveUp', `the command is meant for gen ${gen}, the register is at gen ${known?.gen ?? 0}`)
+  if (known.primary === s.node) return refuse(turn, 'giveUp', 'this host is the primary; its data is the data')
+  persist(turn, { gaveUpGen: gen })
+  s.duty = { ...s.duty, said: { ...s.duty.said, database: '' } }
+  done(turn, 'giveUp', `the data that this host has and gen ${gen} has not may be given up`)
+}
+
+/** A primary hands over; a backup has its eligibility taken back, so that nothing waits for it when it goes. */
+function leave(turn: Turn): void {
+  const { s } = turn
+  s.duty = { ...s.duty, leaving: true }
+  if (isPrimary(s)) {
+    beginSwitchover(turn, 'this host is about to stop', 'leave')
+    return
+  }
+  if (inDoubt(s) || !isBackup(s)) closeGate(turn, 'this host is about to stop')
+  done(turn, 'leave', 'the primary is asked to go on without this host')
+}

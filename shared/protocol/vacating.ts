@@ -1,0 +1,160 @@
+import { closeGate, freezeGate, killDatabase, startDatabaseOp } from './effects.ts'
+import { isPrimary, isResigned, knownValue, otherIsNamed, silenceMs, syncRequired } from './facts.ts'
+import { beat } from './lease.ts'
+import { readyToSwitch } from './primary-conditions.ts'
+import { endRound } from './proposer.ts'
+import type { HostState, Vacate } from './state.ts'
+import { persist, say, send, type Turn } from './turn.ts'
+import type { OperatorCommand } from './types.ts'
+
+/**
+ * P gives its place up, without any timer of the lease: planned (freeze, drain, kill, hand over) or because its
+ * database, disk or uplink failed (close, kill, hand over or resign). What could not be handed over is started again
+ * in place, within a budget.
+ */
+export function beginSwitchover(turn: Turn, why: string, answer: OperatorCommand['command'] | null): boolean {
+  const { s, now } = turn
+  const obstacle = readyToSwitch(s, now)
+  if (obstacle !== null) {
+    if (answer !== null) turn.effects.push({ do: 'answer', command: answer, ok: false, why: obstacle })
+    return false
+  }
+  if (s.round !== null) endRound(turn, 'the switchover comes first')
+  s.roundAfterAt = 0
+  s.vacate = { kind: 'planned', why, startedAt: now, drained: false, end: null, killedAt: 0, answer }
+  say(turn, `switches over to ${s.peer}: ${why}`)
+  freezeGate(turn, 'planned switchover')
+  beat(turn)
+  return true
+}
+
+/** The database died, hangs or lost its disk while this host was primary. */
+export function considerFailure(turn: Turn): void {
+  const { s, now } = turn
+  if (!isPrimary(s) || s.vacate?.kind === 'failure') return
+  const failure = failureOf(s)
+  if (failure === null) {
+    considerUplink(turn)
+    return
+  }
+  say(turn, `the database of the primary failed: ${failure}`)
+  s.vacate = {
+    kind: 'failure',
+    why: failure,
+    startedAt: now,
+    drained: true,
+    end: null,
+    killedAt: 0,
+    answer: s.vacate?.answer ?? null,
+  }
+  closeGate(turn, failure)
+  killDatabase(turn)
+  if (s.round !== null && s.round.change !== 'handover') endRound(turn, 'the hand-over comes first')
+  s.roundAfterAt = 0
+}
+
+function failureOf(s: HostState): string | null {
+  const { view, op, ran } = s.database
+  if (op !== null && op.op.op !== 'syncNames' && op.op.op !== 'proveSync' && op.op.op !== 'drain') return null
+  if (s.vacate !== null && s.vacate.end !== null) return null
+  if (view.ioError) return 'its volume returned an I/O error'
+  if (view.process === 'dead') return 'its postmaster is gone'
+  if (view.process === 'none' && ran) return 'it ended by itself'
+  if (view.hanging) return 'it does not answer'
+  return null
+}
+
+/** The clients' network is gone here and fine there: a planned hand-over, not an expiry of the lease. */
+function considerUplink(turn: Turn): void {
+  const { s } = turn
+  if (s.uplink || s.vacate !== null || s.lease.ack?.uplink !== true || readyToSwitch(s, turn.now) !== null) return
+  beginSwitchover(turn, 'the uplink of the primary is down and the backup has its own', null)
+}
+
+export function driveVacating(turn: Turn): void {
+  const { s, now } = turn
+  const { vacate } = s
+  if (otherIsNamed(s)) {
+    finish(turn, vacate)
+    return
+  }
+  if (vacate === null) return
+  if (!isPrimary(s)) {
+    if (!isResigned(s)) s.vacate = null
+    return
+  }
+  if (vacate.end === null) {
+    driveStop(turn, vacate)
+    return
+  }
+  if (vacate.kind === 'failure' && mustResign(s, now)) {
+    resign(turn)
+    return
+  }
+  if (now - vacate.startedAt > giveUpMs(s, vacate, now)) takeBack(turn, 'the backup could not take over in time')
+}
+
+/** With a successor that answers nothing a hand-over finds no voter: it is told to stand by itself. */
+const mustResign = (s: HostState, now: number): boolean =>
+  knownValue(s)?.successor === true &&
+  s.openGrow <= (s.durable.known?.ballot ?? 0) &&
+  silenceMs(s, now) > s.timing.heartbeatMs * 2
+
+function giveUpMs(s: HostState, vacate: Vacate, now: number): number {
+  if (vacate.kind === 'planned' || syncRequired(s)) return s.timing.switchoverLimitMs
+  return silenceMs(s, now) >= s.timing.silenceMs ? 0 : s.timing.leaseMs / 2
+}
+
+function driveStop(turn: Turn, vacate: Vacate): void {
+  const { s } = turn
+  const op = s.database.op?.op.op
+  if (op === 'kill' || op === 'drain' || turn.now < s.database.retryAt) return
+  if (!vacate.drained && s.database.view.process === 'primary') {
+    startDatabaseOp(turn, { op: 'drain' })
+    return
+  }
+  killDatabase(turn)
+}
+
+/** Durable before it is said, and it counts only while the register stays at this version. */
+function resign(turn: Turn): void {
+  const { s, now } = turn
+  const known = knownValue(s)
+  if (known === null) return
+  if (s.round !== null) endRound(turn, 'resigned')
+  persist(turn, { resigned: known.version })
+  s.duty = { ...s.duty, resignedAt: now, resignSentAt: 0 }
+  say(turn, `resigned from version ${known.version}: ${s.vacate?.why ?? 'its database is dead'}`)
+  driveResignation(turn)
+}
+
+/** Said again every heartbeat until the register has moved on. */
+export function driveResignation(turn: Turn): void {
+  const { s, now } = turn
+  const known = knownValue(s)
+  if (!isResigned(s) || known === null || s.database.view.process !== 'none') return
+  if (now - s.duty.resignSentAt < s.timing.heartbeatMs) return
+  s.duty = { ...s.duty, resignSentAt: now, resignedAt: s.duty.resignedAt || now }
+  send(turn, s.peer, { kind: 'resign', gen: known.gen, epoch: known.epoch, version: known.version })
+}
+
+export function takeBack(turn: Turn, why: string): void {
+  const { s } = turn
+  if (s.vacate === null) return
+  say(turn, `takes the hand-over back: ${why}`)
+  if (s.round?.change === 'handover') endRound(turn, why)
+  answer(turn, s.vacate, { ok: false, why })
+  s.vacate = null
+}
+
+function finish(turn: Turn, vacate: Vacate | null): void {
+  if (vacate === null) return
+  const { s } = turn
+  if (knownValue(s)?.primary !== s.peer) return
+  answer(turn, vacate, { ok: true, why: `${s.peer} is primary of epoch ${knownValue(s)?.epoch}` })
+  s.vacate = null
+}
+
+function answer(turn: Turn, vacate: Vacate, result: { ok: boolean; why: string }): void {
+  if (vacate.answer !== null) turn.effects.push({ do: 'answer', command: vacate.answer, ...result })
+}
