@@ -1,12 +1,13 @@
 /** Starts and reads the lab's instruments: the writer's load and the observers. Both run outside of every host. */
 
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { HOSTS, type HostName, labPaths, namespacePath } from './addresses.ts'
 import { groupPath, processesIn } from './control-groups.ts'
 import { run } from './exec.ts'
 import { nodeCommand, startTool, TOOLS_GROUP } from './fabric.ts'
+import { networkOf } from './hosts.ts'
 import { type Judgement, judgeObservations, type ServedSpan } from './observations.ts'
 import { commandLine, isAlive, signal } from './processes.ts'
 import { parseWriteLog, type WriteEvent } from './write-log.ts'
@@ -49,6 +50,13 @@ export async function stopInstrument(instrument: Instrument): Promise<void> {
   }
 }
 
+/** Names with a password travel in files of root alone, not in arguments, which everybody can read. */
+function secretFile(lab: string, name: string, text: string): string {
+  const file = join(labPaths(lab).runDir, name)
+  writeFileSync(file, text, { mode: 0o600 })
+  return file
+}
+
 export interface WriterSettings {
   uri: string
   connections?: number
@@ -61,7 +69,17 @@ export interface WriterSettings {
 export function startWriter(lab: string, settings: WriterSettings): Promise<Instrument> {
   const { uri, connections = 8, intervalMs = 10, name = 'writer' } = settings
   const file = join(labPaths(lab).runDir, `${name}.acks`)
-  const args = ['--uri', uri, '--log', file, '--connections', `${connections}`, '--interval-ms', `${intervalMs}`]
+  const uriFile = secretFile(lab, `${name}.uri`, uri)
+  const args = [
+    '--uri-file',
+    uriFile,
+    '--log',
+    file,
+    '--connections',
+    `${connections}`,
+    '--interval-ms',
+    `${intervalMs}`,
+  ]
   return startInstrument(lab, 'c', { script: 'writer.ts', args, file, name, readyWord: 'writing' })
 }
 
@@ -81,16 +99,14 @@ function observe(lab: string, where: HostName | 'c', targets: { [name: string]: 
   const number = readdirSync(labPaths(lab).runDir).filter(name => name.endsWith('.seen')).length + 1
   const name = `observer-${where}-${number}`
   const file = join(labPaths(lab).runDir, `${name}.seen`)
-  const args = ['--output', file, ...Object.entries(targets).map(([target, uri]) => `${target}=${uri}`)]
+  const args = ['--output', file, '--targets', secretFile(lab, `${name}.targets`, JSON.stringify(targets))]
   return startInstrument(lab, where, { script: 'observer.ts', args, file, name, readyWord: 'observing' })
 }
 
 /** Creates the table the observers write to. Runs in the client's network, to its end. */
 export async function prepareObservers(lab: string, uri: string): Promise<void> {
-  await run('nsenter', [
-    `--net=${namespacePath(lab, 'c')}`,
-    ...nodeCommand(join(HERE, 'observer.ts'), ['--prepare', uri]),
-  ])
+  const args = ['--prepare', '--targets', secretFile(lab, 'prepare.targets', JSON.stringify({ vip: uri }))]
+  await run(...networkOf(lab, 'c', nodeCommand(join(HERE, 'observer.ts'), args)))
 }
 
 /** Starts the client's observer and one in each host's network that is there. */

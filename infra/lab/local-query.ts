@@ -40,7 +40,9 @@ export function queryLocally({ socketDir, database, user, sql }: LocalQuery): Pr
     '-d',
     database,
   ]
-  return run('setpriv', [`--reuid=${uid}`, `--regid=${gid}`, '--clear-groups', ...psql, '-c', sql], {
+  return run('setpriv', [`--reuid=${uid}`, `--regid=${gid}`, '--clear-groups', ...psql, '-f', '-'], {
+    // Not an argument: a statement may hold a password.
+    input: sql,
     deadlineMs: QUERY_LIMIT_MS,
   })
 }

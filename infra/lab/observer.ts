@@ -2,11 +2,12 @@
  * Reads and writes at its targets every 10 ms, on open connections and on fresh ones, and notes what was served by
  * which database instance and when. Several run at once: in the client's namespace, and inside each host's network.
  *
- * `observer.ts --output FILE [--rhythm-ms 10] NAME=URI …`: a target that only host `a` can answer is named `a:…`. Writes
- * its {@link ServedSpan}s to FILE as JSON each second and at SIGTERM. `observer.ts --prepare URI` makes the table it needs.
+ * `observer.ts --targets FILE --output FILE [--rhythm-ms 10]`: the targets are a JSON object of names and URIs, in a file
+ * because they hold passwords; one that only host `a` can answer is named `a:…`. Writes its {@link ServedSpan}s as JSON
+ * each second and at SIGTERM. With `--prepare` it only makes the table it needs, at the first target.
  */
 
-import { renameSync, writeFileSync } from 'node:fs'
+import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { dropClient, nowMs, openClient, within } from './database-client.ts'
@@ -86,22 +87,20 @@ function save(file: string, seen: Observations): void {
   renameSync(`${file}.new`, file)
 }
 
-function parseTarget(argument: string): Target {
-  const sign = argument.indexOf('=')
-  if (sign < 1) throw new Error(`The target "${argument}" is not of the form NAME=URI.`)
-  return { name: argument.slice(0, sign), uri: argument.slice(sign + 1) }
-}
-
 async function main(): Promise<void> {
   const options = {
     output: { type: 'string' },
-    prepare: { type: 'string' },
+    targets: { type: 'string' },
+    prepare: { type: 'boolean', default: false },
     'rhythm-ms': { type: 'string', default: '10' },
   } as const
-  const { values, positionals } = parseArgs({ options, allowPositionals: true })
-  if (values.prepare !== undefined) return prepareProbeTable(values.prepare)
-  const output = values.output
-  if (output === undefined || positionals.length === 0) throw new Error('The observer needs --output and a target.')
+  const { values } = parseArgs({ options })
+  const { output, targets: targetsFile } = values
+  if (targetsFile === undefined) throw new Error('The observer needs --targets.')
+  const named = JSON.parse(readFileSync(targetsFile, 'utf8')) as { [name: string]: string }
+  const targets = Object.entries(named).map(([name, uri]) => ({ name, uri }))
+  if (values.prepare) return prepareProbeTable(targets[0]!.uri)
+  if (output === undefined) throw new Error('The observer needs --output.')
   const seen = new Observations()
   const stop = (): void => {
     save(output, seen)
@@ -110,7 +109,7 @@ async function main(): Promise<void> {
   process.once('SIGTERM', stop).once('SIGINT', stop)
   setInterval(() => save(output, seen), SAVE_EVERY_MS)
   const rhythmMs = Number(values['rhythm-ms'])
-  for (const target of positionals.map(parseTarget)) {
+  for (const target of targets) {
     for (const operation of ['read', 'write'] as const) void probeForever({ target, operation, rhythmMs, seen })
     void connectForever({ target, operation: 'read', rhythmMs, seen })
   }

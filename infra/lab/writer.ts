@@ -2,11 +2,11 @@
  * The load: connections that insert numbered rows through the VIP, and note each acknowledged one in a file outside of
  * the database. Every row is retried until it is acknowledged, always under its own id.
  *
- * Runs in the client's namespace: `writer.ts --uri URI --log FILE [--connections 8] [--interval-ms 10] [--for-ms N]`,
+ * Runs in the client's namespace: `writer.ts --uri-file FILE --log FILE [--connections 8] [--interval-ms 10] [--for-ms N]`,
  * ends on SIGTERM. Format of the file: write-log.ts.
  */
 
-import { createWriteStream, type WriteStream } from 'node:fs'
+import { createWriteStream, readFileSync, type WriteStream } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { type Client, dropClient, errorCode, nowMs, openClient, within } from './database-client.ts'
@@ -75,24 +75,26 @@ async function writeForever(connection: number, options: WriterOptions, stop: Ab
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
-      uri: { type: 'string' },
+      'uri-file': { type: 'string' },
       log: { type: 'string' },
       connections: { type: 'string', default: '8' },
       'interval-ms': { type: 'string', default: '10' },
       'for-ms': { type: 'string' },
     },
   })
-  if (values.uri === undefined || values.log === undefined) throw new Error('The writer needs --uri and --log.')
+  const uriFile = values['uri-file']
+  if (uriFile === undefined || values.log === undefined) throw new Error('The writer needs --uri-file and --log.')
+  const uri = readFileSync(uriFile, 'utf8').trim()
   const stop = new AbortController()
   const requestStop = (): void => {
     stop.abort()
     setTimeout(() => process.exit(0), STOP_LIMIT_MS).unref()
   }
   process.once('SIGTERM', requestStop).once('SIGINT', requestStop)
-  await prepareTable(values.uri)
+  await prepareTable(uri)
   const log = createWriteStream(values.log, { flags: 'a' })
   const options = {
-    uri: values.uri,
+    uri,
     log,
     connections: Number(values.connections),
     intervalMs: Number(values['interval-ms']),
