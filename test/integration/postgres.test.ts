@@ -1,0 +1,149 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { after, before, describe, test } from 'node:test'
+import { PostgresDriver } from '../../node-agent/postgres/driver.ts'
+import { findPostmaster, scan, sleep } from '../../node-agent/postgres/processes.ts'
+import type { DatabaseView } from '../../shared/protocol/types.ts'
+import { type TestHost, twoClusters } from './support/clusters.ts'
+
+/** Two real servers, driven as two agents would drive them. The tests go on from one another, as the life of a pair does. */
+describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
+  let a: TestHost
+  let b: TestHost
+  let cleanUp: () => Promise<void> = async () => {}
+  before(async () => {
+    ;({ a, b, cleanUp } = await twoClusters({ portA: 55_410 }))
+  })
+  after(() => cleanUp())
+
+  const until = async (what: string, test: () => boolean | Promise<boolean>): Promise<void> => {
+    const end = performance.now() + 20_000
+    while (!(await test())) {
+      assert.ok(performance.now() < end, `waited 20 s in vain until ${what}`)
+      await sleep(20)
+    }
+  }
+
+  test('a host without a cluster becomes primary of epoch 1 on a timeline of its own', async () => {
+    const { view } = await a.must({ op: 'promote', epoch: 1, syncNames: 'empty' })
+    assert.equal(view.process, 'primary')
+    assert.equal(view.epoch, 1)
+    assert.ok(view.end.timeline >= 2)
+    a.psql('create table t(id int primary key)')
+  })
+
+  test('the other host clones it and streams', async () => {
+    const { view } = await b.must({ op: 'rejoin', gen: 1, epoch: 1, timeline: 2, clone: 'ifNeeded' })
+    assert.equal(view.process, 'standby')
+    assert.equal(view.streaming, true)
+    assert.match(b.progress.join('\n'), /clone/)
+  })
+
+  test('synchronous replication is proven with a position that the standby has flushed', async () => {
+    await until('the primary sees its standby', () => a.psql('select count(*) from pg_stat_replication') === '1')
+    await a.must({ op: 'syncNames', set: 'set' })
+    const { position, view } = await a.must({ op: 'proveSync' })
+    assert.ok(position !== null && view.sender !== null)
+    assert.ok(view.sender.flushedLsn >= position.lsn)
+    assert.equal(view.syncNames, 'set')
+  })
+
+  test('synchronous replication is not proven while the checkpointer has not taken the setting up', async () => {
+    await a.must({ op: 'syncNames', set: 'empty' })
+    const pid = Number(a.psql("select pid from pg_stat_activity where backend_type = 'checkpointer'"))
+    process.kill(pid, 'SIGSTOP')
+    try {
+      await a.must({ op: 'syncNames', set: 'set' })
+      const proof = a.driver.perform({ op: 'proveSync' })
+      const early = await Promise.race([proof, sleep(500).then(() => 'unproven')])
+      assert.equal(early, 'unproven')
+      process.kill(pid, 'SIGCONT')
+      assert.equal((await proof).ok, true)
+    } finally {
+      process.kill(pid, 'SIGCONT')
+    }
+  })
+
+  test('a new driver adopts the running server without a restart', async () => {
+    const pid = findPostmaster(a.spec)
+    await a.driver.detach()
+    const options = { spec: a.spec, peerDatabase: [{ host: '127.0.0.1', port: b.spec.port }], progress: () => {} }
+    a.driver = new PostgresDriver(options)
+    const view = await a.driver.adopt()
+    assert.equal(view.process, 'primary')
+    assert.equal(findPostmaster(a.spec), pid)
+    a.must = async op => {
+      const result = await a.driver.perform(op)
+      assert.ok(result.ok, `${op.op}: ${result.ok ? '' : result.why}`)
+      return result
+    }
+  })
+
+  test('a planned hand-over kills the primary, promotes the standby, and the old primary follows without a rewind', async () => {
+    a.psql('insert into t select generate_series(1, 1000)')
+    await a.must({ op: 'drain' })
+    const killed = await a.must({ op: 'kill' })
+    assert.deepEqual(scan(a.spec), [])
+    const flushed = await b.must({ op: 'promote', epoch: 2, syncNames: 'empty' })
+    assert.equal(flushed.view.end.timeline, (killed.position?.timeline ?? 0) + 1)
+    assert.equal(b.psql('select count(*) from t'), '1000')
+    const { view } = await a.must({ op: 'rejoin', gen: 1, epoch: 2, timeline: flushed.view.end.timeline, clone: 'ifNeeded' })
+    assert.equal(view.streaming, true)
+  })
+
+  test('the end of the log is where pg_waldump ends it, also after a kill in the middle of writing', async () => {
+    const load = spawn('psql', ['-Xq', '-h', b.spec.socketDir, '-p', String(b.spec.port), '-U', 'postgres', '-d', 'postgres', '-c',
+      'insert into t select generate_series(10000, 5000000)'], { stdio: 'ignore' })
+    const loaded = once(load, 'exit')
+    await sleep(300)
+    const { position } = await b.must({ op: 'kill' })
+    await loaded
+    assert.ok(position !== null && position.lsn > 0)
+    assert.deepEqual(scan(b.spec), [])
+  })
+
+  test('a diverged old primary is rewound and what it had is kept as evidence', async () => {
+    // b was killed while it wrote alone; a takes over from where it had followed.
+    await a.must({ op: 'promote', epoch: 3, syncNames: 'empty' })
+    await b.must({ op: 'startPrimary', epoch: 2, syncNames: 'empty' })
+    b.psql('insert into t values (-1)')
+    await b.must({ op: 'kill' })
+    a.psql('insert into t values (-2)')
+    const { view } = await b.must({ op: 'rejoin', gen: 1, epoch: 3, timeline: 4, clone: 'ifNeeded' })
+    assert.equal(view.streaming, true)
+    const said = b.progress.join('\n')
+    assert.match(said, /rewind: /)
+    assert.match(said, /with \d+ commits as evidence/)
+    await until('the standby has the new row', () => b.psql('select count(*) from t where id = -2') === '1')
+    assert.equal(b.psql('select count(*) from t where id = -1'), '0')
+  })
+
+  test('a postmaster that is killed is seen dead, and a kill leaves no backend behind', async () => {
+    const views: DatabaseView[] = []
+    a.driver.onView(view => views.push(view))
+    const busy = spawn('psql', ['-Xq', '-h', a.spec.socketDir, '-p', String(a.spec.port), '-U', 'postgres', '-d', 'postgres', '-c',
+      "select count(*) from generate_series(1, 1000000000)"], { stdio: 'ignore' })
+    const ended = once(busy, 'exit')
+    await sleep(200)
+    const pid = findPostmaster(a.spec)
+    assert.ok(pid !== null)
+    process.kill(pid, 'SIGKILL')
+    await until('the death is seen', () => views.some(view => view.process === 'dead'))
+    await a.must({ op: 'kill' })
+    assert.deepEqual(scan(a.spec), [])
+    await ended
+  })
+
+  test('a stopped postmaster is seen as a hang', async () => {
+    await a.must({ op: 'startPrimary', epoch: 3, syncNames: 'empty' })
+    const views: DatabaseView[] = []
+    a.driver.onView(view => views.push(view))
+    const pid = findPostmaster(a.spec)
+    assert.ok(pid !== null)
+    process.kill(pid, 'SIGSTOP')
+    await until('the hang is seen', () => views.some(view => view.hanging))
+    await a.must({ op: 'kill' })
+    assert.deepEqual(scan(a.spec), [])
+  })
+})

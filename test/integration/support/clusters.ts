@@ -1,0 +1,96 @@
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { makeAuthority, makeHostCertificate } from '../../../node-agent/keys/certificates.ts'
+import type { ClusterSpec } from '../../../node-agent/postgres/cluster.ts'
+import { PostgresDriver } from '../../../node-agent/postgres/driver.ts'
+import { killAll } from '../../../node-agent/postgres/processes.ts'
+import type { DatabaseOp, DatabaseResult, DataNode } from '../../../shared/protocol/types.ts'
+
+/** Two clusters on loopback, as the agents of a pair would run them. */
+export interface TestHost {
+  spec: ClusterSpec
+  driver: PostgresDriver
+  must(op: DatabaseOp): Promise<DatabaseResult & { ok: true }>
+  /** What psql prints, without a prompt: over the agent's own socket. */
+  psql(statement: string): string
+  progress: string[]
+}
+
+const cgroupRoot = ['/sys/fs/cgroup/unified', '/sys/fs/cgroup'].find(path => existsSync(join(path, 'cgroup.controllers')))
+
+export async function twoClusters(options: { portA: number; hangMs?: number }): Promise<{ a: TestHost; b: TestHost; cleanUp: () => Promise<void> }> {
+  const root = mkdtempSync(join(tmpdir(), 'understudy-pg-'))
+  execFileSync('chmod', ['755', root])
+  const authority = await makeAuthority(root, 'test pair')
+  writeFileSync(join(root, 'ca.crt'), authority.certificatePem)
+  const ports: Record<DataNode, number> = { a: options.portA, b: options.portA + 1 }
+  const uid = Number(execFileSync('id', ['-u', 'postgres'], { encoding: 'utf8' }))
+  const gid = Number(execFileSync('id', ['-g', 'postgres'], { encoding: 'utf8' }))
+  const version = readdirSync('/usr/lib/postgresql').sort().at(-1) ?? ''
+  const hosts: Partial<Record<DataNode, TestHost>> = {}
+  for (const node of ['a', 'b'] as const) {
+    const home = join(root, node)
+    mkdirSync(join(home, 'conf'), { recursive: true })
+    mkdirSync(join(home, 'sock'))
+    execFileSync('chown', ['-R', `${uid}:${gid}`, home])
+    const pair = await makeHostCertificate(root, { authority, name: { commonName: node, addresses: ['127.0.0.1'] } })
+    writeFileSync(join(home, 'host.crt'), pair.certificatePem)
+    writeFileSync(join(home, 'host.key'), pair.keyPem, { mode: 0o600 })
+    const spec: ClusterSpec = {
+      node,
+      binDir: `/usr/lib/postgresql/${version}/bin`,
+      dataDir: join(home, 'data'),
+      socketDir: join(home, 'sock'),
+      port: ports[node],
+      listenAddresses: ['127.0.0.1'],
+      user: { name: 'postgres', uid, gid },
+      confDir: join(home, 'conf'),
+      evidenceDir: join(home, 'evidence'),
+      cgroup: cgroupRoot === undefined ? null : join(cgroupRoot, `understudy-test-${process.pid}-${ports[node]}`),
+      walSegmentMb: 1,
+      mode: 'create',
+      peerAddresses: ['127.0.0.1'],
+      tls: { certFile: join(home, 'host.crt'), keyFile: join(home, 'host.key'), caFile: join(root, 'ca.crt') },
+      slotWalMb: 256,
+      hangMs: options.hangMs ?? 1000,
+    }
+    const progress: string[] = []
+    const peerPort = ports[node === 'a' ? 'b' : 'a']
+    const driver = new PostgresDriver({
+      spec,
+      peerDatabase: [{ host: '127.0.0.1', port: peerPort }],
+      progress: line => progress.push(line),
+    })
+    await driver.adopt()
+    hosts[node] = {
+      spec,
+      driver,
+      progress,
+      async must(op) {
+        const result = await driver.perform(op)
+        if (!result.ok) throw new Error(`${op.op} failed: ${result.why}; ${progress.join(' | ')}`)
+        return result
+      },
+      psql: statement =>
+        execFileSync('psql', ['-XAtq', '-h', spec.socketDir, '-p', String(spec.port), '-U', 'postgres', '-d', 'postgres', '-c', statement], {
+          encoding: 'utf8',
+        }).trim(),
+    }
+  }
+  const a = hosts.a!
+  const b = hosts.b!
+  return {
+    a,
+    b,
+    async cleanUp() {
+      for (const { driver, spec } of [a, b]) {
+        await driver.detach()
+        await killAll(spec)
+        if (spec.cgroup !== null) rmdirSync(spec.cgroup)
+      }
+      rmSync(root, { recursive: true, force: true })
+    },
+  }
+}
