@@ -88,13 +88,34 @@ describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
     const flushed = await b.must({ op: 'promote', epoch: 2, syncNames: 'empty' })
     assert.equal(flushed.view.end.timeline, (killed.position?.timeline ?? 0) + 1)
     assert.equal(b.psql('select count(*) from t'), '1000')
-    const { view } = await a.must({ op: 'rejoin', gen: 1, epoch: 2, timeline: flushed.view.end.timeline, clone: 'ifNeeded' })
+    const { view } = await a.must({
+      op: 'rejoin',
+      gen: 1,
+      epoch: 2,
+      timeline: flushed.view.end.timeline,
+      clone: 'ifNeeded',
+    })
     assert.equal(view.streaming, true)
   })
 
   test('the end of the log is where pg_waldump ends it, also after a kill in the middle of writing', async () => {
-    const load = spawn('psql', ['-Xq', '-h', b.spec.socketDir, '-p', String(b.spec.port), '-U', 'postgres', '-d', 'postgres', '-c',
-      'insert into t select generate_series(10000, 5000000)'], { stdio: 'ignore' })
+    const load = spawn(
+      'psql',
+      [
+        '-Xq',
+        '-h',
+        b.spec.socketDir,
+        '-p',
+        String(b.spec.port),
+        '-U',
+        'postgres',
+        '-d',
+        'postgres',
+        '-c',
+        'insert into t select generate_series(10000, 5000000)',
+      ],
+      { stdio: 'ignore' },
+    )
     const loaded = once(load, 'exit')
     await sleep(300)
     const { position } = await b.must({ op: 'kill' })
@@ -122,8 +143,23 @@ describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
   test('a postmaster that is killed is seen dead, and a kill leaves no backend behind', async () => {
     const views: DatabaseView[] = []
     a.driver.onView(view => views.push(view))
-    const busy = spawn('psql', ['-Xq', '-h', a.spec.socketDir, '-p', String(a.spec.port), '-U', 'postgres', '-d', 'postgres', '-c',
-      "select count(*) from generate_series(1, 1000000000)"], { stdio: 'ignore' })
+    const busy = spawn(
+      'psql',
+      [
+        '-Xq',
+        '-h',
+        a.spec.socketDir,
+        '-p',
+        String(a.spec.port),
+        '-U',
+        'postgres',
+        '-d',
+        'postgres',
+        '-c',
+        'select count(*) from generate_series(1, 1000000000)',
+      ],
+      { stdio: 'ignore' },
+    )
     const ended = once(busy, 'exit')
     await sleep(200)
     const pid = findPostmaster(a.spec)

@@ -18,9 +18,14 @@ export interface TestHost {
   progress: string[]
 }
 
-const cgroupRoot = ['/sys/fs/cgroup/unified', '/sys/fs/cgroup'].find(path => existsSync(join(path, 'cgroup.controllers')))
+const cgroupRoot = ['/sys/fs/cgroup/unified', '/sys/fs/cgroup'].find(path =>
+  existsSync(join(path, 'cgroup.controllers')),
+)
 
-export async function twoClusters(options: { portA: number; hangMs?: number }): Promise<{ a: TestHost; b: TestHost; cleanUp: () => Promise<void> }> {
+export async function twoClusters(options: {
+  portA: number
+  hangMs?: number
+}): Promise<{ a: TestHost; b: TestHost; cleanUp: () => Promise<void> }> {
   const root = mkdtempSync(join(tmpdir(), 'understudy-pg-'))
   execFileSync('chmod', ['755', root])
   const authority = await makeAuthority(root, 'test pair')
@@ -74,9 +79,13 @@ export async function twoClusters(options: { portA: number; hangMs?: number }): 
         return result
       },
       psql: statement =>
-        execFileSync('psql', ['-XAtq', '-h', spec.socketDir, '-p', String(spec.port), '-U', 'postgres', '-d', 'postgres', '-c', statement], {
-          encoding: 'utf8',
-        }).trim(),
+        execFileSync(
+          'psql',
+          ['-XAtq', '-h', spec.socketDir, '-p', String(spec.port), '-U', 'postgres', '-d', 'postgres', '-c', statement],
+          {
+            encoding: 'utf8',
+          },
+        ).trim(),
     }
   }
   const a = hosts.a!
