@@ -80,8 +80,10 @@ export interface InstanceReport {
 
 export interface Overlap {
   instances: [InstanceReport, InstanceReport]
-  /** Both served, without doubt, for so long. */
+  /** Both served, without doubt, for so long; 0 also where one answered a single time within the other's span. */
   certainMs: number
+  /** One answered, without doubt, while the other was serving. */
+  isCertain: boolean
   /** Upper bound: the requests' own durations included. */
   possibleMs: number
 }
@@ -115,10 +117,23 @@ function reportInstance(instance: string, spans: readonly ServedSpan[]): Instanc
   }
 }
 
-function overlapOf(one: InstanceReport, other: InstanceReport): Overlap {
+/** Whether a whole request of `spans` lies within the time in which `other` certainly served. */
+function answeredWithin(spans: readonly ServedSpan[], other: InstanceReport): boolean {
+  const isWithin = (startMs: number, endMs: number): boolean =>
+    startMs >= other.certainFromMs && endMs <= other.certainToMs
+  return spans.some(span => isWithin(span.firstStartMs, span.firstEndMs) || isWithin(span.lastStartMs, span.lastEndMs))
+}
+
+function overlapOf(spans: readonly ServedSpan[], one: InstanceReport, other: InstanceReport): Overlap {
+  const of = (report: InstanceReport): ServedSpan[] => spans.filter(span => span.instance === report.instance)
   const certainMs = Math.min(one.certainToMs, other.certainToMs) - Math.max(one.certainFromMs, other.certainFromMs)
   const possibleMs = Math.min(one.possibleToMs, other.possibleToMs) - Math.max(one.possibleFromMs, other.possibleFromMs)
-  return { instances: [one, other], certainMs: Math.max(0, certainMs), possibleMs: Math.max(0, possibleMs) }
+  return {
+    instances: [one, other],
+    certainMs: Math.max(0, certainMs),
+    isCertain: certainMs > 0 || answeredWithin(of(one), other) || answeredWithin(of(other), one),
+    possibleMs: Math.max(0, possibleMs),
+  }
 }
 
 /** @param spans of all observers together */
@@ -137,12 +152,12 @@ export function judgeObservations(spans: readonly ServedSpan[]): Judgement {
     for (const other of instances.slice(index + 1)) {
       // One host restarting its database is no second host; an unknown host is taken for another one.
       if (one.host !== null && one.host === other.host) continue
-      overlaps.push(overlapOf(one, other))
+      overlaps.push(overlapOf(spans, one, other))
     }
   }
   return {
     instances,
-    violations: overlaps.filter(overlap => overlap.certainMs > 0),
-    undecided: overlaps.filter(overlap => overlap.certainMs === 0 && overlap.possibleMs > 0),
+    violations: overlaps.filter(overlap => overlap.isCertain),
+    undecided: overlaps.filter(overlap => !overlap.isCertain && overlap.possibleMs > 0),
   }
 }
