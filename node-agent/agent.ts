@@ -1,5 +1,4 @@
 import { randomInt } from 'node:crypto'
-import { readFileSync } from 'node:fs'
 import { holdsOffice, knownValue } from '../shared/protocol/facts.ts'
 import { type HostState, newHost } from '../shared/protocol/state.ts'
 import { type Protection, type Status, statusOf } from '../shared/protocol/status.ts'
@@ -9,6 +8,7 @@ import type { EventBody, OperatorCommand } from '../shared/protocol/types.ts'
 import type { Config } from './config.ts'
 import type { Decisions } from './decisions.ts'
 import { Executor, type OperatorAnswer } from './execute.ts'
+import { readBootId } from './kernel/clock.ts'
 import { Loop } from './loop.ts'
 import { PeerNews } from './peer-news.ts'
 import type { Ports, ServiceContext, StoredHost } from './ports.ts'
@@ -133,7 +133,7 @@ export class Agent {
     this.#loop.start()
     this.#loop.post({
       event: 'start',
-      boot: readFileSync(config.bootIdPath, 'utf8').trim(),
+      boot: readBootId(config.bootIdPath),
       // 32 bits, exact everywhere; from the kernel, since two starts in one instant must differ.
       nonce: randomInt(2 ** 32),
       durable: stored.durable,
@@ -141,6 +141,7 @@ export class Agent {
       view,
       witness: ports.witness === null ? null : stored.witnessInc,
     })
+    if (stored.begins && stored.durable.acc === null) void this.operator({ command: 'init' })
     this.#housekeeping = setInterval(() => this.#keepHouse(), housekeepingMs)
   }
 
@@ -185,6 +186,8 @@ export class Agent {
     ports.peer.close()
     ports.witness?.close()
     ports.uplink?.close()
+    ports.vip.close()
+    await ports.gate.detach()
     await ports.database.detach()
     await ports.store.close()
   }

@@ -38,6 +38,8 @@ export interface GatePort {
   /** Somebody else removed or changed the tables; they are restored already. */
   onTampered(tell: (why: string) => void): void
   counters(): Record<string, number>
+  /** Lets go of the tables; a grant in force runs out by itself. */
+  detach(): Promise<void>
 }
 
 export interface VipState {
@@ -74,6 +76,8 @@ export interface VipPort {
   probe(): Promise<VipState[]>
   state(): VipState[]
   onAlarm(tell: (why: string) => void): void
+  /** Leaves the addresses as they are. */
+  close(): void
 }
 
 export interface UplinkPort {
@@ -90,6 +94,8 @@ export interface DatabasePort {
   look(): void
   /** One operation at a time; idempotent. Never rejects for an operating error. */
   perform(op: DatabaseOp): Promise<DatabaseResult>
+  /** Commits whose wait for the other host was cancelled: they were never acknowledged by it. */
+  cancelledWaits(): number
   /** Stops watching and leaves PostgreSQL as it is. */
   detach(): Promise<void>
 }
@@ -128,15 +134,12 @@ export interface WitnessLinkPort {
   send(request: RegisterRequest): void
   onReply(hear: (reply: RegisterReply) => void): void
   /** p99 of a vote in ms, null while nothing was measured; the newest failure as a sentence, or ''. */
-  health(): { p99Ms: number | null; answeredMs: number | null; why: string }
+  health(): { p99Ms: number | null; why: string }
   close(): void
 }
 
+/** Opened, locked and read before the agent is assembled: without it there is nothing to assemble. */
 export interface StateStorePort {
-  /** Takes the folder's lock. @throws with a sentence if another agent holds it. */
-  lock(): Promise<void>
-  /** null where no store was made yet. @throws with a sentence if it is damaged. */
-  load(): Promise<StoredHost | null>
   /** Durable when it resolves; a rejection means that nothing may be promised any more. */
   write(durable: Durable): Promise<void>
   close(): Promise<void>
@@ -145,6 +148,8 @@ export interface StoredHost {
   durable: Durable
   /** The witness that was admitted at set-up, or null. */
   witnessInc: Incarnation | null
+  /** This host begins its pair: with an empty store it decrees the first value. */
+  begins: boolean
 }
 
 export interface ServiceContext {

@@ -1,5 +1,5 @@
 /** The gate's tables in the kernel's language: created, taken over and deleted as steps of one transaction. */
-import assert from 'node:assert/strict'
+import { assert } from '../../shared/assert.ts'
 import { attributeMap, type MessageWriter, NLM_F_APPEND, NLM_F_CREATE } from '../kernel/netlink.ts'
 import type { Clause, Expression, MetaKey } from './clauses.ts'
 import type { Batch, Nftables } from './nft.ts'
@@ -46,6 +46,9 @@ const NFT_JUMP = -3
  * takes it over. With both, another process' `nft flush ruleset` leaves it alone. Kernel 6.9 and later.
  */
 export const TABLE_OWNER_PERSIST = 0x2 | 0x4
+
+/** The table's chains see no packets. */
+export const TABLE_DORMANT = 0x1
 
 /** Key type numbers are nft's own, for listing (its datatype.h); lengths are the kernel's. */
 const SET_KEYS: Record<SetType, { type: number; bytes: number }> = {

@@ -7,13 +7,21 @@
  * Who may write is a token, a random element that each transaction has to find: a process that was replaced, and wakes
  * up with a transaction in its hands, is refused. Where the kernel can (6.9), the tables also belong to our socket.
  */
-import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { GUARD_MS, grantMs, latestExpiryMs } from '../../shared/protocol/grants.ts'
+import { assert } from '../../shared/assert.ts'
+import { GUARD_MS, grantMs, latestExpiryMs, SLOP_MS } from '../../shared/protocol/grants.ts'
 import { bootMs } from '../kernel/clock.ts'
 import { EEXIST, ENOENT, EOPNOTSUPP, EPERM, interfaceIndex, KernelError } from '../kernel/libc.ts'
 import { tableDifference } from './compare.ts'
-import { claimTable, createTable, deleteTable, readCounter, TABLE_OWNER_PERSIST, tableFlags } from './install.ts'
+import {
+  claimTable,
+  createTable,
+  deleteTable,
+  readCounter,
+  TABLE_DORMANT,
+  TABLE_OWNER_PERSIST,
+  tableFlags,
+} from './install.ts'
 import { type Batch, type BatchResult, Nftables, type SetName } from './nft.ts'
 import { type GateSpec, gateLayout, type TableFamily, type TableLayout } from './ruleset.ts'
 
@@ -42,7 +50,10 @@ export type OpenResult = { ok: true; expiresByBootMs: number } | { ok: false; co
 export interface Gate {
   /** Adopts the tables of an agent before us if they match, else creates them frozen. Never passes through open. */
   install(): { found: GateState; expiresInMs: number }
-  /** Opens, or renews, until at most `untilBootMs` (CLOCK_BOOTTIME); the kernel's expiry never passes it. */
+  /**
+   * Opens, renews or shortens, until at most `untilBootMs` (CLOCK_BOOTTIME); the kernel's expiry never passes it.
+   * Refused, it changes nothing: a grant that is in force stays as it is.
+   */
   open(untilBootMs: number): OpenResult
   /** Stops serving; unconditional, and nothing sent before takes effect after. */
   freeze(): void
@@ -61,8 +72,10 @@ const FLAG_KEY = Buffer.alloc(4)
 const OPEN_ATTEMPTS = 2
 
 export type KernelGateOptions = {
-  /** For tests: runs between the two steps of a grant. */
-  betweenSteps?: () => void
+  /** False: leave the tables to everybody, as on a kernel that knows no owner. For tests of what then protects them. */
+  own?: boolean
+  /** For tests: called after the guard is armed, and again when the grant is built and not yet sent. */
+  betweenSteps?: (step: 'armed' | 'built') => void
 }
 
 export class KernelGate implements Gate {
@@ -73,12 +86,17 @@ export class KernelGate implements Gate {
   #token = randomBytes(4)
   #owned = false
   #expiresByBootMs = 0
+  #closed = false
 
   constructor(spec: GateSpec, options: KernelGateOptions = {}) {
     gateLayout(spec)
     this.#spec = spec
     this.#options = options
     this.#nft = new Nftables()
+  }
+
+  get table(): string {
+    return this.#spec.table
   }
 
   /** True where other processes can't change the tables; else somebody has to watch them. */
@@ -105,6 +123,7 @@ export class KernelGate implements Gate {
     const { state, expiresInMs } = this.read()
     assert(state !== 'absent', 'the tables vanished while they were adopted')
     this.#expiresByBootMs = state === 'open' ? bootMs() + expiresInMs : 0
+    this.#closed = state === 'closed'
     return { found: state, expiresInMs }
   }
 
@@ -145,36 +164,54 @@ export class KernelGate implements Gate {
     this.#nft.close()
   }
 
-  /** Changes addresses, ports or peers: the gate is created anew, frozen, and reopened for what was left of its grant. */
-  reconfigure(spec: GateSpec): OpenResult {
+  /** Changes addresses, ports or peers: created anew, frozen, and reopened for what was left of the grant; or closed. */
+  reconfigure(spec: GateSpec): GateState {
     gateLayout(spec)
-    const untilBootMs = this.#expiresByBootMs
     const before = this.#present()
-    const { state } = this.read()
     this.#spec = spec
-    this.#tables = this.#layout()
-    this.#createFrozen(before)
-    if (state === 'closed') this.close()
-    return this.open(untilBootMs)
+    return this.#recreate(before)
   }
 
-  /** Why the tables in the kernel are not the ones that should be there; undefined where they are. */
+  /** Why the tables in the kernel are not the ones that should be there; undefined where they are. About 1 ms. */
   difference(): string | undefined {
+    const devices = (tables: readonly TableLayout[]) => tables.flatMap(table => table.chains).map(chain => chain.hook)
+    if (JSON.stringify(devices(this.#layout())) !== JSON.stringify(devices(this.#tables))) {
+      return 'an interface on which addresses are announced has come or gone'
+    }
     for (const table of this.#tables) {
       const flags = tableFlags(this.#nft, table)
       if (flags === undefined) return `table ${table.family} ${table.name} is missing`
+      if ((flags & TABLE_DORMANT) !== 0) return `table ${table.family} ${table.name} is switched off`
       const difference = tableDifference(this.#nft, table)
       if (difference !== undefined) return difference
     }
     return undefined
   }
 
-  /** Creates the tables anew, frozen, and reopens for what is left of the last grant, never for more. */
-  restore(): OpenResult {
+  /** How much longer than granted by us the gate is open; 0 where it is not. */
+  excessMs(): number {
+    const { state, expiresInMs } = this.read()
+    if (state === 'absent') return Infinity
+    if (state !== 'open') return 0
+    // What the kernel reports may be a tick above what is left.
+    return Math.max(0, bootMs() + expiresInMs - this.#expiresByBootMs - SLOP_MS)
+  }
+
+  /** Creates the tables anew, frozen, and reopens for what is left of the last grant, never for more; or closes. */
+  restore(): GateState {
+    return this.#recreate(this.#present())
+  }
+
+  #recreate(before: readonly TableLayout[]): GateState {
     const untilBootMs = this.#expiresByBootMs
+    const wasClosed = this.#closed
     this.#tables = this.#layout()
-    this.#createFrozen()
-    return this.open(untilBootMs)
+    this.#createFrozen(before)
+    if (wasClosed) {
+      this.close()
+      return 'closed'
+    }
+    return this.open(untilBootMs).ok ? 'open' : 'frozen'
   }
 
   #layout(): TableLayout[] {
@@ -209,16 +246,21 @@ export class KernelGate implements Gate {
       this.#newToken(batch)
       return batch.commit()
     }
-    let result = attempt(TABLE_OWNER_PERSIST)
-    this.#owned = result.ok
-    if (!result.ok && result.errors.some(error => error.errno === EOPNOTSUPP)) result = attempt(0)
+    let flags = this.#options.own === false ? 0 : TABLE_OWNER_PERSIST
+    let result = attempt(flags)
+    if (flags !== 0 && !result.ok && result.errors.some(error => error.errno === EOPNOTSUPP)) {
+      flags = 0
+      result = attempt(flags)
+    }
     this.#must(result, 'create the gate')
+    this.#owned = flags !== 0
     this.#expiresByBootMs = 0
+    this.#closed = false
   }
 
   #grant(untilBootMs: number): OpenResult {
-    const tooShort = this.#tooShort(untilBootMs, bootMs())
-    if (tooShort !== undefined) return tooShort
+    const nowMs = bootMs()
+    if (grantMs({ armedMs: nowMs, untilMs: untilBootMs }) === 0) return tooShort(untilBootMs, nowMs)
     const guard = randomBytes(4)
     const armed = this.#nft
       .batch()
@@ -226,11 +268,14 @@ export class KernelGate implements Gate {
       .commit()
     if (!armed.ok) return refusal(armed)
     const armedMs = bootMs()
-    this.#options.betweenSteps?.()
+    this.#options.betweenSteps?.('armed')
     const timeoutMs = grantMs({ armedMs, untilMs: untilBootMs })
-    if (timeoutMs === 0) return this.#tooShort(untilBootMs, armedMs) ?? assert.fail('no grant and not too short')
-    const granted = this.#grantBatch(guard, timeoutMs).commit()
+    if (timeoutMs === 0) return tooShort(untilBootMs, armedMs)
+    const batch = this.#grantBatch(guard, timeoutMs)
+    this.#options.betweenSteps?.('built')
+    const granted = batch.commit()
     if (!granted.ok) return refusal(granted)
+    this.#closed = false
     this.#expiresByBootMs = latestExpiryMs({ armedMs, grantedMs: timeoutMs })
     assert(this.#expiresByBootMs <= untilBootMs, `a grant until ${this.#expiresByBootMs} exceeds ${untilBootMs}`)
     return { ok: true, expiresByBootMs: this.#expiresByBootMs }
@@ -249,12 +294,6 @@ export class KernelGate implements Gate {
     return batch
   }
 
-  #tooShort(untilBootMs: number, nowMs: number): OpenResult | undefined {
-    if (grantMs({ armedMs: nowMs, untilMs: untilBootMs }) > 0) return undefined
-    const leftMs = (untilBootMs - nowMs).toFixed(1)
-    return { ok: false, code: 'too-short', why: `The lease has ${leftMs} ms left, too little for a grant.` }
-  }
-
   #shut(to: 'frozen' | 'closed'): void {
     const result = this.#shutBatch(to).commit()
     if (!result.ok) {
@@ -264,6 +303,7 @@ export class KernelGate implements Gate {
       if (to === 'closed') this.#must(this.#shutBatch(to).commit(), 'close the gate')
     }
     this.#expiresByBootMs = 0
+    this.#closed = to === 'closed'
   }
 
   #shutBatch(to: 'frozen' | 'closed'): Batch {
@@ -312,8 +352,12 @@ export class KernelGate implements Gate {
   }
 }
 
-function refusal(result: BatchResult): OpenResult {
-  assert(!result.ok)
+function tooShort(untilBootMs: number, nowMs: number): OpenResult {
+  const leftMs = (untilBootMs - nowMs).toFixed(1)
+  return { ok: false, code: 'too-short', why: `The lease has ${leftMs} ms left, too little for a grant.` }
+}
+
+function refusal(result: Extract<BatchResult, { ok: false }>): OpenResult {
   const failed = (step: string, errno: number) => result.errors.some(e => e.step === step && e.errno === errno)
   const said = result.errors.map(error => `${error.step}: errno ${error.errno}`).join(', ') || 'steps unanswered'
   if (failed('guard', ENOENT) && !failed('grant', ENOENT)) {

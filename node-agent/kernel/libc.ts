@@ -11,7 +11,6 @@ import koffi from 'koffi'
 const lib = koffi.load('libc.so.6')
 
 koffi.struct('us_sock_fprog', { len: 'uint16', filter: 'void *' })
-koffi.struct('us_pollfd', { fd: 'int', events: 'int16', revents: 'int16' })
 koffi.struct('us_sched_param', { priority: 'int' })
 
 const native = {
@@ -24,7 +23,7 @@ const native = {
   send: lib.func('int64 send(int fd, const void *data, size_t length, int flags)'),
   sendto: lib.func('int64 sendto(int fd, const void *data, size_t length, int flags, const void *to, uint32 toLength)'),
   recv: lib.func('int64 recv(int fd, void *data, size_t length, int flags)'),
-  poll: lib.func('int poll(_Inout_ us_pollfd *fds, uint64 count, int timeoutMs)'),
+  poll: lib.func('int poll(void *fds, uint64 count, int timeoutMs)'),
   clockGettime: lib.func('int clock_gettime(int clock, void *time)'),
   mlockall: lib.func('int mlockall(int flags)'),
   schedSetscheduler: lib.func('int sched_setscheduler(int pid, int policy, us_sched_param *param)'),
@@ -46,10 +45,13 @@ const POLLIN = 1
 const MCL_CURRENT = 1
 const MCL_FUTURE = 2
 const SCHED_RR = 2
+/** Children (PostgreSQL, services) must not inherit it. */
+const SCHED_RESET_ON_FORK = 0x40000000
 
 /** errno values the drivers decide on (asm-generic/errno.h). */
 export const EPERM = 1
 export const ENOENT = 2
+export const ENXIO = 6
 export const EAGAIN = 11
 export const EEXIST = 17
 export const ENODEV = 19
@@ -84,6 +86,19 @@ export function openSocket(options: { domain: number; type: number; protocol: nu
 /** Closes a descriptor; a second close is a bug of the caller and throws EBADF. */
 export function closeFd(fd: number): void {
   must(native.close(fd), `close(${fd})`)
+}
+
+/**
+ * Closes a descriptor on a thread of Node's pool. For packet sockets, whose close waits for the kernel to be done with
+ * every packet in flight (20 ms and more).
+ */
+export function closeFdLater(fd: number): void {
+  try {
+    native.close.async(fd, () => undefined)
+  } catch {
+    // Too many calls wait on the pool already (a disk that hangs): better slow than a descriptor lost.
+    native.close(fd)
+  }
 }
 
 export function bindSocket(fd: number, address: Buffer): void {
@@ -143,10 +158,20 @@ export function tryReceive(fd: number, into: Buffer): number {
   return length < 0 ? -koffi.errno() : length
 }
 
-/** Waits until the descriptor is readable, for at most `limitMs` (blocks the calling thread). */
-export function waitReadable(fd: number, limitMs: number): boolean {
-  const poll = [{ fd, events: POLLIN, revents: 0 }]
-  return native.poll(poll, 1, limitMs) > 0
+/**
+ * Waits until the descriptor is readable, for at most `limitMs`, on a thread of Node's pool: the loop goes on, and
+ * `process.exit()` waits for no longer than the limit.
+ */
+export function waitReadable(fd: number, limitMs: number): Promise<boolean> {
+  const poll = Buffer.alloc(8)
+  poll.writeInt32LE(fd, 0)
+  poll.writeInt16LE(POLLIN, 4)
+  return new Promise((resolve, reject) => {
+    native.poll.async(poll, 1, limitMs, (error: Error | null, ready: number) => {
+      if (error === null) resolve(ready > 0)
+      else reject(error)
+    })
+  })
 }
 
 const timespec = Buffer.alloc(16)
@@ -163,7 +188,10 @@ export function lockMemory(): void {
 
 /** Makes the calling thread, and no other, a real-time one (sched(7), SCHED_RR). `priority` 1 to 99. */
 export function runRealTime(priority: number): void {
-  must(native.schedSetscheduler(0, SCHED_RR, { priority }), `sched_setscheduler(SCHED_RR, ${priority})`)
+  must(
+    native.schedSetscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, { priority }),
+    `sched_setscheduler(SCHED_RR, ${priority})`,
+  )
 }
 
 /** The kernel's number of an interface, or 0 if there is none of that name. */

@@ -4,7 +4,7 @@
  * Requests are answered within send(): when it returns every acknowledgement lies in the receive buffer, so a
  * transaction is one send and a few non-blocking receives, without waiting.
  */
-import assert from 'node:assert/strict'
+import { assert } from '../../shared/assert.ts'
 import {
   AF_NETLINK,
   bindSocket,

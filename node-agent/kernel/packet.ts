@@ -6,7 +6,7 @@ import {
   AF_PACKET,
   attachFilter,
   bindSocket,
-  closeFd,
+  closeFdLater,
   ENODEV,
   type FilterInstruction,
   interfaceIndex,
@@ -47,7 +47,7 @@ export class PacketSocket {
     try {
       bindSocket(this.#fd, address)
     } catch (error) {
-      closeFd(this.#fd)
+      closeFdLater(this.#fd)
       throw error
     }
   }
@@ -63,7 +63,8 @@ export class PacketSocket {
     return length > 0 ? this.#into.subarray(0, Math.min(length, MAX_FRAME_BYTES)) : undefined
   }
 
+  /** Does not wait. */
   close(): void {
-    closeFd(this.#fd)
+    closeFdLater(this.#fd)
   }
 }

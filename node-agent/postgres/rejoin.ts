@@ -4,7 +4,15 @@ import postgres from 'postgres'
 import { parseLsn, showTimeline, timelineOfFile } from '../../shared/lsn.ts'
 import { parseHistory, type RejoinFacts, rejoinPlan } from '../../shared/protocol/rejoin.ts'
 import { exec } from '../exec.ts'
-import { bin, type ClusterSpec, configFile, hasCluster, replicationRole, standbyName, unfinishedFile } from './cluster.ts'
+import {
+  bin,
+  type ClusterSpec,
+  configFile,
+  hasCluster,
+  replicationRole,
+  standbyName,
+  unfinishedFile,
+} from './cluster.ts'
 import { connectionString, own, writeConfig } from './config-files.ts'
 import { keepEvidence } from './evidence.ts'
 import { controlData, endOfLog } from './wal-end.ts'
@@ -140,8 +148,7 @@ async function rewind(options: RejoinOptions, source: { host: string; port: numb
     { limitMs: rewindLimitMs, uid: spec.user.uid, gid: spec.user.gid, env: { PATH: '/usr/bin:/bin', LC_ALL: 'C' } },
   )
   if (!result.ok) return result.why
-  if (/no rewind required/.test(result.stderr))
-    return 'pg_rewind saw no fork where there is one'
+  if (/no rewind required/.test(result.stderr)) return 'pg_rewind saw no fork where there is one'
   rmSync(unfinishedFile(spec))
   return null
 }

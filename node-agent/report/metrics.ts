@@ -15,6 +15,7 @@ interface Family {
 export interface Counters {
   gate: Record<string, number>
   decisionsDropped: number
+  cancelledWaits: number
 }
 
 export function metricsText(status: StatusReport, counters: Counters): string {
@@ -144,6 +145,12 @@ function families(status: StatusReport, counters: Counters): Family[] {
       help: 'Decisions that did not reach the disk.',
       type: 'counter',
       samples: [{ value: counters.decisionsDropped }],
+    },
+    {
+      name: 'understudy_cancelled_waits_total',
+      help: 'Commits that stopped waiting for the backup: not acknowledged by it.',
+      type: 'counter',
+      samples: [{ value: counters.cancelledWaits }],
     },
   ]
 }

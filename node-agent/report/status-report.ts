@@ -1,3 +1,4 @@
+import { showLsn } from '../../shared/lsn.ts'
 import type { Protection, Role } from '../../shared/protocol/status.ts'
 import type { DataNode, Reach } from '../../shared/protocol/types.ts'
 import type { Agent } from '../agent.ts'
@@ -103,11 +104,4 @@ function witnessOf(agent: Agent, now: number): StatusReport['witness'] {
     voteP99Ms: p99Ms,
     why: reach === 'yes' ? '' : why,
   }
-}
-
-/** As PostgreSQL prints it: two hexadecimal halves. */
-export function showLsn(lsn: number): string {
-  return `${Math.floor(lsn / 2 ** 32)
-    .toString(16)
-    .toUpperCase()}/${(lsn % 2 ** 32).toString(16).toUpperCase()}`
 }

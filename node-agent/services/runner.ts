@@ -1,5 +1,6 @@
 import type { ServiceConfig } from '../config-services.ts'
 import { exec } from '../exec.ts'
+import { lookUpUser } from '../users.ts'
 import { ProcessRunner } from './process-runner.ts'
 
 /** Starts and stops one service; knows nothing of roles. '' = done, else why not. */
@@ -91,13 +92,9 @@ async function systemctl(args: readonly string[], limitMs: number): Promise<stri
   return result.ok ? '' : result.why
 }
 
-/** The ids of a user, {} for our own; a sentence if there is no such user. */
+/** The ids of a service's user, {} for our own; a sentence if there is no such user. */
 export async function ownerOf(user: string | null): Promise<{ uid?: number; gid?: number } | string> {
   if (user === null) return {}
-  const ids = await Promise.all(['-u', '-g'].map(flag => exec(['id', flag, '--', user], { limitMs: systemctlLimitMs })))
-  const [uid, gid] = ids.map(found => (found.ok ? Number(found.stdout) : Number.NaN))
-  if (uid === undefined || gid === undefined || Number.isNaN(uid) || Number.isNaN(gid)) {
-    return `there is no user ${JSON.stringify(user)}: create it or change "user" of the service`
-  }
-  return { uid, gid }
+  const found = await lookUpUser(user)
+  return found ?? `there is no user ${JSON.stringify(user)}: create it or change "user" of the service`
 }

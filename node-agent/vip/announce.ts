@@ -3,6 +3,7 @@
  * switch or a neighbour may miss one and nothing acknowledges them.
  */
 import { familyOf } from '../kernel/address.ts'
+import { ENODEV, ENXIO, KernelError } from '../kernel/libc.ts'
 import { PacketSocket } from '../kernel/packet.ts'
 import { gratuitousArp, unsolicitedAdvertisement } from './frames.ts'
 
@@ -28,20 +29,44 @@ export function dueAnnouncement(
 
 export type Announced = { iface: string; mac: string; address: string }
 
-/** Sends one announcement now. Returns 0, or the errno of the first frame that could not be sent. */
-export function announceOnce(vip: Announced): number {
-  const isIpv4 = familyOf(vip.address) === 4
-  const frames = isIpv4 ? gratuitousArp(vip.mac, vip.address) : [unsolicitedAdvertisement(vip.mac, vip.address)]
-  // Not bound to a protocol: the socket sends, and the kernel has no copies to deliver to it.
-  const socket = new PacketSocket({ iface: vip.iface, etherType: 0 })
-  try {
+/** Announces addresses, with one socket for each interface: closing one takes the kernel 20 ms. */
+export class AnnouncementSender {
+  readonly #sockets = new Map<string, PacketSocket>()
+
+  /** Sends one announcement now. Returns 0, or the errno of the first frame that could not be sent. */
+  announce(vip: Announced): number {
+    const isIpv4 = familyOf(vip.address) === 4
+    const frames = isIpv4 ? gratuitousArp(vip.mac, vip.address) : [unsolicitedAdvertisement(vip.mac, vip.address)]
     for (const frame of frames) {
-      const errno = socket.send(frame)
+      const errno = this.#send(vip.iface, frame)
       if (errno !== 0) return errno
     }
     return 0
-  } finally {
-    socket.close()
+  }
+
+  close(): void {
+    for (const socket of this.#sockets.values()) socket.close()
+    this.#sockets.clear()
+  }
+
+  #send(iface: string, frame: Buffer): number {
+    try {
+      // Not bound to a protocol: the socket sends, and the kernel has no copies to deliver to it.
+      const socket = this.#sockets.get(iface) ?? new PacketSocket({ iface, etherType: 0 })
+      this.#sockets.set(iface, socket)
+      const errno = socket.send(frame)
+      // An interface that was made anew has another number; the socket is bound to the old one.
+      if (errno === ENXIO || errno === ENODEV) this.#drop(iface)
+      return errno
+    } catch (error) {
+      if (error instanceof KernelError) return error.errno
+      throw error
+    }
+  }
+
+  #drop(iface: string): void {
+    this.#sockets.get(iface)?.close()
+    this.#sockets.delete(iface)
   }
 }
 
@@ -51,7 +76,8 @@ export class Announcer {
   #vips: readonly Announced[] = []
   #round: AnnounceRound | undefined
 
-  constructor(announce: (vip: Announced) => number = announceOnce) {
+  /** `announce` sends one announcement and returns 0 or an errno. */
+  constructor(announce: (vip: Announced) => number) {
     this.#announce = announce
   }
 

@@ -4,7 +4,7 @@
  */
 import { familyOf, sameAddress } from '../kernel/address.ts'
 import { RouteSocket } from '../kernel/rtnetlink.ts'
-import { type Announced, Announcer } from './announce.ts'
+import { type Announced, AnnouncementSender, Announcer } from './announce.ts'
 
 export type VirtualAddress = {
   iface: string
@@ -15,7 +15,8 @@ export type VirtualAddress = {
 
 export class VirtualAddresses {
   readonly #route = new RouteSocket()
-  readonly #announcer = new Announcer()
+  readonly #sender = new AnnouncementSender()
+  readonly #announcer = new Announcer(vip => this.#sender.announce(vip))
   readonly #vips: readonly Required<VirtualAddress>[]
 
   constructor(vips: readonly VirtualAddress[]) {
@@ -59,6 +60,7 @@ export class VirtualAddresses {
 
   close(): void {
     this.#announcer.cancel()
+    this.#sender.close()
     this.#route.close()
   }
 

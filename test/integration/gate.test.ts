@@ -11,6 +11,7 @@ import {
   HOST4,
   HOST6,
   OTHER_PORT,
+  PEER_LINK4,
   PROTECTED_PORT,
   SPEC,
   type TestPair,
@@ -201,5 +202,34 @@ describe('the gate in the kernel', { skip: whyNoNamespaces(), timeout: 240_000 }
     assert.equal((await client.ask('say', { id: 'doomed', limitMs: 2000 })).outcome, 'ok')
     net.host.run(() => gate.close())
     assert.equal((await client.ask('say', { id: 'doomed', limitMs: 2000 })).outcome, 'reset')
+  })
+
+  test('an address that is translated to another host is gated on the way back too', async () => {
+    const rules = `
+      table ip translation {
+        chain pre { type nat hook prerouting priority dstnat;
+          ip daddr ${VIP4} tcp dport 9000 dnat to ${PEER_LINK4}:${OTHER_PORT}
+        }
+        chain post { type nat hook postrouting priority srcnat;
+          oifname "pl0" masquerade
+        }
+      }`
+    net.host.exec('sh', '-c', `cat <<'END' | nft -f -\n${rules}\nEND`)
+    net.host.exec('sysctl', '-qw', 'net.ipv4.ip_forward=1')
+    await peer.ask('listen', { host: '::', port: OTHER_PORT })
+    assert.equal(
+      net.host.run(() => gate.reconfigure({ ...SPEC, forwarded: true })),
+      'closed',
+    )
+    open(gate, LONG_MS)
+    net.host.run(() => vips.announce(bootMs()))
+    const { outcome } = await client.ask('dial', { id: 'far', host: VIP4, port: 9000, limitMs: 2000 })
+    assert.equal(outcome, 'ok')
+    net.host.run(() => gate.freeze())
+    await peer.ask('push', {})
+    assert.equal((await client.ask('hear', { id: 'far', limitMs: 600 })).outcome, 'timeout')
+    open(gate, LONG_MS)
+    assert.equal((await client.ask('hear', { id: 'far', limitMs: 5000 })).outcome, 'ok')
+    net.host.exec('nft', 'delete', 'table', 'ip', 'translation')
   })
 })

@@ -46,6 +46,7 @@ export function fakePorts(): Fakes {
       read: () => gate,
       onTampered: () => {},
       counters: () => ({}),
+      detach: async () => {},
     },
     vip: {
       up: () => say('vip up'),
@@ -57,6 +58,7 @@ export function fakePorts(): Fakes {
       probe: async () => [],
       state: () => [],
       onAlarm: () => {},
+      close: () => {},
     },
     uplink: null,
     database: {
@@ -67,6 +69,7 @@ export function fakePorts(): Fakes {
         say(`database ${op.op}`)
         return new Promise(resolve => operations.push(resolve))
       },
+      cancelledWaits: () => 0,
       detach: async () => {},
     },
     peer: {
@@ -83,12 +86,10 @@ export function fakePorts(): Fakes {
       connect: () => {},
       send: request => say(`ask w ${request.kind}`),
       onReply: () => {},
-      health: () => ({ p99Ms: null, answeredMs: null, why: '' }),
+      health: () => ({ p99Ms: null, why: '' }),
       close: () => {},
     },
     store: {
-      lock: async () => {},
-      load: async () => null,
       write: (durable: Durable) => {
         say(`write ${durable.promised}`)
         return new Promise((resolve, reject) => writes.push(error => (error ? reject(error) : resolve())))

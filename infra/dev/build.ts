@@ -1,0 +1,84 @@
+import { createHash } from 'node:crypto'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { build, type Plugin } from 'esbuild'
+
+/**
+ * Makes dist/understudy.mjs: one file that needs only Node. The one native part, koffi's loader of C functions, is
+ * embedded for the processor this is built on, and loaded from a nameless file.
+ */
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const outfile = join(root, 'dist', 'understudy.mjs')
+const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
+
+/** koffi's own index.js looks for its native file beside itself; in a bundle there is no such place. */
+const embeddedKoffi: Plugin = {
+  name: 'embedded koffi',
+  setup(esbuild) {
+    esbuild.onResolve({ filter: /^koffi$/ }, () => ({ path: 'koffi', namespace: 'embedded' }))
+    esbuild.onLoad({ filter: /.*/, namespace: 'embedded' }, () => ({
+      contents: koffiModule(),
+      loader: 'js',
+      resolveDir: root,
+    }))
+  },
+}
+
+function koffiModule(): string {
+  const folder = join(root, 'node_modules', '@koromix', `koffi-linux-${process.arch}`)
+  const libc = readdirSync(folder).find(name => name.startsWith('linux_'))
+  if (libc === undefined) throw new Error(`${folder} has no file for glibc: run npm ci`)
+  const bytes = readFileSync(join(folder, libc, 'koffi.node'))
+  return `
+import { closeSync, constants, openSync, writeSync } from 'node:fs'
+const arch = ${JSON.stringify(process.arch)}
+if (process.arch !== arch) throw new Error('this build is for ' + arch + ', this machine is ' + process.arch)
+const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY
+// dlopen wants a path it may map as code: a folder may be mounted noexec or read-only, so more than one is tried.
+function load() {
+  const bytes = Buffer.from(${JSON.stringify(bytes.toString('base64'))}, 'base64')
+  const module = { exports: {} }
+  let last
+  for (const folder of ['/run', '/dev/shm', '/tmp', '/var/tmp']) {
+    let fd = -1
+    try {
+      fd = openSync(folder, O_TMPFILE | constants.O_RDWR, 0o700)
+      for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at)
+      process.dlopen(module, '/proc/self/fd/' + fd)
+      return module.exports
+    } catch (error) {
+      last = error
+    } finally {
+      if (fd >= 0) closeSync(fd)
+    }
+  }
+  throw new Error('the native part could not be loaded from /run, /dev/shm, /tmp or /var/tmp: ' + last.message)
+}
+export default load()
+`
+}
+
+const result = await build({
+  entryPoints: [join(root, 'node-agent', 'cli', 'main.ts')],
+  outfile,
+  bundle: true,
+  platform: 'node',
+  format: 'esm',
+  target: 'node24',
+  // commander is CommonJS and asks for Node's modules by require.
+  banner: {
+    js: "#!/usr/bin/env node\nimport { createRequire as understudyRequire } from 'node:module'; const require = understudyRequire(import.meta.url);",
+  },
+  define: { UNDERSTUDY_VERSION: JSON.stringify(version) },
+  plugins: [embeddedKoffi],
+  legalComments: 'none',
+  logLevel: 'warning',
+  metafile: true,
+})
+
+const built = readFileSync(outfile)
+writeFileSync(outfile, built, { mode: 0o755 })
+const sha256 = createHash('sha256').update(built).digest('hex')
+const inputs = Object.keys(result.metafile.inputs).length
+process.stdout.write(`${outfile}: ${(built.length / 1024).toFixed(0)} KiB of ${inputs} modules, sha256 ${sha256}\n`)

@@ -1,0 +1,96 @@
+import { readFileSync } from 'node:fs'
+import type { Command } from 'commander'
+import { loadConfig } from '../config.ts'
+import type { SetUpOptions } from '../pair/set-up.ts'
+import { decodeToken, type JoinToken, tokenBytesMax } from '../pair/token.ts'
+import { done, long } from './act-verbs.ts'
+import { defaultConfigPath, type GlobalOptions } from './connection.ts'
+import { Exit } from './exit-codes.ts'
+
+/** Set-up and the way out. The parts that touch the host are loaded only here. */
+export function addPairVerbs(program: Command): void {
+  const pair = program.command('pair').description('make a pair of two hosts, or leave it')
+  pair
+    .command('init')
+    .description('begin a pair on this host; prints the token for the other one. Run again it goes on where it stopped')
+    .option('--token-file <path>', 'write the token to this file (mode 0600) instead of printing it')
+    .option('--enrolment-token-file <path>', 'what the witness asks of a new pair, as `understudy witness` keeps it')
+    .addHelpText(
+      'after',
+      '\nExample:\n  understudy pair init --config /etc/understudy/agent.json --token-file /root/join.token\n',
+    )
+    .action(init)
+  pair
+    .command('join')
+    .description('make this host the second one of a pair')
+    .requiredOption('--token-file <path>', 'what `pair init` printed; "-" reads it from standard input')
+    .addHelpText('after', '\nExample:\n  ssh host-a understudy pair init | understudy pair join --token-file -\n')
+    .action(join)
+  pair
+    .command('leave')
+    .description('take this host out of its pair in an orderly way: a primary hands over first')
+    .addHelpText('after', '\nExample:\n  understudy pair leave && systemctl disable --now understudy\n')
+    .action(async (_options: object, command: Command) => {
+      done(await long(command, 'leave', {}))
+      say('now stop the agent here: systemctl disable --now understudy')
+    })
+}
+
+const say = (line: string): void => {
+  process.stderr.write(`${line}\n`)
+}
+
+const configOf = (command: Command): string => command.optsWithGlobals<GlobalOptions>().config ?? defaultConfigPath
+
+async function parts(path: string): Promise<SetUpOptions> {
+  const config = loadConfig(path)
+  const { prepareDatabase } = await import('../drivers/database-port.ts')
+  return { config, prepareDatabase, progress: line => say(`  ${line}`) }
+}
+
+async function init(options: { tokenFile?: string; enrolmentTokenFile?: string }, command: Command): Promise<void> {
+  const path = configOf(command)
+  const { beginPair } = await import('../pair/set-up.ts')
+  const enrolmentToken = options.enrolmentTokenFile === undefined ? null : readText(options.enrolmentTokenFile).trim()
+  const token = await beginPair({ ...(await parts(path)), enrolmentToken })
+  if (options.tokenFile === undefined) process.stdout.write(`${token}\n`)
+  else {
+    const { writeWhole } = await import('../pair/setup-file.ts')
+    await writeWhole(options.tokenFile, `${token}\n`)
+  }
+  say('this host is set up. Now:')
+  say(`  here:            understudy agent --config ${path}   (or: systemctl enable --now understudy)`)
+  say('  on the other host: understudy pair join --token-file <the token>, then its agent')
+  say('The token is a secret: whoever has it can join. Delete it afterwards.')
+}
+
+async function join(options: { tokenFile: string }, command: Command): Promise<void> {
+  const path = configOf(command)
+  const { joinPair } = await import('../pair/set-up.ts')
+  await joinPair({ ...(await parts(path)), token: readToken(options.tokenFile) })
+  say('this host is set up. Its agent copies the database from the other host and follows it:')
+  say(`  understudy agent --config ${path}   (or: systemctl enable --now understudy)`)
+  say('  understudy events --follow')
+}
+
+function readToken(path: string): JoinToken {
+  const token = decodeToken(readText(path))
+  if (token !== null) return token
+  const from = path === '-' ? 'standard input' : path
+  throw new Exit(
+    'usage',
+    `${from} holds no join token: give what \`understudy pair init\` of this version printed on the other host`,
+  )
+}
+
+function readText(path: string): string {
+  let bytes: Buffer
+  try {
+    bytes = readFileSync(path === '-' ? 0 : path)
+  } catch (error) {
+    throw new Exit('usage', `${path} can't be read: ${error instanceof Error ? error.message : String(error)}`)
+  }
+  if (bytes.length > tokenBytesMax)
+    throw new Exit('usage', `${path} is larger than ${tokenBytesMax} bytes: is it the right file?`)
+  return bytes.toString('utf8')
+}

@@ -1,0 +1,88 @@
+import { type Command, InvalidArgumentError } from 'commander'
+import type { Decision } from '../decisions.ts'
+import type { CheckReport } from '../report/check-report.ts'
+import type { StatusReport } from '../report/status-report.ts'
+import { askAgent } from './connection.ts'
+import { Exit } from './exit-codes.ts'
+import { showCheck, showDecision, showStatus, showWhy, type WhyReport } from './show.ts'
+
+/** Verbs that change nothing. What the agent of the same version answers is taken at its word. */
+
+const print = (text: string): void => {
+  process.stdout.write(text)
+}
+const printJson = (value: unknown): void => print(`${JSON.stringify(value, null, 2)}\n`)
+const jsonOption = ['--json', 'print JSON'] as const
+
+export function addReadVerbs(program: Command): void {
+  program
+    .command('status')
+    .description('what this host and its pair are now')
+    .option(...jsonOption)
+    .addHelpText('after', '\nExample:\n  understudy status --json | jq -r .protection\n')
+    .action(async (options: { json?: boolean }, command: Command) => {
+      const report = (await askAgent(command, 'status')) as StatusReport
+      if (options.json) printJson(report)
+      else print(showStatus(report, Date.now()))
+    })
+  program
+    .command('why')
+    .description('the decisions of both hosts with their reasons, oldest first')
+    .option('--last <n>', 'how many lines', count, 40)
+    .option(...jsonOption)
+    .addHelpText('after', '\nExample:\n  understudy why --last 200\n')
+    .action(async (options: { last: number; json?: boolean }, command: Command) => {
+      const report = (await askAgent(command, 'why', { args: { limit: options.last } })) as WhyReport
+      if (options.json) printJson(report)
+      else print(showWhy(report))
+    })
+  program
+    .command('check')
+    .description('would a takeover succeed now? Exit code 0: yes, 6: no')
+    .option(...jsonOption)
+    .addHelpText('after', '\nExample, in a monitor:\n  understudy check > /dev/null || alert "no automatic takeover"\n')
+    .action(async (options: { json?: boolean }, command: Command) => {
+      const report = (await askAgent(command, 'check')) as CheckReport
+      if (options.json) printJson(report)
+      else print(showCheck(report))
+      if (!report.takeover) throw new Exit('notReady')
+    })
+  program
+    .command('events')
+    .description('the decisions of this host')
+    .option('--last <n>', 'how many lines of the past', count, 20)
+    .option('--follow', 'go on until Ctrl-C')
+    .option('--json', 'one JSON object a line')
+    .addHelpText('after', '\nExample:\n  understudy events --follow --json\n')
+    .action(events)
+  program
+    .command('metrics')
+    .description('the state as Prometheus text')
+    .addHelpText(
+      'after',
+      '\nExample, for the textfile collector of the node exporter:\n  understudy metrics > /var/lib/node_exporter/understudy.prom\n',
+    )
+    .action(async (_options: object, command: Command) => print((await askAgent(command, 'metrics')) as string))
+}
+
+async function events(options: { last: number; follow?: boolean; json?: boolean }, command: Command): Promise<void> {
+  const show = (line: unknown): void => {
+    const decision = line as Decision
+    print(options.json ? `${JSON.stringify(decision)}\n` : `${showDecision(decision)}\n`)
+  }
+  if (!options.follow) {
+    const { lines } = (await askAgent(command, 'why', { args: { limit: 2000 } })) as WhyReport
+    const { node } = (await askAgent(command, 'status')) as StatusReport
+    for (const line of lines.filter(one => one.host === node).slice(-options.last)) show(line)
+    return
+  }
+  const stop = new AbortController()
+  process.once('SIGINT', () => stop.abort())
+  await askAgent(command, 'events', { args: { last: options.last }, progress: show, silenceMs: 0, signal: stop.signal })
+}
+
+export function count(text: string): number {
+  const value = Number(text)
+  if (Number.isInteger(value) && value >= 1 && value <= 2000) return value
+  throw new InvalidArgumentError('give a whole number from 1 to 2000.')
+}

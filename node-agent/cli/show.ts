@@ -1,0 +1,142 @@
+import type { Decision } from '../decisions.ts'
+import type { LinkPath } from '../ports.ts'
+import type { CheckReport } from '../report/check-report.ts'
+import type { StatusReport } from '../report/status-report.ts'
+
+/** Reports as a person reads them; one screen each. `now` is wall time in ms. */
+
+export function showStatus(report: StatusReport, now: number): string {
+  const { peer, witness, replication, gate, lease } = report
+  const since = Date.parse(report.since)
+  const rows: [string, string][] = [
+    [
+      'peer',
+      `${peer.node} ${heard(peer.heardAgoMs)} on ${livePaths(peer.paths)}${peer.why === '' ? '' : `; ${peer.why}`}`,
+    ],
+    ['witness', witness === null ? 'none: no automatic takeover' : witnessLine(witness)],
+    [
+      'gate',
+      gate.state === 'open'
+        ? `open for ${gate.leftMs} ms more${lease.held ? `, lease for ${Math.round(lease.leftMs)} ms` : ', nobody may succeed'}`
+        : gate.state,
+    ],
+    ['database', databaseLine(replication, report.role)],
+    ...report.vips.map((vip): [string, string] => [
+      'VIP',
+      `${vip.address} on ${vip.interface}: ${vip.present ? 'here' : 'not here'}${vip.conflict === null ? '' : `, ALSO answered by ${vip.conflict}`}`,
+    ]),
+    ...(report.uplink.up ? [] : [['uplink', `down: ${report.uplink.why}`] as [string, string]]),
+    ...report.services.map((service): [string, string] => [
+      'service',
+      `${service.name} ${service.state}${service.why === '' ? '' : `: ${service.why}`}${service.restarts > 0 ? `, restarted ${service.restarts} times` : ''}`,
+    ]),
+    ...report.alarms.map((alarm): [string, string] => ['ALARM', alarm]),
+  ]
+  const primary = report.primary === null ? 'no primary known' : `${report.primary} is primary`
+  return [
+    `pair ${report.pair} · host ${report.node} · ${report.role} · ${primary} · epoch ${report.epoch} (gen ${report.gen}, version ${report.version})`,
+    `${report.protection.toUpperCase()} since ${clock(since)} (${span(now - since)}): ${report.why}`,
+    ...(report.sealed ? [] : ['NOT SEALED: keep the other host off until the witness holds the new generation']),
+    ...(report.maintenance ? ['maintenance: no automatic takeover'] : []),
+    '',
+    ...rows.map(([label, text]) => `${label.padEnd(10)}${text}`),
+    '',
+  ].join('\n')
+}
+
+function livePaths(paths: readonly LinkPath[]): string {
+  const live = paths.filter(path => path.heardMs !== null && path.heardMs < pathLiveMs).length
+  const word = paths.length === 1 ? 'path' : 'paths'
+  return `${live} of ${paths.length} ${word}`
+}
+/** Heartbeats come ten times a lease; a path without any for this long is down whatever the profile. */
+const pathLiveMs = 2000
+
+const heard = (agoMs: number | null): string =>
+  agoMs === null ? 'not heard' : `heard ${(agoMs / 1000).toFixed(2)} s ago`
+
+function witnessLine(witness: NonNullable<StatusReport['witness']>): string {
+  const vote = witness.voteP99Ms === null ? '' : `, votes in ${Math.round(witness.voteP99Ms)} ms (p99)`
+  const ago = witness.answeredAgoMs === null ? '' : ` ${Math.round(witness.answeredAgoMs / 1000)} s ago`
+  const reach = {
+    yes: `reached${ago}`,
+    no: `NOT reached, last answered${ago || ' never'}`,
+    unknown: 'not heard of yet',
+  }[witness.reach]
+  return `${reach}${vote}${witness.why === '' ? '' : `: ${witness.why}`}`
+}
+
+function databaseLine(replication: StatusReport['replication'], role: string): string {
+  const at = replication.timeline === 0 ? '' : `, timeline ${replication.timeline} at ${replication.lsn}`
+  const lag =
+    role === 'primary'
+      ? replication.lagBytes === null
+        ? '; what the backup has is not known'
+        : `; the backup is ${replication.lagBytes} bytes behind`
+      : replication.streaming
+        ? '; streams from the primary'
+        : '; does not stream'
+  const doing = replication.operation === null ? '' : `; now: ${replication.operation}`
+  const error = replication.lastError === '' ? '' : `; last error: ${replication.lastError}`
+  return `${replication.process}${at}${lag}${doing}${error}`
+}
+
+export interface WhyReport {
+  node: string
+  protection: string
+  why: string
+  peerMissing: string
+  lines: (Decision & { host: string })[]
+}
+
+export function showWhy(report: WhyReport): string {
+  const missing = report.peerMissing === '' ? [] : [`(lines of the other host are missing: ${report.peerMissing})`]
+  return [
+    ...report.lines.map(line => showDecision(line, line.host)),
+    ...missing,
+    `now, seen by ${report.node}: ${report.protection}: ${report.why}`,
+    '',
+  ].join('\n')
+}
+
+export function showDecision(line: Decision, host = ''): string {
+  return `${day(line.wallMs)} ${clock(line.wallMs)} ${host === '' ? '' : `${host} `}epoch ${line.epoch}  ${line.why}`
+}
+
+export function showCheck(report: CheckReport): string {
+  const { predicted, timing } = report
+  const about = (ms: number | null): string =>
+    ms === null ? 'none happens by itself' : `about ${(ms / 1000).toFixed(2)} s`
+  return [
+    report.takeover ? 'A takeover would succeed now.' : 'A takeover would NOT succeed now:',
+    ...report.blocking.map(reason => `  - ${reason}`),
+    ...(report.warnings.length === 0 ? [] : ['Warnings:', ...report.warnings.map(warning => `  - ${warning}`)]),
+    '',
+    'Predicted outage of writes:',
+    `  power cut of the primary   ${about(predicted.powerCutOutageMs)}`,
+    `  death of its database      ${about(predicted.databaseDeathOutageMs)}`,
+    `  planned switchover         ${predicted.switchoverOutageMs === null ? 'not possible now' : about(predicted.switchoverOutageMs)}`,
+    `Predicted loss: ${predicted.loss}`,
+    `Profile ${timing.profile}: lease ${timing.leaseMs} ms; a Shrink needs ${timing.shrinkNeedsMs} of ${timing.leaseLeftMs} ms; the witness votes in ${timing.voteP99Ms === null ? 'a time not measured yet' : `${Math.round(timing.voteP99Ms)} ms`}, ${Math.round(timing.voteLimitMs)} ms are allowed`,
+    '',
+  ].join('\n')
+}
+
+const two = (value: number): string => String(value).padStart(2, '0')
+/** Local time, since that is what the operator's other logs show. */
+const clock = (ms: number): string => {
+  const at = new Date(ms)
+  return `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}.${String(at.getMilliseconds()).padStart(3, '0')}`
+}
+const day = (ms: number): string => {
+  const at = new Date(ms)
+  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`
+}
+
+export function span(ms: number): string {
+  const seconds = Math.max(0, Math.round(ms / 1000))
+  if (seconds < 60) return `${seconds} s`
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`
+  if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`
+  return `${Math.floor(seconds / 86_400)} d`
+}

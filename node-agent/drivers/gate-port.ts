@@ -1,0 +1,98 @@
+import type { GateReport } from '../../shared/protocol/types.ts'
+import type { Config } from '../config.ts'
+import { KernelGate } from '../gate/kernel-gate.ts'
+import type { GateSpec } from '../gate/ruleset.ts'
+import { type GateAlarm, GateWatch } from '../gate/watch.ts'
+import { bootMs } from '../kernel/clock.ts'
+import { RouteSocket } from '../kernel/rtnetlink.ts'
+import type { GatePort } from '../ports.ts'
+import { addressOf, interfaceHolding } from './host-addresses.ts'
+
+/** Tables of this name belong to the agent; one agent for each network namespace. */
+const tableName = 'understudy'
+
+/** What of the configuration the kernel has to enforce. */
+export function gateSpecOf(config: Config, route: RouteSocket): GateSpec {
+  return {
+    table: tableName,
+    vips: config.vips.map(vip => addressOf(vip.address)),
+    ports: config.protectedPorts,
+    peers: config.peer.paths.flatMap(path => {
+      const iface = interfaceHolding(route, path.local)
+      return iface === null ? [] : [{ iface, address: path.peer }]
+    }),
+    devices: [...new Set(config.vips.map(vip => vip.interface))],
+    forwarded: false,
+  }
+}
+
+export class GateDriver implements GatePort {
+  readonly #gate: KernelGate
+  readonly #watch: GateWatch
+  #tell: (why: string) => void = () => {}
+
+  constructor(config: Config) {
+    const route = new RouteSocket()
+    this.#gate = new KernelGate(gateSpecOf(config, route))
+    route.close()
+    this.#watch = new GateWatch(this.#gate)
+  }
+
+  adopt(): GateReport {
+    this.#gate.install()
+    this.#watch.start({ now: bootMs, alarm: alarm => this.#tell(sentenceOf(alarm)) })
+    return this.read()
+  }
+
+  open(untilMs: number): string {
+    const result = this.#gate.open(untilMs)
+    return result.ok ? '' : result.why
+  }
+
+  freeze(): void {
+    this.#gate.freeze()
+  }
+
+  close(): void {
+    this.#gate.close()
+  }
+
+  /** Tables that are gone stop nothing: until the watch has restored them, that is as good as open. */
+  read(): GateReport {
+    const { state, expiresInMs } = this.#gate.read()
+    if (state === 'absent') return { state: 'open', expiresUntil: Number.MAX_SAFE_INTEGER }
+    return { state, expiresUntil: state === 'open' ? bootMs() + expiresInMs : 0 }
+  }
+
+  onTampered(tell: (why: string) => void): void {
+    this.#tell = tell
+  }
+
+  counters(): Record<string, number> {
+    const { frozenPackets, refusedPackets, arpSilencedPackets, announcementsStoppedPackets } =
+      this.#gate.read().counters
+    return {
+      frozen: frozenPackets,
+      refused: refusedPackets,
+      arp_silenced: arpSilencedPackets,
+      announcements_stopped: announcementsStoppedPackets,
+    }
+  }
+
+  /** The tables and a grant in force stay; the next agent adopts them. */
+  async detach(): Promise<void> {
+    await this.#watch.stop()
+    this.#gate.dispose()
+  }
+}
+
+function sentenceOf(alarm: GateAlarm): string {
+  switch (alarm.kind) {
+    case 'restored':
+      return `somebody else changed the gate's tables (${alarm.why}); they are restored and ${alarm.now}. Keep firewall reloads from flushing the table "${tableName}"`
+    case 'opened-by-another':
+      return `${alarm.why}; it is ${alarm.now} now. Find out who writes to the table "${tableName}"`
+    case 'not-restored':
+      return `the gate's tables are damaged and could not be restored: ${alarm.why}. This host may not serve`
+  }
+}

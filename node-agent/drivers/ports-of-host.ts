@@ -1,0 +1,33 @@
+import type { Durable } from '../../shared/protocol/types.ts'
+import type { Config } from '../config.ts'
+import type { Ports } from '../ports.ts'
+import { Services } from '../services/supervisor.ts'
+import { hostClock } from './clock.ts'
+import { DatabaseDriver } from './database-port.ts'
+import { GateDriver } from './gate-port.ts'
+import { PeerDriver } from './peer-port.ts'
+import { StoreDriver } from './store-port.ts'
+import { UplinkDriver } from './uplink-port.ts'
+import { VipDriver } from './vip-port.ts'
+import { WitnessDriver } from './witness-port.ts'
+
+/** The real drivers. The store comes first: its lock is what keeps a second agent from touching anything. */
+export async function openPorts(
+  config: Config,
+  options: { note: (why: string) => void },
+): Promise<{ ports: Ports; durable: Durable }> {
+  const { note } = options
+  const store = await StoreDriver.open(config.stateDir)
+  const ports: Ports = {
+    clock: hostClock,
+    gate: new GateDriver(config),
+    vip: new VipDriver(config),
+    uplink: config.uplink === null ? null : new UplinkDriver(config.uplink),
+    database: await DatabaseDriver.open(config, note),
+    peer: new PeerDriver(config),
+    witness: config.witness === null ? null : await WitnessDriver.open(config, config.witness, note),
+    store,
+    services: new Services({ ...config, runtimeDir: config.stateDir, note }),
+  }
+  return { ports, durable: store.durable }
+}

@@ -1,0 +1,88 @@
+import { Agent } from './agent.ts'
+import { type Config, loadConfig } from './config.ts'
+import { Decisions } from './decisions.ts'
+import { hostClock } from './drivers/clock.ts'
+import { notifier } from './drivers/notify.ts'
+import { openPorts } from './drivers/ports-of-host.ts'
+import { readSetup } from './pair/setup-file.ts'
+import { preflight } from './preflight.ts'
+import { SocketServer } from './socket/server.ts'
+import { verbsOf } from './socket/verbs.ts'
+import { prepareStop, stopKindOf } from './stopping.ts'
+
+/** One sentence a line; systemd's journal adds the time. */
+const log = (line: string): void => {
+  process.stderr.write(`${line}\n`)
+}
+/** Standard for "internal software error" (sysexits.h): systemd restarts at once. */
+const exitBroken = 70
+/** What is lost when the disk hangs is the last line of the file, which the journal has. */
+const lastWordsMs = 100
+/** systemd's own view is for people; once a second is enough. */
+const statusEveryMs = 1000
+
+/**
+ * The start-up order: nothing is touched before the configuration and the host are checked and this folder is ours
+ * alone; the socket answers from then on, whatever else hangs; then gate, database, links, and at last the core.
+ */
+export async function runAgent(configPath: string): Promise<void> {
+  const config = loadConfig(configPath)
+  await preflight(config)
+  const setup = readSetup(config.stateDir)
+  const { ports, durable } = await openPorts(config, { note: (why: string) => agent.note(why) })
+  const decisions = new Decisions({
+    stateDir: config.stateDir,
+    maxBytes: config.limits.decisionsMb * 2 ** 20,
+    now: () => ({ wallMs: hostClock.wallMs(), bootMs: hostClock.bootMs() }),
+  })
+  await decisions.load()
+  const stored = { durable, witnessInc: setup?.witnessInc ?? null, begins: setup?.part === 'begins' }
+  const agent: Agent = new Agent({ config, ports, decisions, stored, log, exit: why => void broken(decisions, why) })
+  const server = new SocketServer({
+    path: config.socket,
+    verbs: verbsOf(agent),
+    failed: (verb, error) => agent.note(`the verb ${verb} failed: ${String(error)}`),
+  })
+  await server.listen()
+  process.on('uncaughtException', error => void broken(decisions, error.stack ?? error.message))
+  await agent.start()
+  attend(agent, { server, decisions, config })
+}
+
+/** From here on the process only reacts: to its watchdog, to signals, to the core. */
+function attend(agent: Agent, parts: { server: SocketServer; decisions: Decisions; config: Config }): void {
+  const manager = notifier()
+  const summary = (): string => {
+    const { role, protection, why } = agent.status()
+    return `pair ${parts.config.pair}, ${role}: ${protection}: ${why}`
+  }
+  manager.ready(summary())
+  setInterval(() => manager.status(summary()), statusEveryMs).unref()
+  if (manager.aliveEveryMs > 0) setInterval(() => manager.alive(), manager.aliveEveryMs)
+  let stopping = false
+  const stop = async (signal: string): Promise<void> => {
+    if (stopping) return
+    stopping = true
+    manager.stopping()
+    const kind = await stopKindOf(agent)
+    agent.note(
+      `${signal}: ${kind === 'handOff' ? 'hands over, then stops' : 'stops and leaves what runs to the next agent'}`,
+    )
+    await prepareStop(agent, kind)
+    await agent.detach()
+    parts.server.close()
+    await parts.decisions.flush(lastWordsMs)
+    process.exit(0)
+  }
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop(signal))
+}
+
+/** Fails closed: nothing renews the gate any more. */
+async function broken(decisions: Decisions, why: string): Promise<void> {
+  log(`the agent ends: ${why}`)
+  decisions.add(0, `the agent ends: ${why}`)
+  const end = setTimeout(() => process.exit(exitBroken), lastWordsMs)
+  await decisions.flush(lastWordsMs)
+  clearTimeout(end)
+  process.exit(exitBroken)
+}

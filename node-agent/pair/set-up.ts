@@ -1,0 +1,180 @@
+import { randomBytes, randomUUID } from 'node:crypto'
+import { chmodSync, mkdirSync } from 'node:fs'
+import { newDurable } from '../../shared/protocol/durable.ts'
+import { type Config, ConfigError } from '../config.ts'
+import { addressOf } from '../drivers/host-addresses.ts'
+import { stateWriter } from '../drivers/store-port.ts'
+import { bootMs } from '../kernel/clock.ts'
+import { RouteSocket } from '../kernel/rtnetlink.ts'
+import { hostKeyOf, makeHostKeyPem, readHostKey } from '../keys/host-key.ts'
+import { postgresMajor, preflight } from '../preflight.ts'
+import { createStateFile, readState } from '../state-file/state-file.ts'
+import { probe } from '../vip/probe.ts'
+import { admitPair } from '../witness/admission.ts'
+import { dataDirectoryFaults } from './data-directory.ts'
+import { ensureCertificates, ensureHostKey, ensurePairKey, writeCertificates, writePairKey } from './keys.ts'
+import { readSetup, type Setup, writeSetup } from './setup-file.ts'
+import { agreedOf, disagreements, encodeToken, type JoinToken } from './token.ts'
+
+/**
+ * Set-up of a host. All checks come before the first change; then each step leaves something durable and is skipped when
+ * it is there already, so that an interrupted set-up is simply run again. Members of the register and the base backup
+ * are the agents' business: there is no other bootstrap than theirs.
+ */
+export interface SetUpOptions {
+  config: Config
+  /** A step in words, as it begins. */
+  progress: (line: string) => void
+  /** Makes or adopts the cluster; idempotent. */
+  prepareDatabase: (config: Config, progress: (line: string) => void) => Promise<void>
+}
+
+const closeLimitMs = 2000
+
+/** This host begins the pair. Answers with the token for the other one; running it again answers with the same. */
+export async function beginPair(options: SetUpOptions & { enrolmentToken: string | null }): Promise<string> {
+  const { config, progress } = options
+  const before = readSetup(config.stateDir)
+  const major = await check(options, { part: 'begins', before })
+  makeStateDir(config.stateDir)
+  let setup: Setup = before ?? {
+    pair: config.pair,
+    node: config.node,
+    part: 'begins',
+    admissionNonce: config.witness === null ? null : randomBytes(24).toString('base64url'),
+    witnessInc: null,
+    otherHostKeyPem: makeHostKeyPem(),
+  }
+  if (before === null) await writeSetup(config.stateDir, setup)
+  progress('keys of the pair and of both hosts')
+  const pairKey = await ensurePairKey(config.pairKeyFile)
+  await ensureHostKey(config.hostKeyFile)
+  const tls = config.postgres.tls === null ? await ensureCertificates(config) : null
+  if (config.witness !== null && setup.witnessInc === null) {
+    progress(`admission at the witness ${config.witness.url}`)
+    setup = { ...setup, witnessInc: await admit(config, setup, options.enrolmentToken) }
+    await writeSetup(config.stateDir, setup)
+  }
+  progress(config.postgres.mode === 'create' ? 'a new PostgreSQL cluster' : 'the PostgreSQL cluster is adopted')
+  await options.prepareDatabase(config, progress)
+  await makeState(config, progress)
+  const { witness } = config
+  const token: JoinToken = {
+    v: 1,
+    pair: config.pair,
+    node: config.node === 'a' ? 'b' : 'a',
+    pairKey,
+    hostKeyPem: setup.otherHostKeyPem,
+    witness: witness === null ? null : { ...witness, inc: setup.witnessInc ?? '' },
+    tls: tls === null ? null : { authorityPem: tls.authorityPem, ...tls.other },
+    agreed: agreedOf(config, major),
+  }
+  return encodeToken(token)
+}
+
+/** This host joins a pair that another one began. */
+export async function joinPair(options: SetUpOptions & { token: JoinToken }): Promise<void> {
+  const { config, token, progress } = options
+  const before = readSetup(config.stateDir)
+  await check(options, { part: 'joins', before, token })
+  makeStateDir(config.stateDir)
+  progress('keys from the token')
+  await writePairKey(config.pairKeyFile, token.pairKey)
+  await ensureHostKey(config.hostKeyFile, token.hostKeyPem)
+  if (token.tls !== null && config.postgres.tls === null) await writeCertificates(config, token.tls)
+  await writeSetup(config.stateDir, {
+    pair: config.pair,
+    node: config.node,
+    part: 'joins',
+    admissionNonce: null,
+    witnessInc: token.witness?.inc ?? null,
+    otherHostKeyPem: '',
+  })
+  await makeState(config, progress)
+}
+
+/** PostgreSQL's user passes through to its own folder in it; every other file is closed to others by its own mode. */
+function makeStateDir(path: string): void {
+  mkdirSync(path, { recursive: true, mode: 0o711 })
+  chmodSync(path, 0o711)
+}
+
+/** Every reason why the set-up can't be done, before anything is changed. Answers with PostgreSQL's major version. */
+async function check(
+  { config }: SetUpOptions,
+  { part, before, token }: { part: Setup['part']; before: Setup | null; token?: JoinToken },
+): Promise<number> {
+  await preflight(config)
+  const major = await postgresMajor(config)
+  if (before !== null && (before.pair !== config.pair || before.node !== config.node || before.part !== part)) {
+    const rule = `belongs to host ${before.node} of pair ${before.pair}, which ${before.part} its pair`
+    throw new ConfigError('this set-up', [
+      {
+        field: 'stateDir',
+        value: config.stateDir,
+        rule,
+        remedy: 'name another folder, or `understudy pair leave` first',
+      },
+    ])
+  }
+  const { dataDir, mode } = config.postgres
+  const faults = [
+    ...(token === undefined ? [] : disagreements(config, token, major)),
+    ...dataDirectoryFaults({ dataDir, mode, part, major, resumed: before !== null }),
+    ...(before === null && part === 'begins' ? await takenAddresses(config) : []),
+  ]
+  if (faults.length > 0) throw new ConfigError('this set-up', faults)
+  return major
+}
+
+async function takenAddresses(config: Config) {
+  const route = new RouteSocket()
+  const answers = await Promise.all(
+    config.vips.map(async (vip, index) => {
+      const mac = route.link(vip.interface)?.mac
+      const result =
+        mac === undefined ? null : await probe({ iface: vip.interface, mac, address: addressOf(vip.address) })
+      if (result?.kind !== 'taken') return []
+      const rule = `is in use by ${result.mac} on ${vip.interface}`
+      return [
+        {
+          field: `vips[${index}].address`,
+          value: vip.address,
+          rule,
+          remedy: 'free it there, or choose another address',
+        },
+      ]
+    }),
+  )
+  route.close()
+  return answers.flat()
+}
+
+async function admit(config: Config, setup: Setup, enrolmentToken: string | null): Promise<string> {
+  const { witness, pair, node } = config
+  if (witness === null || setup.admissionNonce === null) throw new Error('no witness is configured')
+  const own = await readHostKey(config.hostKeyFile)
+  const other = await hostKeyOf(setup.otherHostKeyPem)
+  const keys = node === 'a' ? { a: own.publicKey, b: other.publicKey } : { a: other.publicKey, b: own.publicKey }
+  const answer = await admitPair(
+    {
+      address: { url: witness.url, trust: { by: 'fingerprint', sha256: witness.fingerprint } },
+      pair,
+      host: node,
+      signingKey: own.signingKey,
+    },
+    { request: { nonce: setup.admissionNonce, replaces: null, keys }, enrolmentToken },
+  )
+  if (answer.ok) return answer.reply.inc
+  throw new Error(`the witness ${witness.url} does not admit pair ${pair}: ${answer.why}`)
+}
+
+/** The store of this host, with an incarnation of its own. Never made anew where one is. */
+async function makeState(config: Config, progress: (line: string) => void): Promise<void> {
+  if (readState(config.stateDir).ok) return
+  progress('the durable state of this host')
+  const options = { folder: config.stateDir, now: bootMs, onPersisted: () => {}, onFailed: () => {}, ...stateWriter() }
+  const made = await createStateFile(options, newDurable(randomUUID()))
+  if (!made.ok) throw new Error(made.why)
+  await made.file.close(closeLimitMs)
+}

@@ -1,0 +1,159 @@
+import { z } from 'zod'
+import { isPrimary, knownValue } from '../../shared/protocol/facts.ts'
+import type { Agent } from '../agent.ts'
+import type { Decision } from '../decisions.ts'
+import { checkReport } from '../report/check-report.ts'
+import { metricsText } from '../report/metrics.ts'
+import { statusReport } from '../report/status-report.ts'
+import { VerbError } from './messages.ts'
+import type { Call, Verb } from './server.ts'
+
+/** What the agent does for the CLI. Reading changes nothing; the rest goes through the core like any other event. */
+export function verbsOf(agent: Agent): Record<string, Verb> {
+  return {
+    status: async () => statusReport(agent),
+    why: args => why(agent, parse(z.strictObject({ limit: z.int().min(1).max(linesMax) }), args)),
+    check: async () => checkReport(agent, await agent.ports.vip.probe()),
+    metrics: async () => {
+      const { gate, database } = agent.ports
+      const counters = {
+        gate: gate.counters(),
+        decisionsDropped: agent.decisions.dropped,
+        cancelledWaits: database.cancelledWaits(),
+      }
+      return metricsText(statusReport(agent), counters)
+    },
+    events: (args, call) => events(agent, parse(z.strictObject({ last: z.int().min(0).max(linesMax) }), args), call),
+    switchover: (_args, call) => told(agent, call, () => switchover(agent)),
+    takeover: (args, call) => told(agent, call, () => takeover(agent, parse(takeoverArgs, args))),
+    giveUp: async args => {
+      const { gen } = parse(z.strictObject({ gen: z.int().min(1) }), args)
+      return { why: await accepted(agent.operator({ command: 'giveUp', gen })) }
+    },
+    maintenance: args =>
+      maintenance(agent, parse(z.strictObject({ forMs: z.int().min(0).max(maintenanceMaxMs) }), args)),
+    leave: (_args, call) => told(agent, call, () => leave(agent)),
+  }
+}
+
+/** As many as the ring holds. */
+const linesMax = 2000
+/** A forgotten maintenance must not leave a pair without automatic takeover for good. */
+const maintenanceMaxMs = 24 * 3_600_000
+/** A backup that was asked to take over by a planned switchover: drain, stop, promotion and some retries. */
+const switchoverLimitMs = 10_000
+/** A forced takeover may have to replay what its standby has not replayed yet. */
+const takeoverLimitMs = 60_000
+const lookMs = 20
+
+const takeoverArgs = z.strictObject({ gen: z.int().min(0), epoch: z.int().min(0), withWitness: z.boolean() })
+
+function parse<T>(schema: z.ZodType<T>, args: Record<string, unknown>): T {
+  const parsed = schema.safeParse(args)
+  if (parsed.success) return parsed.data
+  throw new VerbError('usage', `the agent does not understand ${JSON.stringify(args)}: is the CLI of another version?`)
+}
+
+async function accepted(asked: ReturnType<Agent['operator']>): Promise<string> {
+  const { ok, why: sentence } = await asked
+  if (ok) return sentence
+  throw new VerbError(sentence.includes('outcome is unknown') ? 'unknown outcome' : 'refused', sentence)
+}
+
+/** The decisions taken meanwhile are the progress of long work. */
+async function told<T>(agent: Agent, call: Call, work: () => Promise<T>): Promise<T> {
+  const end = agent.decisions.follow(decision => call.progress(decision))
+  try {
+    return await work()
+  } finally {
+    end()
+  }
+}
+
+async function why(agent: Agent, { limit }: { limit: number }): Promise<unknown> {
+  const { node, peer } = agent.state
+  const own = agent.decisions.newest(limit)
+  const theirs = await agent.peerNews.decisions()
+  const mark = (host: string) => (line: Decision) => ({ host, ...line })
+  const lines = [...own.map(mark(node)), ...(theirs.ok ? theirs.lines.map(mark(peer)) : [])]
+  lines.sort((one, other) => one.wallMs - other.wallMs)
+  const { protection, why: sentence } = agent.status()
+  return {
+    node,
+    protection,
+    why: sentence,
+    /** '' when the other host's lines are here as well. */
+    peerMissing: theirs.ok ? '' : theirs.why,
+    lines: lines.slice(-limit),
+  }
+}
+
+function events(agent: Agent, { last }: { last: number }, call: Call): Promise<unknown> {
+  for (const decision of agent.decisions.newest(last)) call.progress(decision)
+  const end = agent.decisions.follow(decision => call.progress(decision))
+  return new Promise(resolve => {
+    call.signal.addEventListener('abort', () => {
+      end()
+      resolve(null)
+    })
+  })
+}
+
+async function switchover(agent: Agent): Promise<unknown> {
+  const known = knownValue(agent.state)
+  if (known === null)
+    throw new VerbError('refused', 'this host belongs to no pair yet: set it up with `understudy pair init` or `join`')
+  const asPrimary = isPrimary(agent.state)
+  const sentence = await accepted(agent.operator({ command: 'switchover', epoch: known.epoch }))
+  if (asPrimary) return { why: sentence }
+  const moved = await until(() => isPrimary(agent.state) && agent.status().serving, switchoverLimitMs)
+  if (moved) return { why: `${agent.state.node} serves in epoch ${knownValue(agent.state)?.epoch}` }
+  await agent.operator({ command: 'cancelSwitchover' })
+  throw new VerbError(
+    'refused',
+    `${agent.state.peer} did not hand over within ${switchoverLimitMs / 1000} s and the wish is taken back; \`understudy check\` on ${agent.state.peer} says what stands in the way`,
+  )
+}
+
+async function takeover(agent: Agent, args: z.output<typeof takeoverArgs>): Promise<unknown> {
+  await accepted(agent.operator({ command: 'force', ...args }))
+  const serves = await until(() => agent.status().serving, takeoverLimitMs)
+  const { sealed, why: sentence } = agent.status()
+  if (!serves) {
+    throw new VerbError(
+      'unknown outcome',
+      `this host is primary now but does not serve after ${takeoverLimitMs / 1000} s: ${sentence}`,
+    )
+  }
+  const { peer } = agent.state
+  return {
+    sealed,
+    why: sealed
+      ? `this host serves; the witness holds the new generation, so ${peer} cannot come back by itself`
+      : `this host serves, but the witness does not hold the new generation yet: keep ${peer} off until \`understudy status\` says "sealed"`,
+  }
+}
+
+async function maintenance(agent: Agent, { forMs }: { forMs: number }): Promise<unknown> {
+  if (!isPrimary(agent.state)) {
+    throw new VerbError(
+      'refused',
+      `maintenance is a matter of the primary: run this on ${knownValue(agent.state)?.primary ?? 'the other host'}`,
+    )
+  }
+  const until = forMs === 0 ? 0 : agent.ports.clock.bootMs() + forMs
+  return { why: await accepted(agent.operator({ command: 'maintenance', until })) }
+}
+
+async function leave(agent: Agent): Promise<unknown> {
+  return { why: await accepted(agent.operator({ command: 'leave' })) }
+}
+
+async function until(holds: () => boolean, limitMs: number): Promise<boolean> {
+  const end = performance.now() + limitMs
+  while (!holds()) {
+    if (performance.now() > end) return false
+    await new Promise(resolve => setTimeout(resolve, lookMs))
+  }
+  return true
+}

@@ -1,0 +1,68 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { holdsLease, isPrimary, knownValue, nobodyMaySucceed, rightToServe } from '../shared/protocol/facts.ts'
+import type { Agent } from './agent.ts'
+import { exec } from './exec.ts'
+
+/**
+ * What an agent does before it ends. Hand-off: the other host serves before this one goes. Leave running: PostgreSQL,
+ * address, services and the gate with its grant stay, and the next agent adopts them.
+ */
+export type StopKind = 'handOff' | 'leaveRunning'
+
+/** systemd gives a unit 90 s; a switchover that takes longer than this is not going to happen. */
+const handOffLimitMs = 10_000
+/** A restart within a pinned grant interrupts nothing; without a witness in time the lease has to do. */
+const pinLimitMs = 1500
+/** Automatic takeover comes back by itself when the next agent has not said otherwise by then. */
+const pinForMs = 60_000
+const lookMs = 20
+const systemctlLimitMs = 1000
+
+/** SIGTERM by itself does not tell why: the manager knows whether the whole host goes down. */
+export async function stopKindOf(agent: Agent): Promise<StopKind> {
+  const { stop } = agent.config
+  if (stop.onHostShutdown === stop.onAgentStop) return stop.onAgentStop
+  const state = await exec(['systemctl', 'is-system-running'], { limitMs: systemctlLimitMs })
+  const printed = state.ok ? state.stdout : state.stdout.trim()
+  return printed.trim() === 'stopping' ? stop.onHostShutdown : stop.onAgentStop
+}
+
+export async function prepareStop(agent: Agent, kind: StopKind): Promise<void> {
+  if (kind === 'handOff') await handOff(agent)
+  else await leaveRunning(agent)
+}
+
+async function handOff(agent: Agent): Promise<void> {
+  const answer = await agent.operator({ command: 'leave' }, handOffLimitMs)
+  if (!answer.ok) agent.note(`the service was not handed over: ${answer.why}`)
+  // A backup waits until nothing waits for it any more; a primary that handed over is backup by now.
+  const released = (): boolean => knownValue(agent.state)?.successor !== true
+  await until(released, handOffLimitMs / 2)
+}
+
+/**
+ * Pinned first where that can be had: a grant that nobody may succeed lasts ten seconds, a lease is over before Node has
+ * started. The pair is unprotected meanwhile, and `status` says so.
+ */
+async function leaveRunning(agent: Agent): Promise<void> {
+  const now = (): number => agent.ports.clock.bootMs()
+  if (isPrimary(agent.state) && !nobodyMaySucceed(agent.state)) {
+    await agent.operator({ command: 'maintenance', until: now() + pinForMs }, pinLimitMs)
+    await until(() => nobodyMaySucceed(agent.state), pinLimitMs)
+  }
+  renewLast(agent, now())
+}
+
+/** The last act: the longest grant that the core's rights allow. */
+function renewLast(agent: Agent, now: number): void {
+  const { state, timing, ports } = agent
+  const right = rightToServe(state, now)
+  if (state.gate.set !== 'open' || right === null) return
+  const untilMs = right === 'lease' ? state.lease.leaseUntil : now + timing.pinnedGrantMs
+  if (right === 'nobody may succeed' || holdsLease(state, now)) ports.gate.open(untilMs)
+}
+
+async function until(holds: () => boolean, limitMs: number): Promise<void> {
+  const end = performance.now() + limitMs
+  while (!holds() && performance.now() < end) await sleep(lookMs)
+}

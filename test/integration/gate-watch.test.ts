@@ -1,0 +1,200 @@
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { KernelGate } from '../../node-agent/gate/kernel-gate.ts'
+import { type GateSpec, gateLayout, rulesetText } from '../../node-agent/gate/ruleset.ts'
+import { type GateAlarm, GateWatch } from '../../node-agent/gate/watch.ts'
+import { bootMs, monotonicMs } from '../../node-agent/kernel/clock.ts'
+import { Netns, whyNoNamespaces } from './support/netns.ts'
+import { SPEC } from './support/pair.ts'
+
+describe('the watch over the gate', { skip: whyNoNamespaces(), timeout: 60_000 }, () => {
+  let ns: Netns
+  before(() => {
+    ns = new Netns('usgx')
+    ns.exec('ip', 'link', 'add', 'lan0', 'type', 'veth', 'peer', 'name', 'far0')
+  })
+  after(() => ns?.remove())
+
+  /** A gate that others may change, as on a kernel without owners, with its watch. */
+  function unowned(spec: GateSpec = SPEC): { gate: KernelGate; watch: GateWatch; end: () => Promise<void> } {
+    const gate = ns.run(() => new KernelGate(spec, { own: false }))
+    ns.run(() => gate.install())
+    const watch = ns.run(() => new GateWatch(gate))
+    assert.equal(poll(watch), undefined)
+    const end = async () => {
+      ns.run(() => gate.uninstall())
+      gate.dispose()
+      await watch.stop()
+    }
+    return { gate, watch, end }
+  }
+  const poll = (watch: GateWatch) => ns.run(() => watch.poll(monotonicMs()))
+  const open = (gate: KernelGate, forMs: number) => {
+    const result = ns.run(() => gate.open(bootMs() + forMs))
+    assert(result.ok, JSON.stringify(result))
+    return result.expiresByBootMs
+  }
+  const read = (gate: KernelGate) => ns.run(() => gate.read())
+
+  test('the ruleset as text, loaded by nft, is what the agent creates by netlink', () => {
+    const gate = ns.run(() => new KernelGate({ ...SPEC, forwarded: true }, { own: false }))
+    ns.run(() => gate.install())
+    const list = () => ns.exec('nft', 'list', 'ruleset').replace(/^.*elements = \{ 0x[0-9a-f]+ \}\n/m, '')
+    const made = list()
+    ns.run(() => gate.uninstall())
+    ns.exec('sh', '-c', `cat <<'END' | nft -f -\n${rulesetText(gateLayout({ ...SPEC, forwarded: true }))}\nEND`)
+    assert.equal(list(), made)
+    assert.equal(
+      ns.run(() => gate.difference()),
+      undefined,
+    )
+    ns.exec('nft', 'flush', 'ruleset')
+    gate.dispose()
+  })
+
+  test('tables that the agent owns survive a firewall reload by another process', async t => {
+    const gate = ns.run(() => new KernelGate(SPEC))
+    ns.run(() => gate.install())
+    if (!gate.owned) {
+      gate.dispose()
+      t.skip('this kernel knows no owner that persists (6.9)')
+      return
+    }
+    open(gate, 3000)
+    ns.exec('nft', 'flush', 'ruleset')
+    assert.equal(ns.succeeds('nft', 'delete', 'table', 'inet', SPEC.table), false)
+    assert.equal(ns.succeeds('nft', 'add', 'element', 'inet', SPEC.table, 'open', '{ 0 timeout 1h }'), false)
+    assert.equal(read(gate).state, 'open')
+    assert.equal(
+      ns.run(() => gate.difference()),
+      undefined,
+    )
+    ns.run(() => gate.uninstall())
+    gate.dispose()
+  })
+
+  test('flushed while open: the tables are there again, for no longer than the grant had left', async () => {
+    const { gate, watch, end } = unowned()
+    const expiresByBootMs = open(gate, 2000)
+    assert.equal(poll(watch), undefined)
+    ns.exec('nft', 'flush', 'ruleset')
+    assert.equal(read(gate).state, 'absent')
+    const alarm = poll(watch)
+    assert.equal(alarm?.kind, 'restored')
+    const { state, expiresInMs } = read(gate)
+    assert.equal(state, 'open')
+    assert(bootMs() + expiresInMs <= expiresByBootMs)
+    await end()
+  })
+
+  test('flushed while shut, or when the grant is over: the tables come back frozen', async () => {
+    const { gate, watch, end } = unowned()
+    ns.exec('nft', 'flush', 'ruleset')
+    assert.equal(poll(watch)?.kind, 'restored')
+    assert.equal(read(gate).state, 'frozen')
+    open(gate, 100)
+    await sleep(120)
+    ns.exec('nft', 'flush', 'ruleset')
+    const alarm = poll(watch)
+    assert(alarm?.kind === 'restored' && alarm.now === 'frozen')
+    assert.equal(read(gate).state, 'frozen')
+    await end()
+  })
+
+  test('a freeze finds the tables gone and makes them anew, shut', async () => {
+    const { gate, watch, end } = unowned()
+    open(gate, 2000)
+    ns.exec('nft', 'flush', 'ruleset')
+    ns.run(() => gate.freeze())
+    assert.equal(read(gate).state, 'frozen')
+    ns.exec('nft', 'flush', 'ruleset')
+    ns.run(() => gate.close())
+    assert.equal(read(gate).state, 'closed')
+    ns.exec('nft', 'flush', 'ruleset')
+    assert.equal(poll(watch)?.kind, 'restored')
+    assert.equal(read(gate).state, 'closed')
+    await end()
+  })
+
+  for (const [what, command] of [
+    ['a rule is added', `add rule inet ${SPEC.table} verdict_in accept`],
+    ['a rule is put first', `insert rule inet ${SPEC.table} prerouting accept`],
+    ['the rules are flushed', `flush table inet ${SPEC.table}`],
+    ['the ARP table is deleted', `delete table arp ${SPEC.table}`],
+    ['a table is switched off', `add table inet ${SPEC.table} { flags dormant; }`],
+    ['an address is removed', `flush set inet ${SPEC.table} vip4`],
+  ] as const) {
+    test(`${what} by another process: noticed and put right`, async () => {
+      const { gate, watch, end } = unowned()
+      ns.exec('nft', ...command.split(' '))
+      const alarm = poll(watch)
+      assert.equal(alarm?.kind, 'restored')
+      assert.equal(
+        ns.run(() => gate.difference()),
+        undefined,
+      )
+      assert.equal(poll(watch), undefined)
+      await end()
+    })
+  }
+
+  test('the gate opened by another process is shut again', async () => {
+    const { gate, watch, end } = unowned()
+    ns.exec('nft', 'add', 'element', 'inet', SPEC.table, 'open', '{ 0 timeout 1h }')
+    assert.equal(read(gate).state, 'open')
+    assert.equal(poll(watch)?.kind, 'opened-by-another')
+    assert.equal(read(gate).state, 'frozen')
+    await end()
+  })
+
+  test('changes to the tables of others are none of our business', async () => {
+    const { watch, end } = unowned()
+    ns.exec('nft', 'add', 'table', 'inet', 'somebodys_firewall')
+    ns.exec('nft', 'delete', 'table', 'inet', 'somebodys_firewall')
+    assert.equal(poll(watch), undefined)
+    await end()
+  })
+
+  test('an interface that comes later is brought under the egress hook, and one that goes is let go', async () => {
+    ns.exec('ip', 'link', 'del', 'lan0')
+    const { gate, end } = unowned()
+    assert.equal(read(gate).state, 'frozen')
+    ns.exec('ip', 'link', 'add', 'lan0', 'type', 'veth', 'peer', 'name', 'far0')
+    assert.match(ns.run(() => gate.difference()) ?? '', /come or gone/)
+    ns.run(() => gate.restore())
+    assert.equal(
+      ns.run(() => gate.difference()),
+      undefined,
+    )
+    assert.match(ns.exec('nft', 'list', 'ruleset'), /hook egress device "lan0"/)
+    await end()
+  })
+
+  test('started, the watch restores by itself', async () => {
+    // The watch runs outside of `ns.run`, where only interfaces that every namespace has are found.
+    const { gate, end, watch } = unowned({ ...SPEC, devices: ['lo'] })
+    const alarms: GateAlarm[] = []
+    watch.start({ now: monotonicMs, alarm: alarm => alarms.push(alarm) })
+    open(gate, 3000)
+    ns.exec('nft', 'delete', 'table', 'inet', SPEC.table)
+    for (let i = 0; i < 100 && alarms.length === 0; i++) await sleep(10)
+    assert.equal(alarms[0]?.kind, 'restored')
+    await watch.stop()
+    await end()
+  })
+
+  test('addresses and ports can be changed while open, without extending the grant', async () => {
+    const { gate, end } = unowned()
+    const expiresByBootMs = open(gate, 2000)
+    const result = ns.run(() => gate.reconfigure({ ...SPEC, vips: ['10.9.0.101'], ports: [5432, 5433] }))
+    assert.equal(result, 'open')
+    assert(gate.expiresByBootMs <= expiresByBootMs)
+    assert.equal(
+      ns.run(() => gate.difference()),
+      undefined,
+    )
+    assert.match(ns.exec('nft', 'list', 'set', 'inet', SPEC.table, 'vip4'), /10\.9\.0\.101/)
+    await end()
+  })
+})

@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { bootMs, monotonicMs, readBootId } from '../../node-agent/kernel/clock.ts'
+import { attributeMap, attributes, MessageWriter, messages, textOf } from '../../node-agent/kernel/netlink.ts'
+
+test('the clocks go forward and agree up to the time in suspend', () => {
+  const first = bootMs()
+  assert(bootMs() >= first)
+  assert(bootMs() - monotonicMs() > -1)
+  assert(Math.abs(monotonicMs() - Number(process.hrtime.bigint()) / 1e6) < 1000)
+})
+
+test('the boot id is read from where it is said to be, and a file without one is refused', t => {
+  const folder = mkdtempSync(join(tmpdir(), 'us-boot-id-'))
+  t.after(() => rmSync(folder, { recursive: true }))
+  const path = join(folder, 'boot_id')
+  writeFileSync(path, 'da561ba0-3dde-4ba3-826c-8cf3a27900f5\n')
+  assert.equal(readBootId(path), 'da561ba0-3dde-4ba3-826c-8cf3a27900f5')
+  writeFileSync(path, '\n')
+  assert.throws(() => readBootId(path), /no boot id/)
+  assert.throws(() => readBootId(join(folder, 'none')), /ENOENT/)
+})
+
+test('a netlink message is written with nested and padded attributes, and read back', () => {
+  const w = new MessageWriter(1024)
+  w.begin({ type: 7, flags: 0, seq: 9 }).raw(Buffer.from([1, 2, 3, 4]))
+  w.text(1, 'table').nest(2, inner =>
+    inner
+      .be32(1, -3)
+      .be64(2, 5n)
+      .attribute(3, Buffer.from([9])),
+  )
+  w.end().begin({ type: 8, flags: 0, seq: 10 }).end()
+  const [first, second] = [...messages(w.bytes())]
+  assert.equal(first?.type, 7)
+  assert.equal(second?.seq, 10)
+  const outer = attributeMap(first!.body, 4)
+  assert.equal(textOf(outer.get(1)), 'table')
+  const inner = attributeMap(outer.get(2)!)
+  assert.equal(inner.get(1)?.readInt32BE(), -3)
+  assert.equal(inner.get(2)?.readBigUInt64BE(), 5n)
+  assert.deepEqual(inner.get(3), Buffer.from([9]))
+})
+
+test('netlink data that contradicts its lengths is read up to there and no further', () => {
+  const good = new MessageWriter(64).begin({ type: 7, flags: 0, seq: 1 }).text(1, 'x').end().bytes()
+  const cut = good.subarray(0, good.length - 2)
+  assert.deepEqual([...messages(cut)], [])
+  assert.deepEqual([...attributes(Buffer.from([2, 0, 1, 0]))], [])
+  assert.deepEqual([...attributes(Buffer.from([200, 0, 1, 0, 5]))], [])
+})
