@@ -8,11 +8,13 @@ import {
   knownValue,
   nobodyMaySucceed,
   otherIsNamed,
+  ownEpoch,
   peerIsAdmitted,
   peerVoter,
   sameReign,
   silenceMs,
   syncRequired,
+  withinBudget,
 } from './facts.ts'
 import { beat } from './lease.ts'
 import type { HostState } from './state.ts'
@@ -43,6 +45,8 @@ function mustBeDead(s: HostState): boolean {
   if (op?.op.op === 'rejoin') return false
   const primaryLike = view.process === 'primary' || op?.op.op === 'startPrimary' || op?.op.op === 'promote'
   if (otherIsNamed(s)) return primaryLike || (view.process === 'dead' && op === null)
+  // It runs in an epoch that is over (a forced takeover, a promotion whose agent died): it gets a timeline of this one.
+  if (isPrimary(s) && view.process === 'primary' && op === null && s.vacate === null && !ownEpoch(s)) return true
   return view.process === 'dead' && op === null && s.vacate === null
 }
 
@@ -65,7 +69,7 @@ function primaryOp(turn: Turn): DatabaseOp | null {
       if (!confirmed(s) && !holdsLease(s, now)) return null
       if (view.ioError) return stayDown(turn, 'its volume returned an I/O error; replace it, then join again')
       const owner = view.epoch === known.epoch
-      if (owner && !withinBudget(turn))
+      if (owner && !withinBudget(s, now))
         return stayDown(turn, `it was restarted ${s.timing.restartBudget} times within ${s.timing.restartWindowMs} ms`)
       return owner
         ? { op: 'startPrimary', epoch: known.epoch, syncNames }
@@ -84,11 +88,6 @@ function primaryOp(turn: Turn): DatabaseOp | null {
 function stayDown(turn: Turn, why: string): null {
   sayStanding(turn, 'database', `the database stays down: ${why}`)
   return null
-}
-
-function withinBudget(turn: Turn): boolean {
-  const { s, now } = turn
-  return s.database.restartsAt.filter(at => now - at < s.timing.restartWindowMs).length < s.timing.restartBudget
 }
 
 /**
@@ -193,19 +192,20 @@ export function onDatabaseDone(turn: Turn, id: number, result: DatabaseResult): 
       return
     case 'promote':
       s.database = { ...s.database, barrier: null, passedBy: '' }
-      persistData(turn)
+      persistData(turn, knownValue(s)?.gen ?? 0)
       return
     case 'rejoin':
       say(turn, `follows the primary of epoch ${op.epoch}`)
-      persistData(turn)
+      // It gets its time anew: the receiver takes a moment to connect.
+      s.backup = { ...s.backup, astrayAt: 0 }
+      persistData(turn, op.gen)
       return
   }
 }
 
 /** From here on the data of this host belongs to the gen in force. */
-function persistData(turn: Turn): void {
-  const gen = knownValue(turn.s)?.gen
-  if (gen !== undefined && turn.s.durable.dataGen !== gen) persist(turn, { dataGen: gen })
+function persistData(turn: Turn, gen: number): void {
+  if (turn.s.durable.dataGen !== gen) persist(turn, { dataGen: gen })
 }
 
 function onFailed(turn: Turn, op: DatabaseOp, why: string): void {

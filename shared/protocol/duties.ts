@@ -32,10 +32,9 @@ function wantedChange(turn: Turn): Proposal | null {
   const { s, now } = turn
   const { acc } = s.durable
   if (acc === null || acc.value.voters[s.node] !== s.durable.inc) return null
-  // An unresolved own proposal is never left lying; a candidacy drives its own.
-  if (inDoubt(s) && !(s.backup.candidacy && now >= s.backup.quarantineUntil && knownValue(s)?.primary === s.peer)) {
-    return { change: 'confirm', ground: 'doubt' }
-  }
+  // An unresolved own proposal is never left lying. A candidate that may stand has begun its round before this; one
+  // that hears the primary reads what became of its proposal, else it would acknowledge nothing for ever.
+  if (inDoubt(s)) return { change: 'confirm', ground: 'doubt' }
   // The proposer of an accepted value was not heard of again: read whether it was chosen.
   if (acc.ballot > knownBallot(s) && now - s.acceptedAt > s.timing.resendMs * 2)
     return { change: 'confirm', ground: 'doubt' }

@@ -75,8 +75,16 @@ export const syncRequired = (s: HostState): boolean => !nobodyMaySucceed(s)
 export const barrierPassed = (s: HostState): boolean =>
   s.database.barrier !== null && s.database.passedBy !== '' && s.database.passedBy === peerVoter(s)
 
+/** The running cluster was started, or promoted, for the epoch in force. */
+export const ownEpoch = (s: HostState): boolean => s.database.view.epoch === knownValue(s)?.epoch
+
+/** Restarts in place are few: a database that keeps dying is better off on the other host. */
+export const withinBudget = (s: HostState, now: number): boolean =>
+  s.database.restartsAt.filter(at => now - at < s.timing.restartWindowMs).length < s.timing.restartBudget
+
 export const databaseServes = (s: HostState): boolean =>
   s.database.view.process === 'primary' &&
+  ownEpoch(s) &&
   !s.database.view.hanging &&
   (s.database.op === null || s.database.op.op.op === 'syncNames' || s.database.op.op.op === 'proveSync') &&
   (!syncRequired(s) || barrierPassed(s))

@@ -97,7 +97,7 @@ export function onGateReport(turn: Turn, seq: number, report: GateReport): void 
 export function driveAddresses(turn: Turn): void {
   const { s, now } = turn
   const index = turn.effects.findIndex(effect => effect.do === 'gate' && effect.set === 'open')
-  if (s.gate.set === 'open' && !s.vip.up) {
+  if (s.gate.set === 'open' && s.vip.up !== true) {
     s.vip = { up: true, downAt: 0 }
     turn.effects.splice(index < 0 ? turn.effects.length : index, 0, { do: 'vip', set: 'up' })
     turn.effects.push({ do: 'announce' })
@@ -105,7 +105,7 @@ export function driveAddresses(turn: Turn): void {
   const closed = s.gate.set === 'closed' || (s.gate.set === 'frozen' && !holdsOffice(s))
   if (!closed) {
     s.vip = { ...s.vip, downAt: 0 }
-  } else if (s.vip.up) {
+  } else if (s.vip.up !== false) {
     s.vip = { ...s.vip, downAt: s.vip.downAt || now + s.timing.vipOverlapMaxMs }
     if (newPrimaryServes(s)) s.vip = { ...s.vip, downAt: Math.min(s.vip.downAt, now + s.timing.vipOverlapMs) }
     if (now >= s.vip.downAt) {

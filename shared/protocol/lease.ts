@@ -179,6 +179,8 @@ function answer(turn: Turn, beat: Heartbeat, why: string): void {
 export function considerAbdication(turn: Turn): void {
   const { s, now } = turn
   if (!isPrimary(s) || s.lease.abdicated || rightToServe(s, now) !== null) return
+  // Without another data host as a member there is nobody to make room for, and nobody whose word would end it.
+  if (peerVoter(s) === null && acceptedValue(s)?.voters[s.peer] === undefined) return
   const since = Math.max(s.lease.progressAt, s.lease.leaseUntil, s.lease.primaryAt)
   if (now - since < s.timing.abdicateAfterMs) return
   s.lease = { ...s.lease, abdicated: true, abdicatedAt: now }

@@ -168,9 +168,26 @@ function considerPromises(turn: Turn): void {
     if (promise.acc !== null && (best === null || promise.acc.ballot > best.ballot)) best = promise.acc
   }
   assert(best !== null, 'an own promise carries a value')
-  if (!quorumOf(best.value.voters, incsOf(round))) return
+  if (!hasPromisesFor(s, round, best)) return
   s.round = { ...round, phase: 'ready', best }
   considerReady(turn)
+}
+
+/**
+ * A majority of the best value's voters; or of the known value's, where the best one is its very next version: two
+ * member sets that differ by one member have no two majorities apart. Without this an Add whose Accept was lost could
+ * never be driven again: the new member has accepted nothing yet, so it answers no Prepare.
+ */
+function hasPromisesFor(s: HostState, round: Round, best: Accepted): boolean {
+  const incs = incsOf(round)
+  if (quorumOf(best.value.voters, incs)) return true
+  const known = knownValue(s)
+  return (
+    known !== null &&
+    known.gen === best.value.gen &&
+    best.value.version === known.version + 1 &&
+    quorumOf(known.voters, incs)
+  )
 }
 
 const incsOf = (round: Round): Voters => ({

@@ -45,7 +45,8 @@ export interface HostState {
   backup: BackupState
   witness: WitnessState
   gate: GateView
-  vip: { up: boolean; downAt: number }
+  /** After a start nobody knows whether the address is there: it is put up again before the gate opens, and taken down otherwise. */
+  vip: { up: boolean | 'unknown'; downAt: number }
   servicesRunning: boolean
   database: DatabaseState
   vacate: Vacate | null

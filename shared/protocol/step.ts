@@ -112,7 +112,7 @@ function start(turn: Turn, event: Event & { event: 'start' }): void {
   s.nSeen = Math.max(roundOf(event.durable.promised), roundOf(event.durable.lastOwn))
   s.backup = { ...s.backup, quarantineUntil: now + s.timing.leaseMs }
   s.gate = { ...s.gate, report: event.gate, grantUntil: event.gate.expiresUntil, set: 'untouched' }
-  s.vip = { up: true, downAt: 0 }
+  s.vip = { up: 'unknown', downAt: 0 }
   s.database = { ...s.database, view: event.view }
   s.witness = { ...s.witness, wanted: event.witness }
   s.duty = { ...s.duty, resignedAt: now }

@@ -1,5 +1,14 @@
 import { closeGate, freezeGate, killDatabase, startDatabaseOp } from './effects.ts'
-import { isPrimary, isResigned, knownValue, otherIsNamed, silenceMs, syncRequired } from './facts.ts'
+import {
+  isPrimary,
+  isResigned,
+  knownValue,
+  otherIsNamed,
+  peerIsAdmitted,
+  silenceMs,
+  syncRequired,
+  withinBudget,
+} from './facts.ts'
 import { beat } from './lease.ts'
 import { readyToSwitch } from './primary-conditions.ts'
 import { endRound } from './proposer.ts'
@@ -32,7 +41,7 @@ export function beginSwitchover(turn: Turn, why: string, answer: OperatorCommand
 export function considerFailure(turn: Turn): void {
   const { s, now } = turn
   if (!isPrimary(s) || s.vacate?.kind === 'failure') return
-  const failure = failureOf(s)
+  const failure = failureOf(s) ?? staysDown(s, now)
   if (failure === null) {
     considerUplink(turn)
     return
@@ -62,6 +71,17 @@ function failureOf(s: HostState): string | null {
   if (view.process === 'none' && ran) return 'it ended by itself'
   if (view.hanging) return 'it does not answer'
   return null
+}
+
+/** It may not be started here, and the backup has come to have everything that is on this disk: then that one goes on. */
+function staysDown(s: HostState, now: number): string | null {
+  const { view, op } = s.database
+  const { ack } = s.lease
+  if (view.process !== 'none' || op !== null || s.vacate !== null || view.epoch !== knownValue(s)?.epoch) return null
+  if (!view.ioError && withinBudget(s, now)) return null
+  if (ack === null || !ack.promise || !ack.confirmed || silenceMs(s, now) >= s.timing.silenceMs || !peerIsAdmitted(s)) return null
+  const hasAll = ack.flushed.timeline === view.end.timeline && ack.flushed.lsn >= view.end.lsn
+  return hasAll ? 'it may not be started here again, and the backup has all of it' : null
 }
 
 /** The clients' network is gone here and fine there: a planned hand-over, not an expiry of the lease. */

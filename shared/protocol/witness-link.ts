@@ -1,7 +1,7 @@
 import { isBackup, isPrimary, witnessLateMs, witnessReach, witnessRetryMs, witnessVoter } from './facts.ts'
 import { endAbdication } from './lease.ts'
 import { persist, say, sayStanding, send, type Turn } from './turn.ts'
-import type { RegisterReply } from './types.ts'
+import type { Incarnation, RegisterReply } from './types.ts'
 
 /**
  * What a data host knows of W: a plain read every 10 s, jittered, in calm; each second while it does not answer.
@@ -20,7 +20,18 @@ export function driveWitness(turn: Turn): void {
     probeAt: now + (unansweredAt > 0 || witness.answeredAt === 0 ? witnessRetryMs : calm),
     unansweredAt,
   }
-  send(turn, 'w', { kind: 'read', req: s.req, inc: witnessVoter(s) ?? witness.wanted })
+  sendProbe(turn, s.req, witnessVoter(s) ?? witness.wanted)
+}
+
+/**
+ * A plain Read; but a witness that was admitted by the two data hosts alone, while it did not answer, is still empty and
+ * would ignore it for ever: it gets the committed value once more, which is what its admission had sent it.
+ */
+function sendProbe(turn: Turn, req: number, inc: Incarnation): void {
+  const { known, wSeen } = turn.s.durable
+  if (known !== null && known.value.voters.w === inc && wSeen[inc] === undefined) {
+    send(turn, 'w', { kind: 'accept', req, inc, ballot: known.ballot, value: known.value })
+  } else send(turn, 'w', { kind: 'read', req, inc })
 }
 
 /** Any answer of W shows that it is there. False: it answered lower than before, so it was rolled back, and has no vote. */
@@ -41,8 +52,9 @@ export function onWitnessAnswer(turn: Turn, reply: RegisterReply): boolean {
     )
     return false
   }
-  if (shows > seen && reply.kind !== 'accepted') persist(turn, { wSeen: { ...s.durable.wSeen, [reply.inc]: shows } })
-  const isProbe = reply.kind === 'state' && reply.req === s.witness.probeReq
+  sayStanding(turn, 'witness', '')
+  const isProbe = reply.req === s.witness.probeReq && reply.kind !== 'promise'
+  if (shows > seen && (reply.kind !== 'accepted' || isProbe)) persist(turn, { wSeen: { ...s.durable.wSeen, [reply.inc]: shows } })
   const wasAway = s.witness.unansweredAt > 0 && now - s.witness.unansweredAt > witnessLateMs
   s.witness = {
     ...s.witness,

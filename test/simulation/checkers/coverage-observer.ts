@@ -1,0 +1,56 @@
+import { isDecree } from './register-truth.ts'
+import type { MakeChecker } from './check.ts'
+
+/** Counts what the runs have seen; demands nothing. */
+export const observeCoverage: MakeChecker = pair => {
+  const frozenSince = { a: false, b: false }
+  return {
+    name: 'coverage',
+    chosen: (accepted, before) => {
+      if (before === null || accepted.ballot < before.ballot) return
+      const was = before.value
+      const is = accepted.value
+      if (was.version === is.version) return
+      if (isDecree(accepted.ballot)) {
+        pair.count('force')
+        if (is.voters.w === undefined) pair.count('force without the witness')
+        return
+      }
+      if (was.gen !== is.gen) return
+      const size = (v: typeof is) => Object.keys(v.voters).length
+      if (was.primary !== is.primary) {
+        const resigned = pair.hosts[was.primary].file.content.resigned === was.version
+        const round = pair.hosts[is.primary].state.round
+        const taken = round?.change === 'takeover' && round.ballot === accepted.ballot
+        if (taken) pair.count(resigned ? 'takeover after a resign' : 'takeover')
+        else pair.count(was.successor ? 'hand-over' : 'hand-over while pinned')
+      } else if (size(is) > size(was)) pair.count('member added')
+      else if (size(is) < size(was)) pair.count('member removed')
+      else if (is.successor && !was.successor) pair.count('grow')
+      else if (was.successor && !is.successor) pair.count('shrink')
+    },
+    step: (host, before, after, event, effects) => {
+      const { node } = host
+      for (const effect of effects) {
+        if (effect.do === 'gate') {
+          if (effect.set === 'frozen' && before.gate.set === 'open') {
+            frozenSince[node] = true
+            pair.count('freeze')
+          } else if (effect.set === 'open' && frozenSince[node]) {
+            frozenSince[node] = false
+            pair.count('thaw')
+          } else if (effect.set === 'closed') frozenSince[node] = false
+        }
+      }
+      if (before === after || event.event === 'start') return
+      if (after.witness.pinned && !before.witness.pinned) pair.count('pin')
+      if (!after.witness.pinned && before.witness.pinned) pair.count('unpin')
+      if (after.lease.abdicated && !before.lease.abdicated) pair.count('abdication')
+      if (after.durable.resigned !== before.durable.resigned && after.durable.resigned !== 0) pair.count('resign')
+      if (after.duty.sealedGen > before.duty.sealedGen && after.duty.sealedGen > 1) pair.count('sealed')
+      if (after.database.passedBy !== '' && before.database.passedBy === '' && before.gate.set === 'frozen') pair.count('hold')
+      if (event.event === 'databaseDone' && before.database.op?.op.op === 'startPrimary' && event.result.ok) pair.count('restart in place')
+      if (after.vacate?.kind === 'planned' && before.vacate === null) pair.count('switchover')
+    },
+  }
+}

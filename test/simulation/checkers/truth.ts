@@ -1,0 +1,60 @@
+import { statusOf } from '../../../shared/protocol/status.ts'
+import type { Host } from '../host.ts'
+import type { Pair } from '../pair.ts'
+import { Violation, type MakeChecker } from './check.ts'
+
+/** How late a host may learn of what happens elsewhere, in leases: nothing travels faster than a missed heartbeat. */
+const lagLeases = 1
+/** A database's death or hang is noticed within a view and its deadline. */
+const databaseLagMs = 1500
+/** The witness is probed every 10 s and said to be away 3 s later. */
+const witnessLagMs = 40_000
+
+/** What a user is shown is never better than the truth; what is not known is not shown as good. */
+export const shownIsTrue: MakeChecker = pair => {
+  const ableAt = { a: 0, b: 0 }
+  const servedAt = { a: 0, b: 0 }
+  let witnessAt = 0
+  const look = (host: Host): void => {
+    if (host.power !== 'on' || host.agent.process !== 'running' || !host.state.started) return
+    const { now } = pair.world
+    const status = statusOf(host.state, host.clock.now)
+    if (status.serving && now - servedAt[host.node] > databaseLagMs) {
+      throw new Violation('truth', `${host.node} is shown as serving, but has not for ${(now - servedAt[host.node]).toFixed(0)} ms`)
+    }
+    if (status.protection !== 'protected') return
+    const latest = pair.checks.register.latest?.value
+    const lack = pair.acknowledged.lackingIn(host.peer.cluster.log)
+    if (lack !== null && isAble(host.peer)) throw new Violation('truth', `${host.node} shows "protected", but the backup lacks the write at ${lack.lsn}`)
+    if (latest === undefined || !latest.successor || latest.primary !== host.node) {
+      throw new Violation('truth', `${host.node} shows "protected", but nobody may succeed it`)
+    }
+    const awayMs = now - ableAt[host.peer.node]
+    if (awayMs > lagLeases * pair.timing.leaseMs) {
+      throw new Violation('truth', `${host.node} shows "protected", but the backup could not take over for ${awayMs.toFixed(0)} ms`)
+    }
+    if (now - witnessAt > witnessLagMs) throw new Violation('truth', `${host.node} shows "protected", but the witness is away`)
+  }
+  return {
+    name: 'truth',
+    step: (host, _before, _after, _event, effects) => {
+      for (const effect of effects) {
+        if (effect.do === 'send' && effect.message.kind === 'ack' && effect.message.promise) ableAt[host.node] = pair.world.now
+      }
+    },
+    sample: () => {
+      const { now } = pair.world
+      pair.each(host => {
+        if (host.serves) servedAt[host.node] = now
+        if (isAble(host)) ableAt[host.node] = now
+      })
+      if (pair.witness.down === 0 && !pair.witness.otherTimeline) witnessAt = now
+      pair.each(look)
+    },
+  }
+}
+
+const isAble = (host: Host): boolean =>
+  host.power === 'on' && host.agent.process === 'running' && host.cluster.process === 'standby' && !host.cluster.stopped
+
+export type { Pair }

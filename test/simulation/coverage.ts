@@ -1,0 +1,68 @@
+/** How often each thing that matters happened. A count that stays at zero over a whole set of runs means that the set proves nothing about it. */
+export class Coverage {
+  readonly counts: { [name: string]: number } = {}
+
+  count(name: string): void {
+    this.counts[name] = (this.counts[name] ?? 0) + 1
+  }
+
+  add(other: { readonly [name: string]: number }): void {
+    for (const [name, count] of Object.entries(other)) this.counts[name] = (this.counts[name] ?? 0) + count
+  }
+
+  missing(): string[] {
+    return required.filter(name => !this.counts[name])
+  }
+
+  show(): string {
+    const names = [...new Set([...required, ...Object.keys(this.counts)])].sort()
+    return names.map(name => `${name}: ${this.counts[name] ?? 0}`).join('\n')
+  }
+}
+
+/** What a set of runs has to have seen. */
+export const required: readonly string[] = [
+  'takeover',
+  'takeover after a resign',
+  'shrink',
+  'grow',
+  'hand-over',
+  'hand-over while pinned',
+  'switchover',
+  'switchover called off',
+  'resign',
+  'pin',
+  'unpin',
+  'freeze',
+  'thaw',
+  'hold',
+  'abdication',
+  'restart in place',
+  'promotion',
+  'promotion without its agent',
+  'rejoin: follow',
+  'rejoin: rewind',
+  'rejoin: clone',
+  'force',
+  'force without the witness',
+  'sealed',
+  'given up',
+  'maintenance',
+  'leave',
+  'agent restart adopted',
+  'agent upgrade',
+  'clock jump',
+  'witness amnesia',
+  'witness replaced',
+  'witness set back',
+  'host re-imaged',
+  'lost tail refused',
+  'member removed',
+  'member added',
+  'cancelled wait',
+  'orphans served',
+  'late grant refused',
+  'failed write',
+  'adopted an unknown outcome',
+  'stale command refused',
+]

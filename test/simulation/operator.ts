@@ -1,0 +1,199 @@
+import { statusOf } from '../../shared/protocol/status.ts'
+import type { DataNode, Effect } from '../../shared/protocol/types.ts'
+import type { Host } from './host.ts'
+import type { Pair } from './pair.ts'
+import type { Random } from './random.ts'
+
+const careEveryMs = 500
+
+/**
+ * The person in charge: sets the pair up, replaces what is broken, and follows the advice that the product gives. He
+ * keeps the other host off until a forced takeover is sealed, and lets data go only when he is asked to.
+ */
+export class Operator {
+  private readonly pair: Pair
+  private readonly random: Random
+  private off: Host | null = null
+  private readonly epochs = new Set<number>()
+  private readonly letGo = new Set<DataNode>()
+  private due = new Map<string, number>()
+  /** Nothing is repaired before: faults last as long as they were meant to. */
+  witnessLost = false
+
+  constructor(pair: Pair, random: Random) {
+    this.pair = pair
+    this.random = random
+  }
+
+  setUp(): void {
+    const first = this.pair.hosts[this.pair.options.primary]
+    first.cluster.create()
+    this.pair.each(host => host.boot())
+    const look = () => {
+      if (first.file.content.acc === null && this.pair.named === null) first.agent.command({ command: 'init' })
+      if (this.pair.named === null) this.pair.world.after(500, look)
+    }
+    look()
+    this.care()
+  }
+
+  // ------------------------------------------------------------ commands
+
+  switchover(host: Host): void {
+    const epoch = host.state.durable.known?.value.epoch ?? 0
+    this.epochs.add(epoch)
+    host.agent.command({ command: 'switchover', epoch })
+  }
+
+  /** A command that was lost for a while and arrives again: an old epoch, sent by a broker that means well. */
+  repeatOld(host: Host): void {
+    const epoch = host.state.durable.known?.value.epoch ?? 0
+    for (const old of this.epochs) if (old !== epoch) host.agent.command({ command: 'switchover', epoch: old })
+  }
+
+  wantedSwitchover(epoch: number): boolean {
+    return this.epochs.has(epoch)
+  }
+
+  /** Forced takeover: the other host goes off and stays off until the new gen is sealed. */
+  force(host: Host, options: { withWitness: boolean }): void {
+    const known = host.state.durable.known?.value
+    if (this.off !== null || host.agent.process !== 'running' || known === undefined) return
+    const { world } = this.pair
+    const { peer } = host
+    this.off = peer
+    peer.powerCut()
+    const { gen, epoch } = known
+    const decided = () => (host.file.content.acc?.value.gen ?? 0) > gen
+    const ask = (tries: number) => {
+      if (decided()) return this.awaitSeal(host)
+      if (tries === 0 || host.power === 'off') return this.release()
+      const now = host.state.durable.known?.value
+      host.agent.command({ command: 'force', gen, epoch: now?.epoch ?? epoch, withWitness: options.withWitness })
+      world.after(1000, () => ask(tries - 1))
+    }
+    world.after(this.random.spread(50, 3000), () => ask(5))
+  }
+
+  private awaitSeal(host: Host): void {
+    const { state } = host
+    const says = host.agent.process === 'running' && state.started && statusOf(state, host.clock.now).sealed
+    if (says) return this.release()
+    this.pair.world.after(200, () => this.awaitSeal(host))
+  }
+
+  private release(): void {
+    const host = this.off
+    this.off = null
+    if (host !== null) this.pair.world.after(this.random.spread(1, 2000), () => host.boot())
+  }
+
+  keepsOff(host: Host): boolean {
+    return this.off === host
+  }
+
+  get holdsBack(): boolean {
+    return this.off !== null
+  }
+
+  gaveUp(node: DataNode): boolean {
+    return this.letGo.has(node)
+  }
+
+  hears(host: Host, effect: Effect & { do: 'answer' }): void {
+    if (!effect.ok && effect.why.startsWith('the command is meant for')) this.pair.count('stale command refused')
+    if (effect.ok && effect.command === 'giveUp') this.pair.count('given up')
+    if (effect.ok && effect.command === 'cancelSwitchover') this.pair.count('switchover called off')
+    void host
+  }
+
+  // ------------------------------------------------------------ care
+
+  private care(): void {
+    this.pair.world.after(careEveryMs, () => {
+      this.pair.each(host => this.lookAfter(host))
+      this.lookAfterWitness()
+      this.lookAfterQuorum()
+      this.care()
+    })
+  }
+
+  /** Calls `act` once `needed` has been so for a while: people are not fast. */
+  private after(key: string, options: { needed: boolean; least: number; most: number }, act: () => void): void {
+    if (!options.needed) {
+      this.due.delete(key)
+      return
+    }
+    const at = this.due.get(key)
+    if (at === undefined) this.due.set(key, this.pair.world.now + this.random.between(options.least, options.most))
+    else if (this.pair.world.now >= at) {
+      this.due.delete(key)
+      act()
+    }
+  }
+
+  private lookAfter(host: Host): void {
+    const { node, peer } = host
+    const running = host.agent.process === 'running' && host.state.started
+    // The configuration on the host is read when its agent gets to it.
+    if (running && host.state.witness.wanted !== this.pair.wantedWitness && this.random.chance(0.5)) {
+      host.agent.witnessIs(this.pair.wantedWitness)
+    }
+    const asks = running && (host.state.duty.said['database'] ?? '').includes('acknowledge it')
+    this.after(`give up ${node}`, { needed: asks, least: 500, most: 4000 }, () => {
+      this.letGo.add(node)
+      host.agent.command({ command: 'giveUp', gen: host.state.durable.known?.value.gen ?? 0 })
+    })
+    const broken = (host.dataDisk.ioError || host.registerDisk.ioError) && this.replaceable(host)
+    this.after(`replace ${node}`, { needed: broken, least: 1000, most: 10_000 }, () => {
+      if (!this.replaceable(host)) return
+      host.reimage()
+      this.pair.count('host re-imaged')
+      this.pair.world.after(2000, () => host.boot())
+    })
+    void peer
+  }
+
+  /** New disks only where the other host serves and has everything. */
+  replaceable(host: Host): boolean {
+    const { peer } = host
+    return (
+      this.off === null &&
+      peer.serves &&
+      this.pair.named === peer.node &&
+      peer.cluster.process === 'primary' &&
+      this.pair.acknowledged.lackingIn(peer.cluster.log) === null
+    )
+  }
+
+  /** So many voters are gone for good that no round can ever end: nothing but force goes on from there. */
+  private lookAfterQuorum(): void {
+    const { pair } = this
+    const { named } = pair
+    if (named === null) return
+    const host = pair.hosts[named]
+    const voters = host.state.durable.acc?.value.voters ?? {}
+    const there = { a: pair.hosts.a.file.content.inc, b: pair.hosts.b.file.content.inc, w: pair.witness.inc }
+    const nodes = (['a', 'b', 'w'] as const).filter(node => voters[node] !== undefined)
+    const alive = nodes.filter(node => voters[node] === there[node])
+    const stuck = nodes.length > 0 && alive.length * 2 <= nodes.length && host.agent.process === 'running'
+    this.after('quorum', { needed: stuck, least: 5000, most: 15_000 }, () => this.force(host, { withWitness: false }))
+  }
+
+  private lookAfterWitness(): void {
+    const alarm = (host: Host) => (host.state.duty.said['witness'] ?? '').includes('rolled back')
+    const { hosts, witness } = this.pair
+    const lost = this.witnessLost || witness.otherTimeline || alarm(hosts.a) || alarm(hosts.b)
+    this.after('witness', { needed: lost, least: 2000, most: 20_000 }, () => this.replaceWitness())
+  }
+
+  /** A fresh row with a new incarnation, named in both hosts' configuration one after the other. */
+  replaceWitness(): void {
+    const { pair } = this
+    this.witnessLost = false
+    pair.each(host => this.due.delete(`witness ${host.node}`))
+    pair.witness.replace()
+    pair.wantedWitness = pair.witness.inc
+    pair.count('witness replaced')
+  }
+}
