@@ -14,6 +14,7 @@ export type Client = postgres.Sql
 /** One connection, opened by the first query and again whenever it was lost. */
 export function openClient(uri: string, applicationName: string): Client {
   return postgres(uri, {
+    ...addressOf(uri),
     max: 1,
     keep_alive: KEEP_ALIVE_S,
     connect_timeout: CONNECT_TIMEOUT_S,
@@ -22,6 +23,13 @@ export function openClient(uri: string, applicationName: string): Client {
     onnotice: () => {},
     connection: { application_name: applicationName },
   })
+}
+
+/** postgres.js takes an IPv6 address in a URI for a name and a port; a list is left alone, though its types know none. */
+function addressOf(uri: string): { host: string; port: number } {
+  const { hostname, port } = new URL(uri)
+  const lists: unknown = { host: [hostname.replace(/^\[|\]$/g, '')], port: [Number(port)] }
+  return lists as { host: string; port: number }
 }
 
 /** Gives up a client at once, with whatever it has in flight. */

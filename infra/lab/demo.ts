@@ -76,6 +76,9 @@ function report(trial: Trial, { writes, judgement }: TrialVerdict): void {
     const { acknowledged, lost, duplicates } = writes[host]
     out(`host ${host}: ${acknowledged} acknowledged, ${lost.length} lost, ${duplicates} written twice by a retry`)
   }
+  const answers = judgement.instances.reduce((sum, { reads, writes }) => sum + reads + writes, 0)
+  const served = judgement.instances.map(instance => instance.host ?? '?').join(', then ')
+  out(`observed: ${answers} answers, served by host ${served}`)
   out(`two hosts serving at one instant: ${judgement.violations.length === 0 ? 'never seen' : 'SEEN'}\n`)
 }
 
@@ -124,7 +127,7 @@ async function main(): Promise<number> {
     return 1
   } finally {
     await cleanUp()
-    say('everything is removed')
+    say(keep ? `kept: npm run lab -- down --name ${name}` : 'everything is removed')
   }
 }
 
