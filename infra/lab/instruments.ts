@@ -1,0 +1,134 @@
+/** Starts and reads the lab's instruments: the writer's load and the observers. Both run outside of every host. */
+
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { HOSTS, type HostName, labPaths, namespacePath } from './addresses.ts'
+import { groupPath, processesIn } from './control-groups.ts'
+import { run } from './exec.ts'
+import { nodeCommand, startTool, TOOLS_GROUP } from './fabric.ts'
+import { networkOf } from './hosts.ts'
+import { type Judgement, judgeObservations, type ServedSpan } from './observations.ts'
+import { commandLine, isAlive, signal } from './processes.ts'
+import { parseWriteLog, type WriteEvent } from './write-log.ts'
+
+const HERE = import.meta.dirname
+const START_LIMIT_MS = 15_000
+/** The writer waits for rows in flight; see STOP_LIMIT_MS there. */
+const STOP_LIMIT_MS = 8_000
+
+export interface Instrument {
+  pid: number
+  /** What it writes. */
+  file: string
+}
+
+async function startInstrument(
+  lab: string,
+  where: HostName | 'c',
+  options: { script: string; args: readonly string[]; file: string; name: string; readyWord: string },
+): Promise<Instrument> {
+  const log = `${options.name}.log`
+  const logFile = join(labPaths(lab).runDir, 'log', log)
+  const already = existsSync(logFile) ? readFileSync(logFile, 'utf8').length : 0
+  const pid = await startTool(lab, where, nodeCommand(join(HERE, options.script), options.args), log)
+  const deadline = performance.now() + START_LIMIT_MS
+  for (;;) {
+    const said = readFileSync(logFile, 'utf8').slice(already)
+    if (said.includes(options.readyWord)) return { pid, file: options.file }
+    if (!isAlive(pid) || performance.now() > deadline) throw new Error(`${options.script} did not start: ${said}`)
+    await sleep(10)
+  }
+}
+
+export async function stopInstrument(instrument: Instrument): Promise<void> {
+  signal([instrument.pid], 'SIGTERM')
+  const deadline = performance.now() + STOP_LIMIT_MS
+  while (isAlive(instrument.pid)) {
+    if (performance.now() > deadline) signal([instrument.pid], 'SIGKILL')
+    await sleep(10)
+  }
+}
+
+/** Names with a password travel in files of root alone, not in arguments, which everybody can read. */
+function secretFile(lab: string, name: string, text: string): string {
+  const file = join(labPaths(lab).runDir, name)
+  writeFileSync(file, text, { mode: 0o600 })
+  return file
+}
+
+export interface WriterSettings {
+  uri: string
+  connections?: number
+  intervalMs?: number
+  /** Distinguishes several runs in one lab. */
+  name?: string
+}
+
+/** Begins the load; resolves when it writes. The log is continued where one of this name exists. */
+export function startWriter(lab: string, settings: WriterSettings): Promise<Instrument> {
+  const { uri, connections = 8, intervalMs = 10, name = 'writer' } = settings
+  const file = join(labPaths(lab).runDir, `${name}.acks`)
+  const uriFile = secretFile(lab, `${name}.uri`, uri)
+  const args = [
+    '--uri-file',
+    uriFile,
+    '--log',
+    file,
+    '--connections',
+    `${connections}`,
+    '--interval-ms',
+    `${intervalMs}`,
+  ]
+  return startInstrument(lab, 'c', { script: 'writer.ts', args, file, name, readyWord: 'writing' })
+}
+
+export function readWriter(writer: Instrument): WriteEvent[] {
+  return existsSync(writer.file) ? parseWriteLog(readFileSync(writer.file, 'utf8')) : []
+}
+
+export interface ObserverTargets {
+  /** As seen by the client: the VIP, and each host's own addresses (named `a:…`, `b:…`). */
+  client: { [name: string]: string }
+  /** From inside each host's network. */
+  inside: { [host in HostName]: { [name: string]: string } }
+}
+
+function observe(lab: string, where: HostName | 'c', targets: { [name: string]: string }): Promise<Instrument> {
+  // Each start has a file of its own: a host's observer is started anew with each boot.
+  const number = readdirSync(labPaths(lab).runDir).filter(name => name.endsWith('.seen')).length + 1
+  const name = `observer-${where}-${number}`
+  const file = join(labPaths(lab).runDir, `${name}.seen`)
+  const args = ['--output', file, '--targets', secretFile(lab, `${name}.targets`, JSON.stringify(targets))]
+  return startInstrument(lab, where, { script: 'observer.ts', args, file, name, readyWord: 'observing' })
+}
+
+/** Creates the table the observers write to. Runs in the client's network, to its end. */
+export async function prepareObservers(lab: string, uri: string): Promise<void> {
+  const args = ['--prepare', '--targets', secretFile(lab, 'prepare.targets', JSON.stringify({ vip: uri }))]
+  await run(...networkOf(lab, 'c', nodeCommand(join(HERE, 'observer.ts'), args)))
+}
+
+/** Starts the client's observer and one in each host's network that is there. */
+export async function startObservers(lab: string, targets: ObserverTargets): Promise<Instrument[]> {
+  const inside = HOSTS.filter(host => existsSync(namespacePath(lab, host)))
+  const observers = [await observe(lab, 'c', targets.client)]
+  for (const host of inside) observers.push(await observe(lab, host, targets.inside[host]))
+  return observers
+}
+
+/** A host has a new network after each boot, and the observer in the old one sees nothing any more. */
+export function observeAgain(lab: string, host: HostName, targets: ObserverTargets): Promise<Instrument> {
+  return observe(lab, host, targets.inside[host])
+}
+
+/** Stops whatever observer of the lab runs, and judges what all of them saw. */
+export async function stopObservers(lab: string): Promise<Judgement> {
+  const running = processesIn(groupPath(lab, TOOLS_GROUP)).filter(pid =>
+    commandLine(pid).some(argument => argument.endsWith('observer.ts')),
+  )
+  for (const pid of running) await stopInstrument({ pid, file: '' })
+  const { runDir } = labPaths(lab)
+  const files = readdirSync(runDir).filter(name => name.endsWith('.seen'))
+  return judgeObservations(files.flatMap(name => JSON.parse(readFileSync(join(runDir, name), 'utf8')) as ServedSpan[]))
+}

@@ -1,0 +1,154 @@
+/** How the lab runs the product: its command, its configuration files, and the question for its status. */
+
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import {
+  addressOf,
+  DATABASE_PORT,
+  GATEWAY,
+  type HostName,
+  INTERFACE,
+  LAN_PREFIX,
+  PEER_PORT,
+  VIP,
+  WEB_PORT,
+  WITNESS_PORT,
+} from './addresses.ts'
+import { nodeCommand } from './fabric.ts'
+import { hostPaths } from './hosts.ts'
+import { postgresBinDir } from './postgres-programs.ts'
+
+const ROOT = join(import.meta.dirname, '../..')
+const BUNDLE = join(ROOT, 'dist/understudy.mjs')
+const SOURCE = join(ROOT, 'node-agent/cli/main.ts')
+const WEB_SERVICE = join(import.meta.dirname, 'web-service.ts')
+
+export const PROFILES = ['fast', 'default', 'conservative'] as const
+export type Profile = (typeof PROFILES)[number]
+
+/** The lab runs what is in the tree; with UNDERSTUDY_LAB_BUNDLE=1 the bundled file, which starts faster. */
+export function understudyCommand(args: readonly string[]): string[] {
+  const bundled = process.env.UNDERSTUDY_LAB_BUNDLE === '1'
+  if (bundled && !existsSync(BUNDLE)) throw new Error(`There is no ${BUNDLE}: make it with \`npm run build\`.`)
+  return nodeCommand(bundled ? BUNDLE : SOURCE, args)
+}
+
+export interface AgentPaths {
+  config: string
+  socket: string
+  stateDir: string
+  dataDir: string
+  socketDir: string
+  databaseUriFile: string
+}
+
+export function agentPaths(lab: string, host: HostName): AgentPaths {
+  const { runDir, diskDir } = hostPaths(lab, host)
+  return {
+    config: join(diskDir, 'agent.json'),
+    stateDir: join(diskDir, 'state'),
+    dataDir: join(diskDir, 'postgres'),
+    databaseUriFile: join(diskDir, 'web-database-uri'),
+    socket: join(runDir, 'agent.sock'),
+    socketDir: join(runDir, 'postgres'),
+  }
+}
+
+/** Writes a host's configuration file. @param witnessFingerprint of the lab's witness */
+export function writeAgentConfig(
+  lab: string,
+  host: HostName,
+  options: { profile: Profile; witnessFingerprint: string },
+): void {
+  const other: HostName = host === 'a' ? 'b' : 'a'
+  const paths = agentPaths(lab, host)
+  const ways = (['peer', 'lan'] as const).map(link => ({
+    local: addressOf(host, link).v4,
+    peer: addressOf(other, link).v4,
+    port: PEER_PORT,
+  }))
+  const config = {
+    pair: lab,
+    node: host,
+    profile: options.profile,
+    stateDir: paths.stateDir,
+    socket: paths.socket,
+    pairKeyFile: join(paths.stateDir, 'pair.key'),
+    hostKeyFile: join(paths.stateDir, 'host.key'),
+    peer: { paths: ways },
+    vips: [
+      { address: `${VIP.v4}/${LAN_PREFIX.v4}`, interface: INTERFACE.lan },
+      { address: `${VIP.v6}/${LAN_PREFIX.v6}`, interface: INTERFACE.lan },
+    ],
+    protectedPorts: [DATABASE_PORT, WEB_PORT],
+    witness: { url: `https://${addressOf('w').v4}:${WITNESS_PORT}`, fingerprint: options.witnessFingerprint },
+    postgres: {
+      binDir: postgresBinDir(),
+      dataDir: paths.dataDir,
+      socketDir: paths.socketDir,
+      port: DATABASE_PORT,
+      user: 'postgres',
+      mode: 'create',
+    },
+    services: [
+      {
+        name: 'web',
+        run: nodeCommand(WEB_SERVICE, ['--port', `${WEB_PORT}`, '--database-uri-file', paths.databaseUriFile]),
+        health: { http: `http://127.0.0.1:${WEB_PORT}/health` },
+      },
+    ],
+    uplink: { interface: INTERFACE.lan, gateway: GATEWAY.v4 },
+    // A lab host has little disk on purpose, or the machine's own.
+    limits: { slotWalMb: 256, freeDiskMb: 32, evidenceMb: 64 },
+  }
+  mkdirSync(hostPaths(lab, host).diskDir, { recursive: true })
+  writeFileSync(paths.config, `${JSON.stringify(config, null, 2)}\n`)
+}
+
+/** What of `understudy status --json` the lab looks at. */
+export interface AgentStatus {
+  node: HostName
+  role: string
+  gen: number
+  epoch: number
+  version: number
+  serving: boolean
+  primary: HostName | null
+  successor: boolean
+  protection: string
+  since: string
+  why: string
+  replication: { lagBytes: number | null; streaming: boolean; lsn: string; timeline: number }
+  alarms: string[]
+  agent: { pid: number }
+}
+
+/** The agent answers from memory. */
+const ANSWER_LIMIT_MS = 1_000
+
+/**
+ * A host's status, or null when its agent does not answer: off, killed or stopped. The same question `understudy status`
+ * asks over the same socket, without a process for each look.
+ */
+export function agentStatus(lab: string, host: HostName): Promise<AgentStatus | null> {
+  return new Promise(resolve => {
+    const socket = connect(agentPaths(lab, host).socket)
+    let text = ''
+    const finish = (status: AgentStatus | null): void => {
+      socket.destroy()
+      resolve(status)
+    }
+    socket.setEncoding('utf8')
+    socket.setTimeout(ANSWER_LIMIT_MS, () => finish(null))
+    socket.on('error', () => finish(null))
+    socket.on('close', () => finish(null))
+    socket.on('connect', () => socket.write(`${JSON.stringify({ id: 1, verb: 'status', args: {} })}\n`))
+    socket.on('data', chunk => {
+      text += chunk
+      if (!text.includes('\n')) return
+      const answer = JSON.parse(text.slice(0, text.indexOf('\n'))) as { result?: AgentStatus }
+      finish(answer.result ?? null)
+    })
+  })
+}

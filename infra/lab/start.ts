@@ -1,0 +1,90 @@
+/**
+ * `npm start`: a pair with a real PostgreSQL on this machine, shown live until Ctrl-C. Installs the Debian packages that
+ * are missing (the npm packages are installed by infra/dev/with-tools before), and cleans up when it ends.
+ */
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import { ensurePackages, unsuitable } from '../dev/debian-packages.ts'
+import { down, info, type LabInfo, showStatus, status, up } from './lab.ts'
+import { labExists } from './lab-state.ts'
+
+const NAME = 'lab'
+const LOOK_EVERY_MS = 1_000
+/** A line is repeated after so long even when nothing changed, so that one sees that it lives. */
+const REPEAT_MS = 30_000
+
+const say = (line: string): void => {
+  process.stdout.write(`${line}\n`)
+}
+
+function instructions({ hosts, client, web, database }: LabInfo): string {
+  const { uri } = database
+  return `
+Two hosts, a and b, keep one PostgreSQL and a small web service running on ${new URL(web).hostname}.
+
+Look (in another terminal, as root):
+  npm run lab -- status                     both hosts in one line each; info --json has every address
+  ip netns exec ${client.netns} psql '${uri}'
+  ip netns exec ${client.netns} curl -s ${web}
+  node node-agent/cli/main.ts status --socket ${hosts.a.socket}
+
+Break it, and watch here:
+  npm run lab -- fault power a              power cut of host a      (fault power-on a)
+  npm run lab -- fault isolate a            its network is gone
+  npm run lab -- fault freeze a agent       its agent hangs
+  npm run lab -- fault kill a postmaster    its database dies
+  npm run lab -- heal                       undo all of it
+  npm run lab -- fault --help               everything else that can be broken
+
+Ctrl-C ends it and removes everything.
+`
+}
+
+async function showLive(stopped: AbortSignal): Promise<void> {
+  let shown = ''
+  let shownAtMs = 0
+  while (!stopped.aborted) {
+    const lines = showStatus(await status(NAME)).join('\n')
+    if (lines !== shown || performance.now() - shownAtMs > REPEAT_MS) {
+      say(`${new Date().toLocaleTimeString()}\n${lines.replaceAll(/^/gm, '  ')}`)
+      shown = lines
+      shownAtMs = performance.now()
+    }
+    await sleep(LOOK_EVERY_MS, undefined, { signal: stopped }).catch(() => {})
+  }
+}
+
+async function main(): Promise<void> {
+  const reason = unsuitable()
+  if (reason !== null) throw new Error(reason)
+  await ensurePackages(say)
+  if (labExists(NAME)) {
+    say('an earlier lab is removed first')
+    await down(NAME)
+  }
+  const stop = new AbortController()
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => stop.abort())
+  try {
+    const stopping = new Promise<never>((_, reject) => {
+      stop.signal.addEventListener('abort', () => reject(new Error('stopped while it came up')))
+    })
+    // Nobody may be waiting for it any more once the lab is up.
+    stopping.catch(() => {})
+    await Promise.race([up({ name: NAME, say }), stopping])
+    say(instructions(info(NAME)))
+    await showLive(stop.signal)
+  } finally {
+    say('\neverything is removed')
+    await down(NAME)
+  }
+}
+
+if (import.meta.main) {
+  main().then(
+    () => process.exit(0),
+    error => {
+      process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
+      process.exit(1)
+    },
+  )
+}
