@@ -1,60 +1,69 @@
 /**
- * The Debian (and Ubuntu) packages that development needs, and their installation: one table for `npm start`, the tests
- * and the benchmarks. Nothing is installed that is there already.
+ * The Debian (and Ubuntu) packages that the lab and the tests need beside npm's, and their installation when missing.
  *
- * Installing `postgresql` makes Debian create and start a cluster of its own ("main"); the lab neither uses nor
- * disturbs it, its databases live in network namespaces.
+ * One table says what each is for. Nothing is upgraded, nothing that is there already is touched, and installing
+ * PostgreSQL's programs does not bring up a database server of Debian's own.
  */
 
-import { execFile } from 'node:child_process'
-import { accessSync, constants, existsSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { accessSync, constants, existsSync, mkdirSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
-import { promisify } from 'node:util'
-import { findPostgresBinDir } from '../lab/postgres-programs.ts'
-
-const execute = promisify(execFile)
-/** A slow mirror takes minutes; one that takes a quarter of an hour does not answer. */
-const INSTALL_LIMIT_MS = 15 * 60_000
-const OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024
 
 interface Need {
-  why: string
+  /** What we use it for, in words that complete "nftables: …". */
+  purpose: string
   isThere: () => boolean
 }
 
 /** Programs of the administrator are not on every user's PATH. */
 const ADMIN_DIRS = ['/usr/local/sbin', '/usr/sbin', '/sbin']
+/** Where Debian keeps the server programs of each major version. */
+const POSTGRES_VERSIONS_DIR = '/usr/lib/postgresql'
 
-function hasProgram(name: string): boolean {
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+function hasPrograms(...names: string[]): boolean {
   const dirs = [...(process.env.PATH ?? '').split(delimiter), ...ADMIN_DIRS].filter(Boolean)
-  return dirs.some(dir => {
-    try {
-      accessSync(join(dir, name), constants.X_OK)
-      return true
-    } catch {
-      return false
-    }
-  })
+  return names.every(name => dirs.some(dir => isExecutable(join(dir, name))))
+}
+
+function hasPostgres(): boolean {
+  if (!existsSync(POSTGRES_VERSIONS_DIR)) return false
+  const versions = readdirSync(POSTGRES_VERSIONS_DIR)
+  return hasPrograms('psql') && versions.some(it => isExecutable(join(POSTGRES_VERSIONS_DIR, it, 'bin', 'pg_rewind')))
 }
 
 const NEEDS = {
-  postgresql: { why: 'the database that is kept running', isThere: () => findPostgresBinDir() !== null },
-  nftables: { why: 'the gate, and the lab’s faults of the network', isThere: () => hasProgram('nft') },
-  iproute2: { why: 'network namespaces, addresses, resets', isThere: () => hasProgram('ip') && hasProgram('ss') },
-  openssl: { why: 'certificates between the hosts', isThere: () => hasProgram('openssl') },
-  'util-linux': { why: 'entering a host’s namespaces', isThere: () => hasProgram('nsenter') && hasProgram('setpriv') },
-  e2fsprogs: { why: 'small disks that can be filled', isThere: () => hasProgram('mkfs.ext4') },
+  postgresql: { purpose: 'the database that is kept running', isThere: hasPostgres },
+  nftables: { purpose: 'the gate in the kernel, and faults of the network', isThere: () => hasPrograms('nft') },
+  iproute2: { purpose: 'network namespaces, addresses, connections', isThere: () => hasPrograms('ip', 'ss', 'tc') },
+  openssl: { purpose: 'certificates between the hosts', isThere: () => hasPrograms('openssl') },
+  procps: { purpose: 'processes and kernel settings', isThere: () => hasPrograms('pgrep', 'sysctl') },
+  'util-linux': {
+    purpose: 'entering a host’s namespaces, other users’ rights',
+    isThere: () => hasPrograms('nsenter', 'unshare', 'setpriv', 'flock'),
+  },
+  mount: { purpose: 'disks of a host of the lab', isThere: () => hasPrograms('mount', 'umount', 'losetup') },
+  e2fsprogs: { purpose: 'small disks that can be filled', isThere: () => hasPrograms('mkfs.ext4') },
+  hostname: { purpose: 'a name for each host of the lab', isThere: () => hasPrograms('hostname') },
 } satisfies { [name: string]: Need }
 
 export type DebianPackage = keyof typeof NEEDS
 
-export const ALL_PACKAGES = Object.keys(NEEDS) as DebianPackage[]
+export const ALL_PACKAGES = Object.keys(NEEDS) as readonly DebianPackage[]
 
 export function missingPackages(wanted: readonly DebianPackage[] = ALL_PACKAGES): DebianPackage[] {
   return wanted.filter(name => !NEEDS[name].isThere())
 }
 
-/** Why this machine cannot run the lab at all, as a sentence, or null. */
+/** Why this machine cannot run the lab or the tests with real parts, as a sentence, or null. */
 export function unsuitable(): string | null {
   if (process.platform !== 'linux') {
     return `This needs Linux (network namespaces, nftables), and this is ${process.platform}. A virtual machine with Debian or Ubuntu will do.`
@@ -65,29 +74,102 @@ export function unsuitable(): string | null {
   return null
 }
 
+/** A slow mirror takes minutes; one that takes a quarter of an hour does not answer. */
+const INSTALL_LIMIT_MS = 15 * 60_000
+/** Another package manager at work (unattended upgrades after a boot) is waited for so long. */
+const LOCK_WAIT_S = 180
+/** What is shown of a failed installation: apt says the reason last. */
+const SHOWN_LINES = 12
+
 /**
- * Installs what is missing. `say` gets a line for each step.
+ * Installs those of the packages that are missing, and says which, why, and what each is for.
+ * @param options.why who needs them, completing "… needs": "the lab", "the integration tests"
+ * @param options.say gets one line for each step; stderr by default
  * @throws a sentence with what to do by hand
  */
-export async function ensurePackages(
-  say: (line: string) => void,
-  wanted: readonly DebianPackage[] = ALL_PACKAGES,
+export async function ensureDebianPackages(
+  wanted: readonly DebianPackage[],
+  { why, say = line => process.stderr.write(`${line}\n`) }: { why: string; say?: (line: string) => void },
 ): Promise<void> {
   const missing = missingPackages(wanted)
   if (missing.length === 0) return
-  const byHand = `install these packages yourself: ${missing.join(', ')}`
-  if (!existsSync('/usr/bin/apt-get')) throw new Error(`This is neither Debian nor Ubuntu (no apt-get): ${byHand}.`)
-  say('Installing Debian packages:')
-  for (const name of missing) say(`  ${name}: ${NEEDS[name].why}`)
-  const limits = { timeout: INSTALL_LIMIT_MS, maxBuffer: OUTPUT_LIMIT_BYTES }
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
-  try {
-    await execute('apt-get', ['update', '-q'], { ...limits, env })
-    await execute('apt-get', ['install', '-q', '-y', '--no-install-recommends', ...missing], { ...limits, env })
-  } catch (error) {
-    const { stderr = '' } = error as { stderr?: string }
-    throw new Error(`apt-get could not install ${missing.join(', ')}: ${stderr.trim().split('\n').slice(-3).join(' ')}`)
+  const byHand = `apt-get install --no-install-recommends ${missing.join(' ')}`
+  if (!hasPrograms('apt-get')) {
+    throw new Error(
+      `${why} needs the programs of the Debian packages ${missing.join(', ')}, which are missing, and this is neither Debian nor Ubuntu (no apt-get): install what corresponds to them.`,
+    )
   }
-  const still = missingPackages(wanted)
-  if (still.length > 0) throw new Error(`Still missing after installation: ${still.join(', ')}.`)
+  if (process.getuid?.() !== 0) {
+    throw new Error(
+      `${why} needs the Debian packages ${missing.join(', ')}, which are missing; installing them needs root. Run this again as root, or first: sudo ${byHand}`,
+    )
+  }
+  say(`${why} needs Debian packages that are missing here; they are installed now:`)
+  for (const name of missing) say(`  ${name.padEnd(11)} ${NEEDS[name].purpose}`)
+  await withoutMainCluster(() => install(missing))
+  const still = missingPackages(missing)
+  if (still.length > 0) {
+    throw new Error(`After "${byHand}" the programs of ${still.join(', ')} are still missing; install them by hand.`)
+  }
+  say('Debian packages installed.')
+}
+
+async function install(packages: readonly DebianPackage[]): Promise<void> {
+  const apt = ['-q', '-y', '-o', `DPkg::Lock::Timeout=${LOCK_WAIT_S}`]
+  // A mirror that does not answer is no reason to stop where the packages are at hand; the installation will tell.
+  const update = await run('apt-get', [...apt, 'update'])
+  const result = await run('apt-get', [...apt, 'install', '--no-install-recommends', ...packages])
+  if (result.ok) return
+  const shown = [...(update.ok ? [] : lastLines(update.output)), ...lastLines(result.output)].join('\n  ')
+  throw new Error(`apt-get could not install ${packages.join(', ')}; it said:\n  ${shown}`)
+}
+
+function lastLines(text: string): string[] {
+  return text.trimEnd().split('\n').slice(-SHOWN_LINES)
+}
+
+function run(command: string, args: readonly string[]): Promise<{ ok: boolean; output: string }> {
+  return new Promise(resolve => {
+    const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C.UTF-8' }
+    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: INSTALL_LIMIT_MS, env })
+    let output = ''
+    const keep = (chunk: Buffer): void => {
+      output += chunk.toString()
+    }
+    child.stdout.on('data', keep)
+    child.stderr.on('data', keep)
+    child.on('error', error => resolve({ ok: false, output: `${output}${error.message}` }))
+    child.on('close', (code, signal) => {
+      const ended = signal === null ? '' : `\nended by ${signal} (limit ${INSTALL_LIMIT_MS / 60_000} minutes)`
+      resolve({ ok: code === 0, output: output + ended })
+    })
+  })
+}
+
+const CREATE_CLUSTER_DIR = '/etc/postgresql-common/createcluster.d'
+const NO_CLUSTER_FILE = join(CREATE_CLUSTER_DIR, 'understudy-no-main-cluster.conf')
+
+/**
+ * Debian's postgresql makes a cluster "main" and starts it on port 5432. We want the programs alone, so its own switch
+ * (createcluster.conf(5), include_dir) is off for as long as the installation lasts.
+ */
+async function withoutMainCluster<T>(work: () => Promise<T>): Promise<T> {
+  const firstMade = mkdirSync(CREATE_CLUSTER_DIR, { recursive: true })
+  writeFileSync(NO_CLUSTER_FILE, '# Here only while Understudy installs PostgreSQL.\ncreate_main_cluster = false\n')
+  try {
+    return await work()
+  } finally {
+    rmSync(NO_CLUSTER_FILE, { force: true })
+    if (firstMade !== undefined) removeIfEmpty(CREATE_CLUSTER_DIR, firstMade)
+  }
+}
+
+/** Removes directories that we made and that no package has put anything into, from `dir` up to `top`. */
+function removeIfEmpty(dir: string, top: string): void {
+  try {
+    rmdirSync(dir)
+  } catch {
+    return // in use by the package now
+  }
+  if (dir !== top) removeIfEmpty(join(dir, '..'), top)
 }

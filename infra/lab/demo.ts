@@ -4,7 +4,7 @@
  */
 
 import { parseArgs } from 'node:util'
-import { ensurePackages, unsuitable } from '../dev/debian-packages.ts'
+import { ALL_PACKAGES, ensureDebianPackages, unsuitable } from '../dev/debian-packages.ts'
 import { DATABASE_PORT, type HostName, VIP } from './addresses.ts'
 import { hostPaths, runOnHost } from './hosts.ts'
 import { down, up } from './lab.ts'
@@ -109,7 +109,7 @@ async function main(): Promise<number> {
   const { name, keep } = parseArgs({ options }).values
   const reason = unsuitable()
   if (reason !== null) throw new Error(reason)
-  await ensurePackages(say)
+  await ensureDebianPackages(ALL_PACKAGES, { why: 'the lab', say })
   const cleanUp = (): Promise<void> => (keep ? Promise.resolve() : down(name))
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => void cleanUp().finally(() => process.exit(130)))
