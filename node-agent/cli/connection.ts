@@ -20,7 +20,7 @@ export interface GlobalOptions {
 /** --socket, else UNDERSTUDY_SOCKET, else the socket named in the configuration, else the usual place. */
 export function socketPath(options: GlobalOptions): string {
   if (options.socket !== undefined) return options.socket
-  const named = process.env['UNDERSTUDY_SOCKET']
+  const named = process.env.UNDERSTUDY_SOCKET
   if (named !== undefined && named !== '') return named
   if (options.config !== undefined) return loadConfig(options.config).socket
   return existsSync(defaultConfigPath) ? loadConfig(defaultConfigPath).socket : defaultSocketPath

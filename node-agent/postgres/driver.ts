@@ -363,7 +363,7 @@ export class PostgresDriver {
     if (sql === null || this.#pid === null) return
     this.#lookSince = performance.now()
     const [row] = await sql`select pg_is_in_recovery() as recovering`
-    const standby = row?.['recovering'] === true
+    const standby = row?.recovering === true
     const seen = standby ? await this.#standbyView(sql) : await this.#primaryView(sql)
     // A look that was overtaken by a kill shows a server that is gone.
     if (sql !== this.#sql) return

@@ -14,15 +14,15 @@ export async function lookAtPrimary(sql: Sql, spec: ClusterSpec): Promise<Primar
       from pg_stat_replication where application_name = ${standbyName(otherNode(spec.node))} and flush_lsn is not null
       order by backend_start desc limit 1) s on true`
   if (row === undefined) throw new Error('the server answered a look with nothing')
-  const timeline = timelineOfFile(row['file'])
+  const timeline = timelineOfFile(row.file)
   return {
-    end: { timeline, lsn: parseLsn(row['end']) },
-    syncNames: row['names'] === '' ? 'empty' : 'set',
+    end: { timeline, lsn: parseLsn(row.end) },
+    syncNames: row.names === '' ? 'empty' : 'set',
     sender:
-      row['session'] === null || row['state'] !== 'streaming'
+      row.session === null || row.state !== 'streaming'
         ? null
-        : { session: row['session'], timeline, flushedLsn: parseLsn(row['flush']) },
-    waiting: row['waiting'],
+        : { session: row.session, timeline, flushedLsn: parseLsn(row.flush) },
+    waiting: row.waiting,
   }
 }
 export interface PrimaryLook {
@@ -48,8 +48,8 @@ export async function lookAtStandby(sql: Sql, before: WalPosition): Promise<Stan
       pg_last_wal_replay_lsn()::text as replayed, (select timeline_id from pg_control_checkpoint()) as control
     from (select 1) one left join pg_stat_wal_receiver r on true`
   if (row === undefined) throw new Error('the server answered a look with nothing')
-  const timeline = Math.max(row['tli'] ?? 0, before.timeline, row['control'] ?? 0)
-  const positions = [row['received'], row['replayed']].filter(text => text !== null).map(parseLsn)
+  const timeline = Math.max(row.tli ?? 0, before.timeline, row.control ?? 0)
+  const positions = [row.received, row.replayed].filter(text => text !== null).map(parseLsn)
   const lsn = Math.max(...positions, before.timeline === timeline ? before.lsn : 0)
-  return { end: { timeline, lsn }, streaming: row['status'] === 'streaming' }
+  return { end: { timeline, lsn }, streaming: row.status === 'streaming' }
 }

@@ -31,12 +31,12 @@ export async function promote(
   let nudgedAt = 0
   for (;;) {
     const [row] = await sql`select pg_is_in_recovery() as recovering`
-    if (row?.['recovering'] === false) return
+    if (row?.recovering === false) return
     if (options.given()) throw new Error('the promotion was given up')
     if (performance.now() > until) throw new Error(`the promotion did not end within ${options.limitMs} ms`)
     if (performance.now() - nudgedAt >= nudgeMs) {
       nudgedAt = performance.now()
-      nudge(startup?.['pid'])
+      nudge(startup?.pid)
     }
     await sleep(pollMs)
   }
@@ -56,7 +56,7 @@ export function nudge(pid: unknown): void {
 export async function ensureSlot(sql: Sql, spec: ClusterSpec): Promise<void> {
   const slot = standbyName(otherNode(spec.node))
   const [row] = await sql`select wal_status, active from pg_replication_slots where slot_name = ${slot}`
-  if (row !== undefined && row['wal_status'] === 'lost' && row['active'] === false) {
+  if (row !== undefined && row.wal_status === 'lost' && row.active === false) {
     await sql`select pg_drop_replication_slot(${slot})`
   } else if (row !== undefined) return
   await sql`select pg_create_physical_replication_slot(${slot}, true)`
@@ -66,7 +66,7 @@ export async function currentPosition(sql: Sql): Promise<WalPosition> {
   const [row] =
     await sql`select pg_current_wal_insert_lsn() as lsn, pg_walfile_name(pg_current_wal_insert_lsn()) as file`
   if (row === undefined) throw new Error('the server did not say its position in the log')
-  return { timeline: timelineOfFile(row['file']), lsn: parseLsn(row['lsn']) }
+  return { timeline: timelineOfFile(row.file), lsn: parseLsn(row.lsn) }
 }
 
 /**
@@ -85,5 +85,5 @@ async function currentFlushed(sql: Sql): Promise<WalPosition> {
   const [row] = await sql`select r.flush_lsn as lsn, pg_walfile_name(pg_current_wal_insert_lsn()) as file, r.sync_state
     from pg_stat_replication r where r.sync_state = 'sync' and r.state = 'streaming'`
   if (row === undefined) throw new Error('the standby went away while its commit was waited for')
-  return { timeline: timelineOfFile(row['file']), lsn: parseLsn(row['lsn']) }
+  return { timeline: timelineOfFile(row.file), lsn: parseLsn(row.lsn) }
 }

@@ -84,16 +84,16 @@ async function sourceFacts(spec: ClusterSpec, source: { host: string; port: numb
     const [row] =
       await sql`select pg_current_wal_flush_lsn() as lsn, pg_walfile_name(pg_current_wal_insert_lsn()) as file,
       (select system_identifier::text from pg_control_system()) as system, pg_is_in_recovery() as recovering`
-    if (row === undefined || row['recovering'] === true) throw new Error('it is not a primary')
-    const timeline = timelineOfFile(row['file'])
+    if (row === undefined || row.recovering === true) throw new Error('it is not a primary')
+    const timeline = timelineOfFile(row.file)
     const [file] =
       timeline === 1
         ? []
         : await sql`select convert_from(pg_read_binary_file(${`pg_wal/${showTimeline(timeline)}.history`}), 'UTF8') as text`
     return {
-      system: row['system'],
-      end: { timeline, lsn: parseLsn(row['lsn']) },
-      history: parseHistory(file?.['text'] ?? '', parseLsn),
+      system: row.system,
+      end: { timeline, lsn: parseLsn(row.lsn) },
+      history: parseHistory(file?.text ?? '', parseLsn),
     }
   } finally {
     void sql.end({ timeout: 0 }).catch(() => {})

@@ -22,7 +22,7 @@ export function connect(spec: ClusterSpec, onNotice: (notice: string) => void = 
     // A statement on a dead connection fails at once; the caller decides when to try again.
     backoff: () => 0.02,
     connection: { application_name: 'understudy agent', statement_timeout: 0, lock_timeout: 0 },
-    onnotice: notice => onNotice(notice['message'] ?? ''),
+    onnotice: notice => onNotice(notice.message ?? ''),
   })
 }
 

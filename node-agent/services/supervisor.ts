@@ -51,7 +51,7 @@ export class Services implements ServicesPort {
   start(context: ServiceContext): void {
     this.#env = this.#environment(context)
     const wish = ++this.#wish
-    this.#then(async () => {
+    void this.#then(async () => {
       for (const member of this.#members) {
         if (wish !== this.#wish) return
         await this.#bringUp(member, wish)

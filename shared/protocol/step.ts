@@ -246,7 +246,7 @@ function followOffice(turn: Turn): void {
   const { s, now } = turn
   const known = knownValue(s)
   const office = holdsOffice(s) && known !== null ? `${known.gen}.${known.epoch}` : ''
-  if ((s.duty.said['office'] ?? '') !== office) {
+  if ((s.duty.said.office ?? '') !== office) {
     s.duty = { ...s.duty, said: { ...s.duty.said, office }, wantsSwitchover: false, regrowMs: 0, regrowAt: 0 }
     s.lease = {
       ...s.lease,
@@ -277,7 +277,7 @@ function followSuccessor(turn: Turn): void {
   const known = knownValue(s)
   if (known === null || !holdsOffice(s)) return
   const key = `${known.version}.${known.successor}`
-  const before = s.duty.said['successor'] ?? ''
+  const before = s.duty.said.successor ?? ''
   if (before === key) return
   const lost = before.endsWith('true') && nobodyMaySucceed(s) && sameReign(known, known)
   const calm = now - s.duty.shrunkAt > s.timing.regrowForgetMs

@@ -79,7 +79,8 @@ function staysDown(s: HostState, now: number): string | null {
   const { ack } = s.lease
   if (view.process !== 'none' || op !== null || s.vacate !== null || view.epoch !== knownValue(s)?.epoch) return null
   if (!view.ioError && withinBudget(s, now)) return null
-  if (ack === null || !ack.promise || !ack.confirmed || silenceMs(s, now) >= s.timing.silenceMs || !peerIsAdmitted(s)) return null
+  if (ack === null || !ack.promise || !ack.confirmed || silenceMs(s, now) >= s.timing.silenceMs || !peerIsAdmitted(s))
+    return null
   const hasAll = ack.flushed.timeline === view.end.timeline && ack.flushed.lsn >= view.end.lsn
   return hasAll ? 'it may not be started here again, and the backup has all of it' : null
 }

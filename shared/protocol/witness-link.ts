@@ -54,7 +54,8 @@ export function onWitnessAnswer(turn: Turn, reply: RegisterReply): boolean {
   }
   sayStanding(turn, 'witness', '')
   const isProbe = reply.req === s.witness.probeReq && reply.kind !== 'promise'
-  if (shows > seen && (reply.kind !== 'accepted' || isProbe)) persist(turn, { wSeen: { ...s.durable.wSeen, [reply.inc]: shows } })
+  if (shows > seen && (reply.kind !== 'accepted' || isProbe))
+    persist(turn, { wSeen: { ...s.durable.wSeen, [reply.inc]: shows } })
   const wasAway = s.witness.unansweredAt > 0 && now - s.witness.unansweredAt > witnessLateMs
   s.witness = {
     ...s.witness,

@@ -183,11 +183,14 @@ export class Agent {
   }
 
   private tick(life: number): void {
-    this.host.pair.world.after((this.host.pair.options.tickMs / this.host.clock.rate) * this.host.random.between(0.9, 1.1), () => {
-      if (life !== this.life || this.process !== 'running') return
-      this.take({ ...this.stamp(), event: 'tick' })
-      this.tick(life)
-    })
+    this.host.pair.world.after(
+      (this.host.pair.options.tickMs / this.host.clock.rate) * this.host.random.between(0.9, 1.1),
+      () => {
+        if (life !== this.life || this.process !== 'running') return
+        this.take({ ...this.stamp(), event: 'tick' })
+        this.tick(life)
+      },
+    )
   }
 
   private observe(life: number): void {
@@ -393,9 +396,7 @@ const mayOvertake = (effect: Effect): boolean =>
   (effect.do === 'gate' && effect.set !== 'open') ||
   (effect.do === 'database' && effect.op.op === 'kill') ||
   (effect.do === 'send' &&
-    (effect.message.kind === 'heartbeat' ||
-      effect.message.kind === 'ack' ||
-      effect.message.kind === 'read'))
+    (effect.message.kind === 'heartbeat' || effect.message.kind === 'ack' || effect.message.kind === 'read'))
 
 export function effectKind(effect: Effect): string {
   switch (effect.do) {

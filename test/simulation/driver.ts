@@ -115,12 +115,17 @@ export class Driver {
     world.after(delayMs, go)
   }
 
-  private poll(options: { everyMs: number; limitMs: number; until: () => boolean; then: (ok: boolean) => void }): void {
+  private poll(options: {
+    everyMs: number
+    limitMs: number
+    until: () => boolean
+    finish: (ok: boolean) => void
+  }): void {
     const { world } = this.env.cluster.parts
     const end = world.now + options.limitMs
     const look = () => {
-      if (options.until()) options.then(true)
-      else if (world.now >= end) options.then(false)
+      if (options.until()) options.finish(true)
+      else if (world.now >= end) options.finish(false)
       else this.later(options.everyMs, look)
     }
     look()
@@ -239,13 +244,14 @@ export class Driver {
       everyMs: 1,
       limitMs: drainMs,
       until: () => cluster.process === 'primary' && cluster.stream.reported >= cluster.insertLsn,
-      then: (ok) => (ok ? this.succeed(cluster.insertLsn) : this.fail('the standby did not flush the end in time')),
+      finish: ok => (ok ? this.succeed(cluster.insertLsn) : this.fail('the standby did not flush the end in time')),
     })
   }
 
   private syncNames(set: 'set' | 'empty'): void {
     const { cluster } = this.env
-    if (cluster.process !== 'primary' || cluster.stopped) return this.later(1, () => this.fail('the primary does not run'))
+    if (cluster.process !== 'primary' || cluster.stopped)
+      return this.later(1, () => this.fail('the primary does not run'))
     this.later(cluster.parts.random.between(0.5, 3), () => {
       if (cluster.process !== 'primary') return this.fail('the primary does not run')
       cluster.setNames(set)
@@ -260,7 +266,7 @@ export class Driver {
       everyMs: 4,
       limitMs: proofLimitMs,
       until: () => proven() || cluster.process !== 'primary',
-      then: () => {
+      finish: () => {
         if (!proven()) return this.fail('synchronous replication is not in force')
         this.succeed(cluster.insert(noWrite))
       },
@@ -286,7 +292,7 @@ export class Driver {
       everyMs: 50,
       limitMs: followLimitMs,
       until: ready,
-      then: (ok) => {
+      finish: ok => {
         if (!ok) return this.fail(`there is no primary of epoch ${op.epoch} on timeline ${op.timeline} to follow`)
         if (cluster.process !== 'none') cluster.end('on')
         this.join(op, ready)

@@ -149,9 +149,18 @@ export function begin(pair: Pair, fault: Fault): (() => void) | null {
   const node: DataNode = pair.named ?? pair.options.primary
   const primary = pair.hosts[node]
   const host = fault.role === 'primary' ? primary : primary.peer
-  pair.trace('fault', `${fault.id} ${fault.kind} at ${host.node} for ${fault.ms.toFixed(0)} ms (${fault.x.toFixed(3)} ${fault.y.toFixed(3)})`)
+  pair.trace(
+    'fault',
+    `${fault.id} ${fault.kind} at ${host.node} for ${fault.ms.toFixed(0)} ms (${fault.x.toFixed(3)} ${fault.y.toFixed(3)})`,
+  )
   pair.count(`fault: ${fault.kind}`)
-  return hostFault(pair, host, fault) ?? databaseFault(host, fault) ?? diskFault(host, fault) ?? linkFault(pair, host, fault) ?? otherFault(pair, host, fault)
+  return (
+    hostFault(pair, host, fault) ??
+    databaseFault(host, fault) ??
+    diskFault(host, fault) ??
+    linkFault(pair, host, fault) ??
+    otherFault(pair, host, fault)
+  )
 }
 
 const nothing = () => {}
@@ -301,7 +310,16 @@ function linkFault(pair: Pair, host: Host, f: Fault): (() => void) | null {
     case 'lossy':
     case 'slowLink': {
       const change = f.kind === 'lossy' ? { loss: f.y * 0.4, delayMs: 0 } : { loss: 0, delayMs: f.y * f.y * 800 }
-      const links = f.x < 0.6 ? ([[me, peer], [peer, me]] as const) : ([[me, 'w'], ['w', me]] as const)
+      const links =
+        f.x < 0.6
+          ? ([
+              [me, peer],
+              [peer, me],
+            ] as const)
+          : ([
+              [me, 'w'],
+              ['w', me],
+            ] as const)
       for (const [from, to] of links) network.worsen(from, to, change)
       return () => {
         for (const [from, to] of links) network.worsen(from, to, { loss: -change.loss, delayMs: -change.delayMs })

@@ -1,5 +1,5 @@
-import type { HostState } from '../../shared/protocol/state.ts'
 import { newDurable } from '../../shared/protocol/durable.ts'
+import type { HostState } from '../../shared/protocol/state.ts'
 import { timingOf } from '../../shared/protocol/timing.ts'
 import type { DataNode, Durable, GateReport, Message, NodeId, RegisterReply } from '../../shared/protocol/types.ts'
 import { Agent } from './agent.ts'
@@ -138,7 +138,12 @@ export class Host {
     const { network, hosts, witness } = this.pair
     this.pair.checks.sent(this, to, message)
     if (to === 'w') {
-      if (message.kind === 'prepare' || message.kind === 'accept' || message.kind === 'cas' || message.kind === 'read') {
+      if (
+        message.kind === 'prepare' ||
+        message.kind === 'accept' ||
+        message.kind === 'cas' ||
+        message.kind === 'read'
+      ) {
         network.send(this.node, 'w', () => witness.receive(this.node, message))
       }
       return

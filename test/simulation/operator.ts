@@ -139,7 +139,7 @@ export class Operator {
     if (running && host.state.witness.wanted !== this.pair.wantedWitness && this.random.chance(0.5)) {
       host.agent.witnessIs(this.pair.wantedWitness)
     }
-    const asks = running && (host.state.duty.said['database'] ?? '').includes('acknowledge it')
+    const asks = running && (host.state.duty.said.database ?? '').includes('acknowledge it')
     this.after(`give up ${node}`, { needed: asks, least: 500, most: 4000 }, () => {
       this.letGo.add(node)
       host.agent.command({ command: 'giveUp', gen: host.state.durable.known?.value.gen ?? 0 })
@@ -181,7 +181,7 @@ export class Operator {
   }
 
   private lookAfterWitness(): void {
-    const alarm = (host: Host) => (host.state.duty.said['witness'] ?? '').includes('rolled back')
+    const alarm = (host: Host) => (host.state.duty.said.witness ?? '').includes('rolled back')
     const { hosts, witness } = this.pair
     const lost = this.witnessLost || witness.otherTimeline || alarm(hosts.a) || alarm(hosts.b)
     this.after('witness', { needed: lost, least: 2000, most: 20_000 }, () => this.replaceWitness())

@@ -117,7 +117,7 @@ export function showOptions(o: Options): string {
   return Object.entries(o)
     .map(([key, value]) => {
       if (typeof value === 'number') return `${key}=${round(value)}`
-      if (typeof value === 'object') return `${key}=${Object.values(value as object).map((n) => round(n as number))}`
+      if (typeof value === 'object') return `${key}=${Object.values(value as object).map(n => round(n as number))}`
       return `${key}=${value}`
     })
     .join(' ')

@@ -205,7 +205,9 @@ export class Cluster {
   private reload(): void {
     const { world, options, random } = this.parts
     const life = this.life
-    const late = random.chance(0.05) ? random.between(0, options.checkpointerLateMs) : options.checkpointerMs * random.next()
+    const late = random.chance(0.05)
+      ? random.between(0, options.checkpointerLateMs)
+      : options.checkpointerMs * random.next()
     const process = () => {
       if (life !== this.life) return
       if (this.stopped || world.now < this.checkpointerBusyUntil) return world.after(20, process)

@@ -119,7 +119,11 @@ function oneByOne(pair: Pair, faults: readonly Fault[], ends: Set<() => void>): 
     pair.client.resetGap()
     const from = world.now
     schedule(pair, fault, ends)
-    reach(pair, () => world.now - from > fault.ms + 1500 && pair.isProtected(), fault.ms + convergenceLimitMs(options, pair.timing))
+    reach(
+      pair,
+      () => world.now - from > fault.ms + 1500 && pair.isProtected(),
+      fault.ms + convergenceLimitMs(options, pair.timing),
+    )
     demandOutage(pair, fault, { wasPrimary: fault.role === 'primary', moved: pair.named !== primaryBefore })
   }
   world.runUntil(Math.max(world.now, begun + options.safetyMs))
@@ -164,11 +168,15 @@ export function heal(pair: Pair, ends: Set<() => void>): number {
     return since > 0 && world.now - since > steadyMs
   }
   if (!reach(pair, whole, limitMs)) {
-    throw new Violation('L1', `everything was healed, but the pair is not whole again within ${limitMs.toFixed(0)} ms: ${describe(pair)}`)
+    throw new Violation(
+      'L1',
+      `everything was healed, but the pair is not whole again within ${limitMs.toFixed(0)} ms: ${describe(pair)}`,
+    )
   }
   const convergedMs = world.now - from
   const acks = pair.client.acks
-  if (!reach(pair, () => pair.client.acks > acks, 10_000)) throw new Violation('L1', 'the pair is whole, but no write is acknowledged')
+  if (!reach(pair, () => pair.client.acks > acks, 10_000))
+    throw new Violation('L1', 'the pair is whole, but no write is acknowledged')
   pair.client.stop()
   pair.checks.end()
   return convergedMs

@@ -41,10 +41,16 @@ export interface Log {
   end: number
 }
 
-/** Whether `log` contains everything up to `lsn` of `tl`. */
-export function contains(log: Log, tl: Timeline, lsn: number): boolean {
-  // Up to the fork, a timeline is its parent.
+/** The timeline that `lsn` of `timeline` was written on: up to the fork, a timeline is its parent. */
+function ancestorWith(timeline: Timeline, lsn: number): Timeline {
+  let tl = timeline
   while (lsn <= tl.fork && tl.parent !== null) tl = tl.parent
+  return tl
+}
+
+/** Whether `log` contains everything up to `lsn` of `timeline`. */
+export function contains(log: Log, timeline: Timeline, lsn: number): boolean {
+  const tl = ancestorWith(timeline, lsn)
   let at: Timeline | null = log.tl
   let end = log.end
   while (at !== null) {
@@ -84,8 +90,8 @@ export function commonEnd(x: Log, y: Log): number {
 export class Reach {
   private readonly ends = new Map<Timeline, number>()
 
-  note(tl: Timeline, lsn: number): void {
-    while (lsn <= tl.fork && tl.parent !== null) tl = tl.parent
+  note(timeline: Timeline, lsn: number): void {
+    const tl = ancestorWith(timeline, lsn)
     if (lsn > (this.ends.get(tl) ?? 0)) this.ends.set(tl, lsn)
   }
 

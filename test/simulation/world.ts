@@ -10,11 +10,11 @@ export class World {
   private made = 0
 
   at(time: number, run: () => void): void {
-    this.push({ time: time < this.now ? this.now : time, order: this.made++, run })
+    this.push({ time: Math.max(time, this.now), order: this.made++, run })
   }
 
   after(delayMs: number, run: () => void): void {
-    this.push({ time: this.now + (delayMs > 0 ? delayMs : 0), order: this.made++, run })
+    this.push({ time: this.now + Math.max(delayMs, 0), order: this.made++, run })
   }
 
   /** Runs events up to `time`, or until `stop` says so; time then stands at the last event or at `time`. */

@@ -1,7 +1,7 @@
 import type { HostState } from '../../../shared/protocol/state.ts'
 import type {
-  AcceptorState,
   Accepted,
+  AcceptorState,
   DataNode,
   Durable,
   Effect,

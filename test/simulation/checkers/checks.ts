@@ -1,5 +1,14 @@
 import type { HostState } from '../../../shared/protocol/state.ts'
-import type { AcceptorState, Accepted, DataNode, Durable, Effect, Event, Message, NodeId } from '../../../shared/protocol/types.ts'
+import type {
+  Accepted,
+  AcceptorState,
+  DataNode,
+  Durable,
+  Effect,
+  Event,
+  Message,
+  NodeId,
+} from '../../../shared/protocol/types.ts'
 import type { Host } from '../host.ts'
 import type { Pair } from '../pair.ts'
 import type { Cluster, Commit } from '../postgres.ts'
@@ -7,7 +16,6 @@ import type { Log } from '../wal.ts'
 import type { Checker, Hooks } from './check.ts'
 import { observeCoverage } from './coverage-observer.ts'
 import { oneServer } from './i1-one-server.ts'
-import { commandsOnce } from './i10-commands-once.ts'
 import { acknowledgedKept } from './i2-acknowledged-kept.ts'
 import { registerMonotonic } from './i3-register-monotonic.ts'
 import { takeoverByRight } from './i4-takeover-by-right.ts'
@@ -16,6 +24,7 @@ import { copiedOrAlone } from './i6-copied-or-alone.ts'
 import { gateWithinLease } from './i7-gate-within-lease.ts'
 import { promisesKept } from './i8-promises-kept.ts'
 import { votesCount } from './i9-votes-count.ts'
+import { commandsOnce } from './i10-commands-once.ts'
 import { isDecree, RegisterTruth } from './register-truth.ts'
 import { shownIsTrue } from './truth.ts'
 

@@ -1,5 +1,5 @@
-import { isDecree } from './register-truth.ts'
 import type { MakeChecker } from './check.ts'
+import { isDecree } from './register-truth.ts'
 
 /** Counts what the runs have seen; demands nothing. */
 export const observeCoverage: MakeChecker = pair => {
@@ -48,8 +48,10 @@ export const observeCoverage: MakeChecker = pair => {
       if (after.lease.abdicated && !before.lease.abdicated) pair.count('abdication')
       if (after.durable.resigned !== before.durable.resigned && after.durable.resigned !== 0) pair.count('resign')
       if (after.duty.sealedGen > before.duty.sealedGen && after.duty.sealedGen > 1) pair.count('sealed')
-      if (after.database.passedBy !== '' && before.database.passedBy === '' && before.gate.set === 'frozen') pair.count('hold')
-      if (event.event === 'databaseDone' && before.database.op?.op.op === 'startPrimary' && event.result.ok) pair.count('restart in place')
+      if (after.database.passedBy !== '' && before.database.passedBy === '' && before.gate.set === 'frozen')
+        pair.count('hold')
+      if (event.event === 'databaseDone' && before.database.op?.op.op === 'startPrimary' && event.result.ok)
+        pair.count('restart in place')
       if (after.vacate?.kind === 'planned' && before.vacate === null) pair.count('switchover')
     },
   }

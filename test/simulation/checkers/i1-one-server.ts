@@ -1,5 +1,5 @@
-import { Violation, type MakeChecker } from './check.ts'
 import type { Host } from '../host.ts'
+import { type MakeChecker, Violation } from './check.ts'
 
 /** I1: at most one host serves at any moment, reads included. */
 export const oneServer: MakeChecker = pair => {

@@ -1,4 +1,4 @@
-import { Violation, type MakeChecker } from './check.ts'
+import { type MakeChecker, Violation } from './check.ts'
 
 /** I10: a command takes effect at most once, at the epoch it names. */
 export const commandsOnce: MakeChecker = pair => ({
@@ -16,7 +16,8 @@ export const commandsOnce: MakeChecker = pair => ({
     const was = before.durable.known?.value.gen ?? 0
     const is = after.durable.known?.value.gen ?? 0
     if (event.event === 'operator' && is > was && event.command.command === 'force') {
-      if (event.command.gen !== was) throw new Violation('I10', `a force meant for gen ${event.command.gen} made gen ${is} of ${was}`)
+      if (event.command.gen !== was)
+        throw new Violation('I10', `a force meant for gen ${event.command.gen} made gen ${is} of ${was}`)
     }
   },
 })

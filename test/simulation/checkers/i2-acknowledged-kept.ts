@@ -1,7 +1,7 @@
 import type { Host } from '../host.ts'
 import type { Reach } from '../wal.ts'
 import { contains } from '../wal.ts'
-import { Violation, type MakeChecker } from './check.ts'
+import { type MakeChecker, Violation } from './check.ts'
 
 /**
  * I2: every acknowledged write is in the log of whoever serves later, and the last copy of one is never thrown away.
@@ -35,9 +35,14 @@ export const acknowledgedKept: MakeChecker = pair => {
     replaced: (host, next) => {
       const lack = pair.acknowledged.lackingIn(next)
       if (lack !== null && contains(host.cluster.log, lack.tl, lack.lsn)) {
-        throw new Violation('I2', `${host.node} throws away its copy of the acknowledged write at ${lack.tl.number}/${lack.lsn}`)
+        throw new Violation(
+          'I2',
+          `${host.node} throws away its copy of the acknowledged write at ${lack.tl.number}/${lack.lsn}`,
+        )
       }
-      const kept = givenUp.find(lost => contains(host.cluster.log, lost.tl, lost.lsn) && !contains(next, lost.tl, lost.lsn))
+      const kept = givenUp.find(
+        lost => contains(host.cluster.log, lost.tl, lost.lsn) && !contains(next, lost.tl, lost.lsn),
+      )
       if (kept !== undefined && !pair.operator.gaveUp(host.node)) {
         throw new Violation('I2', `${host.node} throws away a write given up by force before the operator said so`)
       }

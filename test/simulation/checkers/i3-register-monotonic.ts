@@ -1,6 +1,6 @@
 import { isOlder } from '../../../shared/protocol/facts.ts'
 import type { DataNode, Value } from '../../../shared/protocol/types.ts'
-import { Violation, type MakeChecker } from './check.ts'
+import { type MakeChecker, Violation } from './check.ts'
 import { show } from './register-truth.ts'
 
 /**

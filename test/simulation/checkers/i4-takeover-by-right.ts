@@ -1,5 +1,5 @@
 import { proposerOf } from '../../../shared/protocol/ballot.ts'
-import { Violation, type MakeChecker } from './check.ts'
+import { type MakeChecker, Violation } from './check.ts'
 import { isDecree, show } from './register-truth.ts'
 
 /**

@@ -1,6 +1,6 @@
 import type { Host } from '../host.ts'
 import { noWrite, recordBytes } from '../wal.ts'
-import { Violation, type MakeChecker } from './check.ts'
+import { type MakeChecker, Violation } from './check.ts'
 
 /** I5: nothing that was read from a serving primary disappears later. What a cancelled wait shows is not counted: it is shown with a warning. */
 export const seenKept: MakeChecker = pair => {

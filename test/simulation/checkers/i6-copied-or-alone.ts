@@ -1,4 +1,4 @@
-import { Violation, type MakeChecker } from './check.ts'
+import { type MakeChecker, Violation } from './check.ts'
 import { show } from './register-truth.ts'
 
 /** I6: a write is acknowledged without the other host's flush only after the Shrink was chosen. */

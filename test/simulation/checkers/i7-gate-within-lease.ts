@@ -1,5 +1,5 @@
 import type { DataNode } from '../../../shared/protocol/types.ts'
-import { Violation, type MakeChecker } from './check.ts'
+import { type MakeChecker, Violation } from './check.ts'
 import { show } from './register-truth.ts'
 
 /**
@@ -11,7 +11,10 @@ export const gateWithinLease: MakeChecker = pair => {
   const demand = (node: DataNode, until: number, why: string): void => {
     const end = promisedUntil[node === 'a' ? 'b' : 'a']
     if (until <= end) return
-    throw new Violation('I7', `the gate of ${node} stays open until ${until.toFixed(1)}, the promise ends at ${end.toFixed(1)}: ${why}`)
+    throw new Violation(
+      'I7',
+      `the gate of ${node} stays open until ${until.toFixed(1)}, the promise ends at ${end.toFixed(1)}: ${why}`,
+    )
   }
   return {
     name: 'I7',
@@ -25,7 +28,10 @@ export const gateWithinLease: MakeChecker = pair => {
     gateOpened: (host, until) => {
       const latest = pair.checks.register.latest?.value
       if (latest === undefined || latest.primary !== host.node) {
-        throw new Violation('I7', `the gate of ${host.node} opens while the register says ${latest ? show(latest) : 'nothing'}`)
+        throw new Violation(
+          'I7',
+          `the gate of ${host.node} opens while the register says ${latest ? show(latest) : 'nothing'}`,
+        )
       }
       if (latest.successor) demand(host.node, until, 'a grant was applied')
     },

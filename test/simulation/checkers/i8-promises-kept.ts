@@ -1,5 +1,5 @@
 import type { DataNode, Incarnation } from '../../../shared/protocol/types.ts'
-import { Violation, type MakeChecker } from './check.ts'
+import { type MakeChecker, Violation } from './check.ts'
 
 interface Memory {
   /** True time until which this host has promised to wait. */
@@ -35,7 +35,8 @@ export const promisesKept: MakeChecker = pair => {
       const { round } = after
       if (round !== null && round.change === 'takeover' && before.round?.ballot !== round.ballot) {
         memory.candidacy = round.ballot
-        if (now < memory.quarantine - slackMs) throw new Violation('I8', `${host.node} stands within ${leaseMs} ms of its start`)
+        if (now < memory.quarantine - slackMs)
+          throw new Violation('I8', `${host.node} stands within ${leaseMs} ms of its start`)
         const resigned = round.resigned !== 0 && host.peer.file.content.resigned === round.resigned
         if (!resigned && now < memory.until - slackMs) {
           throw new Violation('I8', `${host.node} stands ${(memory.until - now).toFixed(1)} ms before its promise ends`)
@@ -44,7 +45,8 @@ export const promisesKept: MakeChecker = pair => {
       if (memory.candidacy !== 0 && (after.durable.known?.ballot ?? 0) >= memory.candidacy) memory.candidacy = 0
       for (const effect of effects) {
         if (effect.do !== 'send' || effect.message.kind !== 'ack' || !effect.message.promise) continue
-        if (memory.candidacy !== 0) throw new Violation('I8', `${host.node} promises to wait while its candidacy is open`)
+        if (memory.candidacy !== 0)
+          throw new Violation('I8', `${host.node} promises to wait while its candidacy is open`)
         memory.until = host.clock.trueTimeOf(event.now + leaseMs)
       }
     },

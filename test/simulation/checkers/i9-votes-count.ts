@@ -1,7 +1,7 @@
 import { showBallot } from '../../../shared/protocol/ballot.ts'
 import type { Ballot, Durable } from '../../../shared/protocol/types.ts'
 import type { Host } from '../host.ts'
-import { Violation, type MakeChecker } from './check.ts'
+import { type MakeChecker, Violation } from './check.ts'
 
 /**
  * I9: an amnesic acceptor never votes. Seen from two sides: no answer leaves before what it says is on disk, and what a

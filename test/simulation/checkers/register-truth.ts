@@ -1,5 +1,13 @@
-import type { AcceptorState, Accepted, Ballot, Incarnation, NodeId, Value, Voters } from '../../../shared/protocol/types.ts'
 import { roundOf } from '../../../shared/protocol/ballot.ts'
+import type {
+  Accepted,
+  AcceptorState,
+  Ballot,
+  Incarnation,
+  NodeId,
+  Value,
+  Voters,
+} from '../../../shared/protocol/types.ts'
 import { Violation } from './check.ts'
 
 /** Written by an operator's decree, not by a vote: the first round of a gen. */

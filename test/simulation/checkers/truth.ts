@@ -1,7 +1,7 @@
 import { statusOf } from '../../../shared/protocol/status.ts'
 import type { Host } from '../host.ts'
 import type { Pair } from '../pair.ts'
-import { Violation, type MakeChecker } from './check.ts'
+import { type MakeChecker, Violation } from './check.ts'
 
 /** How late a host may learn of what happens elsewhere, in leases: nothing travels faster than a missed heartbeat. */
 const lagLeases = 1
@@ -20,26 +20,35 @@ export const shownIsTrue: MakeChecker = pair => {
     const { now } = pair.world
     const status = statusOf(host.state, host.clock.now)
     if (status.serving && now - servedAt[host.node] > databaseLagMs) {
-      throw new Violation('truth', `${host.node} is shown as serving, but has not for ${(now - servedAt[host.node]).toFixed(0)} ms`)
+      throw new Violation(
+        'truth',
+        `${host.node} is shown as serving, but has not for ${(now - servedAt[host.node]).toFixed(0)} ms`,
+      )
     }
     if (status.protection !== 'protected') return
     const latest = pair.checks.register.latest?.value
     const lack = pair.acknowledged.lackingIn(host.peer.cluster.log)
-    if (lack !== null && isAble(host.peer)) throw new Violation('truth', `${host.node} shows "protected", but the backup lacks the write at ${lack.lsn}`)
+    if (lack !== null && isAble(host.peer))
+      throw new Violation('truth', `${host.node} shows "protected", but the backup lacks the write at ${lack.lsn}`)
     if (latest === undefined || !latest.successor || latest.primary !== host.node) {
       throw new Violation('truth', `${host.node} shows "protected", but nobody may succeed it`)
     }
     const awayMs = now - ableAt[host.peer.node]
     if (awayMs > lagLeases * pair.timing.leaseMs) {
-      throw new Violation('truth', `${host.node} shows "protected", but the backup could not take over for ${awayMs.toFixed(0)} ms`)
+      throw new Violation(
+        'truth',
+        `${host.node} shows "protected", but the backup could not take over for ${awayMs.toFixed(0)} ms`,
+      )
     }
-    if (now - witnessAt > witnessLagMs) throw new Violation('truth', `${host.node} shows "protected", but the witness is away`)
+    if (now - witnessAt > witnessLagMs)
+      throw new Violation('truth', `${host.node} shows "protected", but the witness is away`)
   }
   return {
     name: 'truth',
     step: (host, _before, _after, _event, effects) => {
       for (const effect of effects) {
-        if (effect.do === 'send' && effect.message.kind === 'ack' && effect.message.promise) ableAt[host.node] = pair.world.now
+        if (effect.do === 'send' && effect.message.kind === 'ack' && effect.message.promise)
+          ableAt[host.node] = pair.world.now
       }
     },
     sample: () => {

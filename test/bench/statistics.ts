@@ -1,0 +1,25 @@
+/** The figures of one measured thing, in the unit of its values. */
+export interface Summary {
+  runs: number
+  min: number
+  median: number
+  p90: number
+  max: number
+}
+
+export function summary(values: readonly number[]): Summary {
+  const sorted = [...values].sort((x, y) => x - y)
+  const at = (share: number): number =>
+    sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? Number.NaN
+  const middle = sorted.length / 2
+  const median =
+    sorted.length % 2 === 1 ? at(0.5) : ((sorted[middle - 1] ?? Number.NaN) + (sorted[middle] ?? Number.NaN)) / 2
+  const round = (value: number): number => Math.round(value * 10) / 10
+  return {
+    runs: sorted.length,
+    min: round(at(0)),
+    median: round(median),
+    p90: round(at(0.9)),
+    max: round(sorted.at(-1) ?? Number.NaN),
+  }
+}

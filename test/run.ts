@@ -1,0 +1,107 @@
+/**
+ * `npm test [-- STAGE | FILE ...]`: everything that is checked, in stages, cheapest first; it stops at the first stage
+ * that fails. What a stage needs of the machine is installed first. `npm test -- unit` runs one stage,
+ * `npm test -- test/unit/grants.test.ts` one file.
+ */
+
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { glob } from 'node:fs/promises'
+import { ALL_PACKAGES, ensureDebianPackages, unsuitable } from '../infra/dev/debian-packages.ts'
+
+interface Stage {
+  name: string
+  /** What it shows, for people. */
+  shows: string
+  /** Needs root, namespaces and Debian's packages. */
+  realParts: boolean
+  /** Arguments of the pinned Node; a pattern of test files is run by node's own runner. */
+  run: { script: string; args: string[] } | { tests: string; concurrency: number }
+}
+
+const program = (script: string, ...args: string[]): Stage['run'] => ({ script, args })
+
+const stages: readonly Stage[] = [
+  {
+    name: 'types',
+    shows: 'the compiler accepts every file',
+    realParts: false,
+    run: program('node_modules/typescript/bin/tsc', '--noEmit'),
+  },
+  {
+    name: 'lint',
+    shows: 'format and line rules hold',
+    realParts: false,
+    run: program('node_modules/@biomejs/biome/bin/biome', 'check'),
+  },
+  { name: 'unit', shows: 'parts alone', realParts: false, run: { tests: 'test/unit/**/*.test.ts', concurrency: 2 } },
+  // Namespaces, nftables and clusters at once on two cores would measure each other, so one file at a time.
+  {
+    name: 'integration',
+    shows: 'drivers on real parts',
+    realParts: true,
+    run: { tests: 'test/integration/**/*.test.ts', concurrency: 1 },
+  },
+]
+
+const say = (line: string): void => {
+  process.stderr.write(`${line}\n`)
+}
+
+function node(args: readonly string[]): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', ...args], { stdio: 'inherit' })
+    child.on('error', reject)
+    child.on('close', (code, signal) => resolve(signal === null ? (code ?? 1) : 1))
+  })
+}
+
+async function runTests(files: readonly string[], concurrency: number): Promise<number> {
+  if (files.length === 0) throw new Error('This stage has no test files: a run without tests proves nothing.')
+  return node(['--test', '--test-reporter=spec', `--test-concurrency=${concurrency}`, ...files])
+}
+
+async function runStage(stage: Stage): Promise<number> {
+  if (stage.realParts) {
+    const reason = unsuitable()
+    if (reason !== null) throw new Error(reason)
+    await ensureDebianPackages(ALL_PACKAGES, { why: `the stage ${stage.name}`, say })
+  }
+  if ('script' in stage.run) return node([stage.run.script, ...stage.run.args])
+  const files: string[] = []
+  for await (const file of glob(stage.run.tests)) files.push(file)
+  return runTests(files.sort(), stage.run.concurrency)
+}
+
+async function main(wishes: readonly string[]): Promise<number> {
+  const files = wishes.filter(wish => wish.endsWith('.test.ts'))
+  const missing = files.find(file => !existsSync(file))
+  if (missing !== undefined) throw new Error(`There is no test file ${missing}.`)
+  if (files.length > 0) return runTests(files, 1)
+  const unknown = wishes.find(wish => !stages.some(stage => stage.name === wish))
+  if (unknown !== undefined) {
+    throw new Error(`"${unknown}" is neither a stage (${stages.map(stage => stage.name).join(', ')}) nor a test file.`)
+  }
+  const seconds: string[] = []
+  for (const stage of stages) {
+    if (wishes.length > 0 && !wishes.includes(stage.name)) continue
+    say(`\n── ${stage.name}: ${stage.shows}`)
+    const began = performance.now()
+    const code = await runStage(stage)
+    seconds.push(`${stage.name} ${((performance.now() - began) / 1000).toFixed(0)} s`)
+    if (code !== 0) {
+      say(`\n── ${stage.name} failed (${seconds.join(', ')}). Again, this stage alone: npm test -- ${stage.name}`)
+      return code
+    }
+  }
+  say(`\n── all passed: ${seconds.join(', ')}`)
+  return 0
+}
+
+main(process.argv.slice(2)).then(
+  code => process.exit(code),
+  error => {
+    say(error instanceof Error ? error.message : String(error))
+    process.exit(1)
+  },
+)
