@@ -34,6 +34,12 @@ const stages: readonly Stage[] = [
     realParts: false,
     run: program('node_modules/@biomejs/biome/bin/biome', 'check'),
   },
+  {
+    name: 'tidy',
+    shows: 'the house rules hold',
+    realParts: false,
+    run: { tests: 'test/tidy/*.test.ts', concurrency: 2 },
+  },
   { name: 'unit', shows: 'parts alone', realParts: false, run: { tests: 'test/unit/**/*.test.ts', concurrency: 2 } },
   // Namespaces, nftables and clusters at once on two cores would measure each other, so one file at a time.
   {

@@ -75,7 +75,7 @@ export function checkReport(
       powerCutOutageMs: healthy ? Math.round(timing.leaseMs + vote + promotionMs) : null,
       databaseDeathOutageMs: healthy ? handOverMs + promotionMs : null,
       switchoverOutageMs: switchover ? handOverMs : null,
-      loss: lossOf(agent, healthy),
+      loss: lossOf(agent, { healthy }),
     },
     timing: {
       profile: timing.profile,
@@ -113,7 +113,7 @@ function obstacles(agent: Agent, now: number): string[] {
   return found
 }
 
-function lossOf(agent: Agent, healthy: boolean): string {
+function lossOf(agent: Agent, { healthy }: { healthy: boolean }): string {
   if (healthy) return 'none: every acknowledged write is on both hosts'
   const { lagBytes } = agent.status().database
   if (isPrimary(agent.state)) {

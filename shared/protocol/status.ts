@@ -49,7 +49,7 @@ export function statusOf(s: HostState, now: number): Status {
   const known = knownValue(s)
   const serving = isServing(s, now)
   const { view, op, lastError } = s.database
-  const verdict = protectionOf(s, now, serving)
+  const verdict = protectionOf(s, now)
   return {
     node: s.node,
     role: roleOf(s),
@@ -90,8 +90,8 @@ function roleOf(s: HostState): Role {
   return isBackup(s) ? 'backup' : 'unsettled'
 }
 
-function protectionOf(s: HostState, now: number, serving: boolean): { protection: Protection; why: string } {
-  if (!serving) return { protection: 'not serving', why: whyNotServing(s, now) }
+function protectionOf(s: HostState, now: number): { protection: Protection; why: string } {
+  if (!isServing(s, now)) return { protection: 'not serving', why: whyNotServing(s, now) }
   const successor = knownValue(s)?.successor === true && acceptedValue(s)?.successor === true
   const obstacle = obstacleToProtection(s, now)
   // The backup's newest promise must be fresh: what happened since is not known.

@@ -203,16 +203,16 @@ export class Driver {
     this.promoting = true
     if (cluster.process === 'standby') {
       cluster.names = op.syncNames
-      return this.promoteNow(op.epoch, made)
+      return this.promoteNow(op.epoch, { made })
     }
     this.boot(
       op.syncNames,
       () => cluster.runAsStandby(-1),
-      () => this.promoteNow(op.epoch, made),
+      () => this.promoteNow(op.epoch, { made }),
     )
   }
 
-  private promoteNow(epoch: number, made: boolean): void {
+  private promoteNow(epoch: number, { made }: { made: boolean }): void {
     const { cluster } = this.env
     const { world, random, disk, options } = cluster.parts
     cluster.stream.stopReceiver()
