@@ -1,8 +1,8 @@
 /**
  * The Debian (and Ubuntu) packages that the lab and the tests need beside npm's, and their installation when missing.
  *
- * One table says what each is for. Nothing is upgraded, nothing that is there already is touched, and installing
- * PostgreSQL's programs does not bring up a database server of Debian's own.
+ * One table says what each is for. Nothing is upgraded, nothing that is there already is touched, and installing the
+ * programs of PostgreSQL and Mosquitto does not bring up servers of Debian's own.
  */
 
 import { spawn } from 'node:child_process'
@@ -45,6 +45,7 @@ const NEEDS = {
   nftables: { purpose: 'the gate in the kernel, and faults of the network', isThere: () => hasPrograms('nft') },
   iproute2: { purpose: 'network namespaces, addresses, connections', isThere: () => hasPrograms('ip', 'ss', 'tc') },
   openssl: { purpose: 'certificates between the hosts', isThere: () => hasPrograms('openssl') },
+  mosquitto: { purpose: 'the broker between control plane and hosts', isThere: () => hasPrograms('mosquitto') },
   procps: { purpose: 'processes and kernel settings', isThere: () => hasPrograms('pgrep', 'sysctl') },
   'util-linux': {
     purpose: 'entering a host’s namespaces, other users’ rights',
@@ -106,7 +107,8 @@ export async function ensureDebianPackages(
   }
   say(`${why} needs Debian packages that are missing here; they are installed now:`)
   for (const name of missing) say(`  ${name.padEnd(11)} ${NEEDS[name].purpose}`)
-  await withoutMainCluster(() => install(missing))
+  await withoutMainCluster(() => withoutServices(() => install(missing)))
+  if (missing.includes('mosquitto')) await leaveDisabled('mosquitto.service')
   const still = missingPackages(missing)
   if (still.length > 0) {
     throw new Error(`After "${byHand}" the programs of ${still.join(', ')} are still missing; install them by hand.`)
@@ -162,6 +164,24 @@ async function withoutMainCluster<T>(work: () => Promise<T>): Promise<T> {
     rmSync(NO_CLUSTER_FILE, { force: true })
     if (firstMade !== undefined) removeIfEmpty(CREATE_CLUSTER_DIR, firstMade)
   }
+}
+
+const POLICY_FILE = '/usr/sbin/policy-rc.d'
+
+/** Debian starts the services of a package as it is installed, unless this file forbids it (invoke-rc.d(8), 101). */
+async function withoutServices<T>(work: () => Promise<T>): Promise<T> {
+  if (existsSync(POLICY_FILE)) return work()
+  writeFileSync(POLICY_FILE, '#!/bin/sh\n# Here only while Understudy installs programs.\nexit 101\n', { mode: 0o755 })
+  try {
+    return await work()
+  } finally {
+    rmSync(POLICY_FILE, { force: true })
+  }
+}
+
+/** Nor does a service that came with our programs start at the next boot; where there is no systemd, nothing would. */
+async function leaveDisabled(unit: string): Promise<void> {
+  if (hasPrograms('systemctl')) await run('systemctl', ['disable', unit])
 }
 
 /** Removes directories that we made and that no package has put anything into, from `dir` up to `top`. */
