@@ -11,8 +11,13 @@ const RECONNECT_PAUSE_S = 0.01
 
 export type Client = postgres.Sql
 
-/** One connection, opened by the first query and again whenever it was lost. */
-export function openClient(uri: string, applicationName: string): Client {
+export type Notice = postgres.Notice
+
+/**
+ * One connection, opened by the first query and again whenever it was lost.
+ * @param onNotice gets the server's notices and warnings; without it they are dropped
+ */
+export function openClient(uri: string, applicationName: string, onNotice?: (notice: Notice) => void): Client {
   return postgres(uri, {
     ...addressOf(uri),
     max: 1,
@@ -20,7 +25,7 @@ export function openClient(uri: string, applicationName: string): Client {
     connect_timeout: CONNECT_TIMEOUT_S,
     backoff: () => RECONNECT_PAUSE_S,
     fetch_types: false,
-    onnotice: () => {},
+    onnotice: onNotice ?? (() => {}),
     connection: { application_name: applicationName },
   })
 }

@@ -21,7 +21,7 @@ export interface WriteError {
   kind: 'error'
   id: bigint
   atMs: number
-  /** SQLSTATE, errno name, or DEADLINE. */
+  /** SQLSTATE, errno name, DEADLINE, or LOCAL_ONLY: committed without waiting for the backup. */
   code: string
 }
 

@@ -9,7 +9,7 @@
 import { createWriteStream, readFileSync, type WriteStream } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { type Client, dropClient, errorCode, nowMs, openClient, within } from './database-client.ts'
+import { type Client, dropClient, errorCode, type Notice, nowMs, openClient, within } from './database-client.ts'
 import { idOf, WRITE_TABLE, writeLogLine } from './write-log.ts'
 
 /** Longer than a takeover; then the connection is taken for dead and the row is sent again on another. */
@@ -46,21 +46,34 @@ function insert(client: Client, id: bigint): Promise<unknown> {
   )
 }
 
+/**
+ * A wait for the backup that was cancelled ends in success with this warning (manual, 20.6.1 "synchronous_commit"; the
+ * text is PostgreSQL's, syncrep.c). Such a commit may vanish with its host, so it is no acknowledgement.
+ */
+const isLocalOnly = (notice: Notice): boolean => /might not have been replicated/.test(String(notice.detail))
+
 async function writeForever(connection: number, options: WriterOptions, stop: AbortSignal): Promise<void> {
-  let client = openClient(options.uri, 'understudy-lab-writer')
+  let localOnly = false
+  const open = (): Client =>
+    openClient(options.uri, 'understudy-lab-writer', notice => {
+      localOnly ||= isLocalOnly(notice)
+    })
+  let client = open()
   for (let sequence = 1; !stop.aborted; sequence += 1) {
     const id = idOf(connection, sequence)
     const sentMs = nowMs()
     for (let attempt = 1; ; attempt += 1) {
       try {
+        localOnly = false
         await within(insert(client, id), REQUEST_LIMIT_MS)
+        if (localOnly) throw Object.assign(new Error('The row is on one host alone.'), { code: 'LOCAL_ONLY' })
         options.log.write(writeLogLine({ kind: 'acknowledged', id, sentMs, ackMs: nowMs(), attempts: attempt }))
         break
       } catch (error) {
         options.log.write(writeLogLine({ kind: 'error', id, atMs: nowMs(), code: errorCode(error) }))
         if (errorCode(error) === 'DEADLINE') {
           dropClient(client)
-          client = openClient(options.uri, 'understudy-lab-writer')
+          client = open()
         }
         if (stop.aborted) break
         await sleep(RETRY_PAUSE_MS)
