@@ -5,27 +5,17 @@
 
 import { parseArgs } from 'node:util'
 import { ALL_PACKAGES, ensureDebianPackages, unsuitable } from '../dev/debian-packages.ts'
-import { DATABASE_PORT, type HostName, VIP } from './addresses.ts'
-import { hostPaths, runOnHost } from './hosts.ts'
+import { DATABASE_PORT, type HostName, otherOf, VIP } from './addresses.ts'
+import { hostPaths } from './hosts.ts'
 import { down, up } from './lab.ts'
-import { lastWords, servingHost, statuses, until, untilProtected } from './pair.ts'
-import { agentPaths, understudyCommand } from './product.ts'
+import { lastWords, statuses, switchOver, untilProtected, untilServing } from './pair.ts'
 import { Trial, type TrialVerdict } from './trial.ts'
 
-const TAKEOVER_LIMIT_MS = 20_000
 const REJOIN_LIMIT_MS = 60_000
 
 const beganMs = performance.now()
 const say = (line: string): void => {
   process.stdout.write(`${((performance.now() - beganMs) / 1000).toFixed(1).padStart(5)} s  ${line}\n`)
-}
-
-const otherOf = (host: HostName): HostName => (host === 'a' ? 'b' : 'a')
-
-async function untilServing(lab: string, host: HostName): Promise<void> {
-  await until(TAKEOVER_LIMIT_MS, `Host ${host} does not serve`, async () =>
-    (await servingHost(lab)) === host ? true : null,
-  )
 }
 
 /** The story. Resolves to the sentences that must not be: empty when all went right. */
@@ -52,8 +42,7 @@ async function play(lab: string): Promise<string[]> {
 
   say(`planned switchover back to host ${first}`)
   const switched = await trial.measure('planned switchover', async () => {
-    await runOnHost(lab, second, understudyCommand(['switchover', '--socket', agentPaths(lab, second).socket]))
-    await untilServing(lab, first)
+    await switchOver(lab, second)
   })
   say(`host ${first} serves; writes stood still for ${switched.outage.gapMs.toFixed(0)} ms`)
   await untilProtected(lab, REJOIN_LIMIT_MS)

@@ -109,11 +109,15 @@ export async function prepareObservers(lab: string, uri: string): Promise<void> 
   await run(...networkOf(lab, 'c', nodeCommand(join(HERE, 'observer.ts'), args)))
 }
 
+/** The observers that run now: the client's, and one in the network of each host that is on. */
+export type Observers = { [where in HostName | 'c']?: Instrument }
+
 /** Starts the client's observer and one in each host's network that is there. */
-export async function startObservers(lab: string, targets: ObserverTargets): Promise<Instrument[]> {
-  const inside = HOSTS.filter(host => existsSync(namespacePath(lab, host)))
-  const observers = [await observe(lab, 'c', targets.client)]
-  for (const host of inside) observers.push(await observe(lab, host, targets.inside[host]))
+export async function startObservers(lab: string, targets: ObserverTargets): Promise<Observers> {
+  const observers: Observers = { c: await observe(lab, 'c', targets.client) }
+  for (const host of HOSTS.filter(host => existsSync(namespacePath(lab, host)))) {
+    observers[host] = await observe(lab, host, targets.inside[host])
+  }
   return observers
 }
 
@@ -128,7 +132,12 @@ export async function stopObservers(lab: string): Promise<Judgement> {
     commandLine(pid).some(argument => argument.endsWith('observer.ts')),
   )
   for (const pid of running) await stopInstrument({ pid, file: '' })
+  return judgeObservations(servedSpans(lab))
+}
+
+/** What all observers of a lab have saved so far; those that run save each second. */
+export function servedSpans(lab: string): ServedSpan[] {
   const { runDir } = labPaths(lab)
   const files = readdirSync(runDir).filter(name => name.endsWith('.seen'))
-  return judgeObservations(files.flatMap(name => JSON.parse(readFileSync(join(runDir, name), 'utf8')) as ServedSpan[]))
+  return files.flatMap(name => JSON.parse(readFileSync(join(runDir, name), 'utf8')) as ServedSpan[])
 }

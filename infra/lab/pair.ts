@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { addressOf, DATABASE_PORT, HOSTS, type HostName, labPaths, VIP, WITNESS_PORT } from './addresses.ts'
+import { addressOf, DATABASE_PORT, HOSTS, type HostName, labPaths, otherOf, VIP, WITNESS_PORT } from './addresses.ts'
 import { hostPaths, runOnHost, startOnHost } from './hosts.ts'
 import { type LabState, withLabState } from './lab-state.ts'
 import { queryLocally } from './local-query.ts'
@@ -23,6 +23,8 @@ const WALL_CLOCK = join(import.meta.dirname, 'wall-clock.ts')
 const START_LIMIT_MS = 20_000
 /** initdb, base backup of an empty cluster, growing the pair: seconds; on a busy machine many. */
 const FORM_LIMIT_MS = 90_000
+/** A takeover takes a second; one that takes this long did not happen. */
+const TAKEOVER_LIMIT_MS = 20_000
 const LOOK_EVERY_MS = 50
 const DATABASE = { name: 'app', user: 'app' }
 
@@ -137,6 +139,17 @@ export async function statuses(lab: string): Promise<{ [host in HostName]: Agent
 export async function servingHost(lab: string): Promise<HostName | null> {
   const seen = await statuses(lab)
   return HOSTS.find(host => seen[host]?.serving === true) ?? null
+}
+
+/** Resolves once this host says that it serves. */
+export async function untilServing(lab: string, host: HostName, limitMs = TAKEOVER_LIMIT_MS): Promise<void> {
+  await until(limitMs, `Host ${host} does not serve`, async () => ((await servingHost(lab)) === host ? true : null))
+}
+
+/** Has the primary hand over to the other host, as a person would. Resolves when that one serves. */
+export async function switchOver(lab: string, from: HostName): Promise<void> {
+  await runOnHost(lab, from, understudyCommand(['switchover', '--socket', agentPaths(lab, from).socket]))
+  await untilServing(lab, otherOf(from))
 }
 
 /** Resolves to the primary once a host serves, the other follows it, and a takeover would succeed. */

@@ -98,7 +98,7 @@ export function commandLine(pid: number): string[] {
 /** PostgreSQL's processes of a kind, by the titles they give themselves ("postgres: walsender …"). */
 export function databaseProcess(
   pids: readonly number[],
-  kind: 'client backend' | 'walsender' | 'walreceiver',
+  kind: 'client backend' | 'walsender' | 'walreceiver' | 'startup',
 ): number[] {
   return pids.filter(pid => {
     const title = commandLine(pid).join(' ')

@@ -131,24 +131,33 @@ const ANSWER_LIMIT_MS = 1_000
  * A host's status, or null when its agent does not answer: off, killed or stopped. The same question `understudy status`
  * asks over the same socket, without a process for each look.
  */
-export function agentStatus(lab: string, host: HostName): Promise<AgentStatus | null> {
+export async function agentStatus(lab: string, host: HostName): Promise<AgentStatus | null> {
+  const answer = (await askAgent(lab, host, 'status')) as { result?: AgentStatus } | null
+  return answer?.result ?? null
+}
+
+/** Asks a host's agent something over its socket; null when it does not answer. */
+export function askAgent(
+  lab: string,
+  host: HostName,
+  verb: string,
+  args: Record<string, unknown> = {},
+): Promise<unknown> {
   return new Promise(resolve => {
     const socket = connect(agentPaths(lab, host).socket)
     let text = ''
-    const finish = (status: AgentStatus | null): void => {
+    const finish = (answer: unknown): void => {
       socket.destroy()
-      resolve(status)
+      resolve(answer)
     }
     socket.setEncoding('utf8')
     socket.setTimeout(ANSWER_LIMIT_MS, () => finish(null))
     socket.on('error', () => finish(null))
     socket.on('close', () => finish(null))
-    socket.on('connect', () => socket.write(`${JSON.stringify({ id: 1, verb: 'status', args: {} })}\n`))
+    socket.on('connect', () => socket.write(`${JSON.stringify({ id: 1, verb, args })}\n`))
     socket.on('data', chunk => {
       text += chunk
-      if (!text.includes('\n')) return
-      const answer = JSON.parse(text.slice(0, text.indexOf('\n'))) as { result?: AgentStatus }
-      finish(answer.result ?? null)
+      if (text.includes('\n')) finish(JSON.parse(text.slice(0, text.indexOf('\n'))))
     })
   })
 }

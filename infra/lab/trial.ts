@@ -7,12 +7,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { HOSTS, type HostName } from './addresses.ts'
 import { nowMs } from './database-client.ts'
 import type { Fault } from './fault-verbs.ts'
-import { inject } from './faults.ts'
+import { heal, inject } from './faults.ts'
 import {
   type Instrument,
+  type Observers,
   observeAgain,
   prepareObservers,
   readWriter,
+  servedSpans,
   startObservers,
   startWriter,
   stopInstrument,
@@ -20,7 +22,8 @@ import {
   type WriterSettings,
 } from './instruments.ts'
 import { observerTargets } from './lab.ts'
-import type { Judgement } from './observations.ts'
+import { readLabState } from './lab-state.ts'
+import { type Judgement, judgeObservations } from './observations.ts'
 import { databaseUri, queryHost, until } from './pair.ts'
 import {
   errorCounts,
@@ -56,13 +59,15 @@ export interface TrialVerdict {
 export class Trial {
   readonly lab: string
   readonly steps: Step[] = []
-  private readonly writer: Instrument
-  private readonly observed: boolean
+  /** For whoever wants to read what was written so far. */
+  readonly writer: Instrument
+  /** null: nobody looks. */
+  private readonly observers: Observers | null
 
-  private constructor(lab: string, parts: { writer: Instrument; observed: boolean }) {
+  private constructor(lab: string, parts: { writer: Instrument; observers: Observers | null }) {
     this.lab = lab
     this.writer = parts.writer
-    this.observed = parts.observed
+    this.observers = parts.observers
   }
 
   /** Begins load (and, unless told otherwise, observers) on a protected pair. */
@@ -73,12 +78,10 @@ export class Trial {
     const uri = databaseUri(lab)
     if (uri === null) throw new Error(`The pair of lab ${lab} is not formed: there is nothing to try.`)
     const observed = options.observe ?? true
-    if (observed) {
-      await prepareObservers(lab, uri)
-      await startObservers(lab, observerTargets(lab))
-    }
+    if (observed) await prepareObservers(lab, uri)
+    const observers = observed ? await startObservers(lab, observerTargets(lab)) : null
     const writer = await startWriter(lab, { ...options.writer, uri })
-    return new Trial(lab, { writer, observed })
+    return new Trial(lab, { writer, observers })
   }
 
   /**
@@ -101,15 +104,49 @@ export class Trial {
     return step
   }
 
-  /** A fault; a host that boots gets its inside observer again. */
+  /** A fault. A host that boots has a new network: the observer in the old one would see nothing any more. */
   async inject(fault: Fault): Promise<void> {
     await inject(this.lab, fault)
-    if (fault.kind === 'power-on' && this.observed) await observeAgain(this.lab, fault.host, observerTargets(this.lab))
+    if (fault.kind === 'power') await this.unobserve(fault.host)
+    if (fault.kind === 'power-on') await this.observeInside(fault.host)
+  }
+
+  /** Undoes every fault, as `lab heal` does. */
+  async heal(): Promise<void> {
+    const booting = HOSTS.filter(host => readLabState(this.lab).off.includes(host))
+    await heal(this.lab)
+    for (const host of booting) await this.observeInside(host)
+  }
+
+  private async unobserve(host: HostName): Promise<void> {
+    const observer = this.observers?.[host]
+    if (observer !== undefined) await stopInstrument(observer)
+    delete this.observers?.[host]
+  }
+
+  private async observeInside(host: HostName): Promise<void> {
+    if (this.observers === null) return
+    await this.unobserve(host)
+    this.observers[host] = await observeAgain(this.lab, host, observerTargets(this.lab))
+  }
+
+  /**
+   * The verdict so far, with load and observers going on: every row that was acknowledged before this call is looked for
+   * on both hosts, which must both be on; the observers' last second may not be judged yet.
+   */
+  async verdict(): Promise<TrialVerdict> {
+    const writes = await this.judge()
+    return { writes, judgement: judgeObservations(this.observers === null ? [] : servedSpans(this.lab)) }
   }
 
   /** Ends load and observers and looks for every acknowledged row on both hosts, which must both be on. */
   async end(): Promise<TrialVerdict> {
     await stopInstrument(this.writer)
+    const writes = await this.judge()
+    return { writes, judgement: this.observers === null ? judgeObservations([]) : await stopObservers(this.lab) }
+  }
+
+  private async judge(): Promise<TrialVerdict['writes']> {
     const events = readWriter(this.writer)
     const rows = (host: HostName): Promise<string> =>
       queryHost(this.lab, host, { sql: `select id, attempts from ${WRITE_TABLE}` })
@@ -123,7 +160,6 @@ export class Trial {
       }
     }
     const [a, b] = await Promise.all(HOSTS.map(judge))
-    const judgement = this.observed ? await stopObservers(this.lab) : { instances: [], violations: [], undecided: [] }
-    return { writes: { a: a!, b: b! }, judgement }
+    return { a: a!, b: b! }
   }
 }
