@@ -48,6 +48,12 @@ const stages: readonly Stage[] = [
     realParts: true,
     run: { tests: 'test/integration/**/*.test.ts', concurrency: 1 },
   },
+  {
+    name: 'lab',
+    shows: 'a pair under load survives the faults of the matrix',
+    realParts: true,
+    run: { tests: 'test/lab/**/*.test.ts', concurrency: 1 },
+  },
 ]
 
 const say = (line: string): void => {
