@@ -1,0 +1,140 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+import { iscsiNameFault } from '../../shared/hosts/iscsi-name.ts'
+import { exec } from '../exec.ts'
+import { openFolderWriter } from '../state-file/atomic-write.ts'
+import { listSessions } from './adapters.ts'
+import type { Sysfs } from './sysfs.ts'
+
+/**
+ * The name by which targets know this host (open-iscsi's README, "InitiatorName"). A session keeps the name it was
+ * logged in with, so a change wants no session: refused, or logged out and in again when asked to. In this order only:
+ * an iscsid that is restarted below a session tries to get it back, and a logout then fails.
+ */
+
+export const initiatorNamePath = '/etc/iscsi/initiatorname.iscsi'
+
+/** null where open-iscsi is not installed or has no name. */
+export function readInitiatorName(root = '/'): string | null {
+  const text = readNameFile(root)
+  return text === null ? null : (nameLine.exec(text)?.[1] ?? null)
+}
+const nameLine = /^InitiatorName=(\S+)[ \t]*$/m
+
+function readNameFile(root: string): string | null {
+  const path = join(root, initiatorNamePath)
+  return existsSync(path) ? readFileSync(path, 'utf8') : null
+}
+
+/** What of the host a change needs; the real one is below, tests have their own. */
+export interface IscsiHost {
+  readText(): string | null
+  writeText(text: string): Promise<void>
+  sessions(): { id: string; target: string; initiatorName: string | null }[]
+  /** Each ends with null, or a sentence that says what failed. */
+  logOut(): Promise<string | null>
+  logIn(): Promise<string | null>
+  restartDaemon(): Promise<string | null>
+}
+
+export interface NameChange {
+  name: string
+  /** Sessions may be logged out for it, and in again. */
+  logOutSessions: boolean
+}
+
+export type NameChangeResult =
+  | { ok: true; from: string | null; to: string; sessions: number; why: string }
+  | { ok: false; why: string }
+
+export async function changeInitiatorName(host: IscsiHost, change: NameChange): Promise<NameChangeResult> {
+  const { name } = change
+  const fault = iscsiNameFault(name)
+  if (fault !== null) return { ok: false, why: `the initiator name "${name}" ${fault}` }
+  const before = host.readText()
+  if (before === null) return { ok: false, why: `there is no ${initiatorNamePath}: install open-iscsi first` }
+  const from = nameLine.exec(before)?.[1] ?? null
+  const sessions = host.sessions()
+  if (from === name && sessions.every(session => session.initiatorName === null || session.initiatorName === name)) {
+    return { ok: true, from, to: name, sessions: sessions.length, why: 'it has that name already' }
+  }
+  if (sessions.length > 0 && !change.logOutSessions) {
+    return {
+      ok: false,
+      why: `${sessions.length} session${sessions.length === 1 ? ' is' : 's are'} logged in (${sessions.map(one => one.target).join(', ')}), and would keep the old name: log out first, or ask for it to be done`,
+    }
+  }
+  if (sessions.length > 0) {
+    const why = await host.logOut()
+    if (why !== null) return undo(host, { before: null, sessions: sessions.length, why: `could not log out: ${why}` })
+  }
+  await host.writeText(withName(before, name))
+  const why =
+    (await host.restartDaemon()) ?? (sessions.length > 0 ? await host.logIn() : null) ?? notVerified(host, name)
+  if (why !== null) return undo(host, { before, sessions: sessions.length, why })
+  return {
+    ok: true,
+    from,
+    to: name,
+    sessions: sessions.length,
+    why: sessions.length > 0 ? 'seen in its sessions' : 'in the file; no session was there to show it',
+  }
+}
+
+function notVerified(host: IscsiHost, name: string): string | null {
+  const other = host.sessions().find(session => session.initiatorName !== null && session.initiatorName !== name)
+  return other === undefined ? null : `the session with ${other.target} still has the name ${other.initiatorName}`
+}
+
+/** The host is as it was; what could not be put back is said. */
+async function undo(
+  host: IscsiHost,
+  { before, sessions, why }: { before: string | null; sessions: number; why: string },
+): Promise<NameChangeResult> {
+  const left: string[] = []
+  if (before !== null) {
+    if (host.sessions().length > 0) left.push((await host.logOut()) ?? '')
+    await host.writeText(before)
+    left.push((await host.restartDaemon()) ?? '')
+  }
+  if (sessions > 0 && host.sessions().length < sessions) left.push((await host.logIn()) ?? '')
+  const failed = left.filter(Boolean)
+  const end =
+    failed.length === 0 ? 'the old name is back' : `and putting the old name back failed too: ${failed.join('; ')}`
+  return { ok: false, why: `${why}; ${before === null && failed.length === 0 ? 'nothing was changed' : end}` }
+}
+
+/** Comments and other lines stay. */
+function withName(text: string, name: string): string {
+  const line = `InitiatorName=${name}`
+  if (nameLine.test(text)) return text.replace(nameLine, line)
+  return `${text}${text === '' || text.endsWith('\n') ? '' : '\n'}${line}\n`
+}
+
+const iscsiLimitMs = 30_000
+/** iscsiadm's exit code for "no session found" (iscsiadm(8)): nothing to log out of. */
+const noSessions = 21
+
+/** The host that this process runs on. */
+export function iscsiHost(sysfs: Sysfs): IscsiHost {
+  const run = async (argv: readonly string[]): Promise<string | null> => {
+    const result = await exec(argv, { limitMs: iscsiLimitMs })
+    return result.ok || result.code === noSessions ? null : result.why
+  }
+  return {
+    readText: () => readNameFile(sysfs.root),
+    writeText: async text => {
+      const path = join(sysfs.root, initiatorNamePath)
+      const folder = await openFolderWriter(dirname(path))
+      try {
+        await folder.write(basename(path), Buffer.from(text))
+      } finally {
+        await folder.close()
+      }
+    },
+    sessions: () => listSessions(sysfs).map(({ id, target, initiatorName }) => ({ id, target, initiatorName })),
+    logOut: () => run(['iscsiadm', '--mode', 'session', '--logout']),
+    logIn: () => run(['iscsiadm', '--mode', 'node', '--loginall=automatic']),
+    restartDaemon: () => run(['systemctl', 'restart', 'iscsid.service']),
+  }
+}

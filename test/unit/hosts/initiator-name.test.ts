@@ -1,0 +1,159 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { parseIscsiadm, parseIscsiLs, parsePortal } from '../../../node-agent/storage/discovery.ts'
+import { changeInitiatorName, type IscsiHost } from '../../../node-agent/storage/initiator-name.ts'
+import { initiatorNameFault, iscsiNameFault } from '../../../shared/hosts/iscsi-name.ts'
+
+test('names that RFC 3720 allows are accepted', () => {
+  for (const name of [
+    'iqn.1993-08.org.debian:01:8f2a6d3c5b7e',
+    'iqn.2026-01.example',
+    'eui.02004567a425678d',
+    'naa.52004567ba64678d',
+    'naa.62004567ba64678d0123456789abcdef',
+  ]) {
+    assert.equal(iscsiNameFault(name), null, name)
+  }
+})
+
+test('each wrong name gets the rule it breaks', () => {
+  const wrong: [string, RegExp][] = [
+    ['', /must not be empty/],
+    ['iqn.2026-01.example:my host', /must not contain spaces/],
+    ['iqn.2026-01.Example', /lower case/],
+    ['iqn.2026-13.example', /month from 01 to 12, not 13/],
+    ['iqn.26-01.example', /must have a date/],
+    ['iqn.2026-01.exa_mple', /"exa_mple" is no part of one/],
+    ['iqn.2026-01.example:', /something after the colon/],
+    ['iqn.2026-01.example:ü', /may contain only/],
+    ['eui.123', /16 hexadecimal digits/],
+    ['naa.123', /16 or 32/],
+    ['host-a', /must begin with/],
+    [`iqn.2026-01.example:${'x'.repeat(220)}`, /at most 223 bytes/],
+  ]
+  for (const [name, rule] of wrong) assert.match(iscsiNameFault(name) ?? '', rule, name)
+})
+
+test('a name that another host has is refused with that host', () => {
+  const others = [{ host: 'b', name: 'iqn.2026-01.example:b' }]
+  assert.match(initiatorNameFault('iqn.2026-01.example:b', others) ?? '', /; b has it/)
+  assert.equal(initiatorNameFault('iqn.2026-01.example:a', others), null)
+})
+
+/** An initiator in memory: a session keeps the name it was logged in with, as the kernel's do. */
+class FakeIscsi implements IscsiHost {
+  text: string | null = '# by Debian\nInitiatorName=iqn.2026-01.example:old\n'
+  live: { id: string; target: string; initiatorName: string | null }[] = []
+  readonly did: string[] = []
+  fails: { [act: string]: string } = {}
+  #name = 'iqn.2026-01.example:old'
+
+  readText() {
+    return this.text
+  }
+  async writeText(text: string) {
+    this.did.push('write')
+    this.text = text
+  }
+  sessions() {
+    return this.live
+  }
+  logOut() {
+    return this.#act('logOut', () => {
+      this.live = []
+    })
+  }
+  logIn() {
+    return this.#act('logIn', () => {
+      this.live = [{ id: 'session1', target: 'iqn.2026-01.example:t', initiatorName: this.#name }]
+    })
+  }
+  restartDaemon() {
+    return this.#act('restart', () => {
+      this.#name = /InitiatorName=(\S+)/.exec(this.text ?? '')?.[1] ?? ''
+    })
+  }
+  async #act(name: string, work: () => void): Promise<string | null> {
+    this.did.push(name)
+    const why = this.fails[name]
+    if (why !== undefined) {
+      delete this.fails[name]
+      return why
+    }
+    work()
+    return null
+  }
+}
+
+const wanted = 'iqn.2026-01.example:new'
+const loggedIn = () => {
+  const host = new FakeIscsi()
+  host.live = [{ id: 'session1', target: 'iqn.2026-01.example:t', initiatorName: 'iqn.2026-01.example:old' }]
+  return host
+}
+
+test('without a session the file is written, keeping its comments, and the daemon restarted', async () => {
+  const host = new FakeIscsi()
+  const result = await changeInitiatorName(host, { name: wanted, logOutSessions: false })
+  assert.equal(result.ok, true)
+  assert.equal(host.text, `# by Debian\nInitiatorName=${wanted}\n`)
+  assert.deepEqual(host.did, ['write', 'restart'])
+})
+
+test('a session that is logged in refuses the change and names its target', async () => {
+  const host = loggedIn()
+  const result = await changeInitiatorName(host, { name: wanted, logOutSessions: false })
+  assert.match(result.why, /1 session is logged in \(iqn\.2026-01\.example:t\).*log out first/)
+  assert.deepEqual(host.did, [])
+})
+
+test('asked to, it logs out, writes, restarts, logs in, and looks at the session', async () => {
+  const host = loggedIn()
+  const result = await changeInitiatorName(host, { name: wanted, logOutSessions: true })
+  assert.deepEqual(result, {
+    ok: true,
+    from: 'iqn.2026-01.example:old',
+    to: wanted,
+    sessions: 1,
+    why: 'seen in its sessions',
+  })
+  assert.deepEqual(host.did, ['logOut', 'write', 'restart', 'logIn'])
+})
+
+for (const act of ['logOut', 'restart', 'logIn']) {
+  test(`when ${act} fails, the host is as it was`, async () => {
+    const host = loggedIn()
+    host.fails[act] = 'the daemon is not there'
+    const result = await changeInitiatorName(host, { name: wanted, logOutSessions: true })
+    assert.equal(result.ok, false)
+    assert.match(result.why, /the daemon is not there/)
+    assert.equal(host.text, '# by Debian\nInitiatorName=iqn.2026-01.example:old\n')
+    assert.deepEqual(
+      host.live.map(session => session.initiatorName),
+      ['iqn.2026-01.example:old'],
+    )
+  })
+}
+
+test('a bad name changes nothing', async () => {
+  const host = new FakeIscsi()
+  const result = await changeInitiatorName(host, { name: 'iqn.2026-01.example:my host', logOutSessions: true })
+  assert.match(result.why, /"iqn\.2026-01\.example:my host" must not contain spaces/)
+  assert.deepEqual(host.did, [])
+})
+
+test('a portal is an address with a port or without', () => {
+  assert.equal(parsePortal('10.0.0.9'), '10.0.0.9:3260')
+  assert.equal(parsePortal('10.0.0.9:860'), '10.0.0.9:860')
+  assert.equal(parsePortal('fd00::9'), '[fd00::9]:3260')
+  assert.equal(parsePortal('[fd00::9]:860'), '[fd00::9]:860')
+  for (const wrong of ['storage.example', '10.0.0.9:0', '10.0.0.9:70000', '10.0.0', '']) {
+    assert.equal(parsePortal(wrong), null, wrong)
+  }
+})
+
+test('what iscsiadm and iscsi-ls print is read alike', () => {
+  const targets = [{ portal: '127.0.0.1:3260', name: 'iqn.2026-01.example:t' }]
+  assert.deepEqual(parseIscsiadm('127.0.0.1:3260,1 iqn.2026-01.example:t\n'), targets)
+  assert.deepEqual(parseIscsiLs('Target:iqn.2026-01.example:t Portal:127.0.0.1:3260,1\n'), targets)
+})

@@ -1,0 +1,206 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { listAdapters, listSessions } from '../../../node-agent/storage/adapters.ts'
+import { listDevices } from '../../../node-agent/storage/devices.ts'
+import { readInitiatorName } from '../../../node-agent/storage/initiator-name.ts'
+import { parseMultipath } from '../../../node-agent/storage/multipath.ts'
+import { Scanner } from '../../../node-agent/storage/scan.ts'
+import { Sysfs } from '../../../node-agent/storage/sysfs.ts'
+import { deviceChange, lunDifferences, type StorageDevice } from '../../../shared/hosts/storage.ts'
+import { ahci, fakeSysfs, fcoeAndNvme, iscsiTcp, mounts, qla2xxx, sas } from './fake-sysfs.ts'
+
+const tree = fakeSysfs([ahci, qla2xxx, iscsiTcp, sas, fcoeAndNvme, mounts].join('\n'))
+after(() => tree.remove())
+const sysfs = new Sysfs(tree.root)
+const adapters = listAdapters(sysfs, { initiatorName: readInitiatorName(tree.root) })
+const adapter = (name: string) => adapters.find(one => one.name === name)
+const multipathd = JSON.stringify({
+  major_version: 0,
+  maps: [
+    {
+      name: 'mpatha',
+      sysfs: 'dm-0',
+      path_groups: [
+        { selector: 'service-time 0', paths: [{ dev: 'sdb', dm_st: 'active' }] },
+        { selector: 'service-time 0', paths: [{ dev: 'sdc', dm_st: 'failed' }] },
+      ],
+    },
+  ],
+})
+const { devices } = listDevices(sysfs, { adapters, maps: parseMultipath(multipathd) })
+const device = (name: string): StorageDevice => {
+  const found = devices.find(one => one.name === name)
+  assert.ok(found, `no device ${name} in ${devices.map(one => one.name).join(' ')}`)
+  return found
+}
+
+test('every kind of adapter is listed once, sessions of the software initiator under one', () => {
+  const kinds = Object.fromEntries(adapters.map(one => [one.name, one.kind]))
+  assert.deepEqual(kinds, {
+    host0: 'scsi',
+    host3: 'fc',
+    host4: 'sas',
+    host6: 'fcoe',
+    iscsi: 'iscsi',
+    nvme0: 'nvme',
+    nvme1: 'nvme',
+  })
+})
+
+test('a local SATA host has a model from its PCI function, a speed, and no identifier', () => {
+  assert.deepEqual(adapter('host0'), {
+    name: 'host0',
+    kind: 'scsi',
+    driver: 'ahci',
+    model: 'PCI 8086:2922',
+    identifier: null,
+    state: 'running',
+    speed: '6.0 Gbps',
+    targets: [],
+    hosts: ['host0'],
+  })
+})
+
+test('a Fibre Channel host shows its port name, and only remote ports that are targets', () => {
+  const fc = adapter('host3')
+  assert.equal(fc?.identifier, '21:00:00:24:ff:7e:1a:2b')
+  assert.equal(fc?.model, 'QLE2742')
+  assert.equal(fc?.state, 'Online')
+  assert.deepEqual(fc?.targets, [
+    { identifier: '50:0a:09:80:81:23:45:67', state: 'Online' },
+    { identifier: '50:0a:09:80:91:23:45:67', state: 'Blocked' },
+  ])
+})
+
+test('the software initiator has the name of the file, since its hosts say "(null)"', () => {
+  const iscsi = adapter('iscsi')
+  assert.equal(iscsi?.identifier, 'iqn.2026-01.example.host:a')
+  assert.deepEqual(iscsi?.targets, [{ identifier: 'iqn.2026-01.example.store:data', state: 'LOGGED_IN' }])
+  assert.deepEqual(
+    listSessions(sysfs).map(one => one.initiatorName),
+    ['iqn.2026-01.example.host:a'],
+  )
+})
+
+test('a SAS host counts the phys that are up', () => {
+  assert.equal(adapter('host4')?.speed, '2 × 12.0 Gbit')
+  assert.equal(adapter('host4')?.identifier, '50:06:05:b0:0a:1b:2c:3d')
+})
+
+test('an unknown speed is no speed, and NVMe over TCP is named by its host', () => {
+  assert.equal(adapter('host6')?.speed, null)
+  assert.equal(adapter('nvme1')?.identifier, 'nqn.2014-08.org.nvmexpress:uuid:1b4e28ba-2fa1-11d2-883f-0016d3cca427')
+  assert.deepEqual(adapter('nvme1')?.targets, [{ identifier: 'nqn.2026-01.example.store:fast', state: 'connecting' }])
+})
+
+test('two paths under one multipath map are one device, with the paths that are up', () => {
+  const map = device('mpatha')
+  assert.equal(map.lun, 1)
+  assert.equal(map.sizeBytes, 209_715_200 * 512)
+  assert.equal(map.multipathPolicy, 'service-time 0')
+  assert.deepEqual(
+    map.paths.map(path => [path.name, path.address, path.state, path.up]),
+    [
+      ['sdb', '3:0:0:1', 'running', true],
+      ['sdc', '3:0:1:1', 'transport-offline', false],
+    ],
+  )
+  assert.deepEqual(map.usedBy, ['LVM volume vg0-data'])
+})
+
+test('a disk says what is mounted on its partitions', () => {
+  assert.deepEqual(device('sda').usedBy, ['mounted on /'])
+  assert.equal(device('sda').wwid, 'naa.55cd2e41516e1a2b')
+})
+
+test('an NVMe namespace hangs on its controller', () => {
+  assert.deepEqual(device('nvme0n1').paths, [
+    { name: 'nvme0n1', adapter: 'nvme0', address: null, state: 'live', up: true },
+  ])
+  assert.equal(device('nvme0n1').lun, 1)
+})
+
+test('the real machine can be listed too, whatever it has', () => {
+  const real = new Sysfs()
+  assert.doesNotThrow(() => listDevices(real, { adapters: listAdapters(real, { initiatorName: null }), maps: [] }))
+})
+
+test('both hosts see the same LUNs, or each difference is a sentence; local disks are not compared', () => {
+  const host = { adapters, devices }
+  const without = { adapters, devices: devices.filter(one => one.name !== 'sdd') }
+  assert.deepEqual(lunDifferences({ a: host, b: host }), [])
+  assert.deepEqual(lunDifferences({ a: host, b: without }), [
+    'LUN t10.IET     00010001 (sdd) is seen by a and not by b',
+  ])
+  const grown = devices.map(one => (one.name === 'mpatha' ? { ...one, sizeBytes: one.sizeBytes * 2 } : one))
+  assert.match(lunDifferences({ a: host, b: { adapters, devices: grown } }).join(), /scan the host that is behind/)
+  const dead = devices.map(one => ({ ...one, paths: one.paths.map(path => ({ ...path, up: false })) }))
+  assert.match(lunDifferences({ a: host, b: { adapters, devices: dead } }).join(), /no path that is up on b/)
+  const noLocal = { adapters, devices: devices.filter(one => one.name !== 'sda' && one.name !== 'nvme0n1') }
+  assert.deepEqual(lunDifferences({ a: host, b: noLocal }), [])
+})
+
+test('a change of devices is told by identity, not by the name the kernel happened to give', () => {
+  const sdb = { ...device('sdd'), name: 'sdz' }
+  assert.deepEqual(deviceChange([device('sdd')], [sdb]), { added: [], removed: [], resized: [] })
+  const bigger = { ...sdb, sizeBytes: sdb.sizeBytes * 2 }
+  assert.deepEqual(deviceChange([device('sdd'), device('sda')], [bigger]), {
+    added: [],
+    removed: ['sda'],
+    resized: [{ name: 'sdz', fromBytes: sdb.sizeBytes, toBytes: bigger.sizeBytes }],
+  })
+})
+
+const scanPath = join(tree.root, 'sys/class/scsi_host/host3/scan')
+const scanner = () =>
+  new Scanner({ sysfs, devices: () => Promise.resolve(listDevices(sysfs, { adapters, maps: [] }).devices) })
+
+test('a scan asks the host for everything, reads capacities again, and makes no LIP unless asked', async () => {
+  const fc = adapter('host3')!
+  const result = await scanner().scan([fc], { limitMs: 5000, lip: false })
+  assert.deepEqual(
+    result.adapters.map(one => one.ok),
+    [true],
+  )
+  assert.equal(readFileSync(scanPath, 'utf8'), '- - -\n')
+  assert.equal(readFileSync(join(tree.root, 'sys/block/sdb/device/rescan'), 'utf8'), '1\n')
+  assert.equal(readFileSync(join(tree.root, 'sys/class/fc_host/host3/issue_lip'), 'utf8').trim(), '')
+  await scanner().scan([fc], { limitMs: 5000, lip: true })
+  assert.equal(readFileSync(join(tree.root, 'sys/class/fc_host/host3/issue_lip'), 'utf8'), '1\n')
+})
+
+test('an adapter that hangs is given up after its limit, holds no other one up, and is not asked again meanwhile', async () => {
+  // Opening a pipe that nobody reads hangs as a dead path does.
+  rmSync(scanPath)
+  execFileSync('mkfifo', [scanPath])
+  const one = scanner()
+  const began = performance.now()
+  const result = await one.scan([adapter('host3')!, adapter('host0')!], { limitMs: 300, lip: false })
+  assert.ok(performance.now() - began < 5000)
+  const [fc, local] = result.adapters
+  assert.match(fc?.ok === false ? fc.why : '', /did not take the request within 300 ms; its driver hangs/)
+  assert.equal(local?.ok, true)
+  rmSync(scanPath)
+  writeFileSync(scanPath, '')
+  // The child of before was killed in the pipe; here that is at once, in a driver it may take minutes.
+  const deadline = performance.now() + 5000
+  let again = await one.scan([adapter('host3')!], { limitMs: 5000, lip: false })
+  while (again.adapters[0]?.ok === false && performance.now() < deadline) {
+    await sleep(20)
+    again = await one.scan([adapter('host3')!], { limitMs: 5000, lip: false })
+  }
+  assert.deepEqual(
+    again.adapters.map(({ ms: _, ...rest }) => rest),
+    [{ adapter: 'host3', ok: true }],
+  )
+})
+
+test('an adapter that vanished meanwhile fails alone, with the path that is missing', async () => {
+  const gone = { ...adapter('host4')!, name: 'host9', hosts: ['host9'] }
+  const [result] = (await scanner().scan([gone], { limitMs: 5000, lip: false })).adapters
+  assert.match(result?.ok === false ? result.why : '', /host9\/scan.*No such file/)
+})
