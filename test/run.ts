@@ -41,6 +41,12 @@ const stages: readonly Stage[] = [
     run: { tests: 'test/tidy/*.test.ts', concurrency: 2 },
   },
   { name: 'unit', shows: 'parts alone', realParts: false, run: { tests: 'test/unit/**/*.test.ts', concurrency: 2 } },
+  {
+    name: 'interruptions',
+    shows: 'a crash after any effect of any plan, and the pair becomes whole again',
+    realParts: false,
+    run: program('test/interruption/main.ts', '--seed', '1,2'),
+  },
   // Namespaces, nftables and clusters at once on two cores would measure each other, so one file at a time.
   {
     name: 'integration',
