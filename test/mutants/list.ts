@@ -1,16 +1,38 @@
 import type { Edit } from './defect.ts'
-import { found } from './list/found.ts'
+import { drivers } from './list/drivers.ts'
+import { foundBefore } from './list/found-before.ts'
+import { gate } from './list/gate.ts'
+import { lease } from './list/lease.ts'
+import { reasoned } from './list/reasoned.ts'
+import { register } from './list/register.ts'
+import { replication } from './list/replication.ts'
 
 /** A defect that somebody could have written, and what has to notice it. */
 export interface Mutant {
-  /** `f5-candidacy-forgotten`: where it comes from, and what it is. */
+  /** `f5-candidacy-forgotten`: the rule it breaks, where that has a number, and what it is. */
   id: string
-  /** What goes wrong for a user, as a sentence. */
+  /** What it does to a pair, as a sentence. */
   breaks: string
   edits: readonly Edit[]
+  /** What may notice it, in this order; the first that does has killed it. */
+  checks: readonly Check[]
 }
 
-export const mutants: readonly Mutant[] = [...found]
+/**
+ * - sim: runs of the simulation from seed 1 on, every checker watching.
+ * - tests: test files by node's own runner; `lab` needs root, namespaces and the machine for itself.
+ */
+export type Check = { by: 'sim' } | { by: 'tests'; files: readonly string[] } | { by: 'lab'; files: readonly string[] }
+
+export const mutants: readonly Mutant[] = [
+  ...foundBefore,
+  ...register,
+  ...lease,
+  ...replication,
+  ...gate,
+  ...drivers,
+  ...reasoned,
+]
 
 export function mutantOf(id: string): Mutant {
   const mutant = mutants.find(one => one.id === id)

@@ -1,0 +1,196 @@
+import type { Mutant } from '../list.ts'
+
+/** F1 to F13: each was a violation once, found by search or simulation, and led to the rule that its mutant takes away. */
+export const foundBefore: readonly Mutant[] = [
+  {
+    id: 'f1-handover-to-any-store',
+    breaks: 'A primary hands over to a peer that has been re-imaged meanwhile and is empty.',
+    edits: [
+      {
+        file: 'shared/protocol/primary-conditions.ts',
+        before: 'if (ack === null || !ack.promise || !ack.confirmed || ack.inc !== v.voters[s.peer]) return false',
+        after: 'if (ack === null) return false',
+      },
+      {
+        file: 'shared/protocol/primary-conditions.ts',
+        before:
+          'if (lease.ackSentAt < vacate.killedAt || (s.openGrow > Math.max(knownBallot(s), 0) && !v.successor)) return false',
+        after: 'if (s.openGrow > Math.max(knownBallot(s), 0) && !v.successor) return false',
+      },
+    ],
+    checks: [{ by: 'sim' }],
+  },
+  {
+    id: 'f2-served-on-own-word-after-boot',
+    breaks: 'A pinned primary crashes, an operator forces the other host, the first one boots and serves.',
+    edits: [
+      {
+        file: 'shared/protocol/facts.ts',
+        before:
+          "export const confirmed = (s: HostState): boolean => s.boot !== '' && s.durable.confirmedBoot === s.boot",
+        after: "export const confirmed = (s: HostState): boolean => s.boot !== '' && s.durable.confirmedBoot !== ''",
+      },
+    ],
+    checks: [{ by: 'sim' }],
+  },
+  {
+    id: 'f3-learning-confirms',
+    breaks: 'A value heard of, perhaps before the boot, counts as a round of this boot.',
+    edits: [
+      {
+        file: 'shared/protocol/proposer.ts',
+        before: 'persist(turn, { known: { ballot, value }, ...(newer && { acc: { ballot, value } }) })',
+        after:
+          'persist(turn, { known: { ballot, value }, confirmedBoot: s.boot, ...(newer && { acc: { ballot, value } }) })',
+      },
+    ],
+    checks: [{ by: 'sim' }],
+  },
+  {
+    id: 'f4-sealed-too-early',
+    breaks:
+      'A forced takeover is shown as sealed before the witness holds the new gen; the old primary is let on too early.',
+    edits: [
+      {
+        file: 'shared/protocol/status.ts',
+        before:
+          'sealed: known === null || known.gen <= 1 || known.voters.w === undefined || s.duty.sealedGen >= known.gen,',
+        after: 'sealed: true,',
+      },
+    ],
+    checks: [{ by: 'sim' }],
+  },
+  {
+    id: 'f5-candidacy-forgotten',
+    breaks: 'A candidate restarts, forgets its candidacy, acknowledges heartbeats, and is chosen all the same.',
+    edits: [
+      {
+        file: 'shared/protocol/step.ts',
+        before: 'if (inDoubt(s) && knownValue(s)?.primary === s.peer) {',
+        after: 'if (s.started && s.startedAt < 0) {',
+      },
+    ],
+    checks: [{ by: 'sim' }],
+  },
+  {
+    id: 'f6-one-trip-accepted-before-the-witness',
+    breaks: 'A one-trip takeover is accepted locally before the witness answered, so it may survive a refusal.',
+    edits: [
+      {
+        file: 'shared/protocol/proposer.ts',
+        before: "s.round = { ...round, phase: 'cas', best: acc, value: ready.value }",
+        after:
+          "s.round = { ...round, phase: 'cas', best: acc, value: ready.value }\n  persist(turn, { acc: { ballot: round.ballot, value: ready.value } })",
+      },
+    ],
+    checks: [{ by: 'sim' }],
+  },
+  {
+    id: 'f7-resign-in-memory-only',
+    breaks: 'A resign is kept in memory only: after a crash the host serves on beside the one that took over.',
+    edits: [
+      {
+        file: 'shared/protocol/vacating.ts',
+        before: 'persist(turn, { resigned: known.version })',
+        after: 's.durable = { ...s.durable, resigned: known.version }',
+      },
+    ],
+    checks: [{ by: 'sim' }],
+  },
+  {
+    id: 'f8-resign-of-an-old-version',
+    breaks: 'A resign that was overtaken by a shrink and a grow is honoured: the backup stands against its promise.',
+    edits: [
+      {
+        file: 'shared/protocol/backup.ts',
+        before: 'if (known.gen !== resign.gen || known.epoch !== resign.epoch || isOlder(resign, known)) return',
+        after: 'if (known.gen !== resign.gen || known.epoch !== resign.epoch || isOlder(known, known)) return',
+      },
+      {
+        file: 'shared/protocol/changes.ts',
+        before: 'if (round.resigned !== 0 && round.resigned !== v.version) {',
+        after: 'if (round.resigned < 0) {',
+      },
+    ],
+    checks: [{ by: 'sim' }],
+  },
+  {
+    id: 'f9-rolled-back-witness-counts',
+    breaks: 'A witness that answers lower than before, because its volume was set back, keeps its vote.',
+    edits: [{ file: 'shared/protocol/witness-link.ts', before: 'if (shows < seen) {', after: 'if (shows < 0) {' }],
+    checks: [{ by: 'sim' }],
+  },
+  {
+    id: 'f10a-round-without-a-time-limit',
+    breaks: 'A round that cannot end blocks its owner for ever.',
+    edits: [
+      {
+        file: 'shared/protocol/proposer.ts',
+        before: 'if (now - s.round.startedAt > s.timing.roundLimitMs) {',
+        after: 'if (now < s.round.startedAt) {',
+      },
+    ],
+    checks: [{ by: 'sim' }],
+  },
+  {
+    id: 'f10b-doubt-left-lying',
+    breaks: 'An own change whose outcome is not known is never read again.',
+    edits: [
+      {
+        file: 'shared/protocol/duties.ts',
+        before: "if (inDoubt(s)) return { change: 'confirm', ground: 'doubt' }",
+        after: '',
+      },
+    ],
+    checks: [{ by: 'sim' }],
+  },
+  {
+    id: 'f11-ack-tied-to-the-version',
+    breaks: 'An acknowledgement of another version does not count: the lease is lost around each change.',
+    edits: [
+      {
+        file: 'shared/protocol/lease.ts',
+        before: 'if (!ack.promise || ack.inc !== peerVoter(s) || !sameReign(ack, known)) return',
+        after: 'if (!ack.promise || ack.inc !== peerVoter(s) || ack.version !== known.version) return',
+      },
+    ],
+    checks: [{ by: 'sim' }],
+  },
+  {
+    id: 'f12-member-changed-from-an-uncommitted-value',
+    breaks: 'A member is changed from a value that nobody knows to be committed, beside a successor.',
+    edits: [
+      {
+        file: 'shared/protocol/changes.ts',
+        before:
+          'if (next.primary !== s.node || best.value.successor || best.ballot !== knownBallot(s) || isResigned(s)) {',
+        after: 'if (next.primary !== s.node || isResigned(s)) {',
+      },
+      {
+        file: 'shared/protocol/duties.ts',
+        before: 'if (known === null || known.successor || rightToServe(s, now) === null) return null',
+        after: 'if (known === null || rightToServe(s, now) === null) return null',
+      },
+      {
+        file: 'shared/protocol/duties.ts',
+        before: 'if (known.successor) {\n    const ground = shrinkGround(turn)',
+        after:
+          'if (known.successor) {\n    const wish = memberWish(s, now)\n    if (wish !== null) return wish\n    const ground = shrinkGround(turn)',
+      },
+    ],
+    checks: [{ by: 'sim' }],
+  },
+  {
+    id: 'f13-grow-in-doubt-forgotten',
+    breaks:
+      'A grow was sent, a shrink accepted locally, a crash: the host looks pinned while the grow can still be chosen.',
+    edits: [
+      {
+        file: 'shared/protocol/step.ts',
+        before: 's.openGrow = inDoubt(s) ? s.durable.lastOwn : 0',
+        after: 's.openGrow = 0',
+      },
+    ],
+    checks: [{ by: 'sim' }],
+  },
+]
