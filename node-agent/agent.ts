@@ -12,6 +12,7 @@ import { readBootId } from './kernel/clock.ts'
 import { Loop } from './loop.ts'
 import { PeerNews } from './peer-news.ts'
 import type { Ports, ServiceContext, StoredHost } from './ports.ts'
+import type { Workers } from './workers/supervisor.ts'
 
 /**
  * The core process of one host: the pure core, its clock, its drivers. It is assembled here and nowhere else; what may
@@ -22,6 +23,7 @@ export interface AgentOptions {
   ports: Ports
   decisions: Decisions
   stored: StoredHost
+  workers: Workers
   /** The process ends with this sentence; the kernel then shuts the gate. */
   exit: (why: string) => void
   log: (line: string) => void
@@ -45,6 +47,7 @@ export class Agent {
   readonly config: Config
   readonly ports: Ports
   readonly decisions: Decisions
+  readonly workers: Workers
   readonly timing: Timing
   readonly peerNews: PeerNews
   readonly startedMs: number
@@ -58,12 +61,14 @@ export class Agent {
   #lastWhy = ''
   #uplink = { up: true, why: '' }
   #servicesTold = false
+  #told = ''
 
   constructor(options: AgentOptions) {
     this.#options = options
     this.config = options.config
     this.ports = options.ports
     this.decisions = options.decisions
+    this.workers = options.workers
     this.timing = timingOf(options.config.profile)
     this.startedMs = options.ports.clock.wallMs()
     this.peerNews = new PeerNews({ vip: options.ports.vip, peer: options.ports.peer, own: () => this.decisions })
@@ -143,6 +148,7 @@ export class Agent {
     })
     if (stored.begins && stored.durable.acc === null) void this.operator({ command: 'init' })
     this.#housekeeping = setInterval(() => this.#keepHouse(), housekeepingMs)
+    this.workers.start()
   }
 
   /** Tells the core, and waits for what it answers. */
@@ -189,6 +195,7 @@ export class Agent {
     ports.vip.close()
     await ports.gate.detach()
     await ports.database.detach()
+    await this.workers.stop()
     await ports.store.close()
   }
 
@@ -230,7 +237,18 @@ export class Agent {
     this.#watchUplink(now)
     this.#stopLeftovers()
     this.#trackVerdict()
+    this.#tellWorkers()
     this.peerNews.tick(now, { serving: this.#verdict?.protection !== 'not serving' })
+  }
+
+  /** Workers act by role and epoch, and are told each change; none of them is told a permission. */
+  #tellWorkers(): void {
+    const { role, epoch, gen, primary, serving, protection } = this.status()
+    const standing: Standing = { role, epoch, gen, primary, serving, protection }
+    const text = JSON.stringify(standing)
+    if (text === this.#told) return
+    this.#told = text
+    this.workers.publish(standingTopic, standing)
   }
 
   #watchUplink(now: number): void {
@@ -259,6 +277,10 @@ export class Agent {
     this.note(`${verdictMark}${protection}: ${why}`)
   }
 }
+
+/** Published to the workers: where this host stands, as of the last 100 ms. */
+export const standingTopic = 'standing'
+export type Standing = Pick<Status, 'role' | 'epoch' | 'gen' | 'primary' | 'serving' | 'protection'>
 
 const verdictMark = 'verdict: '
 

@@ -1,3 +1,4 @@
+import { dirname } from 'node:path'
 import { Agent } from './agent.ts'
 import { type Config, loadConfig } from './config.ts'
 import { Decisions } from './decisions.ts'
@@ -9,6 +10,7 @@ import { preflight } from './preflight.ts'
 import { SocketServer } from './socket/server.ts'
 import { verbsOf } from './socket/verbs.ts'
 import { prepareStop, stopKindOf } from './stopping.ts'
+import { Workers } from './workers/supervisor.ts'
 
 /** One sentence a line; systemd's journal adds the time. */
 const log = (line: string): void => {
@@ -37,7 +39,14 @@ export async function runAgent(configPath: string): Promise<void> {
   })
   await decisions.load()
   const stored = { durable, witnessInc: setup?.witnessInc ?? null, begins: setup?.part === 'begins' }
-  const agent: Agent = new Agent({ config, ports, decisions, stored, log, exit: why => void broken(decisions, why) })
+  const workers = new Workers({
+    definitions: [],
+    runtimeDir: dirname(config.socket),
+    note: why => agent.note(why),
+    random: hostClock.random,
+  })
+  const exit = (why: string): void => void broken(decisions, why)
+  const agent: Agent = new Agent({ config, ports, decisions, stored, workers, log, exit })
   const server = new SocketServer({
     path: config.socket,
     verbs: verbsOf(agent),

@@ -37,6 +37,13 @@ export function addInternalVerbs(program: Command): void {
     .action(async () => {
       await import('../state-file/writer.ts')
     })
+  program
+    .command('worker', { hidden: true })
+    .argument('<name>')
+    .action(async (name: string) => {
+      const { runNamedWorker } = await import('../workers/worker-process.ts')
+      await runNamedWorker(name)
+    })
 }
 
 interface WitnessFlags {

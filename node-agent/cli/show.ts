@@ -30,6 +30,12 @@ export function showStatus(report: StatusReport, now: number): string {
       'service',
       `${service.name} ${service.state}${service.why === '' ? '' : `: ${service.why}`}${service.restarts > 0 ? `, restarted ${service.restarts} times` : ''}`,
     ]),
+    ...report.workers
+      .filter(worker => worker.state !== 'running')
+      .map((worker): [string, string] => [
+        'worker',
+        `${worker.name} ${worker.state}${worker.why === '' ? '' : `: ${worker.why}`}`,
+      ]),
     ...report.alarms.map((alarm): [string, string] => ['ALARM', alarm]),
   ]
   const primary = report.primary === null ? 'no primary known' : `${report.primary} is primary`

@@ -133,6 +133,26 @@ function families(status: StatusReport, counters: Counters): Family[] {
         one => one.restarts,
       ),
     },
+    {
+      name: 'understudy_worker_running',
+      help: 'Whether a worker of the agent runs.',
+      type: 'gauge',
+      samples: of(
+        status.workers,
+        one => ({ worker: one.name }),
+        one => yes(one.state === 'running'),
+      ),
+    },
+    {
+      name: 'understudy_worker_restarts_total',
+      help: 'Deaths and kills of a worker.',
+      type: 'counter',
+      samples: of(
+        status.workers,
+        one => ({ worker: one.name }),
+        one => one.restarts,
+      ),
+    },
     gauge('understudy_alarms', 'Standing alarms.', status.alarms.length),
     {
       name: 'understudy_gate_packets_total',

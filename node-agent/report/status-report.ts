@@ -4,6 +4,7 @@ import type { DataNode, Reach } from '../../shared/protocol/types.ts'
 import type { Agent } from '../agent.ts'
 import type { LinkPath, ServiceState, VipState } from '../ports.ts'
 import { softwareVersion } from '../version.ts'
+import type { WorkerState } from '../workers/supervisor.ts'
 
 /** What `status --json` prints; the fields are part of the CLI's contract, new ones may be added. */
 export interface StatusReport {
@@ -40,6 +41,7 @@ export interface StatusReport {
   vips: VipState[]
   uplink: { up: boolean; why: string }
   services: ServiceState[]
+  workers: WorkerState[]
   alarms: string[]
   agent: { pid: number; version: string; startedAt: string; profile: string }
 }
@@ -81,6 +83,7 @@ export function statusReport(agent: Agent): StatusReport {
     vips: ports.vip.state(),
     uplink: agent.uplink,
     services: ports.services.state(),
+    workers: agent.workers.state(),
     alarms: [...agent.alarms.values()],
     agent: {
       pid: process.pid,

@@ -1,20 +1,18 @@
 import { spawn } from 'node:child_process'
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ServiceConfig } from '../config-services.ts'
+import {
+  type ProcessIdentity,
+  parseIdentity,
+  signalGroup,
+  startTicksOf,
+  statOf,
+  stillRuns,
+} from '../process-identity.ts'
 import { ownerOf, type Runner } from './runner.ts'
-
-/**
- * A program in the foreground, in a process group of its own, that outlives the agent: the next agent finds it by the
- * file with its pid and start time, which together name a process of one boot.
- */
-interface Recorded {
-  pid: number
-  /** Field 22 of /proc/pid/stat, proc(5): ticks after boot. */
-  startTicks: string
-}
 
 /** How soon an end is noticed for a process that another agent started; for our own child the kernel tells. */
 const pollMs = 20
@@ -23,10 +21,14 @@ const settleMs = 50
 /** A process that waits for a disk that hangs does not even end by SIGKILL. */
 const killLimitMs = 2000
 
+/**
+ * A program in the foreground, in a process group of its own, that outlives the agent: the next agent finds it by the
+ * file with its pid and start time.
+ */
 export class ProcessRunner implements Runner {
   readonly #service: Extract<ServiceConfig, { run: string[] }>
   readonly #folder: string
-  #process: Recorded | null = null
+  #process: ProcessIdentity | null = null
   #end = 'was not started'
   #tell: (why: string) => void = () => {}
 
@@ -78,7 +80,7 @@ export class ProcessRunner implements Runner {
 
   async ended(): Promise<string> {
     const found = this.#process
-    if (found !== null && startTicksOf(found.pid) !== found.startTicks) this.#ended(found, 'ended')
+    if (found !== null && !stillRuns(found)) this.#ended(found, 'ended')
     return this.#process === null ? this.#end : ''
   }
 
@@ -87,13 +89,13 @@ export class ProcessRunner implements Runner {
   }
 
   async adopt(): Promise<boolean> {
-    const recorded = await readFile(this.#file, 'utf8').then(parseRecorded, () => null)
-    if (recorded === null || startTicksOf(recorded.pid) !== recorded.startTicks) return false
+    const recorded = await readFile(this.#file, 'utf8').then(parseIdentity, () => null)
+    if (recorded === null || !stillRuns(recorded)) return false
     this.#process = recorded
     return true
   }
 
-  #ended(which: Recorded, why: string): void {
+  #ended(which: ProcessIdentity, why: string): void {
     if (this.#process !== which) return
     this.#process = null
     this.#end = why
@@ -102,26 +104,13 @@ export class ProcessRunner implements Runner {
     this.#tell(why)
   }
 
-  async #record(started: Recorded): Promise<void> {
+  async #record(started: ProcessIdentity): Promise<void> {
     await mkdir(this.#folder, { recursive: true, mode: 0o700 })
     await writeFile(this.#file, JSON.stringify(started), { mode: 0o600 })
   }
 
   get #file(): string {
     return join(this.#folder, `${this.#service.name}.json`)
-  }
-}
-
-function startTicksOf(pid: number): string | null {
-  const fields = statOf(pid)
-  return fields === null || fields[0] === 'Z' ? null : (fields[19] ?? null)
-}
-
-function signalGroup(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(-pid, signal)
-  } catch {
-    // Nothing of the group is left.
   }
 }
 
@@ -138,25 +127,4 @@ function groupAlive(group: number): boolean {
     const fields = statOf(pid)
     return fields !== null && fields[2] === String(group) && fields[0] !== 'Z'
   })
-}
-
-/** Fields of /proc/pid/stat from the third (the state) on: the second, the name, may contain spaces and brackets. */
-function statOf(pid: number | string): string[] | null {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  } catch {
-    return null
-  }
-}
-
-function parseRecorded(text: string): Recorded | null {
-  try {
-    const value: unknown = JSON.parse(text)
-    if (typeof value !== 'object' || value === null) return null
-    const [pid, startTicks] = [Reflect.get(value, 'pid'), Reflect.get(value, 'startTicks')]
-    return Number.isSafeInteger(pid) && pid > 1 && typeof startTicks === 'string' ? { pid, startTicks } : null
-  } catch {
-    return null
-  }
 }

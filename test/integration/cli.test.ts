@@ -71,6 +71,7 @@ const status: StatusReport = {
   vips: [{ address: '10.0.0.100/24', interface: 'lan0', present: false, conflict: null }],
   uplink: { up: true, why: '' },
   services: [],
+  workers: [],
   alarms: ['the gate was removed by somebody else and restored'],
   agent: { pid: 1, version: 'development', startedAt: '2026-01-02T03:04:05.000Z', profile: 'default' },
 }

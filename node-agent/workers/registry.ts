@@ -1,0 +1,15 @@
+import { fileURLToPath } from 'node:url'
+import { bundledChild } from '../self.ts'
+import type { WorkerProgram } from './worker-process.ts'
+
+/** The workers that are part of this agent; each is loaded in its own process only. */
+export const workerPrograms: Readonly<Record<string, () => Promise<WorkerProgram>>> = {}
+
+/** How a worker of the registry is started: by this program's hidden verb, or by its file in development. */
+export function workerCommand(name: string, { memoryMb }: { memoryMb: number }): [string, ...string[]] {
+  const heap = `--max-old-space-size=${memoryMb}`
+  const bundled = bundledChild('worker')
+  if (bundled !== undefined) return [bundled.command, heap, ...bundled.args, name]
+  const file = fileURLToPath(new URL('./worker-main.ts', import.meta.url))
+  return [process.execPath, heap, '--disable-warning=ExperimentalWarning', file, name]
+}
