@@ -69,7 +69,7 @@ function primaryOp(turn: Turn): DatabaseOp | null {
       if (!confirmed(s) && !holdsLease(s, now)) return null
       if (view.ioError) return stayDown(turn, 'its volume returned an I/O error; replace it, then join again')
       const owner = view.epoch === known.epoch
-      if (owner && !withinBudget(s, now))
+      if (owner && !withinBudget(s, now) && now - (s.database.restartsAt.at(-1) ?? 0) < s.timing.restartPauseMs)
         return stayDown(turn, `it was restarted ${s.timing.restartBudget} times within ${s.timing.restartWindowMs} ms`)
       return owner
         ? { op: 'startPrimary', epoch: known.epoch, syncNames }
@@ -135,7 +135,12 @@ function backupOp(turn: Turn): DatabaseOp | null {
   const known = knownValue(s)
   const heard = heartbeat !== null && now - heardAt < s.timing.leaseMs && heartbeat.databaseUp && heartbeat.timeline > 0
   const astray = view.process === 'standby' && heard && (!view.streaming || view.end.timeline !== heartbeat.timeline)
-  s.backup = { ...s.backup, astrayAt: astray ? s.backup.astrayAt || now : 0 }
+  const follows = view.process === 'standby' && heard && !astray
+  s.backup = {
+    ...s.backup,
+    astrayAt: astray ? s.backup.astrayAt || now : 0,
+    astrayJoins: follows ? 0 : s.backup.astrayJoins,
+  }
   if (view.process !== 'none' && !(astray && now - s.backup.astrayAt > astrayMs)) return null
   if (!heard || s.backup.candidacy || inDoubt(s)) return null
   // Only the primary of the committed epoch is followed, and none older than what this host knows.
@@ -149,8 +154,16 @@ function backupOp(turn: Turn): DatabaseOp | null {
     )
   }
   if (s.duty.leaving) return null
-  return { op: 'rejoin', gen: heartbeat.gen, epoch: heartbeat.epoch, timeline: heartbeat.timeline, clone: 'ifNeeded' }
+  const { gen, epoch, timeline } = heartbeat
+  return { op: 'rejoin', gen, epoch, timeline, clone: copiesAnew(s.backup.astrayJoins) ? 'always' : 'ifNeeded' }
 }
+
+/**
+ * A standby that was joined twice and never streamed lacks what the primary no longer has (its slot was given up): only
+ * a copy helps. Where the copy did not help either, the next is made only after twice as many tries.
+ */
+const copiesAnew = (joins: number): boolean => joins >= 2 && Number.isInteger(Math.log2(joins))
+const astrayJoinsMax = 2 ** 10
 
 export function onDatabaseDone(turn: Turn, id: number, result: DatabaseResult): void {
   const { s, now } = turn
@@ -197,7 +210,7 @@ export function onDatabaseDone(turn: Turn, id: number, result: DatabaseResult): 
     case 'rejoin':
       say(turn, `follows the primary of epoch ${op.epoch}`)
       // It gets its time anew: the receiver takes a moment to connect.
-      s.backup = { ...s.backup, astrayAt: 0 }
+      s.backup = { ...s.backup, astrayAt: 0, astrayJoins: Math.min(s.backup.astrayJoins + 1, astrayJoinsMax) }
       persistData(turn, op.gen)
       return
   }

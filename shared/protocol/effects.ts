@@ -8,7 +8,14 @@ export function openGate(turn: Turn, until: number): void {
   const { s, now } = turn
   const seq = s.gate.seq + 1
   // The old grant stays in force until the kernel has answered, so the bound only ever falls on an answer.
-  s.gate = { ...s.gate, seq, set: 'open', setAt: now, grantUntil: Math.max(s.gate.grantUntil, until) }
+  s.gate = {
+    ...s.gate,
+    seq,
+    set: 'open',
+    setAt: now,
+    grantUntil: Math.max(s.gate.grantUntil, until),
+    askedUntil: until,
+  }
   turn.effects.push({ do: 'gate', seq, set: 'open', until })
 }
 
@@ -25,7 +32,7 @@ function shutGate(turn: Turn, set: 'frozen' | 'closed', why: string): void {
   if (s.gate.set === set) return
   const seq = s.gate.seq + 1
   if (s.gate.set !== 'untouched' || s.gate.report.state !== set) say(turn, `the gate is ${set}: ${why}`)
-  s.gate = { ...s.gate, seq, set, setAt: now, grantUntil: 0 }
+  s.gate = { ...s.gate, seq, set, setAt: now, grantUntil: 0, askedUntil: 0 }
   turn.effects.push({ do: 'gate', seq, set })
 }
 

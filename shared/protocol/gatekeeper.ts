@@ -65,6 +65,9 @@ function renew(turn: Turn): void {
   const byLease = right === 'lease' || (growing && s.lease.leaseUntil > now + s.timing.silenceMs)
   const until = byLease ? s.lease.leaseUntil : now + s.timing.pinnedGrantMs
   const { report } = s.gate
+  // One grant at a time: on a host that is slow to apply them they would pile up and be late all the more.
+  const unanswered = s.gate.set === 'open' && s.gate.reported !== s.gate.seq
+  if (unanswered && now - s.gate.setAt < s.timing.heartbeatMs) return
   const opening = s.gate.set !== 'open' || report.state !== 'open' || report.expiresUntil <= now
   if (until <= now + s.timing.grantSlopMs) return
   if (opening) {
@@ -75,19 +78,24 @@ function renew(turn: Turn): void {
     if (s.vip.up) turn.effects.push({ do: 'announce' })
     return
   }
-  const stale = byLease
-    ? until - s.gate.grantUntil >= s.timing.renewEveryMs / 2
-    : until - s.gate.grantUntil > s.timing.pinnedGrantMs * 0.3
+  // Measured against what was asked, not against what the kernel says: each grant ends a little before what it was asked
+  // to reach, and in the fast profile that little is more than the step that is worth a renewal.
+  const step = byLease ? s.timing.renewEveryMs / 2 : s.timing.pinnedGrantMs * 0.3
+  const moved = until - s.gate.askedUntil >= step
   const cut = byLease && s.gate.grantUntil > until
+  // The kernel refused the newest grant: it came too late.
+  const refused = s.gate.grantUntil < s.gate.askedUntil - s.timing.grantSlopMs - grantRoundingMs
   const waiting = now - s.gate.setAt < s.timing.heartbeatRetryMs
-  if (stale || (cut && !waiting)) openGate(turn, until)
+  if (moved || ((cut || refused) && !waiting)) openGate(turn, until)
 }
+/** Grants are whole milliseconds, and the report of one is a moment old. */
+const grantRoundingMs = 5
 
 /** What the kernel says after a gate effect: the only thing that lowers the bound on its expiry. */
 export function onGateReport(turn: Turn, seq: number, report: GateReport): void {
   const { s } = turn
   if (seq !== s.gate.seq) return
-  s.gate = { ...s.gate, report, grantUntil: report.state === 'open' ? report.expiresUntil : 0 }
+  s.gate = { ...s.gate, report, reported: seq, grantUntil: report.state === 'open' ? report.expiresUntil : 0 }
 }
 
 /**

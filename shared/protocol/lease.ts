@@ -25,25 +25,40 @@ const beatsKept = 64
 
 /** P: a heartbeat when one is due; after one missed ack five times as often until answered. */
 export function driveHeartbeat(turn: Turn): void {
-  const { s, now } = turn
-  if (!mayBeat(s, now)) return
-  if (now < s.lease.nextBeatAt) return
-  beat(turn)
+  if (turn.now >= turn.s.lease.nextBeatAt) beat(turn)
 }
 
-/** No heartbeat after a Resign, while abdicated, or while the own disk does not take a write. */
-export const mayBeat = (s: HostState, now: number): boolean => isPrimary(s) && !s.lease.abdicated && !diskHangs(s, now)
+/** No heartbeat after a Resign, while abdicated, or while the own disk or database keeps this host from going on. */
+const mayBeat = (s: HostState, now: number): boolean =>
+  isPrimary(s) && !s.lease.abdicated && hasWritten(s) && !diskHangs(s, now) && !killIsLate(s, now)
+
+/**
+ * The place is given up, but the database's processes can't be proven dead: they hang in a disk that does not answer.
+ * So there is no hand-over; the gate is shut, and the other host is left to take over when its promise ends.
+ */
+const killIsLate = (s: HostState, now: number): boolean =>
+  s.vacate !== null && s.vacate.end === null && now - s.vacate.startedAt > s.timing.drainMs + s.timing.heartbeatMs
+
+/**
+ * This start has written its register once. An agent whose disk fails dies with each write and is started again: without
+ * this each of its short lives would bind the other host for another lease, and nobody would ever serve.
+ */
+const hasWritten = (s: HostState): boolean => s.persist.done > 0
 
 /** A durable write has been under way for too long: this host must not bind the other one any longer. */
 export const diskHangs = (s: HostState, now: number): boolean =>
   s.persist.pendingAt > 0 && now - s.persist.pendingAt > s.timing.persistLimitMs
 
+/** A heartbeat now, where one is allowed. */
 export function beat(turn: Turn): void {
   const { s, now } = turn
   const known = knownValue(s)
-  if (known === null) return
+  if (known === null || !mayBeat(s, now)) return
   const seq = s.lease.seq + 1
-  const unanswered = s.lease.beats.length > 0 && now - s.lease.ackAt > s.timing.heartbeatMs * 1.5
+  const silentMs = now - Math.max(s.lease.ackAt, s.lease.primaryAt)
+  // A backup that has been away for long is not missed by a heartbeat, and is found by the next one.
+  const unanswered =
+    s.lease.beats.length > 0 && silentMs > s.timing.heartbeatMs * 1.5 && silentMs < s.timing.abdicateAfterMs
   const hurry = unanswered || s.vacate !== null
   s.lease = {
     ...s.lease,
@@ -125,6 +140,7 @@ export function yieldToHigherGen(turn: Turn, gen: number): void {
 function whyNoPromise(s: HostState, beat: Heartbeat): string {
   const acc = acceptedValue(s)
   const { view } = s.database
+  if (!hasWritten(s)) return 'its store has not taken a write since it started'
   if (acc === null) return 'its store is new and not admitted yet'
   if (acc.voters[s.node] !== s.durable.inc) return 'its store is not the admitted one'
   if (s.backup.candidacy) return 'a candidacy of its own is open'

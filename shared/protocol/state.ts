@@ -136,6 +136,8 @@ export interface BackupState {
   flushedPersistAt: number
   /** The standby runs but does not follow, since. */
   astrayAt: number
+  /** How often it was joined since it last streamed. */
+  astrayJoins: number
 }
 
 export interface WitnessState {
@@ -156,7 +158,11 @@ export interface GateView {
   set: 'open' | 'frozen' | 'closed' | 'untouched'
   /** Bound on the kernel's expiry, whatever is still on its way to it. */
   grantUntil: number
+  /** What the newest grant was asked to reach; the kernel's expiry is a little before that. */
+  askedUntil: number
   report: GateReport
+  /** The newest effect that was answered. */
+  reported: number
   setAt: number
 }
 
@@ -260,9 +266,18 @@ export function newHost(options: { node: DataNode; timing: Timing }): HostState 
       resignHeard: 0,
       flushedPersistAt: 0,
       astrayAt: 0,
+      astrayJoins: 0,
     },
     witness: { wanted: null, answeredAt: 0, probeAt: 0, probeReq: 0, unansweredAt: 0, backAt: 0, pinned: false },
-    gate: { seq: 0, set: 'untouched', grantUntil: 0, report: { state: 'frozen', expiresUntil: 0 }, setAt: 0 },
+    gate: {
+      seq: 0,
+      set: 'untouched',
+      grantUntil: 0,
+      askedUntil: 0,
+      report: { state: 'frozen', expiresUntil: 0 },
+      reported: 0,
+      setAt: 0,
+    },
     vip: { up: false, downAt: 0 },
     servicesRunning: false,
     database: {

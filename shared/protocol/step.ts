@@ -130,6 +130,8 @@ function start(turn: Turn, event: Event & { event: 'start' }): void {
   if (!holdsOffice(s)) freezeGate(turn, 'the role is unknown until the register is read')
   const accepted = acceptedValue(s)
   if (accepted !== null) enforceAccepted(turn, accepted)
+  // A write of the same content: until it has ended well this host binds nobody, see `hasWritten`.
+  persist(turn, {})
 }
 
 /** The host was suspended or paused: as after a boot, in one step. Answers from before the pause must confirm nothing. */

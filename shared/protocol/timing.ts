@@ -66,6 +66,8 @@ export interface Timing {
   /** Restarts in place of a pinned primary's database that are tried within restartWindowMs. */
   restartBudget: number
   restartWindowMs: number
+  /** With the budget used up and nobody else to go on, a restart is tried this often: what stopped it may have ended. */
+  restartPauseMs: number
   /** A durable write pending this long: this host stops renewing its lease and lets the other one go on. */
   persistLimitMs: number
   /** The flushed position is made durable this often. */
@@ -116,6 +118,7 @@ export function timingOf(profile: ProfileName): Timing {
     retryMs: 1000,
     restartBudget: 3,
     restartWindowMs: 600_000,
+    restartPauseMs: 30_000,
     persistLimitMs: leaseMs,
     maxFlushedEveryMs: 1000,
     regrowAfterMs: leaseMs,

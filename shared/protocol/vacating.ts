@@ -66,14 +66,15 @@ function failureOf(s: HostState): string | null {
   const { view, op, ran } = s.database
   if (op !== null && op.op.op !== 'syncNames' && op.op.op !== 'proveSync' && op.op.op !== 'drain') return null
   if (s.vacate !== null && s.vacate.end !== null) return null
-  if (view.ioError) return 'its volume returned an I/O error'
+  // One that is down stays down: there is nothing to give up any more, see `staysDown`.
+  if (view.ioError && (view.process !== 'none' || ran)) return 'its volume returned an I/O error'
   if (view.process === 'dead') return 'its postmaster is gone'
   if (view.process === 'none' && ran) return 'it ended by itself'
   if (view.hanging) return 'it does not answer'
   return null
 }
 
-/** It may not be started here, and the backup has come to have everything that is on this disk: then that one goes on. */
+/** It may not be started here, and the backup is the successor or has come to have all that is on this disk: then that one goes on. */
 function staysDown(s: HostState, now: number): string | null {
   const { view, op } = s.database
   const { ack } = s.lease
@@ -82,7 +83,9 @@ function staysDown(s: HostState, now: number): string | null {
   if (ack === null || !ack.promise || !ack.confirmed || silenceMs(s, now) >= s.timing.silenceMs || !peerIsAdmitted(s))
     return null
   const hasAll = ack.flushed.timeline === view.end.timeline && ack.flushed.lsn >= view.end.lsn
-  return hasAll ? 'it may not be started here again, and the backup has all of it' : null
+  return hasAll || knownValue(s)?.successor === true
+    ? 'it may not be started here again, and the backup has all of it'
+    : null
 }
 
 /** The clients' network is gone here and fine there: a planned hand-over, not an expiry of the lease. */
