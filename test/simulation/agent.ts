@@ -125,7 +125,7 @@ export class Agent {
     this.crashPlan = null
     this.afterBusy = null
     this.driver.abandon()
-    if (how === 'kill') this.host.file.abandon()
+    if (how === 'kill' && this.host.file.abandon()) this.host.pair.count('torn write of the register')
     this.host.pair.trace(this.host.node, `the agent is gone (${how})`)
   }
 

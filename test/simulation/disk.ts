@@ -114,17 +114,20 @@ export class DurableFile<T> {
     })
   }
 
-  /** The writing process died. */
-  abandon(): void {
+  /** The writing process died: true if it was in the middle of a write. */
+  abandon(): boolean {
+    const torn = this.inFlight !== null
     if (this.inFlight !== null && this.random.chance(0.5)) this.content = this.inFlight
     this.inFlight = null
     this.generation++
+    return torn
   }
 
-  powerCut(): void {
-    this.abandon()
+  powerCut(): boolean {
+    const torn = this.abandon()
     if (this.content !== this.safe && this.random.chance(0.5)) this.content = this.safe
     this.safe = this.content
+    return torn
   }
 
   /** Another store in the same place: a new disk. */

@@ -106,13 +106,14 @@ export class Driver {
   /** Goes on with `next` unless another operation, or a new agent, has taken over. */
   private later(delayMs: number, next: () => void): void {
     const token = this.token
-    const { world } = this.env.cluster.parts
-    const go = () => {
-      if (token !== this.token) return
-      if (this.env.running()) next()
-      else world.after(stoppedPollMs, go)
-    }
-    world.after(delayMs, go)
+    this.env.cluster.parts.world.after(delayMs, () => this.whenRunning(token, next))
+  }
+
+  /** Nothing of the agent's goes on while its process is stopped. */
+  private whenRunning(token: number, next: () => void): void {
+    if (token !== this.token) return
+    if (this.env.running()) next()
+    else this.env.cluster.parts.world.after(stoppedPollMs, () => this.whenRunning(token, next))
   }
 
   private poll(options: {
@@ -135,16 +136,21 @@ export class Driver {
 
   private kill(): void {
     const { cluster } = this.env
-    const { disk, random, options } = cluster.parts
-    const killed = () => {
+    const { world, disk, random, options } = cluster.parts
+    const { life } = cluster
+    const report = () => this.later(random.between(1, 3), () => this.succeed(cluster.log.end))
+    if (cluster.process === 'none') return report()
+    // The kernel does it, whether or not the agent lives to see the end.
+    const die = () => {
+      if (cluster.life !== life) return
       // A process in an uninterruptible write dies when the volume answers.
-      if (disk.hangs > 0 && cluster.process !== 'none') return this.later(50, killed)
-      if (cluster.process !== 'none') cluster.end('on')
-      this.later(random.between(1, 3), () => this.succeed(cluster.log.end))
+      if (disk.hangs > 0) return world.after(50, die)
+      cluster.end('on')
     }
     // Clients get nothing any more from the first moment on.
-    if (disk.hangs === 0 && cluster.process !== 'none') cluster.stopped = true
-    this.later(cluster.process === 'none' ? 2 : options.killMs * random.between(0.8, 1.2), killed)
+    if (disk.hangs === 0) cluster.stopped = true
+    world.after(options.killMs * random.between(0.8, 1.2), die)
+    this.poll({ everyMs: 2, limitMs: operationLimitMs, until: () => cluster.process === 'none', finish: report })
   }
 
   private startPrimary(op: DatabaseOp & { op: 'startPrimary' }): void {
@@ -220,20 +226,20 @@ export class Driver {
     const token = this.token
     // PostgreSQL goes on by itself: not bound to the agent, only to its own processes.
     const ready = () => {
-      const mine = token === this.token
       if (cluster.life !== life || cluster.process !== 'standby') {
-        if (mine) this.fail('the server ended during its promotion')
-        return
+        return this.whenRunning(token, () => this.fail('the server ended during its promotion'))
       }
       if (disk.ioError || disk.full > 0) return cluster.crash()
       if (disk.hangs > 0 || cluster.stopped) return void world.after(20, ready)
       if (!made) cluster.newTimeline()
       this.env.count('promotion')
-      // The marker is the agent's: without one it is missing, and the promotion is done again.
-      if (mine) cluster.marker = epoch
-      else this.env.count('promotion without its agent')
+      if (token !== this.token) this.env.count('promotion without its agent')
       cluster.openAsPrimary()
-      if (mine) this.succeed(cluster.insertLsn)
+      // The marker is the agent's: without one it is missing, and the promotion is done again.
+      this.whenRunning(token, () => {
+        cluster.marker = epoch
+        this.succeed(cluster.insertLsn)
+      })
     }
     world.after(options.promoteMs * random.between(0.7, 1.5), ready)
   }
@@ -319,6 +325,7 @@ export class Driver {
         cluster.log = { tl: peer.log.tl, end: peer.log.end }
         cluster.marker = 0
         cluster.dir = 'ok'
+        cluster.logRemoved = false
         this.runStandby(op.epoch)
       })
     })

@@ -21,6 +21,8 @@ export class KernelGate {
   private shutState: 'frozen' | 'closed' = 'frozen'
   /** True time of the expiry, for the checks only. */
   openUntil = 0
+  private shutSince = 0
+  private shutBeforeMs = 0
   private guard: { key: number; until: number } | null = null
   private keys = 0
 
@@ -44,15 +46,29 @@ export class KernelGate {
     return { state: 'open', expiresUntil: this.clock.now + (this.openUntil - this.world.now) * this.clock.rate }
   }
 
-  shut(state: 'frozen' | 'closed'): void {
+  /** For how long it has been shut since the beginning of time, for the checks only. */
+  get shutMs(): number {
+    return this.shutBeforeMs + (this.isOpen ? 0 : this.world.now - this.shutAt)
+  }
+
+  private get shutAt(): number {
+    return this.openUntil > 0 && this.openUntil <= this.world.now ? this.openUntil : this.shutSince
+  }
+
+  private end(): void {
+    this.shutSince = this.isOpen ? this.world.now : this.shutAt
     this.openUntil = 0
+  }
+
+  shut(state: 'frozen' | 'closed'): void {
+    this.end()
     this.guard = null
     this.shutState = state
     this.watch.shut(state)
   }
 
   boot(): void {
-    this.openUntil = 0
+    this.end()
     this.guard = null
     this.shutState = 'frozen'
   }
@@ -73,6 +89,7 @@ export class KernelGate {
   grant(key: number, ms: number): boolean {
     if (this.guard === null || this.guard.key !== key || this.world.now >= this.guard.until) return false
     this.guard = null
+    if (!this.isOpen) this.shutBeforeMs += this.world.now - this.shutAt
     this.openUntil = this.world.now + this.late(ms)
     this.shutState = 'frozen'
     this.watch.opened(this.openUntil)

@@ -66,6 +66,7 @@ export class Host {
         changed: () => this.databaseChanged(),
         replaced: (_, next) => pair.checks.replaced(this, next),
         opened: () => {},
+        torn: () => pair.count('torn flush of the log'),
       },
     })
     this.agent = new Agent(this)
@@ -169,9 +170,13 @@ export class Host {
     this.vipUp = false
     this.held = []
     this.pair.trace(this.node, 'boots')
-    this.pair.world.after(this.random.between(bootMs.least, bootMs.most), () => {
-      if (life === this.life && this.power === 'on') this.agent.start('boot')
-    })
+    const { world } = this.pair
+    const start = () => {
+      if (life !== this.life) return
+      if (this.power === 'paused') world.after(50, start)
+      else this.agent.start('boot')
+    }
+    world.after(this.random.between(bootMs.least, bootMs.most), start)
   }
 
   /** The power fails at once. */
@@ -180,7 +185,7 @@ export class Host {
     if (this.power === 'paused') this.goOn()
     this.life++
     this.agent.die('power')
-    this.file.powerCut()
+    if (this.file.powerCut()) this.pair.count('torn write of the register')
     this.cluster.end('off')
     this.power = 'off'
     this.gate.boot()
@@ -190,11 +195,11 @@ export class Host {
   }
 
   /** The machine stands still, with its clock or without. */
-  pause(how: 'suspend' | 'stopped clock'): void {
+  pause(how: 'suspend' | 'stopped clock' | 'clock goes on'): void {
     if (this.power !== 'on') return
     // A hook before the sleep shuts the gate: the kernel's timers do not count the time asleep.
     if (how === 'suspend') this.gate.shut('frozen')
-    else this.clock.stand()
+    else if (how === 'stopped clock') this.clock.stand()
     this.pausedAt = this.pair.world.now
     this.pausedHow = how
     this.power = 'paused'
@@ -203,7 +208,7 @@ export class Host {
     this.cluster.stopped = true
   }
   private pausedAt = 0
-  private pausedHow: 'suspend' | 'stopped clock' = 'suspend'
+  private pausedHow: Parameters<Host['pause']>[0] = 'suspend'
   private clusterWasStopped = false
 
   goOn(): void {

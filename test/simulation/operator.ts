@@ -17,8 +17,7 @@ export class Operator {
   private readonly epochs = new Set<number>()
   private readonly letGo = new Set<DataNode>()
   private due = new Map<string, number>()
-  /** Nothing is repaired before: faults last as long as they were meant to. */
-  witnessLost = false
+  private witnessGivenUp = false
 
   constructor(pair: Pair, random: Random) {
     this.pair = pair
@@ -58,9 +57,9 @@ export class Operator {
   /** Forced takeover: the other host goes off and stays off until the new gen is sealed. */
   force(host: Host, options: { withWitness: boolean }): void {
     const known = host.state.durable.known?.value
-    if (this.off !== null || host.agent.process !== 'running' || known === undefined) return
     const { world } = this.pair
     const { peer } = host
+    if ((this.off !== null && this.off !== peer) || host.agent.process !== 'running' || known === undefined) return
     this.off = peer
     peer.powerCut()
     const { gen, epoch } = known
@@ -183,15 +182,23 @@ export class Operator {
   private lookAfterWitness(): void {
     const alarm = (host: Host) => (host.state.duty.said.witness ?? '').includes('rolled back')
     const { hosts, witness } = this.pair
-    const lost = this.witnessLost || witness.otherTimeline || alarm(hosts.a) || alarm(hosts.b)
-    this.after('witness', { needed: lost, least: 2000, most: 20_000 }, () => this.replaceWitness())
+    const lost = witness.lost || witness.otherTimeline || alarm(hosts.a) || alarm(hosts.b)
+    this.after('witness', { needed: lost && !this.witnessGivenUp, least: 2000, most: 20_000 }, () =>
+      this.replaceWitness(),
+    )
+  }
+
+  /** The configuration names no witness any more: the pair has to go on without one. */
+  giveWitnessUp(): void {
+    this.witnessGivenUp = true
+    this.pair.wantedWitness = null
+    this.pair.count('witness given up')
   }
 
   /** A fresh row with a new incarnation, named in both hosts' configuration one after the other. */
   replaceWitness(): void {
     const { pair } = this
-    this.witnessLost = false
-    pair.each(host => this.due.delete(`witness ${host.node}`))
+    this.witnessGivenUp = false
     pair.witness.replace()
     pair.wantedWitness = pair.witness.inc
     pair.count('witness replaced')

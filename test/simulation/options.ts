@@ -95,7 +95,8 @@ export function drawOptions(seed: number): Options {
     killMs: r.between(10, 25),
     senderTimeoutMs: r.spread(2000, 20_000),
     retryIntervalMs: 100,
-    clientEveryMs: r.spread(40, 250),
+    // Alone, a fault is measured by its client: that one writes often.
+    clientEveryMs: runClass === 'single' ? r.spread(10, 40) : r.spread(40, 250),
     strictQueue: r.chance(0.2),
     oneVolume: r.chance(0.5),
     gateLagMs: r.chance(0.3) ? r.spread(1, 60) : 0.1,

@@ -91,10 +91,21 @@ export class Pair {
     return this.checks.register.latest?.value.primary ?? null
   }
 
+  hasBrokenDisk(): boolean {
+    const { a, b } = this.hosts
+    return [a.registerDisk, a.dataDisk, b.registerDisk, b.dataDisk].some(disk => disk.ioError)
+  }
+
+  /** For how long the gate of the named primary has been shut in this run. */
+  shutMs(): number {
+    return this.named === null ? 0 : this.hosts[this.named].gate.shutMs
+  }
+
   /** One host serves and the other one is its successor, and all processes are there. */
   isProtected(): boolean {
     const latest = this.checks.register.latest?.value
     if (latest === undefined || !latest.successor) return false
+    if (latest.voters.w !== this.witness.inc || !this.witness.votes) return false
     const primary = this.hosts[latest.primary]
     return primary.serves && primary.peer.agent.process === 'running' && !primary.peer.serves && this.vipAt === primary
   }

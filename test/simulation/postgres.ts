@@ -17,6 +17,8 @@ export interface ClusterWatch {
   replaced(cluster: Cluster, next: Log): void
   /** It begins to accept connections as a primary. */
   opened(cluster: Cluster): void
+  /** A crash came in the middle of a flush. */
+  torn(): void
 }
 
 export interface Commit {
@@ -52,6 +54,8 @@ export class Cluster {
   /** The furthest that it flushed as a standby, lost since or not. */
   flushedOnce: Log
   marker = 0
+  /** The other host has no longer what this log would need next to follow it. */
+  logRemoved = false
   /** In the configuration file. */
   names: 'set' | 'empty' = 'empty'
   process: DatabaseView['process'] = 'none'
@@ -64,6 +68,8 @@ export class Cluster {
   insertLsn = 0
   private pending: number[] = []
   private flushing = false
+  private flushingSince = 0
+  private batch = 0
   waiting: Commit[] = []
   /** Up to here (on log.tl) everything is visible to readers. */
   visible = 0
@@ -100,6 +106,7 @@ export class Cluster {
   forget(): void {
     this.end('off')
     this.dir = 'none'
+    this.logRemoved = false
     this.log = { tl: new Timeline(this.parts.nextTimelineId(), 1, null, 0), end: 0 }
     this.marker = 0
   }
@@ -141,9 +148,11 @@ export class Cluster {
   private flush(): void {
     if (this.flushing || this.pending.length === 0) return
     this.flushing = true
+    this.flushingSince = this.parts.world.now
     const { disk } = this.parts
     const life = this.life
     const batch = this.pending.length
+    this.batch = batch
     const done = () => {
       if (life !== this.life) return
       if (this.stopped) return this.parts.world.after(20, done)
@@ -155,17 +164,30 @@ export class Cluster {
     disk.flush(done)
   }
 
-  private append(count: number): void {
-    const { world } = this.parts
+  private record(write: number): void {
     if (this.log.tl.end !== this.log.end) {
       // Another history was written here before: what comes now is a timeline of its own that bears the same number.
       this.log.tl = new Timeline(this.parts.nextTimelineId(), this.log.tl.number, this.log.tl, this.log.end)
     }
-    const { tl } = this.log
+    this.log.tl.writes.push(write)
+    this.log.end += recordBytes
+  }
+
+  /** A crash in the middle of a flush leaves some of its records whole: on disk, and nobody was told. */
+  private tearFlush(): void {
+    const { disk, random } = this.parts
+    if (!this.flushing || disk.ioError || disk.full > 0 || disk.hangs > 0) return
+    const whole = random.below(this.batch + 1)
+    for (let i = 0; i < whole; i++) this.record(this.pending[i]!)
+    this.parts.watch.torn()
+  }
+
+  private append(count: number): void {
+    const { world } = this.parts
     for (let i = 0; i < count; i++) {
       const write = this.pending[i]!
-      tl.writes.push(write)
-      this.log.end += recordBytes
+      this.record(write)
+      const { tl } = this.log
       const commit: Commit = { write, tl, lsn: this.log.end, at: world.now, copied: false }
       if (this.inForce) {
         if (this.waiting.length === 0) this.progressAt = world.now
@@ -249,6 +271,7 @@ export class Cluster {
 
   /** Every process is gone; what was not on disk is lost, and so are the answers to those who waited. */
   end(power: 'on' | 'off'): void {
+    this.tearFlush()
     this.life++
     this.process = 'none'
     this.stopped = false
@@ -297,6 +320,7 @@ export class Cluster {
     const end = this.process === 'primary' ? this.insertLsn : this.log.end
     const known = this.dir === 'ok'
     const stuck = up && (this.stopped || disk.hangs > 0)
+    const slowWrite = this.flushing && world.now - this.flushingSince > hangAfterMs
     if (!stuck) this.hangingSince = 0
     else if (this.hangingSince === 0) this.hangingSince = world.now
     return {
@@ -307,7 +331,7 @@ export class Cluster {
       sender: this.process === 'primary' ? this.stream.senderView() : null,
       streaming: this.process === 'standby' && this.stream.receiving,
       stalledMs: this.waiting.length > 0 ? world.now - this.progressAt : 0,
-      hanging: stuck && world.now - this.hangingSince > hangAfterMs,
+      hanging: (stuck && world.now - this.hangingSince > hangAfterMs) || (this.process === 'primary' && slowWrite),
       ioError: disk.ioError,
     }
   }

@@ -5,6 +5,7 @@ import { contains, type Timeline } from './wal.ts'
 /** A TCP segment that got lost is sent again after this. */
 const retransmitMs = 200
 const monitorMs = 500
+const holdPollMs = 20
 
 /** One replication connection. Each side believes in it until it hears of its end, or gives up. */
 export interface Session {
@@ -32,6 +33,8 @@ export class Stream {
   private received: { tl: Timeline; end: number } | null = null
   private flushing = false
   private connecting = false
+  /** Nothing leaves the walsender before: a congested link, or a standby that is behind. */
+  holdUntil = 0
   private sessions = 0
 
   constructor(cluster: Cluster) {
@@ -86,7 +89,9 @@ export class Stream {
     if (me.process !== 'standby' || this.receiver !== null) return
     const up = this.peer!
     const reachable = network.streams(me.node, up.node) && network.streams(up.node, me.node) && !me.stopped
-    if (!reachable || up.process !== 'primary' || up.stopped || up.marker !== this.followEpoch) {
+    // "requested WAL segment has already been removed": the connection ends at once.
+    const refused = up.process !== 'primary' || up.stopped || up.marker !== this.followEpoch || me.logRemoved
+    if (!reachable || refused) {
       return this.reconnect(options.retryIntervalMs)
     }
     const good = contains(up.log, me.log.tl, me.log.end)
@@ -180,8 +185,8 @@ export class Stream {
     const upTo = log.end
     const deliver = () => {
       if (!session.openAtStandby) return
-      if (!network.streams(this.cluster.node, session.standby.node)) {
-        world.after(retransmitMs, deliver)
+      if (!network.streams(this.cluster.node, session.standby.node) || world.now < this.holdUntil) {
+        world.after(world.now < this.holdUntil ? holdPollMs : retransmitMs, deliver)
         return
       }
       session.shipping = false

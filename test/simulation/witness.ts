@@ -21,6 +21,8 @@ export class Witness {
   slowMs = 0
   /** Restored onto another timeline: the row is there, but has no vote. */
   otherTimeline = false
+  /** No row: no vote. */
+  lost = false
   private made = 0
   private history: AcceptorState[] = []
 
@@ -37,7 +39,7 @@ export class Witness {
     if (this.down > 0) return
     const { world, random } = this.parts
     world.after(random.between(0.2, 1.5) + this.slowMs * random.between(0.5, 1.5), () => {
-      if (this.down > 0 || this.otherTimeline) return
+      if (!this.votes) return
       const result = accept(this.state, request)
       if (result.changed) {
         this.history = [...this.history.slice(1 - historyMax), this.state]
@@ -48,11 +50,24 @@ export class Witness {
     })
   }
 
+  get votes(): boolean {
+    return this.down === 0 && !this.otherTimeline && !this.lost
+  }
+
+  backUp(): void {
+    if (this.down > 0) this.down--
+  }
+
+  loseRow(): void {
+    this.lost = true
+  }
+
   /** A new row with a new incarnation: after an amnesia, or as an alternate. */
   replace(): void {
     this.state = this.freshRow()
     this.history = []
     this.otherTimeline = false
+    this.lost = false
   }
 
   /** The volume is set back to an earlier moment, and the database cannot tell. Returns false if there is no such moment. */

@@ -13,6 +13,7 @@ import type { Host } from '../host.ts'
 import type { Pair } from '../pair.ts'
 import type { Cluster, Commit } from '../postgres.ts'
 import type { Log } from '../wal.ts'
+import { calm } from './calm.ts'
 import type { Checker, Hooks } from './check.ts'
 import { observeCoverage } from './coverage-observer.ts'
 import { oneServer } from './i1-one-server.ts'
@@ -46,6 +47,7 @@ export class Checks {
       promisesKept,
       votesCount,
       commandsOnce,
+      calm,
       observeCoverage,
     ]
     // Without a bound on the clocks nothing is promised about who serves reads at one moment.

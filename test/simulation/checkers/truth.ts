@@ -14,17 +14,21 @@ const witnessLagMs = 40_000
 export const shownIsTrue: MakeChecker = pair => {
   const ableAt = { a: 0, b: 0 }
   const servedAt = { a: 0, b: 0 }
+  /** Since when it is shown as serving. */
+  const shownAt = { a: 0, b: 0 }
   let witnessAt = 0
   const look = (host: Host): void => {
-    if (host.power !== 'on' || host.agent.process !== 'running' || !host.state.started) return
     const { now } = pair.world
-    const status = statusOf(host.state, host.clock.now)
-    if (status.serving && now - servedAt[host.node] > databaseLagMs) {
-      throw new Violation(
-        'truth',
-        `${host.node} is shown as serving, but has not for ${(now - servedAt[host.node]).toFixed(0)} ms`,
-      )
+    const { node } = host
+    if (host.power !== 'on' || host.agent.process !== 'running' || !host.state.started) {
+      shownAt[node] = 0
+      return
     }
+    const status = statusOf(host.state, host.clock.now)
+    shownAt[node] = status.serving ? shownAt[node] || now : 0
+    const falseMs = status.serving ? now - Math.max(servedAt[node], shownAt[node]) : 0
+    if (falseMs > databaseLagMs)
+      throw new Violation('truth', `${node} is shown as serving, but has not been for ${falseMs.toFixed(0)} ms`)
     if (status.protection !== 'protected') return
     const latest = pair.checks.register.latest?.value
     const lack = pair.acknowledged.lackingIn(host.peer.cluster.log)
@@ -57,7 +61,7 @@ export const shownIsTrue: MakeChecker = pair => {
         if (host.serves) servedAt[host.node] = now
         if (isAble(host)) ableAt[host.node] = now
       })
-      if (pair.witness.down === 0 && !pair.witness.otherTimeline) witnessAt = now
+      if (pair.witness.votes) witnessAt = now
       pair.each(look)
     },
   }

@@ -1,0 +1,52 @@
+import type { Options } from '../options.ts'
+import type { Pair } from '../pair.ts'
+import { Random } from '../random.ts'
+import { dataFaults } from './data-faults.ts'
+import { type Act, type Fault, type FaultKind, longKinds, singleKinds, weights } from './fault.ts'
+import { hostFaults } from './host-faults.ts'
+import { linkFaults } from './link-faults.ts'
+import { witnessAndOperator } from './witness-and-operator.ts'
+
+/** Complete by the compiler: a kind of fault without an act does not build. */
+const acts: { readonly [kind in FaultKind]: Act } = {
+  ...hostFaults,
+  ...dataFaults,
+  ...linkFaults,
+  ...witnessAndOperator,
+}
+
+export function drawFaults(options: Options): Fault[] {
+  const r = new Random(options.seed, 'faults')
+  const kinds = { ...weights, stoppedClock: options.runClass === 'wild' ? 8 : 0 }
+  const faults: Fault[] = []
+  // Half of the storms come in bursts: faults that hit what the one before set off.
+  const burst = r.chance(0.5)
+  let at = r.between(0, 4000)
+  for (let id = 0; id < options.faults; id++) {
+    const kind = options.runClass === 'single' ? r.pick(singleKinds) : r.weighted(kinds)
+    faults.push({
+      id,
+      at,
+      kind,
+      role: r.chance(0.6) ? 'primary' : 'backup',
+      ms: r.spread(20, longKinds.has(kind) ? 90_000 : 15_000),
+      x: r.next(),
+      y: r.next(),
+    })
+    const gap = options.safetyMs / options.faults
+    at += burst && r.chance(0.6) ? r.spread(1, 1500) : r.between(0, 2 * gap)
+    if (at > options.safetyMs) at = r.between(0, options.safetyMs)
+  }
+  return faults
+}
+
+export function begin(pair: Pair, fault: Fault): () => void {
+  const primary = pair.hosts[pair.named ?? pair.options.primary]
+  const host = fault.role === 'primary' ? primary : primary.peer
+  pair.trace('fault', showFault(fault, host.node))
+  pair.count(`fault: ${fault.kind}`)
+  return acts[fault.kind]({ pair, host, fault })
+}
+
+export const showFault = (f: Fault, at: string): string =>
+  `${f.id} ${f.kind} at ${at} for ${f.ms.toFixed(0)} ms (${f.x.toFixed(3)} ${f.y.toFixed(3)})`
