@@ -35,8 +35,8 @@ export const gate: readonly Mutant[] = [
     edits: [
       {
         file: 'shared/protocol/effects.ts',
-        before: 'grantUntil: Math.max(s.gate.grantUntil, until) }',
-        after: 'grantUntil: until }',
+        before: 'grantUntil: Math.max(s.gate.grantUntil, until),',
+        after: 'grantUntil: until,',
       },
     ],
     checks: [{ by: 'sim' }],
