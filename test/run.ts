@@ -42,6 +42,12 @@ const stages: readonly Stage[] = [
   },
   { name: 'unit', shows: 'parts alone', realParts: false, run: { tests: 'test/unit/**/*.test.ts', concurrency: 2 } },
   {
+    name: 'scenarios',
+    shows: 'scripted courses of events on the simulated pair, every checker watching',
+    realParts: false,
+    run: { tests: 'test/scenarios/*.test.ts', concurrency: 2 },
+  },
+  {
     name: 'interruptions',
     shows: 'a crash after any effect of any plan, and the pair becomes whole again',
     realParts: false,

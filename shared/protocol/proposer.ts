@@ -56,7 +56,10 @@ function tryOneTrip(turn: Turn, acc: Accepted): void {
   const { s } = turn
   const round = s.round
   assert(round !== null, 'a round is open')
-  if (acc.value.voters.w === undefined || witnessReach(s, turn.now) === 'no') return
+  const { w } = acc.value.voters
+  if (w === undefined || witnessReach(s, turn.now) === 'no') return
+  // W has answered higher before: its value is another one, or it was set back, which only its answer to phase 1 shows.
+  if (acc.ballot < (s.durable.wSeen[w] ?? 0)) return
   const ready = takeover(s, round, acc.value)
   if (ready.at !== 'go') return
   s.round = { ...round, phase: 'cas', best: acc, value: ready.value }

@@ -1,0 +1,111 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Scene } from './scene.ts'
+
+test('a primary whose database dies does not hand over to a backup that has just got new disks', () => {
+  const scene = Scene.protected()
+  scene.b.reimage()
+  scene.a.cluster.losePostmaster(10)
+  scene.run(12_000)
+  assert.equal(scene.value.primary, 'a')
+  assert.equal(scene.a.serves, true)
+  scene.heal()
+})
+
+test('a value that is heard of after a boot, however late, makes nobody serve', () => {
+  const scene = Scene.protected()
+  scene.maintain(600_000)
+  // The backup boots and reads the register anew: a later ballot of the same value, and it tells the primary.
+  scene.b.powerCut()
+  scene.run(300)
+  scene.b.boot()
+  scene.lose((from, _to, message) => from === 'b' && message.kind === 'learn')
+  scene.until('the backup has confirmed', () => scene.b.state.durable.confirmedBoot === scene.b.bootId())
+  const learn = scene.sent('b', 'learn')
+  scene.lose(() => false)
+  scene.pair.operator.force(scene.b, { withWitness: true })
+  const apart = scene.cutBoth('a', 'b')
+  const alone = scene.cutBoth('a', 'w')
+  scene.until('the operator lets the old primary on again', () => scene.a.agent.upSince > 0)
+  scene.arrives(scene.a, 'b', learn)
+  for (let i = 0; i < 20; i++) {
+    scene.run(100)
+    assert.equal(scene.a.gate.isOpen, false)
+  }
+  apart()
+  alone()
+  scene.heal()
+})
+
+test('the old primary stays off until the witness holds the forced takeover', () => {
+  const scene = Scene.protected()
+  const apart = scene.cutBoth('a', 'b')
+  scene.pair.operator.force(scene.b, { withWitness: true })
+  const unheard = scene.cutBoth('b', 'w')
+  scene.until('the takeover is decreed', () => scene.value.gen === 2)
+  scene.run(10_000)
+  assert.equal(scene.a.power, 'off')
+  unheard()
+  scene.until('the old primary boots', () => scene.a.power === 'on')
+  apart()
+  scene.heal()
+})
+
+test('a resign that arrives after the primary has gone on makes nobody stand', () => {
+  const scene = Scene.protected()
+  const unheard = scene.cut('b', 'a')
+  const unsaid = scene.cut('a', 'b')
+  scene.a.cluster.losePostmaster(10)
+  scene.until('the primary resigned', () => scene.count('resign') === 1)
+  scene.run(200)
+  const resign = scene.sent('a', 'resign')
+  // The backup hears the primary again only after it has gone on by itself.
+  scene.lose((from, _to, message) => from === 'b' && (message.kind === 'cas' || message.kind === 'prepare'))
+  scene.until('the primary has taken the eligibility back and serves', () => scene.a.serves, 30_000)
+  scene.lose(() => false)
+  unheard()
+  unsaid()
+  scene.until('the pair is protected again', () => scene.pair.isProtected(), 60_000)
+  scene.arrives(scene.b, 'a', resign)
+  scene.run(1000)
+  assert.equal(scene.value.primary, 'a')
+  scene.heal()
+})
+
+test('a witness that was set back to before a shrink does not help the backup to a takeover', () => {
+  const scene = Scene.protected()
+  const before = scene.pair.witness.state.acc?.ballot
+  // The backup hears heartbeats, so it does not stand; it is not heard, and is told nothing of the shrink.
+  scene.lose(
+    (from, to, message) => from === 'a' && to === 'b' && (message.kind === 'accept' || message.kind === 'learn'),
+  )
+  const unheard = scene.cut('b', 'a')
+  scene.until('the shrink is chosen', () => !scene.value.successor)
+  const { ballot } = scene.pair.checks.register.latest ?? { ballot: 0 }
+  const seen = () => Math.max(...Object.values(scene.b.file.safe.wSeen)) >= ballot
+  scene.until('the backup has seen it at the witness', seen, 30_000)
+  assert.ok(scene.pair.witness.rollBack(state => state.acc?.ballot === before))
+  const apart = scene.cut('a', 'b')
+  scene.run(10_000)
+  assert.equal(scene.value.primary, 'a')
+  unheard()
+  apart()
+  scene.heal()
+})
+
+test('a backup that has not heard of a change goes on keeping the lease', () => {
+  const scene = Scene.protected()
+  scene.maintain(2000)
+  const opened = scene.count('freeze')
+  scene.lose(
+    (from, to, message) => from === 'a' && to === 'b' && (message.kind === 'accept' || message.kind === 'learn'),
+  )
+  scene.until('the backup is the successor again', () => scene.value.successor, 30_000)
+  for (let i = 0; i < 300; i++) {
+    scene.run(10)
+    assert.equal(scene.value.successor, true)
+    assert.equal(scene.a.gate.isOpen, true)
+  }
+  assert.equal(scene.count('freeze'), opened)
+  scene.heal()
+})
