@@ -1,5 +1,5 @@
 /**
- * `npm run interruptions [-- --all] [--plan NAME] [--host a|b --effect N --when after --how kill] [--seed N,N] [--trace]`:
+ * `npm run interruptions [-- --all] [--plan NAME] [--host a|b --effect N --when after --how kill] [--seed N,N] [--trace] [--stop]`:
  * runs each plan once to see its effects, then again and again, each time ended at another effect by a crash of the agent
  * or of the machine. Restarted from what was durable the pair has to become whole again, and every checker has to hold.
  *
@@ -21,6 +21,7 @@ const { values } = parseArgs({
     how: { type: 'string', default: 'kill' },
     seed: { type: 'string', default: '1' },
     trace: { type: 'boolean', default: false },
+    stop: { type: 'boolean', default: false },
   },
 })
 
@@ -60,6 +61,9 @@ interface Tally {
   failures: string[]
 }
 
+/** With --stop one failure is enough. */
+const isEnough = (failures: readonly string[]): boolean => values.stop && failures.length > 0
+
 function tryPlan(plan: Plan, seed: number): Tally {
   const tally: Tally = { tried: 0, simulatedMs: 0, failures: [] }
   const effects = effectsOf(plan, seed)
@@ -69,6 +73,7 @@ function tryPlan(plan: Plan, seed: number): Tally {
   }
   for (const effect of values.all ? effects : withoutRepeats(effects)) {
     for (const at of interruptionsAt(effect)) {
+      if (isEnough(tally.failures)) return tally
       tally.tried++
       const { violation, happened, simulatedMs } = interrupt(plan, at, { seed })
       tally.simulatedMs += simulatedMs
@@ -110,6 +115,7 @@ function main(): number {
   const sum: Tally = { tried: 0, simulatedMs: 0, failures: [] }
   for (const seed of seeds) {
     for (const plan of wanted) {
+      if (isEnough(sum.failures)) break
       const from = performance.now()
       const { tried, simulatedMs, failures } = tryPlan(plan, seed)
       sum.tried += tried

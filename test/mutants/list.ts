@@ -20,9 +20,14 @@ export interface Mutant {
 
 /**
  * - sim: runs of the simulation from seed 1 on, every checker watching.
+ * - interruptions: each plan ended after each of its effects, seed 1, until one fails.
  * - tests: test files by node's own runner; `lab` needs root, namespaces and the machine for itself.
  */
-export type Check = { by: 'sim' } | { by: 'tests'; files: readonly string[] } | { by: 'lab'; files: readonly string[] }
+export type Check =
+  | { by: 'sim' }
+  | { by: 'interruptions' }
+  | { by: 'tests'; files: readonly string[] }
+  | { by: 'lab'; files: readonly string[] }
 
 export const mutants: readonly Mutant[] = [
   ...foundBefore,

@@ -19,6 +19,7 @@ export interface Limits {
 }
 
 const preload = pathToFileURL(join(import.meta.dirname, 'load.ts')).href
+const interruptions = join(import.meta.dirname, '../interruption/main.ts')
 const simulation = join(import.meta.dirname, 'try-simulation.ts')
 /** A test file that takes longer than this with a mutant in it hangs, which counts as noticed. */
 const testLimitMs = 300_000
@@ -28,7 +29,7 @@ export async function tryMutant(mutant: Mutant, limits: Limits): Promise<Outcome
   const seconds = (): number => Math.round((performance.now() - began) / 100) / 10
   const tried: string[] = []
   for (const check of mutant.checks) {
-    const outcome = check.by === 'sim' ? await bySimulation(mutant, limits) : await byTests(mutant, check)
+    const outcome = await byCheck(mutant, check, limits)
     if (outcome.result === 'survived') tried.push(outcome.tried)
     else return { ...outcome, id: mutant.id, seconds: seconds() }
   }
@@ -39,6 +40,28 @@ type Verdict =
   | { result: 'killed'; by: string; after: string; says: string }
   | { result: 'survived'; tried: string }
   | { result: 'error'; why: string }
+
+function byCheck(mutant: Mutant, check: Check, limits: Limits): Promise<Verdict> {
+  switch (check.by) {
+    case 'sim':
+      return bySimulation(mutant, limits)
+    case 'interruptions':
+      return byInterruptions(mutant)
+    case 'tests':
+    case 'lab':
+      return byTests(mutant, check)
+  }
+}
+
+async function byInterruptions(mutant: Mutant): Promise<Verdict> {
+  const { code, stdout, stderr, applied } = await program(mutant.id, [interruptions, '--stop'])
+  if (applied === '') return { result: 'error', why: 'no changed file was loaded' }
+  const tried = /^(\d+) interruptions/m.exec(stdout.split('\n').slice(-2).join('\n'))?.[1]
+  if (tried === undefined) return { result: 'error', why: `the trial ended with ${code}: ${lastLines(stderr)}` }
+  if (code === 0) return { result: 'survived', tried: `${tried} interruptions` }
+  const [, checker = '', says = ''] = /: (\w+): (.*)$/m.exec(stdout) ?? []
+  return { result: 'killed', by: `interruptions: ${checker}`, after: `${tried} interruptions`, says }
+}
 
 async function bySimulation(mutant: Mutant, limits: Limits): Promise<Verdict> {
   const found = await simulate(mutant.id, { first: 1, ...limits })
@@ -68,7 +91,7 @@ async function simulate(id: string | null, options: Limits & { first: number }):
 /** Files that pass without any mutant; each is tried once. */
 const baseline = new Map<string, Promise<string>>()
 
-async function byTests(mutant: Mutant, check: Exclude<Check, { by: 'sim' }>): Promise<Verdict> {
+async function byTests(mutant: Mutant, check: Check & { files: readonly string[] }): Promise<Verdict> {
   for (const file of check.files) {
     let clean = baseline.get(file)
     if (clean === undefined) {

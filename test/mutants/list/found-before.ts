@@ -18,7 +18,7 @@ export const foundBefore: readonly Mutant[] = [
         after: 'if (s.openGrow > Math.max(knownBallot(s), 0) && !v.successor) return false',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/takeover.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'f2-served-on-own-word-after-boot',
@@ -31,7 +31,7 @@ export const foundBefore: readonly Mutant[] = [
         after: "export const confirmed = (s: HostState): boolean => s.boot !== '' && s.durable.confirmedBoot !== ''",
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'f3-learning-confirms',
@@ -44,7 +44,7 @@ export const foundBefore: readonly Mutant[] = [
           'persist(turn, { known: { ballot, value }, confirmedBoot: s.boot, ...(newer && { acc: { ballot, value } }) })',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/takeover.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'f4-sealed-too-early',
@@ -58,7 +58,7 @@ export const foundBefore: readonly Mutant[] = [
         after: 'sealed: true,',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/takeover.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'f5-candidacy-forgotten',
@@ -70,7 +70,7 @@ export const foundBefore: readonly Mutant[] = [
         after: 'if (s.started && s.startedAt < 0) {',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'f6-one-trip-accepted-before-the-witness',
@@ -83,7 +83,7 @@ export const foundBefore: readonly Mutant[] = [
           "s.round = { ...round, phase: 'cas', best: acc, value: ready.value }\n  persist(turn, { acc: { ballot: round.ballot, value: ready.value } })",
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'f7-resign-in-memory-only',
@@ -95,7 +95,7 @@ export const foundBefore: readonly Mutant[] = [
         after: 's.durable = { ...s.durable, resigned: known.version }',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'f8-resign-of-an-old-version',
@@ -112,13 +112,13 @@ export const foundBefore: readonly Mutant[] = [
         after: 'if (round.resigned < 0) {',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/takeover.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'f9-rolled-back-witness-counts',
     breaks: 'A witness that answers lower than before, because its volume was set back, keeps its vote.',
     edits: [{ file: 'shared/protocol/witness-link.ts', before: 'if (shows < seen) {', after: 'if (shows < 0) {' }],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/takeover.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'f10a-round-without-a-time-limit',
@@ -130,7 +130,7 @@ export const foundBefore: readonly Mutant[] = [
         after: 'if (now < s.round.startedAt) {',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'f10b-doubt-left-lying',
@@ -142,7 +142,7 @@ export const foundBefore: readonly Mutant[] = [
         after: '',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'f11-ack-tied-to-the-version',
@@ -154,7 +154,7 @@ export const foundBefore: readonly Mutant[] = [
         after: 'if (!ack.promise || ack.inc !== peerVoter(s) || ack.version !== known.version) return',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/takeover.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'f12-member-changed-from-an-uncommitted-value',
@@ -178,7 +178,7 @@ export const foundBefore: readonly Mutant[] = [
           'if (known.successor) {\n    const wish = memberWish(s, now)\n    if (wish !== null) return wish\n    const ground = shrinkGround(turn)',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'f13-grow-in-doubt-forgotten',
@@ -191,6 +191,6 @@ export const foundBefore: readonly Mutant[] = [
         after: 's.openGrow = 0',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
 ]

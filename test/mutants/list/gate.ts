@@ -14,7 +14,7 @@ export const gate: readonly Mutant[] = [
         after: 'const until = now + s.timing.pinnedGrantMs',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'grant-not-cut-before-a-grow',
@@ -26,7 +26,7 @@ export const gate: readonly Mutant[] = [
         after: 'return null',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'grants-not-added-up',
@@ -39,7 +39,7 @@ export const gate: readonly Mutant[] = [
         after: 'grantUntil: until,',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'gate-replies-not-matched',
@@ -47,7 +47,7 @@ export const gate: readonly Mutant[] = [
     edits: [
       { file: 'shared/protocol/gatekeeper.ts', before: 'if (seq !== s.gate.seq) return', after: 'if (seq < 0) return' },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'pinned-grant-during-a-grow',
@@ -64,7 +64,7 @@ export const gate: readonly Mutant[] = [
         after: 'return null',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'open-grant-extended-on-restart',
@@ -76,7 +76,7 @@ export const gate: readonly Mutant[] = [
         after: '      isPrimary(s)\n    ) {\n      openGate(turn, now + s.timing.pinnedGrantMs)\n      return\n    }\n',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'no-margin-for-a-late-grant',

@@ -14,7 +14,7 @@ export const lease: readonly Mutant[] = [
           '  s.nSeen = Math.max(roundOf(event.durable.promised), roundOf(event.durable.lastOwn))\n  s.backup = { ...s.backup, quarantineUntil: now }',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'acknowledging-during-a-candidacy',
@@ -26,7 +26,7 @@ export const lease: readonly Mutant[] = [
         after: '',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'promise-not-kept',
@@ -43,7 +43,7 @@ export const lease: readonly Mutant[] = [
         after: 'now < backup.heardAt + s.timing.silenceMs)',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'lease-counted-from-the-receipt',
@@ -55,7 +55,7 @@ export const lease: readonly Mutant[] = [
         after: 'Math.max(s.lease.leaseUntil, now + s.timing.leaseHeldMs)',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'no-margin-for-drift',
@@ -72,7 +72,7 @@ export const lease: readonly Mutant[] = [
         after: 't.leaseHeldMs <= t.leaseMs,',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'nonce-not-compared',
@@ -84,7 +84,7 @@ export const lease: readonly Mutant[] = [
         after: 'if (!isPrimary(s) || known === null) return',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'ack-of-any-store',
@@ -106,7 +106,7 @@ export const lease: readonly Mutant[] = [
         after: "if (acc === null) return ''",
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'lease-of-another-reign',
@@ -123,7 +123,7 @@ export const lease: readonly Mutant[] = [
         after: 'const current = acc === null || acc.primary === s.peer',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'log-lost-its-tail-unseen',
@@ -136,7 +136,7 @@ export const lease: readonly Mutant[] = [
         after: 'export const logIsWhole = (s: HostState): boolean => s.database.view.end.lsn >= 0',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'abdication-missing',
@@ -149,7 +149,7 @@ export const lease: readonly Mutant[] = [
         after: 'if (now - since < s.timing.abdicateAfterMs * 1e6) return',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'clock-jump-forgets-the-boot-alone',
@@ -171,7 +171,7 @@ export const lease: readonly Mutant[] = [
         after: '  }\n  s.backup',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'clock-jump-ignored',
@@ -188,7 +188,7 @@ export const lease: readonly Mutant[] = [
         after: 'export function onClockJump(turn: Turn, nonce: number): void {',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'quarantine-not-after-a-jump',
@@ -200,7 +200,7 @@ export const lease: readonly Mutant[] = [
         after: '  s.roundAfterAt = now\n',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'lease-outlives-the-office',
@@ -212,7 +212,7 @@ export const lease: readonly Mutant[] = [
         after: '      abdicated: false,\n      promisedAt: 0,\n',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'never-pinned',
@@ -224,6 +224,6 @@ export const lease: readonly Mutant[] = [
         after: '',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
 ]

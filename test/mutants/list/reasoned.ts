@@ -12,7 +12,7 @@ export const reasoned: readonly Mutant[] = [
         after: '    } else s.durable = { ...s.durable, promised, acc }\n',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'serving-during-an-open-handover',
@@ -34,7 +34,7 @@ export const reasoned: readonly Mutant[] = [
         after: 'rightToServe(s, now) !== null && databaseServes(s)',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'killed-only-when-committed',
@@ -51,7 +51,7 @@ export const reasoned: readonly Mutant[] = [
         after: 'export const otherIsNamed = (s: HostState): boolean => knownValue(s)?.primary === s.peer',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'frozen-rather-than-dead-at-a-handover',
@@ -64,7 +64,7 @@ export const reasoned: readonly Mutant[] = [
           "    startDatabaseOp(turn, { op: 'drain' })\n    return\n  }\n  if (vacate.kind === 'planned') s.vacate = { ...vacate, end: s.database.view.end, killedAt: turn.now }\n  else killDatabase(turn)\n",
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'timelines-not-compared',
@@ -92,7 +92,7 @@ export const reasoned: readonly Mutant[] = [
         after: 'const hasAll = ack.flushed.lsn >= vacate.end.lsn',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'member-change-from-an-unconfirmed-value',
@@ -104,7 +104,7 @@ export const reasoned: readonly Mutant[] = [
         after: 'best.value.successor || isResigned(s)) {',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'grow-without-the-backups-confirm',
@@ -117,6 +117,6 @@ export const reasoned: readonly Mutant[] = [
         after: '  return null\n',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
 ]

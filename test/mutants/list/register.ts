@@ -13,7 +13,7 @@ export const register: readonly Mutant[] = [
           "  turn.effects.sort((x, y) => Number(x.do === 'persist') - Number(y.do === 'persist'))\n  checkInvariants(state, turn)\n",
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'promised-of-a-proposer-not-durable',
@@ -25,7 +25,7 @@ export const register: readonly Mutant[] = [
         after: 'persist(turn, { lastOwn: ballot })\n  s.durable = { ...s.durable, promised: ballot }',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'last-own-not-durable',
@@ -37,7 +37,7 @@ export const register: readonly Mutant[] = [
         after: 'persist(turn, { promised: ballot })',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'epoch-not-bumped',
@@ -49,7 +49,7 @@ export const register: readonly Mutant[] = [
         after: 'value: { ...v, version: v.version + 1, primary: s.node, successor: false } }',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'foreign-inc-counted',
@@ -67,7 +67,7 @@ export const register: readonly Mutant[] = [
         after: '',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'empty-store-votes',
@@ -82,7 +82,7 @@ export const register: readonly Mutant[] = [
           "  const { req, ballot } = request\n  if (ballot < state.promised) return nack(state, request)\n  const promise = { kind: 'promise', req, inc: request.inc, ballot, acc: state.acc } as const",
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'acceptor-ignores-its-promise',
@@ -101,7 +101,7 @@ export const register: readonly Mutant[] = [
           'return change({ ...state, promised: Math.max(ballot, state.promised), acc: { ballot, value } }, accepted)\n}\n\n/** Prepare and accept',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'compare-and-set-ignores-the-value',
@@ -113,7 +113,7 @@ export const register: readonly Mutant[] = [
         after: 'if (ballot > state.promised && expect > 0) {',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'takeover-without-being-successor',
@@ -125,7 +125,7 @@ export const register: readonly Mutant[] = [
         after: '',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'best-value-ignored',
@@ -137,7 +137,7 @@ export const register: readonly Mutant[] = [
         after: 'if (promise.acc !== null && best === null) best = s.durable.acc',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'ping-stands-in-for-the-witness',
@@ -156,7 +156,7 @@ export const register: readonly Mutant[] = [
         after: "  if (!hasPromisesFor(s, round, best) && !(round.change === 'takeover' && s.uplink)) return\n",
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'candidacy-never-closed',
@@ -168,7 +168,7 @@ export const register: readonly Mutant[] = [
         after: '',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'witness-replaced-in-one-step',
@@ -181,7 +181,7 @@ export const register: readonly Mutant[] = [
           "    delete voters[member.node]\n    if (member.node === 'w' && s.witness.wanted !== null) voters.w = s.witness.wanted\n",
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'one-trip-shrink-by-a-deaf-primary',
@@ -200,7 +200,7 @@ export const register: readonly Mutant[] = [
           "  const v = acc.value\n  const ready: ReturnType<typeof takeover> =\n    round.change === 'takeover'\n      ? takeover(s, round, v)\n      : { at: 'go', value: { ...v, version: v.version + 1, successor: false } }\n",
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'gen-of-a-nack-ignored',
@@ -212,7 +212,7 @@ export const register: readonly Mutant[] = [
         after: '  if (gen > 0) return\n  closeGate(turn, `gen ${gen} is in force, this host knows gen',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'command-of-another-epoch-obeyed',
@@ -224,7 +224,7 @@ export const register: readonly Mutant[] = [
         after: 'if (known === null || known.epoch < epoch) {\n',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'data-given-up-unasked',
@@ -236,6 +236,6 @@ export const register: readonly Mutant[] = [
         after: 'if (known !== null && dataGen < 0 && gaveUpGen !== known.gen) {',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
 ]

@@ -12,7 +12,7 @@ export const replication: readonly Mutant[] = [
         after: 'if (backupIsLost(s, now))',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'names-emptied-at-the-accepted-shrink',
@@ -25,7 +25,7 @@ export const replication: readonly Mutant[] = [
         after: 'return acceptedValue(s)?.successor === false && s.openGrow <= knownBallot(s)',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'grow-open-ignored',
@@ -38,7 +38,7 @@ export const replication: readonly Mutant[] = [
         after: 'return knownValue(s)?.successor === false',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'pin-means-asynchronous',
@@ -55,7 +55,7 @@ export const replication: readonly Mutant[] = [
         after: 'return syncRequired(s) || (backupKeepsUp(s, now) && !s.witness.pinned)\n',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'barrier-skipped',
@@ -67,7 +67,7 @@ export const replication: readonly Mutant[] = [
         after: "if (s.database.view.syncNames !== 'set') return 'the names are not set'",
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'barrier-not-flushed',
@@ -79,7 +79,7 @@ export const replication: readonly Mutant[] = [
         after: 'if (view.sender.timeline !== barrier.timeline) return',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'no-hold-after-a-start',
@@ -91,7 +91,7 @@ export const replication: readonly Mutant[] = [
         after: '(!syncRequired(s) || s.database.barrier !== undefined)',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'sync-remembered-over-an-agent-restart',
@@ -104,7 +104,7 @@ export const replication: readonly Mutant[] = [
           "  s.database = { ...s.database, view: event.view }\n  if (event.view.process === 'primary' && event.view.syncNames === 'set')\n    s.database = {\n      ...s.database,\n      barrier: { timeline: event.view.end.timeline, lsn: 0 },\n      passedBy: knownValue(s)?.voters[s.peer] ?? '',\n    }\n",
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'flush-figure-from-before-a-wipe',
@@ -122,7 +122,7 @@ export const replication: readonly Mutant[] = [
         after: "s.database.barrier !== null && s.database.passedBy !== ''",
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'handover-without-the-end-of-the-log',
@@ -134,7 +134,7 @@ export const replication: readonly Mutant[] = [
         after: "  return vacate.kind === 'failure' || now - vacate.killedAt > s.timing.drainMs",
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'handover-on-an-old-ack',
@@ -152,7 +152,7 @@ export const replication: readonly Mutant[] = [
           'const hasAll = ack.flushed.timeline === vacate.end.timeline && notBefore(ack.flushed, vacate.end) && now > 0',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'started-in-another-epoch',
@@ -174,7 +174,7 @@ export const replication: readonly Mutant[] = [
         after: 'export const ownEpoch = (s: HostState): boolean => s.database.view.epoch >= 0',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'resigned-with-the-database-alive',
@@ -191,6 +191,6 @@ export const replication: readonly Mutant[] = [
         after: '  if (vacate.end === null) driveStop(turn, vacate)\n',
       },
     ],
-    checks: [{ by: 'sim' }],
+    checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
 ]
