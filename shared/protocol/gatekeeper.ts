@@ -36,6 +36,7 @@ export function driveGate(turn: Turn): void {
     // A grant found at a restart of the agent is neither cut nor extended until all is proven anew.
     if (
       s.gate.set === 'untouched' &&
+      s.database.view.process === 'primary' &&
       s.gate.report.state === 'open' &&
       s.gate.report.expiresUntil > now &&
       isPrimary(s)

@@ -113,7 +113,7 @@ function start(turn: Turn, event: Event & { event: 'start' }): void {
   s.backup = { ...s.backup, quarantineUntil: now + s.timing.leaseMs }
   s.gate = { ...s.gate, report: event.gate, grantUntil: event.gate.expiresUntil, set: 'untouched' }
   s.vip = { up: 'unknown', downAt: 0 }
-  s.database = { ...s.database, view: event.view }
+  s.database = { ...s.database, view: event.view, ran: event.view.process === 'primary' }
   s.witness = { ...s.witness, wanted: event.witness }
   s.duty = { ...s.duty, resignedAt: now }
   s.lease = { ...s.lease, primaryAt: now, progressAt: now, nextBeatAt: now }
@@ -128,6 +128,8 @@ function start(turn: Turn, event: Event & { event: 'start' }): void {
   )
   // Not the primary: nothing that was left open stays so. Otherwise a found grant is left alone until all is proven.
   if (!holdsOffice(s)) freezeGate(turn, 'the role is unknown until the register is read')
+  // Nor over a database that is not the one that served: started anew it shows and acknowledges what the backup has not got.
+  else if (event.view.process !== 'primary') freezeGate(turn, `the database is ${event.view.process}`)
   const accepted = acceptedValue(s)
   if (accepted !== null) enforceAccepted(turn, accepted)
   // A write of the same content: until it has ended well this host binds nobody, see `hasWritten`.
