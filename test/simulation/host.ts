@@ -236,6 +236,11 @@ export class Host {
     this.registerDisk.full = 0
   }
 
+  healDisks(): void {
+    this.registerDisk.heal()
+    this.dataDisk.heal()
+  }
+
   setUplink(by: 1 | -1): void {
     this.uplink += by
     const up = this.uplink === 0

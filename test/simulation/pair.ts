@@ -91,11 +91,6 @@ export class Pair {
     return this.checks.register.latest?.value.primary ?? null
   }
 
-  hasBrokenDisk(): boolean {
-    const { a, b } = this.hosts
-    return [a.registerDisk, a.dataDisk, b.registerDisk, b.dataDisk].some(disk => disk.ioError)
-  }
-
   /** For how long the gate of the named primary has been shut in this run. */
   shutMs(): number {
     return this.named === null ? 0 : this.hosts[this.named].gate.shutMs

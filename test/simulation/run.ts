@@ -68,7 +68,16 @@ export function run(wish: RunOptions): RunResult {
 }
 
 function play(pair: Pair, faults: readonly Fault[]): number {
-  const { world, options } = pair
+  prepare(pair)
+  const ends = new Set<() => void>()
+  if (pair.options.runClass === 'single') oneByOne(pair, faults, ends)
+  else storm(pair, faults, ends)
+  return heal(pair, ends)
+}
+
+/** Sets the pair up and lets it become protected; a client writes from the beginning. */
+export function prepare(pair: Pair): void {
+  const { world } = pair
   const sample = () => {
     pair.checks.sample()
     world.after(sampleMs, sample)
@@ -80,10 +89,6 @@ function play(pair: Pair, faults: readonly Fault[]): number {
     demandWholeAgain(pair, { whole: false, limitMs: setUpLimitMs, after: 'the pair was set up' })
   }
   pair.client.resetGap()
-  const ends = new Set<() => void>()
-  if (options.runClass === 'single') oneByOne(pair, faults, ends)
-  else storm(pair, faults, ends)
-  return heal(pair, ends)
 }
 
 /** Runs until `wanted` holds at a sample; false if it does not in time. */
@@ -121,8 +126,6 @@ function oneByOne(pair: Pair, faults: readonly Fault[], ends: Set<() => void>): 
   const begun = world.now
   for (const fault of faults) {
     world.runUntil(world.now + 500 + fault.x * 2000)
-    // A broken disk that nobody has noticed yet would make the next fault the second one.
-    if (!pair.isProtected() || pair.hasBrokenDisk()) continue
     const primaryBefore = pair.named
     pair.client.resetGap()
     const shutBefore = pair.shutMs()
@@ -133,6 +136,9 @@ function oneByOne(pair: Pair, faults: readonly Fault[], ends: Set<() => void>): 
     demandWholeAgain(pair, { whole, limitMs, after: `${fault.kind} was over` })
     demandOutageBounded(pair, fault, { gapMs: pair.client.gapMs })
     demandWitnessNotNeeded(pair, fault.kind, { primaryBefore, shutMs: pair.shutMs() - shutBefore })
+    // A disk whose errors nobody has met yet would make the next fault the second one.
+    pair.each(host => host.healDisks())
+    reach(pair, () => pair.isProtected(), limitMs)
   }
   world.runUntil(Math.max(world.now, begun + options.safetyMs))
 }
@@ -146,8 +152,7 @@ export function heal(pair: Pair, ends: Set<() => void>): number {
   witness.slowMs = 0
   pair.each(host => {
     host.agent.crashPlan = null
-    host.registerDisk.heal()
-    host.dataDisk.heal()
+    host.healDisks()
     if (host.power === 'paused') host.goOn()
     host.agent.goOn({ jump: false })
     host.boot()
@@ -159,8 +164,7 @@ export function heal(pair: Pair, ends: Set<() => void>): number {
     pair.each(host => {
       host.boot()
       host.agent.goOn({ jump: false })
-      host.registerDisk.heal()
-      host.dataDisk.heal()
+      host.healDisks()
       if (!host.cluster.stopped) return
       host.cluster.stopped = false
       host.cluster.stream.pump()
