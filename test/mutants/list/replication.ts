@@ -99,9 +99,9 @@ export const replication: readonly Mutant[] = [
     edits: [
       {
         file: 'shared/protocol/step.ts',
-        before: '  s.database = { ...s.database, view: event.view }\n',
+        before: "  s.database = { ...s.database, view: event.view, ran: event.view.process === 'primary' }\n",
         after:
-          "  s.database = { ...s.database, view: event.view }\n  if (event.view.process === 'primary' && event.view.syncNames === 'set')\n    s.database = {\n      ...s.database,\n      barrier: { timeline: event.view.end.timeline, lsn: 0 },\n      passedBy: knownValue(s)?.voters[s.peer] ?? '',\n    }\n",
+          "  s.database = { ...s.database, view: event.view, ran: event.view.process === 'primary' }\n  if (event.view.process === 'primary' && event.view.syncNames === 'set')\n    s.database = {\n      ...s.database,\n      barrier: { timeline: event.view.end.timeline, lsn: 0 },\n      passedBy: knownValue(s)?.voters[s.peer] ?? '',\n    }\n",
       },
     ],
     checks: [{ by: 'interruptions' }, { by: 'sim' }],
