@@ -26,6 +26,8 @@ import { gateWithinLease } from './i7-gate-within-lease.ts'
 import { promisesKept } from './i8-promises-kept.ts'
 import { votesCount } from './i9-votes-count.ts'
 import { commandsOnce } from './i10-commands-once.ts'
+import { membersOneByOne } from './i11-members-one-by-one.ts'
+import { deadBeforeGivenUp } from './i12-dead-before-given-up.ts'
 import { isDecree, RegisterTruth } from './register-truth.ts'
 import { shownIsTrue } from './truth.ts'
 
@@ -47,6 +49,8 @@ export class Checks {
       promisesKept,
       votesCount,
       commandsOnce,
+      membersOneByOne,
+      deadBeforeGivenUp,
       calm,
       observeCoverage,
     ]

@@ -37,7 +37,12 @@ export const votesCount: MakeChecker = pair => {
           return demand(host, (safe.acc?.ballot ?? 0) >= message.ballot, 'accepted', message.ballot)
         case 'prepare':
         case 'cas':
-          return demand(host, safe.lastOwn >= message.ballot, message.kind, message.ballot)
+          return demand(
+            host,
+            safe.lastOwn >= message.ballot && safe.promised >= message.ballot,
+            message.kind,
+            message.ballot,
+          )
         case 'accept':
           return demand(host, (safe.acc?.ballot ?? 0) >= message.ballot, 'accept', message.ballot)
         case 'resign':
