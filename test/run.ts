@@ -48,6 +48,12 @@ const stages: readonly Stage[] = [
     run: { tests: 'test/scenarios/*.test.ts', concurrency: 2 },
   },
   {
+    name: 'search',
+    shows: 'everything that can happen around prepared situations, up to a bound',
+    realParts: false,
+    run: { tests: 'test/search/*.test.ts', concurrency: 1 },
+  },
+  {
     name: 'interruptions',
     shows: 'a crash after any effect of any plan, and the pair becomes whole again',
     realParts: false,

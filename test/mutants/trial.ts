@@ -21,6 +21,9 @@ export interface Limits {
 const preload = pathToFileURL(join(import.meta.dirname, 'load.ts')).href
 const interruptions = join(import.meta.dirname, '../interruption/main.ts')
 const simulation = join(import.meta.dirname, 'try-simulation.ts')
+const search = join(import.meta.dirname, '../search/main.ts')
+/** From each start, about half a minute in all. */
+const searchStates = 20_000
 /** A test file that takes longer than this with a mutant in it hangs, which counts as noticed. */
 const testLimitMs = 300_000
 
@@ -45,12 +48,24 @@ function byCheck(mutant: Mutant, check: Check, limits: Limits): Promise<Verdict>
   switch (check.by) {
     case 'sim':
       return bySimulation(mutant, limits)
+    case 'search':
+      return bySearch(mutant)
     case 'interruptions':
       return byInterruptions(mutant)
     case 'tests':
     case 'lab':
       return byTests(mutant, check)
   }
+}
+
+async function bySearch(mutant: Mutant): Promise<Verdict> {
+  const { code, stdout, stderr, applied } = await program(mutant.id, [search, '--states', `${searchStates}`])
+  if (applied === '') return { result: 'error', why: 'no changed file was loaded' }
+  const broken = /^(.*) does not hold, (\d+ actions from "[^"]*"): (.*)$/m.exec(stdout)
+  if (broken !== null)
+    return { result: 'killed', by: `search: ${broken[1]}`, after: broken[2] ?? '', says: broken[3] ?? '' }
+  if (code !== 0) return { result: 'error', why: `the search ended with ${code}: ${lastLines(stderr)}` }
+  return { result: 'survived', tried: `the search of ${searchStates} states from each start` }
 }
 
 async function byInterruptions(mutant: Mutant): Promise<Verdict> {

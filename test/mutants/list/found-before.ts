@@ -190,7 +190,13 @@ export const foundBefore: readonly Mutant[] = [
         before: 's.openGrow = inDoubt(s) ? s.durable.lastOwn : 0',
         after: 's.openGrow = 0',
       },
+      {
+        // The core reads a change in doubt before it wants another one, so that the rule above alone is never needed.
+        file: 'shared/protocol/duties.ts',
+        before: "if (inDoubt(s)) return { change: 'confirm', ground: 'doubt' }",
+        after: "if (inDoubt(s)) return { change: holdsOffice(s) ? 'shrink' : 'confirm', ground: 'doubt' }",
+      },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'search' }, { by: 'interruptions' }, { by: 'sim' }],
   },
 ]

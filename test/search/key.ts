@@ -1,0 +1,399 @@
+/**
+ * A state as a row of small integers, the same for states that behave the same: times relative to now and cut where no
+ * rule looks further, ballots and versions counted from the lowest in use, request numbers and nonces reduced to
+ * whether they still match, messages in any order. The rows are hashed; nothing is ever read back from them.
+ *
+ * What each field of the core's state contributes stands in tables that the compiler holds complete: a field that is
+ * added to the state must be given a place here before the search compiles again.
+ */
+
+import { roundOf } from '../../shared/protocol/ballot.ts'
+import { confirmed, isResigned, rightToServe, silenceMs, witnessReach } from '../../shared/protocol/facts.ts'
+import type {
+  BackupState,
+  DatabaseState,
+  DutyState,
+  GateView,
+  HostState,
+  LeaseState,
+  Round,
+  Vacate,
+  WitnessState,
+} from '../../shared/protocol/state.ts'
+import type { Ack, Ballot, Durable, Heartbeat, Message } from '../../shared/protocol/types.ts'
+import {
+  type Database,
+  dataNodes,
+  type Flight,
+  type HostWorld,
+  isUp,
+  links,
+  searchTiming as t,
+  type World,
+} from './pair.ts'
+
+import { ballot, filler, flag, future, half, hash, number, past, Row, skip, word } from './row.ts'
+
+const fillAck = filler<Ack>({
+  kind: skip,
+  gen: skip,
+  epoch: skip,
+  version: skip,
+  inc: (row, inc) => row.inc(inc),
+  nonce: skip,
+  seq: skip,
+  promise: flag,
+  why: skip,
+  flushed: (row, at) => row.put(at.timeline * 64 + at.lsn),
+  streaming: flag,
+  confirmed: flag,
+  witness: word,
+  uplink: flag,
+  asks: word,
+})
+
+const fillHeartbeat = filler<Heartbeat>({
+  kind: skip,
+  gen: (row, gen, beat) => row.reign(gen, beat.epoch, beat.version),
+  epoch: skip,
+  version: skip,
+  inc: (row, inc) => row.inc(inc),
+  nonce: skip,
+  seq: skip,
+  timeline: number,
+  databaseUp: flag,
+  serving: flag,
+  holdsLease: flag,
+  note: word,
+})
+
+const fillRound = filler<Round>({
+  ballot,
+  change: word,
+  ground: word,
+  phase: word,
+  startedAt: past(t.roundLimitMs + half),
+  sentAt: past(t.resendMs),
+  req: skip,
+  promises: (row, promises) => {
+    for (const node of ['a', 'b', 'w'] as const) row.ballot(promises[node]?.acc?.ballot ?? 0)
+  },
+  best: (row, best) => row.ballot(best?.ballot ?? 0),
+  value: (row, value) => row.value(value),
+  accepts: (row, accepts) => {
+    for (const node of ['a', 'b', 'w'] as const) row.inc(accepts[node])
+  },
+  member: (row, member) => row.inc(member?.inc),
+  resigned: (row, version) => row.put(version === 0 ? -1 : version - row.version),
+})
+
+const fillLease = filler<LeaseState>({
+  leaseUntil: future,
+  seq: skip,
+  nextBeatAt: future,
+  // Which of them can still be answered stands with the messages.
+  beats: (row, beats) => row.flag(beats.length > 0),
+  ack: (row, ack) => (ack === null ? row.put(-1) : fillAck(row, ack)),
+  ackSentAt: past(t.leaseMs),
+  ackAt: past(t.silenceMs),
+  promisedAt: skip,
+  primaryAt: skip,
+  progressAt: skip,
+  abdicated: flag,
+  abdicatedAt: skip,
+  replicaGoneAt: past(t.silenceMs),
+})
+
+const fillBackup = filler<BackupState>({
+  quarantineUntil: future,
+  promiseUntil: future,
+  heartbeat: (row, beat, backup) =>
+    beat === null || row.now - backup.heardAt >= t.leaseMs ? row.put(-1) : fillHeartbeat(row, beat),
+  heardAt: past(t.leaseMs),
+  candidacy: flag,
+  candidacyAfterAt: future,
+  resignHeard: (row, version) => row.put(version === 0 ? -1 : version - row.version),
+  flushedPersistAt: skip,
+  astrayAt: past(t.leaseMs),
+  astrayJoins: number,
+})
+
+const fillWitness = filler<WitnessState>({
+  wanted: (row, inc) => row.inc(inc),
+  answeredAt: (row, at) => row.flag(at > 0),
+  probeAt: future,
+  probeReq: (row, req) => row.flag(req > 0),
+  unansweredAt: past(t.leaseMs),
+  backAt: past(t.unpinAfterMs),
+  pinned: flag,
+})
+
+const fillGate = filler<GateView>({
+  seq: skip,
+  set: word,
+  grantUntil: future,
+  askedUntil: future,
+  report: (row, report) => {
+    word(row, report.state)
+    row.future(report.expiresUntil)
+  },
+  reported: (row, seq, gate) => row.flag(seq === gate.seq),
+  setAt: past(t.heartbeatRetryMs),
+})
+
+const fillDatabase = filler<DatabaseState>({
+  view: (row, view) => {
+    word(row, view.process)
+    row.put(view.end.timeline * 64 + view.end.lsn)
+    row.put(view.sender === null ? -1 : view.sender.flushedLsn)
+    row.put(Math.min(view.stalledMs, t.stallMs))
+    row.flag(view.streaming)
+  },
+  op: (row, op) => word(row, op?.op.op ?? '-'),
+  opSeq: skip,
+  retryAt: future,
+  failures: (row, n) => row.put(Math.min(n, 3)),
+  lastError: skip,
+  barrier: (row, at) => row.put(at === null ? -1 : at.timeline * 64 + at.lsn),
+  passedBy: (row, inc) => row.inc(inc),
+  ran: flag,
+  restartsAt: (row, times) => row.put(times.length),
+})
+
+const fillVacate = filler<Vacate>({
+  kind: word,
+  why: skip,
+  startedAt: past(t.switchoverLimitMs + half),
+  drained: flag,
+  end: (row, at) => row.put(at === null ? -1 : at.timeline * 64 + at.lsn),
+  killedAt: past(t.leaseMs),
+  answer: (row, answer) => row.flag(answer !== null),
+})
+
+const fillDuty = filler<DutyState>({
+  maintenanceUntil: future,
+  leaving: flag,
+  wantsSwitchover: flag,
+  resignedAt: skip,
+  resignSentAt: past(t.heartbeatMs),
+  regrowAt: future,
+  regrowMs: skip,
+  shrunkAt: skip,
+  sealedGen: (row, gen) => row.put(gen - row.gen),
+  said: skip,
+})
+
+const fillCore = filler<HostState>({
+  node: skip,
+  peer: skip,
+  timing: skip,
+  started: skip,
+  startedAt: skip,
+  boot: (row, _, s) => row.flag(confirmed(s)),
+  nonce: skip,
+  // On disk, see there: every write ends before the next event.
+  durable: skip,
+  persist: (row, persist) => row.flag(persist.done > 0),
+  round: (row, round) => (round === null ? row.put(-1) : fillRound(row, round)),
+  roundAfterAt: future,
+  nSeen: (row, n) => row.put(row.rank(n)),
+  req: skip,
+  openGrow: ballot,
+  acceptedAt: (row, at, s) =>
+    (s.durable.acc?.ballot ?? 0) > (s.durable.known?.ballot ?? 0) ? row.past(at, t.resendMs * 2 + half) : row.put(-2),
+  lease: (row, lease, s) => {
+    fillLease(row, lease)
+    row.put(Math.min(silenceMs(s, row.now), t.silenceMs) / half)
+    const since = Math.max(lease.progressAt, lease.leaseUntil, lease.primaryAt)
+    // Abdication counts only where there is no right to serve.
+    row.put(rightToServe(s, row.now) === null ? Math.ceil(Math.min(row.now - since, t.abdicateAfterMs) / half) : -1)
+  },
+  backup: (row, backup) => fillBackup(row, backup),
+  witness: (row, witness, s) => {
+    fillWitness(row, witness)
+    word(row, witnessReach(s, row.now))
+  },
+  gate: (row, gate) => fillGate(row, gate),
+  vip: skip,
+  servicesRunning: skip,
+  database: (row, database) => fillDatabase(row, database),
+  vacate: (row, vacate) => (vacate === null ? row.put(-1) : fillVacate(row, vacate)),
+  duty: (row, duty, s) => {
+    fillDuty(row, duty)
+    row.put(isResigned(s) ? Math.ceil(Math.min(row.now - duty.resignedAt, t.abdicateAfterMs + half) / half) : -1)
+  },
+  uplink: flag,
+})
+
+const fillDisk = filler<Durable>({
+  inc: (row, inc) => row.inc(inc),
+  promised: ballot,
+  acc: (row, acc) => row.accepted(acc),
+  known: (row, known) => row.accepted(known),
+  lastOwn: ballot,
+  resigned: (row, version, disk) =>
+    row.put(version !== 0 && version === disk.known?.value.version ? version - row.version : -1),
+  confirmedBoot: skip,
+  wSeen: (row, seen) => {
+    for (const inc of Object.keys(seen).sort()) row.ballot(seen[inc] ?? 0)
+  },
+  maxFlushed: (row, at) => row.put(at.timeline * 64 + at.lsn),
+  dataGen: (row, gen) => row.put(gen - row.gen),
+  gaveUpGen: (row, gen) => row.put(gen - row.gen),
+})
+
+const fillCluster = filler<Database>({
+  process: word,
+  log: (row, log) => {
+    row.put(log.length)
+    for (const record of log) row.put(record)
+  },
+  timeline: number,
+  epoch: (row, epoch) => row.put(epoch - row.epoch),
+  names: word,
+  inForce: flag,
+  follows: (row, epoch) => row.put(epoch - row.epoch),
+  waiting: (row, waiting) => row.put(waiting.length),
+  waitingAt: (row, at, db) => (db.waiting.length === 0 ? row.put(-1) : row.past(at, t.stallMs)),
+})
+
+const fillHost = filler<HostWorld>({
+  core: (row, core, host) => (isUp(host) ? fillCore(row, core) : row.put(-1)),
+  agent: word,
+  boots: (row, boots, host) => row.flag(host.disk.confirmedBoot.endsWith(`boot${boots}`)),
+  nonces: skip,
+  incs: number,
+  disk: (row, disk) => fillDisk(row, disk),
+  gate: (row, gate) => {
+    word(row, gate.state)
+    row.future(gate.until)
+  },
+  database: (row, database) => fillCluster(row, database),
+  op: (row, op) => {
+    word(row, op?.op.op ?? '-')
+    row.flag(op?.held === true)
+  },
+  stalled: flag,
+  promiseUntil: future,
+  quarantineUntil: future,
+  candidacy: ballot,
+})
+
+function fillMessage(row: Row, { message, from, to, sentAt, held }: Flight): void {
+  row.flag(held)
+  row.put(from.charCodeAt(0) * 4 + (to.charCodeAt(0) % 4))
+  word(row, message.kind)
+  switch (message.kind) {
+    case 'prepare':
+      row.ballot(message.ballot)
+      return row.inc(message.inc)
+    case 'accept':
+      row.ballot(message.ballot)
+      row.value(message.value)
+      return row.inc(message.inc)
+    case 'cas':
+      row.ballot(message.ballot)
+      row.ballot(message.expect)
+      return row.value(message.value)
+    case 'promise':
+      row.ballot(message.ballot)
+      row.ballot(message.acc?.ballot ?? 0)
+      return row.inc(message.inc)
+    case 'accepted':
+      row.ballot(message.ballot)
+      return row.inc(message.inc)
+    case 'nack':
+      row.ballot(message.ballot)
+      return row.ballot(message.promised)
+    case 'learn':
+      return row.ballot(message.ballot)
+    case 'heartbeat':
+      row.past(sentAt, t.leaseMs)
+      return fillHeartbeat(row, message)
+    case 'ack':
+      row.past(sentAt, t.leaseMs)
+      return fillAck(row, message)
+    case 'resign':
+      return row.reign(message.gen, message.epoch, message.version)
+    case 'read':
+      return row.inc(message.inc)
+    case 'state':
+      row.ballot(message.promised)
+      return row.ballot(message.acc?.ballot ?? 0)
+  }
+}
+
+const row = new Row()
+
+/** Two 32-bit hashes of the canonical state. */
+export function keyOf(world: World): { high: number; low: number } {
+  row.size = 0
+  row.now = world.now
+  prepare(world)
+  for (const node of dataNodes) fillHost(row, world.hosts[node])
+  row.inc(world.witness.inc)
+  row.ballot(world.witness.promised)
+  row.ballot(world.witness.acc?.ballot ?? 0)
+  const from = world.truth.latest?.ballot ?? 0
+  for (const entry of world.truth.entries) {
+    if (entry.accepted.ballot < from) continue
+    row.accepted(entry.accepted)
+    row.flag(entry.chosen)
+    for (const inc of ['a', 'b', 'w']) row.put(entry.by.reduce((n, by) => n + (by.startsWith(inc) ? 1 : 0), 0))
+  }
+  for (const link of links) row.flag(world.cuts.includes(link))
+  row.put(world.acked.length)
+  for (const record of world.acked) row.put(record)
+  row.put(world.seen.length)
+  for (const record of world.seen) row.put(record)
+  for (const item of Object.values(world.budget)) row.put(item)
+  let { high, low } = hash(row.cells, 0, row.size)
+  const mark = row.size
+  for (const flight of world.net) {
+    row.size = mark
+    fillMessage(row, flight)
+    const one = hash(row.cells, mark, row.size)
+    high = (high + Math.imul(one.high, 0x9e3779b1)) | 0
+    low = (low + Math.imul(one.low, 0x85ebca6b)) | 0
+  }
+  return { high: high >>> 0, low: low >>> 0 }
+}
+
+/** The lowest versions and the round numbers in use. */
+function prepare(world: World): void {
+  const { latest } = world.truth
+  row.version = latest?.value.version ?? 0
+  row.epoch = latest?.value.epoch ?? 0
+  row.gen = latest?.value.gen ?? 0
+  const { rounds, tops } = row
+  rounds.length = 0
+  tops.length = 0
+  const add = (n: number): void => {
+    if (n > 0 && !rounds.includes(n)) rounds.push(n)
+  }
+  const addBallot = (b: Ballot | undefined): void => add(roundOf(b ?? 0))
+  for (const node of dataNodes) {
+    const { core, disk } = world.hosts[node]
+    addBallot(disk.promised)
+    addBallot(disk.acc?.ballot)
+    addBallot(disk.known?.ballot)
+    addBallot(disk.lastOwn)
+    const up = isUp(world.hosts[node])
+    if (up) {
+      add(core.nSeen)
+      addBallot(core.round?.ballot)
+    }
+    const seen = up ? core.nSeen : 0
+    tops.push(Math.max(seen, roundOf(disk.promised), roundOf(disk.acc?.ballot ?? 0), roundOf(disk.lastOwn)))
+  }
+  addBallot(world.witness.promised)
+  addBallot(world.witness.acc?.ballot)
+  for (const { message } of world.net) addMessage(message, addBallot)
+  rounds.sort((x, y) => x - y)
+}
+
+function addMessage(message: Message, add: (b: Ballot | undefined) => void): void {
+  if ('ballot' in message) add(message.ballot)
+  if ('promised' in message) add(message.promised)
+  if ('acc' in message) add(message.acc?.ballot)
+}
