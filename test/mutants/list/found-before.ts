@@ -122,12 +122,18 @@ export const foundBefore: readonly Mutant[] = [
   },
   {
     id: 'f10a-round-without-a-time-limit',
-    breaks: 'A round that cannot end blocks its owner for ever.',
+    breaks:
+      'A round whose request or answer was lost blocks its owner for ever. (With requests repeated, one of the two is enough.)',
     edits: [
       {
         file: 'shared/protocol/proposer.ts',
         before: 'if (now - s.round.startedAt > s.timing.roundLimitMs) {',
         after: 'if (now < s.round.startedAt) {',
+      },
+      {
+        file: 'shared/protocol/proposer.ts',
+        before: 'if (s.round !== null && now - s.round.sentAt >= s.timing.resendMs) {',
+        after: 'if (s.round !== null && now < s.round.sentAt) {',
       },
     ],
     checks: [{ by: 'interruptions' }, { by: 'sim' }],
@@ -183,7 +189,7 @@ export const foundBefore: readonly Mutant[] = [
   {
     id: 'f13-grow-in-doubt-forgotten',
     breaks:
-      'A grow was sent, a shrink accepted locally, a crash: the host looks pinned while the grow can still be chosen.',
+      'A grow was sent, a shrink accepted locally, a crash: the host looks pinned while the grow can still be chosen. (Here an own change in doubt is read before anything else, which goes too.)',
     edits: [
       {
         file: 'shared/protocol/step.ts',

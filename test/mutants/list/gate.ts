@@ -104,17 +104,19 @@ export const gate: readonly Mutant[] = [
   },
   {
     id: 'plain-add-as-renewal',
-    breaks: 'Elements are added plainly: a guard that is still there is kept or extended instead of refused.',
+    breaks: 'A renewal is a plain add of the open element: it needs no guard, no token and no grant before it.',
     edits: [
       {
         file: 'node-agent/gate/nft.ts',
         before: "return this.#element(step, 'newElement', NLM_F_CREATE | NLM_F_EXCL, set, element)",
         after: "return this.#element(step, 'newElement', NLM_F_CREATE, set, element)",
       },
+      { file: 'node-agent/gate/nft.ts', before: '  NLM_F_EXCL,\n', after: '' },
       {
-        file: 'node-agent/gate/nft.ts',
-        before: '  NLM_F_EXCL,\n',
-        after: '',
+        file: 'node-agent/gate/kernel-gate.ts',
+        before:
+          "    batch.deleteElement('guard', this.#set('inet', 'guard'), guard)\n    batch.deleteElement('token', this.#set('inet', 'writer'), this.#token)\n    batch.createElement('token', this.#set('inet', 'writer'), { key: this.#token })\n",
+        after: "    if (guard.length === 0) batch.deleteElement('guard', this.#set('inet', 'guard'), guard)\n",
       },
       {
         file: 'node-agent/gate/kernel-gate.ts',

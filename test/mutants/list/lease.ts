@@ -84,7 +84,7 @@ export const lease: readonly Mutant[] = [
         after: 'if (!isPrimary(s) || known === null) return',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/lease.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'ack-of-any-store',
@@ -105,8 +105,14 @@ export const lease: readonly Mutant[] = [
         before: "if (acc === null) return 'its store is new and not admitted yet'",
         after: "if (acc === null) return ''",
       },
+      {
+        file: 'shared/protocol/lease.ts',
+        before: '    gen: known?.gen ?? 0,\n    epoch: known?.epoch ?? 0,\n    version: known?.version ?? 0,\n    inc:',
+        after:
+          '    gen: known?.gen ?? beat.gen,\n    epoch: known?.epoch ?? beat.epoch,\n    version: known?.version ?? 0,\n    inc:',
+      },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/lease.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'lease-of-another-reign',
@@ -136,7 +142,7 @@ export const lease: readonly Mutant[] = [
         after: 'export const logIsWhole = (s: HostState): boolean => s.database.view.end.lsn >= 0',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/lease.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'abdication-missing',
@@ -149,7 +155,7 @@ export const lease: readonly Mutant[] = [
         after: 'if (now - since < s.timing.abdicateAfterMs * 1e6) return',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/lease.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'clock-jump-forgets-the-boot-alone',
@@ -224,6 +230,6 @@ export const lease: readonly Mutant[] = [
         after: '',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/lease.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
 ]

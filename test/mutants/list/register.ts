@@ -156,7 +156,7 @@ export const register: readonly Mutant[] = [
         after: "  if (!hasPromisesFor(s, round, best) && !(round.change === 'takeover' && s.uplink)) return\n",
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/lease.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'candidacy-never-closed',
@@ -200,7 +200,7 @@ export const register: readonly Mutant[] = [
           "  const v = acc.value\n  const ready: ReturnType<typeof takeover> =\n    round.change === 'takeover'\n      ? takeover(s, round, v)\n      : { at: 'go', value: { ...v, version: v.version + 1, successor: false } }\n",
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/lease.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'gen-of-a-nack-ignored',

@@ -38,7 +38,7 @@ export const replication: readonly Mutant[] = [
         after: 'return knownValue(s)?.successor === false',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/lease.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'pin-means-asynchronous',
@@ -55,7 +55,7 @@ export const replication: readonly Mutant[] = [
         after: 'return syncRequired(s) || (backupKeepsUp(s, now) && !s.witness.pinned)\n',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/replication.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'barrier-skipped',
@@ -67,7 +67,7 @@ export const replication: readonly Mutant[] = [
         after: "if (s.database.view.syncNames !== 'set') return 'the names are not set'",
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/replication.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'barrier-not-flushed',
@@ -79,7 +79,7 @@ export const replication: readonly Mutant[] = [
         after: 'if (view.sender.timeline !== barrier.timeline) return',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/replication.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'no-hold-after-a-start',
@@ -91,7 +91,7 @@ export const replication: readonly Mutant[] = [
         after: '(!syncRequired(s) || s.database.barrier !== undefined)',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/replication.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'sync-remembered-over-an-agent-restart',
@@ -104,7 +104,7 @@ export const replication: readonly Mutant[] = [
           "  s.database = { ...s.database, view: event.view, ran: event.view.process === 'primary' }\n  if (event.view.process === 'primary' && event.view.syncNames === 'set')\n    s.database = {\n      ...s.database,\n      barrier: { timeline: event.view.end.timeline, lsn: 0 },\n      passedBy: knownValue(s)?.voters[s.peer] ?? '',\n    }\n",
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/replication.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'flush-figure-from-before-a-wipe',
@@ -134,25 +134,7 @@ export const replication: readonly Mutant[] = [
         after: "  return vacate.kind === 'failure' || now - vacate.killedAt > s.timing.drainMs",
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
-  },
-  {
-    id: 'handover-on-an-old-ack',
-    breaks: 'A pinned primary hands over on an answer from before its database was dead.',
-    edits: [
-      {
-        file: 'shared/protocol/primary-conditions.ts',
-        before: 'if (lease.ackSentAt < vacate.killedAt || (s.openGrow',
-        after: 'if (lease.ackSentAt < 0 || (s.openGrow',
-      },
-      {
-        file: 'shared/protocol/primary-conditions.ts',
-        before: 'const hasAll = ack.flushed.timeline === vacate.end.timeline && notBefore(ack.flushed, vacate.end)',
-        after:
-          'const hasAll = ack.flushed.timeline === vacate.end.timeline && notBefore(ack.flushed, vacate.end) && now > 0',
-      },
-    ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/replication.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'started-in-another-epoch',

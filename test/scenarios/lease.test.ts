@@ -1,0 +1,102 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Scene } from './scene.ts'
+
+test('an answer to a heartbeat from before the agent was restarted does not extend the lease', () => {
+  const scene = Scene.protected()
+  const restart = () => {
+    scene.a.agent.crash(20)
+    scene.run(60)
+  }
+  restart()
+  scene.until('some heartbeats are answered', () => scene.a.state.lease.seq >= 5)
+  const ack = scene.sent('b', 'ack')
+  assert.equal(ack.promise, true)
+  scene.lose((_from, _to, message) => message.kind === 'ack' || message.kind === 'heartbeat')
+  restart()
+  scene.until('as many heartbeats are sent', () => scene.a.state.lease.seq >= ack.seq)
+  scene.arrives(scene.a, 'b', ack)
+  assert.equal(scene.a.state.lease.leaseUntil, 0)
+  scene.heal()
+})
+
+test('the promise of a store that is not admitted keeps nobody serving', () => {
+  const scene = Scene.protected()
+  // No round of the primary comes to an end, so the store that was lost stays the admitted one.
+  scene.lose((from, _to, { kind }) => from === 'a' && (kind === 'prepare' || kind === 'accept' || kind === 'cas'))
+  scene.b.reimage()
+  scene.b.boot()
+  scene.until('the new store follows', () => scene.b.cluster.process === 'standby', 60_000)
+  for (let i = 0; i < 50; i++) {
+    scene.run(100)
+    assert.equal(scene.a.gate.isOpen, false)
+  }
+  scene.heal()
+})
+
+test('a primary that hears nobody falls silent, and the backup takes over', () => {
+  const scene = Scene.protected()
+  const deaf = [scene.cut('b', 'a'), scene.cut('w', 'a')]
+  const { leaseMs } = scene.pair.timing
+  scene.until('the backup serves', () => scene.b.serves, 7 * leaseMs)
+  for (const end of deaf) end()
+  scene.heal()
+})
+
+test('a backup whose disk has lost what it had acknowledged does not stand', () => {
+  const scene = Scene.protected()
+  scene.run(1500)
+  scene.b.powerCut()
+  const { cluster, file } = scene.b
+  const { tl } = cluster.log
+  cluster.log = { tl, end: Math.max(tl.fork, file.content.maxFlushed.lsn - 200) }
+  scene.a.powerCut()
+  scene.b.boot()
+  scene.run(15_000)
+  assert.equal(scene.pair.named, 'a')
+  scene.heal()
+})
+
+test('while the witness is away the pair is pinned, and then the loss of the backup stops nothing', () => {
+  const scene = Scene.protected()
+  scene.pair.witness.down++
+  scene.run(60_000)
+  assert.equal(scene.value.successor, false)
+  scene.b.powerCut()
+  scene.run(1000)
+  for (let i = 0; i < 30; i++) {
+    scene.run(100)
+    assert.equal(scene.a.serves, true)
+  }
+  scene.pair.witness.down--
+  scene.heal()
+})
+
+test('a backup that reaches its own network, but neither the primary nor the witness, stays a backup', () => {
+  const scene = Scene.protected()
+  const ends = [scene.cutBoth('a', 'b'), scene.cutBoth('b', 'w')]
+  scene.run(10_000)
+  assert.equal(scene.pair.named, 'a')
+  assert.equal(scene.b.state.uplink, true)
+  assert.equal(scene.a.serves, true)
+  for (const end of ends) end()
+  scene.heal()
+})
+
+test('a grow of which nobody knows whether it was chosen binds the primary to its lease', () => {
+  const scene = Scene.protected()
+  scene.maintain(1500)
+  const ends: (() => void)[] = []
+  // Its accept reaches the witness and nothing comes back any more, from nobody.
+  scene.lose((from, to, message) => {
+    const grows = from === 'a' && message.kind === 'accept' && message.value.successor
+    if (grows && ends.length === 0) ends.push(scene.cut('w', 'a'), scene.cutBoth('a', 'b'))
+    return grows && to === 'b'
+  })
+  scene.until('the accept has left', () => ends.length > 0, 30_000)
+  scene.lose(() => false)
+  scene.until('the backup serves', () => scene.b.serves)
+  assert.equal(scene.a.gate.isOpen, false)
+  for (const end of ends) end()
+  scene.heal()
+})

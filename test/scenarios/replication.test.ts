@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Scene } from './scene.ts'
+
+const twoVolumes = { change: { oneVolume: false } }
+
+/** The backup is gone for a while, the primary commits alone, and the backup comes back. */
+function aloneFor(scene: Scene, ms: number): void {
+  scene.b.powerCut()
+  scene.until('the primary commits alone', () => scene.a.cluster.names === 'empty')
+  scene.run(ms)
+  scene.b.boot()
+}
+
+test('a grow waits until synchronous replication is in force, not until it is configured', () => {
+  const scene = Scene.protected()
+  aloneFor(scene, 1000)
+  const { cluster } = scene.a
+  scene.until('the names are set again', () => cluster.names === 'set', 30_000)
+  assert.equal(cluster.inForce, false)
+  cluster.checkpointerBusyUntil = scene.pair.world.now + 6000
+  while (!cluster.inForce) {
+    scene.run(20)
+    assert.equal(scene.value.successor, false)
+  }
+  scene.heal()
+})
+
+test('a new agent does not take over that synchronous replication was proven', () => {
+  const scene = Scene.protected()
+  aloneFor(scene, 1000)
+  const { cluster } = scene.a
+  scene.until('the names are set again', () => cluster.names === 'set', 30_000)
+  cluster.checkpointerBusyUntil = scene.pair.world.now + 6000
+  scene.a.agent.crash(20)
+  while (!cluster.inForce) {
+    scene.run(20)
+    assert.equal(scene.value.successor, false)
+  }
+  scene.heal()
+})
+
+test('a backup that has not flushed what was committed without it is not made the successor', () => {
+  const scene = Scene.protected(twoVolumes)
+  aloneFor(scene, 3000)
+  scene.until('it follows', () => scene.a.cluster.view().sender !== null, 30_000)
+  scene.b.dataDisk.slowMs = 4000
+  const { acknowledged } = scene.pair
+  for (let i = 0; i < 600; i++) {
+    scene.run(20)
+    if (scene.value.successor) assert.equal(acknowledged.lackingIn(scene.b.cluster.log), null)
+  }
+  scene.b.dataDisk.slowMs = 0
+  scene.heal()
+})
+
+test('after a restart nobody reads commits that the successor has not got', () => {
+  const scene = Scene.protected({ change: { paths: 2, recoveryMs: 44 } })
+  // Replication is cut, the heartbeats are not: commits wait.
+  scene.pair.network.cut('a', 'b', 0, 1)
+  scene.pair.network.cut('b', 'a', 0, 1)
+  scene.until('commits wait', () => scene.a.cluster.waiting.length > 1, 300)
+  const { log } = scene.a.cluster
+  const lacking = log.end
+  scene.a.agent.crash(20)
+  scene.a.cluster.losePostmaster(5)
+  scene.until('the database runs again', () => scene.a.cluster.process === 'primary', 2000)
+  // What was never acknowledged is visible in it from now on.
+  assert.ok(scene.a.cluster.visible >= lacking)
+  while (scene.value.successor) {
+    scene.run(2)
+    if (scene.value.successor) assert.equal(scene.a.gate.isOpen && scene.b.cluster.log.end < lacking, false)
+  }
+  scene.heal()
+})
+
+test('a pinned pair with a healthy backup loses nothing with its primary', () => {
+  const scene = Scene.protected({ change: { oneVolume: false, clientEveryMs: 40 } })
+  scene.pair.witness.down++
+  scene.until('the pair is pinned', () => scene.count('pin') === 1, 60_000)
+  scene.run(5000)
+  scene.b.dataDisk.slowMs = 100
+  scene.run(5000)
+  scene.a.powerCut()
+  assert.equal(scene.pair.acknowledged.lackingIn(scene.b.cluster.log), null)
+  scene.pair.witness.down--
+  scene.heal()
+})
+
+test('a pinned primary whose database dies keeps its place where the backup is behind', () => {
+  const scene = Scene.protected(twoVolumes)
+  scene.pair.witness.down++
+  scene.until('the pair is pinned', () => scene.count('pin') === 1, 60_000)
+  scene.b.dataDisk.slowMs = 3000
+  scene.until('the primary commits alone', () => scene.pair.acknowledged.lackingIn(scene.b.cluster.log) !== null)
+  scene.a.cluster.losePostmaster(10)
+  scene.run(5000)
+  assert.equal(scene.pair.named, 'a')
+  assert.equal(scene.a.serves, true)
+  scene.b.dataDisk.slowMs = 0
+  scene.pair.witness.down--
+  scene.heal()
+})
