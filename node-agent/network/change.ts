@@ -1,0 +1,147 @@
+import { readFileSync, rmSync } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { openFolderWriter } from '../state-file/atomic-write.ts'
+import type { Step } from './plan.ts'
+
+/**
+ * A change of the host's network that is undone by the host itself unless it is seen to be good: what is done is written
+ * down before it is done, so that neither a failure half-way, nor a lost connection, nor the death of this process
+ * leaves a host cut off.
+ */
+
+/** What a change must not cost. Each is asked anew; an answer takes a second at most. */
+export interface Reach {
+  peer: boolean
+  witness: boolean
+  /** null: there is none to reach. */
+  controlPlane: boolean | null
+}
+
+export interface ChangeParts {
+  /** Where the journal stands: outlives the process, not needed after a boot. */
+  folder: string
+  boot: string
+  run: (argv: readonly string[]) => Promise<string | null>
+  reach: () => Promise<Reach>
+  sleep: (ms: number) => Promise<void>
+}
+
+export type ChangeResult = { ok: true } | { ok: false; why: string; undone: boolean }
+
+/** Links take some seconds to come up (LACP, spanning tree); an operator is told this time. */
+export const confirmLimitMs = 30_000
+const lookEveryMs = 500
+/** A calm moment after the first good look: a path that only just answers once is not back. */
+const steadyMs = 2000
+const journalName = 'network-change.json'
+
+const journalSchema = z.strictObject({
+  version: z.literal(1),
+  boot: z.string(),
+  why: z.string(),
+  /** In the order in which they are to be run. */
+  undo: z.array(z.array(z.string().max(1024)).max(64)).max(512),
+})
+
+/** Applies the steps, waits until everything that was reached before is reached again, or takes them back. */
+export async function applyChange(
+  parts: ChangeParts,
+  change: { why: string; steps: readonly Step[] },
+): Promise<ChangeResult> {
+  const before = await parts.reach()
+  await writeJournal(parts, { why: change.why, undo: undoOf(change.steps) })
+  const done: Step[] = []
+  for (const step of change.steps) {
+    const why = await parts.run(step.argv)
+    if (why === null) {
+      done.push(step)
+      continue
+    }
+    return takeBack(parts, { done, why: `\`${step.argv.join(' ')}\` failed: ${why}` })
+  }
+  const lost = await confirm(parts, before)
+  if (lost !== null) {
+    return takeBack(parts, {
+      done,
+      why: `after the change this host did not reach ${lost} within ${confirmLimitMs / 1000} s`,
+    })
+  }
+  removeJournal(parts)
+  return { ok: true }
+}
+
+/** At a start: a change that was under way when the process ended is taken back. A boot has done so by itself, but for Open vSwitch. */
+export async function undoUnfinished(parts: ChangeParts): Promise<string | null> {
+  const journal = readJournal(parts)
+  if (journal === null) return null
+  const sameBoot = journal.boot === parts.boot
+  const commands = journal.undo.filter(argv => sameBoot || argv[0] === 'ovs-vsctl')
+  const failed: string[] = []
+  for (const argv of commands) {
+    const why = await parts.run(argv)
+    // Steps that were never done have nothing to take back, and say so.
+    if (why !== null) failed.push(why)
+  }
+  removeJournal(parts)
+  return `the change "${journal.why}" was under way when this process ended: it was taken back${failed.length > 0 ? ` (${failed.length} of ${commands.length} steps had nothing to take back)` : ''}`
+}
+
+async function takeBack(
+  parts: ChangeParts,
+  { done, why }: { done: readonly Step[]; why: string },
+): Promise<ChangeResult> {
+  const failed: string[] = []
+  for (const argv of undoOf(done)) {
+    const wrong = await parts.run(argv)
+    if (wrong !== null) failed.push(`\`${argv.join(' ')}\`: ${wrong}`)
+  }
+  removeJournal(parts)
+  if (failed.length === 0) return { ok: false, why: `${why}; the host is as it was`, undone: true }
+  return { ok: false, why: `${why}; taking it back failed at ${failed.join('; ')}: look at the host`, undone: false }
+}
+
+const undoOf = (steps: readonly Step[]): string[][] =>
+  [...steps].reverse().flatMap(step => (step.undo === null ? [] : [[...step.undo]]))
+
+/** What is missing at the end, in words, or null. */
+async function confirm(parts: ChangeParts, before: Reach): Promise<string | null> {
+  let goodMs = 0
+  let missing: string[] = []
+  for (let waitedMs = 0; waitedMs < confirmLimitMs; waitedMs += lookEveryMs) {
+    const now = await parts.reach()
+    missing = [
+      ...(before.peer && !now.peer ? ['the other host'] : []),
+      ...(before.witness && !now.witness ? ['the witness'] : []),
+      ...(before.controlPlane === true && now.controlPlane !== true ? ['the control plane'] : []),
+    ]
+    goodMs = missing.length === 0 ? goodMs + lookEveryMs : 0
+    if (goodMs >= steadyMs) return null
+    await parts.sleep(lookEveryMs)
+  }
+  return missing.length === 0 ? 'steadily what it reached before' : missing.join(' and ')
+}
+
+async function writeJournal(parts: ChangeParts, { why, undo }: { why: string; undo: string[][] }): Promise<void> {
+  await mkdir(parts.folder, { recursive: true, mode: 0o700 })
+  const folder = await openFolderWriter(parts.folder)
+  try {
+    const journal = { version: 1, boot: parts.boot, why, undo } satisfies z.input<typeof journalSchema>
+    await folder.write(journalName, Buffer.from(JSON.stringify(journal)))
+  } finally {
+    await folder.close()
+  }
+}
+
+function readJournal(parts: ChangeParts): z.output<typeof journalSchema> | null {
+  let text: string
+  try {
+    text = readFileSync(join(parts.folder, journalName), 'utf8')
+  } catch {
+    return null // no change was under way
+  }
+  return journalSchema.parse(JSON.parse(text))
+}
+
+const removeJournal = (parts: ChangeParts): void => rmSync(join(parts.folder, journalName), { force: true })

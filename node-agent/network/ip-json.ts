@@ -1,0 +1,90 @@
+import { z } from 'zod'
+import type { Route } from '../../shared/hosts/network.ts'
+
+/** What `ip -json` prints (ip(8)), as far as it is used here; what else it prints is nobody's business. */
+
+export interface Link {
+  name: string
+  mac: string
+  up: boolean
+  /** The cable, as the kernel knows it while the link is up. */
+  carrier: boolean
+  mtu: number
+  master: string | null
+  /** bridge, bond, vlan, veth, …; null: a device of its own. */
+  kind: string | null
+  /** The device a VLAN is on. */
+  lower: string | null
+  vlan: number | null
+  bondMode: string | null
+}
+
+const linkSchema = z.array(
+  z.object({
+    ifname: z.string().optional(),
+    address: z.string().optional(),
+    flags: z.array(z.string()).default([]),
+    mtu: z.number().default(0),
+    master: z.string().optional(),
+    link: z.string().nullish(),
+    link_type: z.string().default(''),
+    linkinfo: z
+      .object({
+        info_kind: z.string().optional(),
+        info_data: z.object({ id: z.number().optional(), mode: z.string().optional() }).optional(),
+      })
+      .optional(),
+  }),
+)
+
+/** Ethernet only: what else there is can't be part of a vSwitch. */
+export function parseLinks(text: string): Link[] {
+  return linkSchema
+    .parse(JSON.parse(text === '' ? '[]' : text))
+    .filter(one => one.link_type === 'ether' && one.ifname !== undefined)
+    .map(one => ({
+      name: one.ifname!,
+      mac: one.address ?? '',
+      up: one.flags.includes('UP'),
+      carrier: one.flags.includes('LOWER_UP'),
+      mtu: one.mtu,
+      master: one.master ?? null,
+      kind: one.linkinfo?.info_kind ?? null,
+      lower: one.link ?? null,
+      vlan: one.linkinfo?.info_kind === 'vlan' ? (one.linkinfo.info_data?.id ?? null) : null,
+      bondMode: one.linkinfo?.info_kind === 'bond' ? (one.linkinfo.info_data?.mode ?? null) : null,
+    }))
+}
+
+const addressSchema = z.array(
+  z.object({
+    ifname: z.string().optional(),
+    addr_info: z
+      .array(z.object({ local: z.string().optional(), prefixlen: z.number().optional(), scope: z.string().optional() }))
+      .default([]),
+  }),
+)
+
+/** Global addresses by device, with their prefixes. A virtual one (a whole-length prefix) is no address of the host. */
+export function parseAddresses(text: string): Map<string, string[]> {
+  const found = new Map<string, string[]>()
+  for (const { ifname, addr_info } of addressSchema.parse(JSON.parse(text === '' ? '[]' : text))) {
+    if (ifname === undefined) continue
+    const own = addr_info.filter(one => one.scope === 'global' && one.local !== undefined)
+    const full = own.map(one => `${one.local}/${one.prefixlen}`)
+    found.set(
+      ifname,
+      full.filter(one => !/\/(32|128)$/.test(one)),
+    )
+  }
+  return found
+}
+
+const routeSchema = z.array(z.object({ dst: z.string(), gateway: z.string().optional(), dev: z.string().optional() }))
+
+export function parseRoutes(text: string): Route[] {
+  return routeSchema
+    .parse(JSON.parse(text === '' ? '[]' : text))
+    .filter(route => route.dev !== undefined)
+    .map(route => ({ destination: route.dst, gateway: route.gateway ?? null, device: route.dev! }))
+}

@@ -1,0 +1,223 @@
+import { isDeepStrictEqual } from 'node:util'
+import type { BondMode, HostNetwork, ObservedVswitch, Vswitch } from '../../shared/hosts/network.ts'
+
+/**
+ * A change of a vSwitch as steps, each with what takes it back: pure, so that it can be shown before it is done, and so
+ * that a failure at any step leaves the host as it was.
+ */
+export interface Step {
+  argv: readonly string[]
+  /** null: nothing to take back. */
+  undo: readonly string[] | null
+}
+
+export interface Change {
+  from: ObservedVswitch | null
+  to: Vswitch | null
+  host: HostNetwork
+  /** Open vSwitch's: the kernel's, or one in user space where the kernel has none (ovs-vswitchd.conf.db(5)). */
+  ovsDatapath: 'system' | 'netdev'
+}
+
+const ip = (...words: string[]): string[] => ['ip', ...words]
+/** Without a time limit ovs-vsctl waits for a dead ovs-vswitchd for ever. */
+const ovs = (...words: string[]): string[] => ['ovs-vsctl', '--timeout=10', ...words]
+
+/** From what is there to what is wanted; null stands for nothing. */
+export function planChange(change: Change): Step[] {
+  const { from, to, host } = change
+  if (from !== null && to !== null && from.backend !== to.backend) {
+    return [...planChange({ ...change, to: null }), ...planChange({ ...change, from: null })]
+  }
+  const layerTwo = (to ?? from)?.backend === 'ovs' ? ovsSteps(change) : bridgeSteps(from, to, host)
+  const { before, after } = addressSteps(from, to, host)
+  return [...before, ...layerTwo, ...after]
+}
+
+// ---------------------------------------------------------------- Linux bridge
+
+function bridgeSteps(from: ObservedVswitch | null, to: Vswitch | null, host: HostNetwork): Step[] {
+  const steps: Step[] = []
+  const name = (to ?? from)?.name ?? ''
+  const same = from !== null && to !== null && isDeepStrictEqual(uplinkOf(from), uplinkOf(to))
+  if (from === null)
+    steps.push({ argv: ip('link', 'add', 'name', name, 'type', 'bridge'), undo: ip('link', 'del', name) })
+  if (from !== null && !same) steps.push(...uplinkDown(from))
+  if (to !== null && !same) steps.push(...uplinkUp(to))
+  if (to !== null && (from === null || from.mtu !== to.mtu || !same)) steps.push(...mtuSteps(from, to, host))
+  if (to === null)
+    steps.push({ argv: ip('link', 'del', name), undo: ip('link', 'add', 'name', name, 'type', 'bridge') })
+  else if (from === null) steps.push({ argv: ip('link', 'set', name, 'up'), undo: null })
+  return steps
+}
+
+const uplinkOf = ({ nics, bond, vlan }: Vswitch) => ({ nics: [...nics].sort(), bond, vlan })
+
+/** 15 bytes at most, and nobody else's: the vSwitch's name may take all of them. */
+export const bondName = (vswitch: string): string => `bd-${vswitch}`.slice(0, 15)
+/** A VLAN device is named after what it is on, as people know it ("eth1.10"), cut to fit. */
+export const vlanName = (base: string, vlan: number): string => `${base.slice(0, 14 - `${vlan}`.length)}.${vlan}`
+
+const kernelBondMode: Record<BondMode, string> = {
+  'active-backup': 'active-backup',
+  balance: 'balance-xor',
+  lacp: '802.3ad',
+}
+/** The link of a member is looked at this often, in ms (Documentation/networking/bonding.rst, "miimon"). */
+const miimonMs = '100'
+
+function uplinkUp({ name, nics, bond, vlan }: Vswitch): Step[] {
+  const [first] = nics
+  if (first === undefined) return []
+  const steps: Step[] = []
+  const bonded = bond === null ? null : bondName(name)
+  if (bonded !== null && bond !== null) {
+    const mode = ['mode', kernelBondMode[bond], 'miimon', miimonMs]
+    steps.push({ argv: ip('link', 'add', 'name', bonded, 'type', 'bond', ...mode), undo: ip('link', 'del', bonded) })
+    for (const nic of nics) {
+      // A bond takes only members that are down.
+      steps.push({ argv: ip('link', 'set', nic, 'down'), undo: ip('link', 'set', nic, 'up') })
+      steps.push({ argv: ip('link', 'set', nic, 'master', bonded), undo: ip('link', 'set', nic, 'nomaster') })
+    }
+  }
+  for (const device of [...nics, ...(bonded === null ? [] : [bonded])])
+    steps.push({ argv: ip('link', 'set', device, 'up'), undo: null })
+  const base = bonded ?? first
+  const top = vlan === null ? base : vlanName(base, vlan)
+  if (vlan !== null) {
+    const add = ip('link', 'add', 'link', base, 'name', top, 'type', 'vlan', 'id', `${vlan}`)
+    steps.push({ argv: add, undo: ip('link', 'del', top) }, { argv: ip('link', 'set', top, 'up'), undo: null })
+  }
+  steps.push({ argv: ip('link', 'set', top, 'master', name), undo: ip('link', 'set', top, 'nomaster') })
+  return steps
+}
+
+/** The way back of `uplinkUp`, and its own way back is that again. */
+function uplinkDown(vswitch: Vswitch): Step[] {
+  return uplinkUp(vswitch)
+    .filter(step => step.undo !== null)
+    .reverse()
+    .map(step => ({ argv: step.undo!, undo: step.argv }))
+}
+
+/** The bridge has the smallest MTU of its members, so they come first. */
+function mtuSteps(from: ObservedVswitch | null, to: Vswitch, host: HostNetwork): Step[] {
+  const nics = to.nics.flatMap(name => {
+    const was = host.nics.find(nic => nic.name === name)?.mtu
+    return was === to.mtu ? [] : [{ device: name, was }]
+  })
+  const bond = to.bond === null ? [] : [{ device: bondName(to.name), was: undefined }]
+  const own = [{ device: to.name, was: from?.mtu }]
+  return [...nics, ...bond, ...own].map(({ device, was }) => ({
+    argv: ip('link', 'set', device, 'mtu', `${to.mtu}`),
+    undo: was === undefined ? null : ip('link', 'set', device, 'mtu', `${was}`),
+  }))
+}
+
+// ---------------------------------------------------------------- Open vSwitch
+
+const ovsBondMode: Record<BondMode, readonly string[]> = {
+  'active-backup': ['bond_mode=active-backup', 'lacp=off'],
+  balance: ['bond_mode=balance-slb', 'lacp=off'],
+  lacp: ['bond_mode=balance-tcp', 'lacp=active'],
+}
+
+/** One transaction: all of it or nothing. */
+function ovsSteps({ from, to, host, ovsDatapath }: Change): Step[] {
+  const steps: Step[] = [{ argv: ovsTransaction(from, to, ovsDatapath), undo: ovsTransaction(to, from, ovsDatapath) }]
+  if (to !== null) {
+    for (const device of [...to.nics, to.name]) steps.push({ argv: ip('link', 'set', device, 'up'), undo: null })
+    for (const name of to.nics) {
+      const was = host.nics.find(nic => nic.name === name)?.mtu
+      if (was !== undefined && was !== to.mtu) {
+        steps.push({
+          argv: ip('link', 'set', name, 'mtu', `${to.mtu}`),
+          undo: ip('link', 'set', name, 'mtu', `${was}`),
+        })
+      }
+    }
+  }
+  return steps
+}
+
+function ovsTransaction(from: Vswitch | null, to: Vswitch | null, datapath: Change['ovsDatapath']): string[] {
+  const name = (to ?? from)?.name ?? ''
+  if (to === null) return ovs('--if-exists', 'del-br', name)
+  const parts: string[][] = [
+    ['--may-exist', 'add-br', name],
+    ['set', 'bridge', name, `datapath_type=${datapath}`],
+  ]
+  const same = from !== null && isDeepStrictEqual([...from.nics].sort(), [...to.nics].sort()) && from.bond === to.bond
+  if (from !== null && !same && from.nics.length > 0) parts.push(['--if-exists', 'del-port', name, ovsUplink(from)])
+  if (!same && to.nics.length > 0) parts.push(ovsUplinkAdd(to))
+  parts.push(['set', 'port', name, to.vlan === null ? 'tag=[]' : `tag=${to.vlan}`])
+  parts.push(['set', 'interface', name, `mtu_request=${to.mtu}`])
+  parts.push(['set', 'bridge', name, `external-ids:understudy-description=${JSON.stringify(to.description)}`])
+  return ovs(...parts.flatMap((part, index) => (index === 0 ? part : ['--', ...part])))
+}
+
+const ovsUplink = ({ name, nics }: Vswitch): string => (nics.length > 1 ? bondName(name) : (nics[0] ?? ''))
+
+function ovsUplinkAdd({ name, nics, bond }: Vswitch): string[] {
+  if (bond === null) return ['--may-exist', 'add-port', name, nics[0] ?? '']
+  return ['--may-exist', 'add-bond', name, bondName(name), ...nics, ...ovsBondMode[bond]]
+}
+
+// ---------------------------------------------------------------- addresses, both back ends
+
+/**
+ * Addresses leave before the devices go and come when they are there. What a NIC itself had goes to its vSwitch: a NIC
+ * in a bridge receives nothing for itself.
+ */
+function addressSteps(
+  from: ObservedVswitch | null,
+  to: Vswitch | null,
+  host: HostNetwork,
+): { before: Step[]; after: Step[] } {
+  const name = (to ?? from)?.name ?? ''
+  const [had, wanted] = [from?.addresses ?? [], to?.addresses ?? []]
+  const remove = (address: string, device: string): Step => ({
+    argv: ip('address', 'del', address, 'dev', device),
+    undo: ip('address', 'add', address, 'dev', device, ...noDad(address)),
+  })
+  const taken = (to?.nics ?? [])
+    .filter(nic => from?.nics.includes(nic) !== true)
+    .flatMap(nic => (host.nics.find(one => one.name === nic)?.addresses ?? []).map(address => ({ address, nic })))
+  const before = [
+    ...routesAway(from, to, host),
+    ...taken.map(({ address, nic }) => remove(address, nic)),
+    ...had.filter(address => !wanted.includes(address)).map(address => remove(address, name)),
+  ]
+  const after: Step[] = wanted
+    .filter(address => !had.includes(address))
+    .map(address => ({
+      argv: ip('address', 'add', address, 'dev', name, ...noDad(address)),
+      undo: ip('address', 'del', address, 'dev', name),
+    }))
+  const gateways = (to?.gateways ?? []).filter(gateway => from?.gateways.includes(gateway) !== true)
+  after.push(
+    ...gateways.map(gateway => ({
+      argv: ip(familyOf(gateway), 'route', 'replace', 'default', 'via', gateway, 'dev', name),
+      undo: ip(familyOf(gateway), 'route', 'del', 'default', 'via', gateway, 'dev', name),
+    })),
+  )
+  return { before, after }
+}
+
+/** Default routes that go with an address: the kernel drops them with it, and a way back has to put them back. */
+function routesAway(from: ObservedVswitch | null, to: Vswitch | null, host: HostNetwork): Step[] {
+  const newNics = (to?.nics ?? []).filter(nic => from?.nics.includes(nic) !== true)
+  const kept = to?.gateways ?? []
+  return host.routes
+    .filter(route => route.destination === 'default' && route.gateway !== null)
+    .filter(route => newNics.includes(route.device) || (route.device === from?.name && !kept.includes(route.gateway!)))
+    .map(({ gateway, device }) => {
+      const words = ['default', 'via', gateway!, 'dev', device]
+      const family = familyOf(gateway!)
+      return { argv: ip(family, 'route', 'del', ...words), undo: ip(family, 'route', 'replace', ...words) }
+    })
+}
+
+const familyOf = (address: string): string => (address.includes(':') ? '-6' : '-4')
+/** Known to be free (checked before), and needed at once. */
+const noDad = (address: string): string[] => (address.includes(':') ? ['nodad'] : [])

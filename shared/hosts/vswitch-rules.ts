@@ -1,0 +1,238 @@
+import { contains, isSpecial, type Prefix, parseAddress, parsePrefix, sameAddress } from '../ip.ts'
+import type { Nic, ObservedVswitch, Vswitch } from './network.ts'
+
+/** A field that can't be as it is wanted: with its value and the rule it breaks. */
+export interface Fault {
+  field: string
+  value: string
+  rule: string
+}
+
+export const showFault = ({ field, value, rule }: Fault): string => `${field} is ${JSON.stringify(value)} and ${rule}`
+
+/** What a wish is held against. */
+export interface HostContext {
+  nics: readonly Nic[]
+  /** All of this host, the one that is changed included. */
+  vswitches: readonly ObservedVswitch[]
+  /** Every address of the other host, without prefix. */
+  peerAddresses: readonly string[]
+  /** Virtual addresses of the pair, and the vSwitch each is on. */
+  vips: readonly { address: string; vswitch: string }[]
+  /** NICs and vSwitches that heartbeats run over. */
+  peerPathDevices: readonly string[]
+}
+
+/** IFNAMSIZ is 16 with the terminating zero (linux/if.h). */
+const nameBytesMax = 15
+/** Names that are keys of /proc/sys/net, or that ip(8) reads as words. */
+const reservedNames = new Set(['lo', 'all', 'default', 'dev', 'type', 'name', 'group'])
+const descriptionMax = 200
+/** The kernel takes thousands; no switch does. */
+const nicsMax = 8
+const addressesMax = 16
+/** RFC 791 asks hosts to take 576; RFC 8200 asks links for 1280 under IPv6; 9216 is what switches call jumbo. */
+const mtuRange = { least: 576, leastV6: 1280, most: 9216 }
+
+/** Every fault of a wish, or none. `null` for `before`: it is new. */
+export function vswitchFaults(wish: Vswitch, context: HostContext): Fault[] {
+  const others = context.vswitches.filter(one => one.name !== wish.name)
+  return [
+    ...nameFaults(wish),
+    ...typeFaults(wish, others),
+    ...linkFaults(wish, { ...context, others }),
+    ...mtuFaults(wish),
+    ...addressFaults(wish, { ...context, others }),
+    ...gatewayFaults(wish, others),
+  ]
+}
+
+function nameFaults({ name, description }: Vswitch): Fault[] {
+  const faults: Fault[] = []
+  const fault = (rule: string) => faults.push({ field: 'name', value: name, rule })
+  if (new TextEncoder().encode(name).length > nameBytesMax) fault(`must have at most ${nameBytesMax} bytes (IFNAMSIZ)`)
+  else if (!/^[A-Za-z][A-Za-z0-9._-]*$/.test(name))
+    fault('must begin with a letter and contain only letters, digits, ".", "_" and "-"')
+  else if (reservedNames.has(name)) fault('must not be a name that the kernel or ip(8) uses for something else')
+  if (description.length > descriptionMax || /\p{Cc}/u.test(description)) {
+    const rule = `must have at most ${descriptionMax} characters, none of them control characters`
+    faults.push({ field: 'description', value: description.slice(0, 40), rule })
+  }
+  return faults
+}
+
+/** At most one of these a host: two would not know which of them carries the traffic. */
+const onceOnly = ['backup', 'migration'] as const
+
+function typeFaults({ types }: Vswitch, others: readonly ObservedVswitch[]): Fault[] {
+  const value = types.join(', ')
+  if (types.length === 0) return [{ field: 'types', value, rule: 'must name at least one network type' }]
+  if (new Set(types).size < types.length) return [{ field: 'types', value, rule: 'must name each network type once' }]
+  return onceOnly.flatMap(type => {
+    const holder = types.includes(type) ? others.find(other => other.types.includes(type)) : undefined
+    return holder === undefined
+      ? []
+      : [{ field: 'types', value, rule: `a host has one ${type} network at most; ${holder.name} is it` }]
+  })
+}
+
+function linkFaults(
+  wish: Vswitch,
+  context: Pick<HostContext, 'nics'> & { others: readonly ObservedVswitch[] },
+): Fault[] {
+  const faults: Fault[] = []
+  const { vlan, nics, bond } = wish
+  if (vlan !== null && (!Number.isInteger(vlan) || vlan < 1 || vlan > 4094))
+    faults.push({
+      field: 'vlan',
+      value: `${vlan}`,
+      rule: 'must be a whole number from 1 to 4094 (IEEE 802.1Q), or null',
+    })
+  if (nics.length > nicsMax) faults.push({ field: 'nics', value: nics.join(', '), rule: `must be ${nicsMax} at most` })
+  if (new Set(nics).size < nics.length)
+    faults.push({ field: 'nics', value: nics.join(', '), rule: 'must name each NIC once' })
+  if (nics.length > 1 && bond === null)
+    faults.push({
+      field: 'bond',
+      value: 'null',
+      rule: 'must say how several NICs share the traffic: active-backup, balance or lacp',
+    })
+  if (nics.length < 2 && bond !== null)
+    faults.push({ field: 'bond', value: bond, rule: 'must be null with fewer than two NICs' })
+  for (const name of nics) {
+    const nic = context.nics.find(one => one.name === name)
+    const user = context.others.find(other => other.nics.includes(name))
+    if (nic === undefined) {
+      const known = context.nics.map(one => one.name).join(', ') || 'none'
+      faults.push({ field: 'nics', value: name, rule: `must be a NIC of this host; it has ${known}` })
+    } else if (user !== undefined)
+      faults.push({ field: 'nics', value: name, rule: `is used by the vSwitch ${user.name}` })
+  }
+  return faults
+}
+
+function mtuFaults({ mtu, addresses }: Vswitch): Fault[] {
+  const v6 = addresses.some(one => one.includes(':'))
+  const least = v6 ? mtuRange.leastV6 : mtuRange.least
+  return Number.isInteger(mtu) && mtu >= least && mtu <= mtuRange.most
+    ? []
+    : [
+        {
+          field: 'mtu',
+          value: `${mtu}`,
+          rule: `must be a whole number from ${least}${v6 ? ' (IPv6, RFC 8200)' : ''} to ${mtuRange.most}`,
+        },
+      ]
+}
+
+function addressFaults(
+  wish: Vswitch,
+  context: Pick<HostContext, 'peerAddresses' | 'vips'> & { others: readonly ObservedVswitch[] },
+): Fault[] {
+  if (wish.addresses.length > addressesMax)
+    return [{ field: 'addresses', value: `${wish.addresses.length}`, rule: `must be ${addressesMax} at most` }]
+  return wish.addresses.flatMap((value, index) => {
+    const rule = addressRule(value, { ...context, earlier: wish.addresses.slice(0, index) })
+    return rule === null ? [] : [{ field: 'addresses', value, rule }]
+  })
+}
+
+function addressRule(
+  text: string,
+  context: Pick<HostContext, 'peerAddresses' | 'vips'> & {
+    others: readonly ObservedVswitch[]
+    earlier: readonly string[]
+  },
+): string | null {
+  const prefix = parsePrefix(text)
+  if (prefix === null) return 'must be an address with its prefix length; write it like "10.0.0.5/24"'
+  if (isSpecial(prefix)) return 'must be a unicast address; loopback, link-local and multicast are not'
+  const place = placeInNetwork(prefix)
+  if (place !== null) return place
+  const is = (other: string): boolean => {
+    const address = parseAddress(other.split('/')[0] ?? '')
+    return address !== null && sameAddress(address, prefix)
+  }
+  if (context.earlier.some(is)) return 'must stand there once'
+  if (context.peerAddresses.some(is)) return 'is an address of the other host'
+  if (context.vips.some(vip => is(vip.address))) return 'is a virtual address of the pair, which follows the primary'
+  for (const other of context.others) {
+    const same = other.addresses.find(one => overlaps(prefix, parsePrefix(one)))
+    if (same !== undefined)
+      return `lies in the network of ${other.name} (${same}): two vSwitches in one network would answer for each other`
+  }
+  return null
+}
+
+/** The first and the last address of an IPv4 network are no host's; nor is the first of IPv6 (RFC 4291, 2.6.1). */
+function placeInNetwork(prefix: Prefix): string | null {
+  const bits = BigInt((prefix.family === 4 ? 32 : 128) - prefix.length)
+  if (bits < 2n) return null
+  const host = prefix.value & ((1n << bits) - 1n)
+  if (host === 0n) return 'must be the address of a host; this is the address of the network'
+  const last = (1n << bits) - 1n
+  return prefix.family === 4 && host === last ? 'must be the address of a host; this is the broadcast address' : null
+}
+
+const overlaps = (one: Prefix, other: Prefix | null): boolean =>
+  other !== null && (contains(one, other) || contains(other, one))
+
+function gatewayFaults(wish: Vswitch, others: readonly ObservedVswitch[]): Fault[] {
+  const prefixes = wish.addresses.map(parsePrefix).filter(prefix => prefix !== null)
+  return wish.gateways.flatMap((value, index) => {
+    const fault = (rule: string): Fault[] => [{ field: 'gateways', value, rule }]
+    const gateway = parseAddress(value)
+    if (gateway === null) return fault('must be an address without a prefix; write it like "10.0.0.1"')
+    const sameFamily = (text: string): boolean => parseAddress(text)?.family === gateway.family
+    if (wish.gateways.slice(0, index).some(sameFamily)) return fault(`is a second gateway for IPv${gateway.family}`)
+    const elsewhere = others.find(other => other.gateways.some(sameFamily))
+    if (elsewhere !== undefined)
+      return fault(`is a second default gateway for IPv${gateway.family}; ${elsewhere.name} has one`)
+    if (!prefixes.some(prefix => contains(prefix, gateway)))
+      return fault('must lie in the network of one of the addresses of this vSwitch')
+    return prefixes.some(prefix => sameAddress(prefix, gateway)) ? fault('must not be an address of this host') : []
+  })
+}
+
+/** Why a vSwitch can't be deleted, as a sentence, or null. */
+export function deleteRefusal(name: string, context: HostContext): string | null {
+  const found = context.vswitches.find(one => one.name === name)
+  if (found === undefined) {
+    return `there is no vSwitch ${name}; this host has ${context.vswitches.map(one => one.name).join(', ') || 'none'}`
+  }
+  const management = context.vswitches.filter(one => one.types.includes('management'))
+  if (found.types.includes('management') && management.length === 1)
+    return `${name} is the only management vSwitch of this host: make another one first`
+  const vip = context.vips.find(one => one.vswitch === name)
+  if (vip !== undefined) return `the virtual address ${vip.address} is on ${name}: move or remove it first`
+  if (found.ports.length > 0) return `${name} is in use by ${found.ports.slice(0, 8).join(', ')}: disconnect them first`
+  const carries = [name, ...found.nics].find(device => context.peerPathDevices.includes(device))
+  return carries === undefined
+    ? null
+    : `heartbeats between the hosts run over ${carries}: give the pair another path first`
+}
+
+/** The service VIP has to lie where both hosts have an address on that vSwitch. */
+export function serviceVipFaults(
+  vip: { address: string; vswitch: string },
+  hosts: Record<'a' | 'b', Pick<ObservedVswitch, 'addresses'> | null>,
+): Fault[] {
+  const prefix = parsePrefix(vip.address)
+  const fault = (rule: string): Fault => ({ field: 'address', value: vip.address, rule })
+  if (prefix === null) return [fault('must be an address with its prefix length; write it like "10.0.0.100/24"')]
+  if (isSpecial(prefix)) return [fault('must be a unicast address; loopback, link-local and multicast are not')]
+  const place = placeInNetwork(prefix)
+  if (place !== null) return [fault(place)]
+  const outside = (['a', 'b'] as const).flatMap(host => {
+    const vswitch = hosts[host]
+    if (vswitch === null) return [`host ${host} has no vSwitch ${vip.vswitch}`]
+    const fits = vswitch.addresses.some(one => {
+      const own = parsePrefix(one)
+      return own !== null && own.length === prefix.length && contains(own, prefix) && !sameAddress(own, prefix)
+    })
+    return fits ? [] : [`host ${host} has ${vswitch.addresses.join(', ') || 'no address'} on ${vip.vswitch}`]
+  })
+  return outside.length === 0
+    ? []
+    : [fault(`must lie in the segment of both hosts' addresses on that vSwitch: ${outside.join('; ')}`)]
+}

@@ -1,0 +1,230 @@
+import assert from 'node:assert/strict'
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { exec } from '../../node-agent/exec.ts'
+import { applyChange, type ChangeParts, type Reach, undoUnfinished } from '../../node-agent/network/change.ts'
+import { readNetwork } from '../../node-agent/network/inventory.ts'
+import { planChange } from '../../node-agent/network/plan.ts'
+import type { HostNetwork, ObservedVswitch, Vswitch } from '../../shared/hosts/network.ts'
+import { until } from '../fixtures/until.ts'
+import { Netns } from './support/netns.ts'
+
+/** Two hosts joined by two cables; the first one's networks are changed. Real bridges, a real Open vSwitch in user space. */
+const folder = mkdtempSync(join(tmpdir(), 'understudy-network-'))
+const runDir = join(folder, 'ovs')
+const env = { ...process.env, OVS_RUNDIR: runDir, OVS_DBDIR: runDir, OVS_LOGDIR: runDir } as Record<string, string>
+let host: Netns
+let other: Netns
+let record: Vswitch[] = []
+
+const inHost = (argv: readonly string[], limitMs = 20_000) =>
+  exec(['ip', 'netns', 'exec', host.name, ...argv], { limitMs, env })
+const look = (): Promise<HostNetwork> => readNetwork({ record, ask: inHost })
+const vswitch = async (name: string): Promise<ObservedVswitch | null> =>
+  (await look()).vswitches.find(one => one.name === name) ?? null
+
+const allReached: Reach = { peer: true, witness: true, controlPlane: null }
+const parts = (change: Partial<ChangeParts> = {}): ChangeParts => ({
+  folder,
+  boot: 'this-boot',
+  run: async argv => {
+    const result = await inHost(argv)
+    return result.ok ? null : result.why
+  },
+  reach: async () => allReached,
+  sleep: async () => {},
+  ...change,
+})
+
+async function change(to: Vswitch | null, options: { name?: string; parts?: ChangeParts } = {}) {
+  const from = await vswitch(to?.name ?? options.name ?? '')
+  const steps = planChange({ from, to, host: await look(), ovsDatapath: 'netdev' })
+  const result = await applyChange(options.parts ?? parts(), { why: 'a test', steps })
+  if (result.ok)
+    record = [...record.filter(one => one.name !== (to?.name ?? options.name)), ...(to === null ? [] : [to])]
+  return result
+}
+
+const wish = (more: Partial<Vswitch> = {}): Vswitch => ({
+  name: 'svc0',
+  backend: 'bridge',
+  description: 'clients',
+  types: ['service'],
+  vlan: null,
+  nics: ['eth1'],
+  bond: null,
+  addresses: ['10.41.0.5/24'],
+  gateways: [],
+  mtu: 1400,
+  ...more,
+})
+
+before(() => {
+  host = new Netns('un-net-host')
+  other = new Netns('un-net-other')
+  for (const [index, nic] of ['eth0', 'eth1'].entries()) {
+    host.exec('ip', 'link', 'add', nic, 'type', 'veth', 'peer', 'name', nic, 'netns', other.name)
+    for (const ns of [host, other]) {
+      // The datapath in user space would see packets without checksums, which a veth leaves out.
+      ns.exec('ethtool', '-K', nic, 'tx', 'off')
+      ns.exec('ip', 'link', 'set', nic, 'up')
+    }
+    host.exec('ip', 'address', 'add', `10.4${index}.0.5/24`, 'dev', nic)
+    other.exec('ip', 'address', 'add', `10.4${index}.0.1/24`, 'dev', nic)
+  }
+  host.exec('ip', 'route', 'add', 'default', 'via', '10.41.0.1', 'dev', 'eth1')
+})
+after(async () => {
+  await host.remove()
+  await other.remove()
+  rmSync(folder, { recursive: true, force: true })
+})
+
+const reaches = (address: string): boolean => host.succeeds('ping', '-c', '1', '-W', '2', address)
+
+describe('vSwitches on Linux bridges', () => {
+  test('the NICs are listed with their cables, addresses and routes', async () => {
+    const { nics, routes, vswitches } = await look()
+    assert.deepEqual(
+      nics.map(one => [one.name, one.carrier, one.addresses, one.master]),
+      [
+        ['eth0', true, ['10.40.0.5/24'], null],
+        ['eth1', true, ['10.41.0.5/24'], null],
+      ],
+    )
+    assert.ok(routes.some(route => route.destination === 'default' && route.device === 'eth1'))
+    assert.deepEqual(vswitches, [])
+  })
+
+  test('a new one takes over the address of its NIC, and the network behind it is reached', async () => {
+    const result = await change(wish({ gateways: ['10.41.0.1'] }))
+    assert.deepEqual(result, { ok: true })
+    const made = await vswitch('svc0')
+    assert.deepEqual({ ...made, ports: [] }, { ...wish({ gateways: ['10.41.0.1'] }), owned: true, ports: [] })
+    assert.ok(reaches('10.41.0.1'))
+    assert.ok(!existsSync(join(folder, 'network-change.json')))
+  })
+
+  test('it is modified while the rest stays', async () => {
+    const more = wish({ gateways: ['10.41.0.1'], addresses: ['10.41.0.5/24', 'fd41::5/64'], mtu: 1500 })
+    assert.deepEqual(await change(more), { ok: true })
+    assert.deepEqual((await vswitch('svc0'))?.addresses, ['10.41.0.5/24', 'fd41::5/64'])
+    assert.equal((await vswitch('svc0'))?.mtu, 1500)
+    assert.ok(reaches('10.41.0.1'))
+  })
+
+  test('a change that cuts the host from its peer is taken back by the host, which says so', async () => {
+    const before = await look()
+    const real = async (): Promise<Reach> => ({ peer: reaches('10.41.0.1'), witness: true, controlPlane: null })
+    const cut = parts({ reach: real })
+    const result = await change(wish({ addresses: ['10.99.0.5/24'], nics: [] }), { parts: cut })
+    assert.equal(result.ok, false)
+    assert.match(result.ok ? '' : result.why, /did not reach the other host within 30 s; the host is as it was/)
+    assert.deepEqual(await look(), before)
+    assert.ok(reaches('10.41.0.1'))
+  })
+
+  test('a step that fails half-way leaves the host as it was', async () => {
+    const before = await look()
+    const result = await change(wish({ name: 'bad0', addresses: ['10.42.0.5/24'], nics: ['eth0'], vlan: 7 }))
+    assert.equal(result.ok, false)
+    assert.match(result.ok ? '' : result.why, /type vlan id 7.*the host is as it was/s)
+    assert.deepEqual(await look(), before)
+  })
+
+  test('a change under way when the agent dies is taken back at its next start', async () => {
+    const before = await look()
+    const dies = parts({
+      reach: (() => {
+        let asked = 0
+        return async (): Promise<Reach> => {
+          asked += 1
+          if (asked > 1) throw new Error('the agent dies here')
+          return allReached
+        }
+      })(),
+    })
+    const second = wish({ name: 'two0', nics: ['eth0'], addresses: ['10.40.0.5/24'] })
+    await assert.rejects(change(second, { parts: dies }), /dies here/)
+    assert.notDeepEqual(await look(), before)
+    assert.match((await undoUnfinished(parts())) ?? '', /was under way when this process ended: it was taken back/)
+    assert.deepEqual(await look(), before)
+    assert.equal(await undoUnfinished(parts()), null)
+  })
+
+  test('a deleted one is gone, and its NIC free', async () => {
+    assert.deepEqual(await change(null, { name: 'svc0' }), { ok: true })
+    assert.equal(await vswitch('svc0'), null)
+    assert.equal((await look()).nics.find(one => one.name === 'eth1')?.master, null)
+  })
+})
+
+describe('vSwitches on Open vSwitch', () => {
+  before(async () => {
+    mkdirSync(runDir)
+    const schema = '/usr/share/openvswitch/vswitch.ovsschema'
+    const made = await exec(['ovsdb-tool', 'create', `${runDir}/conf.db`, schema], { limitMs: 10_000, env })
+    assert.ok(made.ok, made.ok ? '' : made.why)
+    host.spawn('ovsdb-server', [`${runDir}/conf.db`, `--remote=punix:${runDir}/db.sock`, '--no-chdir'], {
+      env,
+      stdio: 'ignore',
+    })
+    await until(() => existsSync(`${runDir}/db.sock`))
+    host.spawn('ovs-vswitchd', [`unix:${runDir}/db.sock`, '--no-chdir'], { env, stdio: 'ignore' })
+    await inHost(['ovs-vsctl', '--timeout=10', 'init'])
+  })
+
+  const ovs = (more: Partial<Vswitch> = {}): Vswitch => wish({ backend: 'ovs', mtu: 1500, ...more })
+
+  test('one with an address reaches the network behind its NIC', async () => {
+    assert.deepEqual(await change(ovs()), { ok: true })
+    const made = await vswitch('svc0')
+    assert.deepEqual({ ...made, ports: [] }, { ...ovs(), owned: true, ports: [] })
+    assert.ok(reaches('10.41.0.1'))
+  })
+
+  test('a VLAN is tagged: the untagged other side is no longer reached, and is again without it', async () => {
+    assert.deepEqual(await change(ovs({ vlan: 10 })), { ok: true })
+    assert.equal((await vswitch('svc0'))?.vlan, 10)
+    assert.ok(!reaches('10.41.0.1'))
+    assert.deepEqual(await change(ovs()), { ok: true })
+    assert.ok(reaches('10.41.0.1'))
+  })
+
+  test('two NICs are one uplink', async () => {
+    host.exec('ip', 'address', 'flush', 'dev', 'eth0')
+    const bonded = ovs({ nics: ['eth0', 'eth1'], bond: 'active-backup' })
+    assert.deepEqual(await change(bonded), { ok: true })
+    const made = await vswitch('svc0')
+    assert.deepEqual([made?.nics, made?.bond], [['eth0', 'eth1'], 'active-backup'])
+  })
+
+  test('a change that cuts the host off is taken back here too', async () => {
+    const before = await look()
+    const deaf = parts({
+      reach: (() => {
+        let asked = 0
+        return async (): Promise<Reach> => ({ ...allReached, witness: ++asked === 1 })
+      })(),
+    })
+    const result = await change(ovs({ nics: [], vlan: 20 }), { parts: deaf })
+    assert.match(result.ok ? '' : result.why, /did not reach the witness within 30 s; the host is as it was/)
+    assert.deepEqual(await look(), before)
+  })
+
+  test('a deleted one is gone', async () => {
+    assert.deepEqual(await change(null, { name: 'svc0' }), { ok: true })
+    assert.equal(await vswitch('svc0'), null)
+  })
+
+  test('an Open vSwitch that does not answer is said to be unknown, in time', async () => {
+    const silent = { ...env, OVS_RUNDIR: join(folder, 'nowhere') }
+    const seen = await readNetwork({
+      record: [],
+      ask: (argv, limitMs) => exec(['ip', 'netns', 'exec', host.name, ...argv], { limitMs, env: silent }),
+    })
+    assert.match(seen.unknown.join(), /Open vSwitch does not answer/)
+  })
+})

@@ -1,0 +1,138 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { test } from 'node:test'
+import { bootFiles, ownFiles } from '../../../node-agent/network/boot-files.ts'
+import { findManager } from '../../../node-agent/network/managers.ts'
+import { bondName, planChange, vlanName } from '../../../node-agent/network/plan.ts'
+import type { HostNetwork, Vswitch } from '../../../shared/hosts/network.ts'
+
+const vswitch: Vswitch = {
+  name: 'svc0',
+  backend: 'bridge',
+  description: 'clients',
+  types: ['service'],
+  vlan: 10,
+  nics: ['eth1', 'eth2'],
+  bond: 'lacp',
+  addresses: ['10.1.0.5/24'],
+  gateways: ['10.1.0.1'],
+  mtu: 9000,
+}
+
+test('what the host uses at boot is found from its files', () => {
+  const cases: [string, string[]][] = [
+    ['netplan', ['etc/netplan/50-cloud-init.yaml']],
+    ['systemd-networkd', ['etc/systemd/network/10-eth0.network']],
+    ['NetworkManager', ['etc/systemd/system/multi-user.target.wants/NetworkManager.service']],
+    ['ifupdown', ['etc/network/interfaces']],
+    ['none', []],
+  ]
+  for (const [manager, files] of cases) {
+    const root = mkdtempSync(join(tmpdir(), 'understudy-boot-'))
+    for (const file of files) {
+      mkdirSync(dirname(join(root, file)), { recursive: true })
+      writeFileSync(join(root, file), 'auto lo\niface lo inet loopback\n')
+    }
+    assert.equal(findManager(root), manager)
+    rmSync(root, { recursive: true })
+  }
+})
+
+for (const manager of ['systemd-networkd', 'ifupdown', 'netplan'] as const) {
+  test(`${manager}: every file is ours by name and by mark, and says bridge, bond, VLAN, address and gateway`, () => {
+    const files = bootFiles(manager, [vswitch]) ?? []
+    assert.ok(files.length > 0)
+    for (const file of files) {
+      assert.ok(
+        ownFiles.some(pattern => pattern.test(file.path)),
+        file.path,
+      )
+      assert.match(file.text, /^# Written by Understudy/)
+    }
+    const all = files.map(file => file.text).join('\n')
+    for (const word of ['bd-svc0', 'bd-svc0.10', '10.1.0.5/24', '10.1.0.1', '802.3ad', '9000'])
+      assert.ok(all.includes(word), `${manager} does not say ${word}:\n${all}`)
+  })
+}
+
+test('networkd is told to keep addresses that it did not set: the pair’s virtual ones', () => {
+  const own = bootFiles('systemd-networkd', [vswitch])?.find(file => file.path.endsWith('70-understudy-svc0.network'))
+  assert.match(own?.text ?? '', /KeepConfiguration=yes/)
+})
+
+test('a host without such files is left to the agent', () => {
+  assert.equal(bootFiles('none', [vswitch]), null)
+})
+
+test('names that are made fit into the kernel’s 15 bytes', () => {
+  assert.equal(bondName('a-name-of-15-by').length, 15)
+  assert.equal(vlanName('enp129s0f1np1', 4094), 'enp129s0f1.4094')
+  assert.ok(vlanName('enp129s0f1np1', 4094).length <= 15)
+})
+
+const host: HostNetwork = {
+  nics: ['eth1', 'eth2'].map(name => ({
+    name,
+    mac: '',
+    driver: 'virtual',
+    carrier: true,
+    speedMbps: null,
+    mtu: 1500,
+    master: null,
+    addresses: name === 'eth1' ? ['10.1.0.5/24'] : [],
+  })),
+  vswitches: [],
+  routes: [{ destination: 'default', gateway: '10.1.0.1', device: 'eth1' }],
+  manager: 'none',
+  unknown: [],
+}
+
+test('the address and the default route of a NIC move to its vSwitch, and back where the change is taken back', () => {
+  const steps = planChange({ from: null, to: vswitch, host, ovsDatapath: 'system' })
+  const done = steps.map(step => step.argv.join(' '))
+  const undo = steps
+    .filter(step => step.undo !== null)
+    .reverse()
+    .map(step => step.undo!.join(' '))
+  const order = (list: string[], ...texts: string[]) => {
+    const at = texts.map(text => list.indexOf(text))
+    assert.ok(
+      at.every(index => index >= 0),
+      `missing one of ${texts.join(' | ')} in\n${list.join('\n')}`,
+    )
+    assert.deepEqual(
+      at,
+      [...at].sort((x, y) => x - y),
+      list.join('\n'),
+    )
+  }
+  order(
+    done,
+    'ip -4 route del default via 10.1.0.1 dev eth1',
+    'ip address del 10.1.0.5/24 dev eth1',
+    'ip link add name svc0 type bridge',
+    'ip link set bd-svc0.10 master svc0',
+    'ip address add 10.1.0.5/24 dev svc0',
+    'ip -4 route replace default via 10.1.0.1 dev svc0',
+  )
+  order(
+    undo,
+    'ip -4 route del default via 10.1.0.1 dev svc0',
+    'ip address del 10.1.0.5/24 dev svc0',
+    'ip link del svc0',
+    'ip address add 10.1.0.5/24 dev eth1',
+    'ip -4 route replace default via 10.1.0.1 dev eth1',
+  )
+})
+
+test('Open vSwitch is changed in one transaction with a time limit', () => {
+  const [first] = planChange({ from: null, to: { ...vswitch, backend: 'ovs' }, host, ovsDatapath: 'netdev' }).filter(
+    step => step.argv[0] === 'ovs-vsctl',
+  )
+  const text = first?.argv.join(' ') ?? ''
+  assert.match(text, /^ovs-vsctl --timeout=10 --may-exist add-br svc0 -- set bridge svc0 datapath_type=netdev -- /)
+  assert.match(text, /add-bond svc0 bd-svc0 eth1 eth2 bond_mode=balance-tcp lacp=active -- set port svc0 tag=10/)
+  assert.equal(first?.undo?.join(' '), 'ovs-vsctl --timeout=10 --if-exists del-br svc0')
+})

@@ -1,0 +1,154 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { type Nic, networkDifferences, type ObservedVswitch, type Vswitch } from '../../../shared/hosts/network.ts'
+import {
+  deleteRefusal,
+  type HostContext,
+  serviceVipFaults,
+  showFault,
+  vswitchFaults,
+} from '../../../shared/hosts/vswitch-rules.ts'
+
+const nic = (name: string): Nic => ({
+  name,
+  mac: '02:00:00:00:00:01',
+  driver: 'virtio_net',
+  carrier: true,
+  speedMbps: 10_000,
+  mtu: 1500,
+  master: null,
+  addresses: [],
+})
+const wish = (change: Partial<Vswitch> = {}): Vswitch => ({
+  name: 'svc0',
+  backend: 'bridge',
+  description: '',
+  types: ['service'],
+  vlan: null,
+  nics: ['eth1'],
+  bond: null,
+  addresses: ['10.1.0.5/24'],
+  gateways: [],
+  mtu: 1500,
+  ...change,
+})
+const observed = (change: Partial<ObservedVswitch> = {}): ObservedVswitch => ({
+  ...wish({ name: 'mgmt0', types: ['management'], nics: ['eth0'], addresses: ['10.0.0.5/24'], gateways: ['10.0.0.1'] }),
+  owned: true,
+  ports: [],
+  ...change,
+})
+const context: HostContext = {
+  nics: ['eth0', 'eth1', 'eth2'].map(nic),
+  vswitches: [
+    observed(),
+    observed({ name: 'bak0', types: ['backup'], nics: [], addresses: ['10.2.0.5/24'], gateways: [] }),
+  ],
+  peerAddresses: ['10.1.0.6'],
+  vips: [{ address: '10.1.0.100/24', vswitch: 'svc0' }],
+  peerPathDevices: ['mgmt0'],
+}
+const faults = (change: Partial<Vswitch>): string => vswitchFaults(wish(change), context).map(showFault).join('\n')
+
+test('a sound wish has no fault', () => {
+  assert.equal(faults({}), '')
+  assert.equal(faults({ nics: ['eth1', 'eth2'], bond: 'lacp', vlan: 4094, mtu: 9000 }), '')
+})
+
+const wrong: [string, Partial<Vswitch>, RegExp][] = [
+  [
+    'a name too long for the kernel',
+    { name: 'service-network-1' },
+    /^name is "service-network-1" and must have at most 15 bytes/,
+  ],
+  ['a name with a slash', { name: 'svc/0' }, /^name is "svc\/0" and must begin with a letter/],
+  ['a name the kernel uses', { name: 'all' }, /^name is "all"/],
+  ['a description with a line break', { description: 'a\nb' }, /^description .* control characters/],
+  ['no types', { types: [] }, /^types .* at least one/],
+  [
+    'a second backup network',
+    { types: ['backup'] },
+    /^types is "backup" and a host has one backup network at most; bak0 is it/,
+  ],
+  ['VLAN 4095', { vlan: 4095 }, /^vlan is "4095" and must be a whole number from 1 to 4094/],
+  ['VLAN 0', { vlan: 0 }, /^vlan is "0"/],
+  ['MTU 100', { mtu: 100 }, /^mtu is "100" and must be a whole number from 576 to 9216/],
+  [
+    'MTU 1000 with IPv6',
+    { mtu: 1000, addresses: ['fd00::5/64'] },
+    /^mtu is "1000" and must be a whole number from 1280/,
+  ],
+  [
+    'a NIC that is not there',
+    { nics: ['eth9'] },
+    /^nics is "eth9" and must be a NIC of this host; it has eth0, eth1, eth2/,
+  ],
+  ['a NIC that another one has', { nics: ['eth0'] }, /^nics is "eth0" and is used by the vSwitch mgmt0/],
+  ['a NIC twice', { nics: ['eth1', 'eth1'], bond: 'balance' }, /^nics .* once/],
+  ['two NICs without a bond', { nics: ['eth1', 'eth2'] }, /^bond is "null" and must say how/],
+  ['a bond of one', { bond: 'lacp' }, /^bond is "lacp" and must be null/],
+  [
+    'an address without a prefix',
+    { addresses: ['10.1.0.5'] },
+    /^addresses is "10.1.0.5" and must be an address with its prefix/,
+  ],
+  ['the address of the network', { addresses: ['10.1.0.0/24'] }, /this is the address of the network/],
+  ['the broadcast address', { addresses: ['10.1.0.255/24'] }, /this is the broadcast address/],
+  ['a loopback address', { addresses: ['127.0.0.5/8'] }, /must be a unicast address/],
+  ["the other host's address", { addresses: ['10.1.0.6/24'] }, /is an address of the other host/],
+  ['a virtual address of the pair', { addresses: ['10.1.0.100/24'] }, /is a virtual address of the pair/],
+  [
+    'the network of another vSwitch',
+    { addresses: ['10.0.0.77/24'] },
+    /lies in the network of mgmt0 \(10\.0\.0\.5\/24\)/,
+  ],
+  ['a gateway elsewhere', { gateways: ['10.9.0.1'] }, /gateways is "10.9.0.1"/],
+  ['a second default gateway', { gateways: ['10.1.0.1'] }, /second default gateway for IPv4; mgmt0 has one/],
+  ['a gateway with a prefix', { gateways: ['10.1.0.1/24'] }, /without a prefix/],
+]
+for (const [what, change, rule] of wrong) {
+  test(`${what} is refused with field, value and rule`, () => assert.match(faults(change), rule))
+}
+
+test('a vSwitch that is needed is not deleted, and the reason says for what', () => {
+  const only = { ...context, vswitches: [observed()] }
+  assert.match(deleteRefusal('mgmt0', only) ?? '', /the only management vSwitch/)
+  const second = observed({ name: 'mgmt1', nics: ['eth2'] })
+  const two = { ...context, vswitches: [observed(), second] }
+  assert.match(deleteRefusal('mgmt0', two) ?? '', /heartbeats between the hosts run over mgmt0/)
+  assert.equal(deleteRefusal('mgmt1', two), null)
+  const busy = { ...context, vswitches: [observed(), observed({ name: 'mgmt1', ports: ['vnet0', 'vnet1'] })] }
+  assert.match(deleteRefusal('mgmt1', busy) ?? '', /in use by vnet0, vnet1/)
+  const withVip = { ...context, vswitches: [...context.vswitches, observed({ name: 'svc0', types: ['service'] })] }
+  assert.match(deleteRefusal('svc0', withVip) ?? '', /the virtual address 10\.1\.0\.100\/24 is on svc0/)
+  assert.match(deleteRefusal('nope', context) ?? '', /there is no vSwitch nope; this host has mgmt0, bak0/)
+})
+
+test("a service VIP lies in the segment of both hosts' addresses, or the refusal names both", () => {
+  const on = (...addresses: string[]) => ({ addresses })
+  const vip = { address: '10.1.0.100/24', vswitch: 'svc0' }
+  assert.deepEqual(serviceVipFaults(vip, { a: on('10.1.0.5/24'), b: on('10.1.0.6/24') }), [])
+  const [fault] = serviceVipFaults(vip, { a: on('10.1.0.5/24'), b: on('10.3.0.6/24') })
+  assert.match(fault?.rule ?? '', /host b has 10\.3\.0\.6\/24 on svc0/)
+  const both = serviceVipFaults(vip, { a: on(), b: null })
+  assert.match(both[0]?.rule ?? '', /host a has no address on svc0; host b has no vSwitch svc0/)
+  assert.match(
+    serviceVipFaults({ ...vip, address: '10.1.0.5/24' }, { a: on('10.1.0.5/24'), b: on('10.1.0.6/24') })[0]?.rule ?? '',
+    /host a/,
+  )
+  assert.match(
+    serviceVipFaults({ ...vip, address: '10.1.0.100/25' }, { a: on('10.1.0.5/24'), b: on('10.1.0.6/24') })[0]?.rule ??
+      '',
+    /segment/,
+  )
+})
+
+test('what differs between the hosts so that a takeover would suffer is said', () => {
+  const a = { vswitches: [observed(), observed({ name: 'svc0', vlan: 10 })] }
+  const b = { vswitches: [observed({ mtu: 9000, addresses: ['10.0.0.6/24'] })] }
+  assert.deepEqual(networkDifferences({ a, b }), [
+    'the vSwitch mgmt0 has MTU 1500 on a and 9000 on b',
+    'the vSwitch svc0 is on a and not on b',
+  ])
+  assert.deepEqual(networkDifferences({ a, b: a }), [])
+})
