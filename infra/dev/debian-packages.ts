@@ -13,7 +13,10 @@ interface Need {
   /** What we use it for, in words that complete "nftables: …". */
   purpose: string
   isThere: () => boolean
+  /** The lab does without. */
+  onlyTests?: true
 }
+const onlyTests = true
 
 /** Programs of the administrator are not on every user's PATH. */
 const ADMIN_DIRS = ['/usr/local/sbin', '/usr/sbin', '/sbin']
@@ -45,7 +48,11 @@ const NEEDS = {
   nftables: { purpose: 'the gate in the kernel, and faults of the network', isThere: () => hasPrograms('nft') },
   iproute2: { purpose: 'network namespaces, addresses, connections', isThere: () => hasPrograms('ip', 'ss', 'tc') },
   openssl: { purpose: 'certificates between the hosts', isThere: () => hasPrograms('openssl') },
-  mosquitto: { purpose: 'the broker between control plane and hosts', isThere: () => hasPrograms('mosquitto') },
+  mosquitto: {
+    purpose: 'the broker between control plane and hosts',
+    isThere: () => hasPrograms('mosquitto'),
+    onlyTests,
+  },
   procps: { purpose: 'processes and kernel settings', isThere: () => hasPrograms('pgrep', 'sysctl') },
   'util-linux': {
     purpose: 'entering a host’s namespaces, other users’ rights',
@@ -54,11 +61,33 @@ const NEEDS = {
   mount: { purpose: 'disks of a host of the lab', isThere: () => hasPrograms('mount', 'umount', 'losetup') },
   e2fsprogs: { purpose: 'small disks that can be filled', isThere: () => hasPrograms('mkfs.ext4') },
   hostname: { purpose: 'a name for each host of the lab', isThere: () => hasPrograms('hostname') },
+  'iputils-ping': {
+    purpose: 'asking whether the other side is reached',
+    isThere: () => hasPrograms('ping'),
+    onlyTests,
+  },
+  ethtool: {
+    purpose: 'virtual cables whose packets carry checksums',
+    isThere: () => hasPrograms('ethtool'),
+    onlyTests,
+  },
+  'openvswitch-switch': {
+    purpose: 'vSwitches on Open vSwitch, in user space',
+    isThere: () => hasPrograms('ovs-vsctl', 'ovs-vswitchd', 'ovsdb-server'),
+    onlyTests,
+  },
+  tgt: { purpose: 'an iSCSI target', isThere: () => hasPrograms('tgtd', 'tgtadm'), onlyTests },
+  'libiscsi-bin': {
+    purpose: 'asking an iSCSI portal for its targets',
+    isThere: () => hasPrograms('iscsi-ls'),
+    onlyTests,
+  },
 } satisfies { [name: string]: Need }
 
 export type DebianPackage = keyof typeof NEEDS
 
 export const ALL_PACKAGES = Object.keys(NEEDS) as readonly DebianPackage[]
+export const LAB_PACKAGES = ALL_PACKAGES.filter(name => !('onlyTests' in NEEDS[name]))
 
 export function missingPackages(wanted: readonly DebianPackage[] = ALL_PACKAGES): DebianPackage[] {
   return wanted.filter(name => !NEEDS[name].isThere())
@@ -106,9 +135,11 @@ export async function ensureDebianPackages(
     )
   }
   say(`${why} needs Debian packages that are missing here; they are installed now:`)
-  for (const name of missing) say(`  ${name.padEnd(11)} ${NEEDS[name].purpose}`)
+  for (const name of missing) say(`  ${name.padEnd(18)} ${NEEDS[name].purpose}`)
   await withoutMainCluster(() => withoutServices(() => install(missing)))
   if (missing.includes('mosquitto')) await leaveDisabled('mosquitto.service')
+  if (missing.includes('openvswitch-switch')) await leaveDisabled('openvswitch-switch.service')
+  if (missing.includes('tgt')) await leaveDisabled('tgt.service')
   const still = missingPackages(missing)
   if (still.length > 0) {
     throw new Error(`After "${byHand}" the programs of ${still.join(', ')} are still missing; install them by hand.`)

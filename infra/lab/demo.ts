@@ -4,7 +4,7 @@
  */
 
 import { parseArgs } from 'node:util'
-import { ALL_PACKAGES, ensureDebianPackages, unsuitable } from '../dev/debian-packages.ts'
+import { ensureDebianPackages, LAB_PACKAGES, unsuitable } from '../dev/debian-packages.ts'
 import { DATABASE_PORT, type HostName, otherOf, VIP } from './addresses.ts'
 import { hostPaths } from './hosts.ts'
 import { down, up } from './lab.ts'
@@ -98,7 +98,7 @@ async function main(): Promise<number> {
   const { name, keep } = parseArgs({ options }).values
   const reason = unsuitable()
   if (reason !== null) throw new Error(reason)
-  await ensureDebianPackages(ALL_PACKAGES, { why: 'the lab', say })
+  await ensureDebianPackages(LAB_PACKAGES, { why: 'the lab', say })
   const cleanUp = (): Promise<void> => (keep ? Promise.resolve() : down(name))
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => void cleanUp().finally(() => process.exit(130)))

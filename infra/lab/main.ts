@@ -1,7 +1,7 @@
 /** `npm run lab -- up|down|status|info|fault …|heal [--name N]`: the lab by hand. */
 
 import { Command } from 'commander'
-import { ALL_PACKAGES, ensureDebianPackages, unsuitable } from '../dev/debian-packages.ts'
+import { ensureDebianPackages, LAB_PACKAGES, unsuitable } from '../dev/debian-packages.ts'
 import { FAULT_HELP, type FaultOptions, parseFault } from './fault-verbs.ts'
 import { heal, inject } from './faults.ts'
 import { DEFAULT_NAME, down, info, showStatus, status, up } from './lab.ts'
@@ -37,7 +37,7 @@ function commandLine(): Command {
     .option('--disk-mib <mib>', 'a disk of this size for each host, so that it can be filled', '0')
     .action(async (options: { name: string; profile: string; diskMib: string }) => {
       const chosen = { name: options.name, profile: profileOf(options.profile), diskMib: diskOf(options.diskMib) }
-      await ensureDebianPackages(ALL_PACKAGES, { why: 'the lab', say })
+      await ensureDebianPackages(LAB_PACKAGES, { why: 'the lab', say })
       await up({ ...chosen, say })
       say(`ready: npm run lab -- status --name ${options.name}`)
     })

@@ -4,7 +4,7 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { ALL_PACKAGES, ensureDebianPackages, unsuitable } from '../dev/debian-packages.ts'
+import { ensureDebianPackages, LAB_PACKAGES, unsuitable } from '../dev/debian-packages.ts'
 import { down, info, type LabInfo, showStatus, status, up } from './lab.ts'
 import { labExists } from './lab-state.ts'
 
@@ -57,7 +57,7 @@ async function showLive(stopped: AbortSignal): Promise<void> {
 async function main(): Promise<void> {
   const reason = unsuitable()
   if (reason !== null) throw new Error(reason)
-  await ensureDebianPackages(ALL_PACKAGES, { why: 'the lab', say })
+  await ensureDebianPackages(LAB_PACKAGES, { why: 'the lab', say })
   if (labExists(NAME)) {
     say('an earlier lab is removed first')
     await down(NAME)

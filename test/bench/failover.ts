@@ -7,7 +7,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { ALL_PACKAGES, ensureDebianPackages, unsuitable } from '../../infra/dev/debian-packages.ts'
+import { ensureDebianPackages, LAB_PACKAGES, unsuitable } from '../../infra/dev/debian-packages.ts'
 import type { HostName } from '../../infra/lab/addresses.ts'
 import { heal } from '../../infra/lab/faults.ts'
 import { runOnHost } from '../../infra/lab/hosts.ts'
@@ -193,7 +193,7 @@ async function main(): Promise<number> {
   const say = (line: string): void => {
     process.stderr.write(`${line}\n`)
   }
-  await ensureDebianPackages(ALL_PACKAGES, { why: 'the benchmark', say })
+  await ensureDebianPackages(LAB_PACKAGES, { why: 'the benchmark', say })
   const floor = await measureFloor(Number(values.runs), say)
   const measured = await measure({ runs: Number(values.runs), only, profile, say })
   const out = (line: string): void => {
