@@ -1,38 +1,33 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { parseLsn, showLsn, timelineOfFile } from '../../shared/lsn.ts'
+import { parseLsn, showTimeline, timelineOfFile } from '../../shared/lsn.ts'
 import type { WalPosition } from '../../shared/protocol/types.ts'
 import { exec } from '../exec.ts'
 import { bin, type ClusterSpec } from './cluster.ts'
+import { followLog } from './wal-reader.ts'
 
 /**
- * Where the log on disk ends: the end of the last valid record of the newest timeline, read by pg_waldump while no
- * process of the cluster runs.
+ * Where the log on disk ends: the end of the last valid record of the newest timeline, read while no process of the
+ * cluster runs. null: it can't be read.
  *
  * The timeline is that of the newest WAL file, never the one of pg_controldata: that names the old timeline until the
  * first checkpoint after a promotion.
+ *
+ * @param from a position known to be flushed: nothing before it is read again
  */
-const waldumpLimitMs = 60_000
-
 export async function endOfLog(spec: ClusterSpec, from: WalPosition | null): Promise<WalPosition | null> {
   const timeline = newestTimeline(spec)
   if (timeline === null) return null
-  const start =
-    from !== null && from.timeline === timeline && from.lsn > 0 ? from.lsn : await lastCheckpoint(spec, timeline)
+  const walDir = join(spec.dataDir, 'pg_wal')
+  if (from !== null && from.timeline === timeline && from.lsn > 0) {
+    const found = await followLog({ walDir, timeline, from: from.lsn })
+    return { timeline, lsn: found?.end ?? from.lsn }
+  }
+  const start = await lastCheckpoint(spec, timeline)
   if (start === null) return null
-  const result = await exec(
-    [bin(spec, 'pg_waldump'), '-q', '-p', join(spec.dataDir, 'pg_wal'), '-t', String(timeline), '-s', showLsn(start)],
-    { limitMs: waldumpLimitMs },
-  )
-  const said = result.ok ? '' : result.stderr
-  // "error in WAL record at A: <what is wrong> at B": B is the end of the last valid record. Without a record after the
-  // start there is "could not find a valid record after START".
-  const record = /error in WAL record at ([0-9A-F]+\/[0-9A-F]+): .*? at ([0-9A-F]+\/[0-9A-F]+)/.exec(said)
-  if (record !== null) return { timeline, lsn: parseLsn(record[2]!) }
-  const inRecord = /error in WAL record at ([0-9A-F]+\/[0-9A-F]+)/.exec(said)
-  if (inRecord !== null) return { timeline, lsn: parseLsn(inRecord[1]!) }
-  if (/could not find a valid record/.test(said)) return { timeline, lsn: start }
-  return null
+  const found = await followLog({ walDir, timeline, from: start.lsn })
+  if (found === null || (start.hasRecords && found.records === 0)) return null
+  return { timeline, lsn: found.end }
 }
 
 /** Of the WAL files and history files on disk; a standby that follows a new timeline has its history file first. */
@@ -45,22 +40,26 @@ function newestTimeline(spec: ClusterSpec): number | null {
   return newest
 }
 
-/** Where replay would start, if that lies on this timeline; else the fork is the first place to look. */
-async function lastCheckpoint(spec: ClusterSpec, timeline: number): Promise<number | null> {
+/**
+ * Where replay would start, if that lies on this timeline; else the fork is the first place to look, behind which there
+ * may be nothing yet.
+ */
+async function lastCheckpoint(
+  spec: ClusterSpec,
+  timeline: number,
+): Promise<{ lsn: number; hasRecords: boolean } | null> {
   const control = await controlData(spec)
   if (control === null) return null
-  if (control.timeline === timeline) return control.redoLsn
-  const name = `${timeline.toString(16).toUpperCase().padStart(8, '0')}.history`
+  const redo = { lsn: control.redoLsn, hasRecords: true }
+  if (control.timeline === timeline) return redo
   try {
-    const lines = readFileSync(join(spec.dataDir, 'pg_wal', name), 'utf8')
+    const lines = readFileSync(join(spec.dataDir, 'pg_wal', `${showTimeline(timeline)}.history`), 'utf8')
       .trim()
       .split('\n')
     const fork = lines.at(-1)?.split(/\s+/)[1]
-    return fork === undefined
-      ? control.redoLsn
-      : Math.max(parseLsn(fork), control.timeline > timeline ? 0 : parseLsn(fork))
+    return fork === undefined ? redo : { lsn: parseLsn(fork), hasRecords: false }
   } catch {
-    return control.redoLsn
+    return redo
   }
 }
 
