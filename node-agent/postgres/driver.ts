@@ -21,11 +21,12 @@ import {
   sleep,
   startPostmaster,
 } from './processes.ts'
-import { ensureSlot, promote, proveSync } from './promote.ts'
+import { ensureSlot, flushLog, promote, proveSync } from './promote.ts'
 import { rejoin } from './rejoin.ts'
 import { ServerLog } from './server-log.ts'
 import { connect, disconnect, type Sql, within } from './sql.ts'
 import { endOfLog } from './wal-end.ts'
+import { Warmth } from './warmth.ts'
 
 /**
  * Runs one PostgreSQL cluster for the core: carries out its operations one at a time and tells what it sees. It decides
@@ -53,6 +54,7 @@ export class PostgresDriver {
   readonly #options: DriverOptions
   readonly #health: HealthProbe
   readonly #log: ServerLog
+  readonly #warmth: Warmth
   #tell: (view: DatabaseView) => void = () => {}
   #view: DatabaseView = nothingSeen
   #sql: Sql | null = null
@@ -68,12 +70,15 @@ export class PostgresDriver {
   /** What follows a promotion and nobody waits for. */
   #settling: Promise<void> = Promise.resolve()
   #stall: { since: number; flushed: number } | null = null
+  /** On disk for certain: the end of the log is looked for from here. */
+  #flushed: WalPosition | null = null
 
   constructor(options: DriverOptions) {
     this.#options = options
     this.#spec = options.spec
     this.#health = new HealthProbe(options.spec)
     this.#log = new ServerLog(options.spec)
+    this.#warmth = new Warmth(options.spec)
   }
 
   get cancelledWaits(): number {
@@ -190,7 +195,7 @@ export class PostgresDriver {
     this.#pid = null
     this.#child = null
     const end = hasCluster(this.#spec)
-      ? await endOfLog(this.#spec, before.process === 'primary' ? before.end : null)
+      ? await endOfLog(this.#spec, before.process === 'primary' || before.process === 'dead' ? this.#flushed : null)
       : null
     this.#show({
       ...nothingSeen,
@@ -210,6 +215,7 @@ export class PostgresDriver {
     this.#log.ioError = false
     writeConfig(this.#spec, wanted)
     setStandbySignal(this.#spec, as)
+    this.#flushed = null
     this.#view = { ...nothingSeen, process: 'starting', epoch: readEpoch(this.#spec) }
     await awaitReaped(this.#spec)
     const child = startPostmaster(this.#spec)
@@ -255,8 +261,9 @@ export class PostgresDriver {
       if (!hasCluster(this.#spec)) await initialise(this.#spec, this.#options.progress)
       await this.#start({ syncNames: op.syncNames, source: null }, 'standby', life)
     }
-    await promote(this.#need(), this.#spec, { limitMs: promoteLimitMs, given })
-    writeEpoch(this.#spec, op.epoch)
+    await promote(this.#need(), this.#spec, { startup: this.#warmth.startup, limitMs: promoteLimitMs, given })
+    this.#warmth.stop()
+    await writeEpoch(this.#spec, op.epoch)
     await this.#refresh()
     this.#source = null
     // Clients wait for none of this: the other host needs its slot only when it comes to follow.
@@ -272,9 +279,13 @@ export class PostgresDriver {
 
   async #drain(life: number): Promise<null> {
     const until = performance.now() + drainLimitMs
+    // What nobody waited for (hint bits, an empty transaction) may be written and not flushed: the standby never gets it,
+    // and it would stand on this disk past the fork.
+    await within(drainLimitMs * 2, 'the drain', flushLog(this.#need()))
     while (performance.now() < until && life === this.#life) {
       const look = await within(drainLimitMs * 2, 'the drain', lookAtPrimary(this.#need(), this.#spec))
-      if (look.sender !== null && look.sender.flushedLsn >= look.end.lsn) return null
+      this.#flushed = look.flushed
+      if (look.sender !== null && look.sender.flushedLsn >= look.flushed.lsn) return null
       await sleep(1)
     }
     return null
@@ -345,6 +356,7 @@ export class PostgresDriver {
   }
 
   #drop(): void {
+    this.#warmth.stop()
     if (this.#sql !== null) disconnect(this.#sql)
     this.#sql = null
   }
@@ -369,6 +381,7 @@ export class PostgresDriver {
     if (sql !== this.#sql) return
     this.#lookSince = 0
     if (seen.process === 'primary') this.#health.start()
+    else if (seen.streaming) this.#warmth.start(sql)
     this.#show(seen)
   }
 
@@ -386,7 +399,8 @@ export class PostgresDriver {
   }
 
   async #primaryView(sql: Sql): Promise<DatabaseView> {
-    const { waiting, ...look } = await lookAtPrimary(sql, this.#spec)
+    const { waiting, flushed: onDisk, ...look } = await lookAtPrimary(sql, this.#spec)
+    this.#flushed = onDisk
     const flushed = look.sender?.flushedLsn ?? 0
     const now = performance.now()
     if (waiting === 0) this.#stall = null

@@ -1,4 +1,5 @@
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
+import { open, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ClusterSpec } from './cluster.ts'
 import { own } from './config-files.ts'
@@ -18,21 +19,22 @@ export function readEpoch(spec: ClusterSpec): number {
   }
 }
 
-export function writeEpoch(spec: ClusterSpec, epoch: number): void {
+/** Durable when it resolves. */
+export async function writeEpoch(spec: ClusterSpec, epoch: number): Promise<void> {
   const path = markerFile(spec)
-  const file = openSync(`${path}.new`, 'w', 0o600)
+  const file = await open(`${path}.new`, 'w', 0o600)
   try {
-    writeSync(file, `${epoch}\n`)
-    fsyncSync(file)
+    await file.write(`${epoch}\n`)
+    await file.sync()
   } finally {
-    closeSync(file)
+    await file.close()
   }
   own(spec, `${path}.new`, 0o600)
-  renameSync(`${path}.new`, path)
-  const folder = openSync(spec.dataDir, 'r')
+  await rename(`${path}.new`, path)
+  const folder = await open(spec.dataDir, 'r')
   try {
-    fsyncSync(folder)
+    await folder.sync()
   } finally {
-    closeSync(folder)
+    await folder.close()
   }
 }

@@ -1,5 +1,6 @@
 import { connect as connectSocket } from 'node:net'
 import type { ClusterSpec } from './cluster.ts'
+import { flushLog } from './promote.ts'
 import { connect, disconnect, type Sql } from './sql.ts'
 
 /**
@@ -53,10 +54,7 @@ export class HealthProbe {
     if (sql === null || this.#writeSince > 0) return
     this.#writeSince = performance.now()
     try {
-      await sql.begin(async one => {
-        await one`set local synchronous_commit = local`
-        await one`select pg_logical_emit_message(true, 'understudy', '')`
-      })
+      await flushLog(sql)
       if (sql === this.#sql) this.#writeSince = 0
     } catch {
       // A server that refuses (too many connections, shutting down) answers; one that is dead is seen by its process.

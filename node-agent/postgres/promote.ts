@@ -17,10 +17,10 @@ const pollMs = 1
 export async function promote(
   sql: Sql,
   spec: ClusterSpec,
-  options: { limitMs: number; given: () => boolean },
+  options: { startup: number | null; limitMs: number; given: () => boolean },
 ): Promise<void> {
   const postmaster = recordedPid(spec)
-  const [startup] = await sql`select pid from pg_stat_activity where backend_type = 'startup'`
+  const startup = options.startup ?? (await startupProcess(sql))
   if (postmaster === null) throw new Error('there is no postmaster.pid: the server has ended')
   // The trigger file and SIGUSR1 are what pg_promote() does, without a backend of their own in between.
   const trigger = join(spec.dataDir, 'promote')
@@ -36,15 +36,21 @@ export async function promote(
     if (performance.now() > until) throw new Error(`the promotion did not end within ${options.limitMs} ms`)
     if (performance.now() - nudgedAt >= nudgeMs) {
       nudgedAt = performance.now()
-      nudge(startup?.pid)
+      nudge(startup)
     }
     await sleep(pollMs)
   }
 }
 
+/** The process that replays the log; it lives as long as the standby. */
+export async function startupProcess(sql: Sql): Promise<number | null> {
+  const [row] = await sql`select pid from pg_stat_activity where backend_type = 'startup'`
+  return row?.pid ?? null
+}
+
 /** Wakes a startup process out of its wait; harmless at any other time. */
-export function nudge(pid: unknown): void {
-  if (typeof pid !== 'number') return
+export function nudge(pid: number | null): void {
+  if (pid === null) return
   try {
     process.kill(pid, 'SIGHUP')
   } catch {
@@ -67,6 +73,14 @@ export async function currentPosition(sql: Sql): Promise<WalPosition> {
     await sql`select pg_current_wal_insert_lsn() as lsn, pg_walfile_name(pg_current_wal_insert_lsn()) as file`
   if (row === undefined) throw new Error('the server did not say its position in the log')
   return { timeline: timelineOfFile(row.file), lsn: parseLsn(row.lsn) }
+}
+
+/** A commit that does not wait for the standby: everything before it is on disk when it returns. */
+export async function flushLog(sql: Sql): Promise<void> {
+  await sql.begin(async one => {
+    await one`set local synchronous_commit = local`
+    await one`select pg_logical_emit_message(true, 'understudy', '')`
+  })
 }
 
 /**

@@ -8,12 +8,12 @@ export type Sql = postgres.Sql
 /** A statement that takes longer than this is given up with its connection. */
 const connectLimitS = 2
 
-export function connect(spec: ClusterSpec, onNotice: (notice: string) => void = () => {}): Sql {
+export function connect(spec: ClusterSpec, { database = 'postgres' }: { database?: string } = {}): Sql {
   return postgres({
     host: `${spec.socketDir}/.s.PGSQL.${spec.port}`,
     path: `${spec.socketDir}/.s.PGSQL.${spec.port}`,
     user: superuser,
-    database: 'postgres',
+    database,
     max: 1,
     idle_timeout: 0,
     max_lifetime: null,
@@ -22,7 +22,7 @@ export function connect(spec: ClusterSpec, onNotice: (notice: string) => void = 
     // A statement on a dead connection fails at once; the caller decides when to try again.
     backoff: () => 0.02,
     connection: { application_name: 'understudy agent', statement_timeout: 0, lock_timeout: 0 },
-    onnotice: notice => onNotice(notice.message ?? ''),
+    onnotice: () => {},
   })
 }
 
