@@ -138,11 +138,15 @@ export class Executor {
       else void ports.services.stop(context())
     },
     database: ({ id, op }): undefined => {
-      const { ports, post } = this.#options
+      const { ports, post, note } = this.#options
       if (id < this.#databaseId) return
       this.#databaseId = id
+      const beganMs = performance.now()
       void ports.database.perform(op).then(
         result => {
+          note(
+            `database: ${op.op} ${result.ok ? 'took' : 'failed after'} ${Math.round(performance.now() - beganMs)} ms`,
+          )
           if (op.op === 'promote' && result.ok) this.#promoted = true
           post({ event: 'databaseDone', id, result })
         },
