@@ -187,7 +187,12 @@ export function onDatabaseDone(turn: Turn, id: number, result: DatabaseResult): 
       }
       return
     case 'drain':
-      if (s.vacate !== null) s.vacate = { ...s.vacate, drained: true }
+      if (s.vacate !== null) {
+        s.vacate = { ...s.vacate, drained: true }
+        // The backup has all of it now, and looks at what it has while the database here is killed: what it answers
+        // after the kill is then the whole log, not the log of a moment before.
+        beat(turn)
+      }
       return
     case 'proveSync':
       s.database = { ...s.database, barrier: result.position, passedBy: '' }
