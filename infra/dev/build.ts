@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
 import { build, type Plugin } from 'esbuild'
 
 /**
@@ -9,8 +10,15 @@ import { build, type Plugin } from 'esbuild'
  * embedded for the processor this is built on, and loaded from a nameless file.
  */
 const root = fileURLToPath(new URL('../..', import.meta.url))
-const outfile = join(root, 'dist', 'understudy.mjs')
-const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
+const released = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
+// The options are for benchmarks and tests, which upgrade from one version to another.
+const { values } = parseArgs({
+  options: {
+    outfile: { type: 'string', default: join(root, 'dist', 'understudy.mjs') },
+    'set-version': { type: 'string', default: released.version },
+  },
+})
+const { outfile, 'set-version': version } = values
 
 /** koffi's own index.js looks for its native file beside itself; in a bundle there is no such place. */
 const embeddedKoffi: Plugin = {

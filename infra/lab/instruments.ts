@@ -1,6 +1,6 @@
 /** Starts and reads the lab's instruments: the writer's load and the observers. Both run outside of every host. */
 
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, fstatSync, openSync, readdirSync, readFileSync, readSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { HOSTS, type HostName, labPaths, namespacePath } from './addresses.ts'
@@ -87,19 +87,53 @@ export function readWriter(writer: Instrument): WriteEvent[] {
   return existsSync(writer.file) ? parseWriteLog(readFileSync(writer.file, 'utf8')) : []
 }
 
+/** Reads on where it last stopped: asked often, a log of some minutes must not be parsed from its beginning each time. */
+export class WriteLogReader {
+  readonly #file: string
+  readonly #events: WriteEvent[] = []
+  #offset = 0
+
+  constructor(writer: Instrument) {
+    this.#file = writer.file
+  }
+
+  /** All events so far, in the order in which they were written. */
+  events(): readonly WriteEvent[] {
+    if (!existsSync(this.#file)) return this.#events
+    const fd = openSync(this.#file, 'r')
+    try {
+      const more = Buffer.alloc(fstatSync(fd).size - this.#offset)
+      const read = more.subarray(0, readSync(fd, more, 0, more.length, this.#offset))
+      const whole = read.subarray(0, read.lastIndexOf('\n') + 1)
+      this.#offset += whole.length
+      for (const event of parseWriteLog(whole.toString('latin1'))) this.#events.push(event)
+    } finally {
+      closeSync(fd)
+    }
+    return this.#events
+  }
+}
+
 export interface ObserverTargets {
   /** As seen by the client: the VIP, and each host's own addresses (named `a:…`, `b:…`). */
   client: { [name: string]: string }
-  /** From inside each host's network. */
+  /** From inside each host's network; nobody looks from where there is nothing to look at. */
   inside: { [host in HostName]: { [name: string]: string } }
+  /** Between two requests on one connection; without it the observer's own, 10 ms. */
+  rhythmMs?: number
 }
 
-function observe(lab: string, where: HostName | 'c', targets: { [name: string]: string }): Promise<Instrument> {
+function observe(
+  lab: string,
+  where: HostName | 'c',
+  { targets, rhythmMs }: { targets: { [name: string]: string }; rhythmMs: number | undefined },
+): Promise<Instrument> {
   // Each start has a file of its own: a host's observer is started anew with each boot.
   const number = readdirSync(labPaths(lab).runDir).filter(name => name.endsWith('.seen')).length + 1
   const name = `observer-${where}-${number}`
   const file = join(labPaths(lab).runDir, `${name}.seen`)
   const args = ['--output', file, '--targets', secretFile(lab, `${name}.targets`, JSON.stringify(targets))]
+  if (rhythmMs !== undefined) args.push('--rhythm-ms', `${rhythmMs}`)
   return startInstrument(lab, where, { script: 'observer.ts', args, file, name, readyWord: 'observing' })
 }
 
@@ -114,16 +148,20 @@ export type Observers = { [where in HostName | 'c']?: Instrument }
 
 /** Starts the client's observer and one in each host's network that is there. */
 export async function startObservers(lab: string, targets: ObserverTargets): Promise<Observers> {
-  const observers: Observers = { c: await observe(lab, 'c', targets.client) }
+  const { client, rhythmMs } = targets
+  const observers: Observers = { c: await observe(lab, 'c', { targets: client, rhythmMs }) }
   for (const host of HOSTS.filter(host => existsSync(namespacePath(lab, host)))) {
-    observers[host] = await observe(lab, host, targets.inside[host])
+    const inside = await observeAgain(lab, host, targets)
+    if (inside !== null) observers[host] = inside
   }
   return observers
 }
 
 /** A host has a new network after each boot, and the observer in the old one sees nothing any more. */
-export function observeAgain(lab: string, host: HostName, targets: ObserverTargets): Promise<Instrument> {
-  return observe(lab, host, targets.inside[host])
+export async function observeAgain(lab: string, host: HostName, all: ObserverTargets): Promise<Instrument | null> {
+  const targets = all.inside[host]
+  if (Object.keys(targets).length === 0) return null
+  return observe(lab, host, { targets, rhythmMs: all.rhythmMs })
 }
 
 /** Stops whatever observer of the lab runs, and judges what all of them saw. */

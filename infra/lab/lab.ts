@@ -7,13 +7,13 @@ import type { ObserverTargets } from './instruments.ts'
 import { readLabState } from './lab-state.ts'
 import { createMachines, destroyMachines } from './machine.ts'
 import { databaseUri, databaseUriAt, formPair, lastWords, statuses } from './pair.ts'
-import { type AgentStatus, agentPaths, type Profile } from './product.ts'
+import { type AgentStatus, agentPaths, type PairOptions } from './product.ts'
 
 export const DEFAULT_NAME = 'lab'
+const defaults: PairOptions = { profile: 'default', database: 'made', services: ['web'] }
 
-export interface LabOptions {
+export interface LabOptions extends Partial<PairOptions> {
   name: string
-  profile?: Profile
   /** A small disk for each host, that `fault disk-full` can fill; 0: the machine's own disk. */
   diskMib?: number
   /** Gets a line for each step. */
@@ -22,11 +22,11 @@ export interface LabOptions {
 
 /** Brings up machines and pair. On failure everything is removed again, and the error has the agents' last words. */
 export async function up(options: LabOptions): Promise<void> {
-  const { name, profile = 'default', diskMib = 0, say = () => {} } = options
+  const { name, diskMib = 0, say = () => {}, ...wishes } = options
   say('two hosts, a witness and a client are made')
   await createMachines({ name, diskMib })
   try {
-    await formPair(name, { profile, say })
+    await formPair(name, { ...defaults, ...wishes, say })
   } catch (error) {
     const words = lastWords(name)
     await destroyMachines(name)

@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { addressOf, DATABASE_PORT, HOSTS, type HostName, labPaths, otherOf, VIP, WITNESS_PORT } from './addresses.ts'
+import { makeForeignCluster } from './adopted-cluster.ts'
 import { hostPaths, runOnHost, startOnHost } from './hosts.ts'
 import { type LabState, withLabState } from './lab-state.ts'
 import { queryLocally } from './local-query.ts'
@@ -13,7 +14,7 @@ import {
   type AgentStatus,
   agentPaths,
   agentStatus,
-  type Profile,
+  type PairOptions,
   understudyCommand,
   writeAgentConfig,
 } from './product.ts'
@@ -85,12 +86,13 @@ export async function startWitness(state: LabState): Promise<RunningWitness> {
 }
 
 /** Makes the pair: witness, host a, its copy on host b; resolves when it is protected and the database can be used. */
-export async function formPair(lab: string, options: { profile: Profile; say: (line: string) => void }): Promise<void> {
-  const { profile, say } = options
+export async function formPair(lab: string, options: PairOptions & { say: (line: string) => void }): Promise<void> {
+  const { say, ...wanted } = options
   await withLabState(lab, async state => {
     say('the witness starts')
     const witness = await startWitness(state)
-    for (const host of HOSTS) writeAgentConfig(lab, host, { profile, witnessFingerprint: witness.fingerprint })
+    for (const host of HOSTS) writeAgentConfig(lab, host, { ...wanted, witnessFingerprint: witness.fingerprint })
+    if (wanted.database === 'adopted') await makeForeignCluster(dataDirOf(lab, 'a'))
     const token = join(hostPaths(lab, 'b').diskDir, 'join.token')
     const config = (host: HostName): string[] => ['--config', agentPaths(lab, host).config]
     say('host a begins the pair')

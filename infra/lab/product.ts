@@ -27,11 +27,27 @@ const WEB_SERVICE = join(import.meta.dirname, 'web-service.ts')
 export const PROFILES = ['fast', 'default', 'conservative'] as const
 export type Profile = (typeof PROFILES)[number]
 
-/** The lab runs what is in the tree; with UNDERSTUDY_LAB_BUNDLE=1 the bundled file, which starts faster. */
+/** Made by the product, or there before it with PostgreSQL's own defaults. */
+export type DatabaseOrigin = 'made' | 'adopted'
+
+/** What the agents of a lab's pair are configured with. */
+export interface PairOptions {
+  profile: Profile
+  database: DatabaseOrigin
+  /** Protected beside the database. A service that starts takes a core of this machine, which a measurement may mind. */
+  services: readonly 'web'[]
+}
+
+/**
+ * The lab runs what is in the tree. With UNDERSTUDY_LAB_BUNDLE=1 it runs the bundled file, which is what users get and
+ * starts faster; any other value of it is the path of such a file.
+ */
 export function understudyCommand(args: readonly string[]): string[] {
-  const bundled = process.env.UNDERSTUDY_LAB_BUNDLE === '1'
-  if (bundled && !existsSync(BUNDLE)) throw new Error(`There is no ${BUNDLE}: make it with \`npm run build\`.`)
-  return nodeCommand(bundled ? BUNDLE : SOURCE, args)
+  const wish = process.env.UNDERSTUDY_LAB_BUNDLE ?? ''
+  if (wish === '') return nodeCommand(SOURCE, args)
+  const bundle = wish === '1' ? BUNDLE : wish
+  if (!existsSync(bundle)) throw new Error(`There is no ${bundle}: make it with \`npm run build\`.`)
+  return nodeCommand(bundle, args)
 }
 
 export interface AgentPaths {
@@ -59,7 +75,7 @@ export function agentPaths(lab: string, host: HostName): AgentPaths {
 export function writeAgentConfig(
   lab: string,
   host: HostName,
-  options: { profile: Profile; witnessFingerprint: string },
+  options: PairOptions & { witnessFingerprint: string },
 ): void {
   const other: HostName = host === 'a' ? 'b' : 'a'
   const paths = agentPaths(lab, host)
@@ -89,15 +105,13 @@ export function writeAgentConfig(
       socketDir: paths.socketDir,
       port: DATABASE_PORT,
       user: 'postgres',
-      mode: 'create',
+      mode: options.database === 'made' ? 'create' : 'adopt',
     },
-    services: [
-      {
-        name: 'web',
-        run: nodeCommand(WEB_SERVICE, ['--port', `${WEB_PORT}`, '--database-uri-file', paths.databaseUriFile]),
-        health: { http: `http://127.0.0.1:${WEB_PORT}/health` },
-      },
-    ],
+    services: options.services.map(() => ({
+      name: 'web',
+      run: nodeCommand(WEB_SERVICE, ['--port', `${WEB_PORT}`, '--database-uri-file', paths.databaseUriFile]),
+      health: { http: `http://127.0.0.1:${WEB_PORT}/health` },
+    })),
     uplink: { interface: INTERFACE.lan, gateway: GATEWAY.v4 },
     // A lab host has little disk on purpose, or the machine's own.
     limits: { slotWalMb: 256, freeDiskMb: 32, evidenceMb: 64 },

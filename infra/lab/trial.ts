@@ -11,14 +11,15 @@ import { heal, inject } from './faults.ts'
 import {
   type Instrument,
   type Observers,
+  type ObserverTargets,
   observeAgain,
   prepareObservers,
-  readWriter,
   servedSpans,
   startObservers,
   startWriter,
   stopInstrument,
   stopObservers,
+  WriteLogReader,
   type WriterSettings,
 } from './instruments.ts'
 import { observerTargets } from './lab.ts'
@@ -61,27 +62,35 @@ export class Trial {
   readonly steps: Step[] = []
   /** For whoever wants to read what was written so far. */
   readonly writer: Instrument
+  private readonly log: WriteLogReader
   /** null: nobody looks. */
   private readonly observers: Observers | null
+  private readonly targets: ObserverTargets
 
-  private constructor(lab: string, parts: { writer: Instrument; observers: Observers | null }) {
+  private constructor(
+    lab: string,
+    parts: { writer: Instrument; observers: Observers | null; targets: ObserverTargets },
+  ) {
     this.lab = lab
     this.writer = parts.writer
+    this.log = new WriteLogReader(parts.writer)
     this.observers = parts.observers
+    this.targets = parts.targets
   }
 
   /** Begins load (and, unless told otherwise, observers) on a protected pair. */
   static async begin(
     lab: string,
-    options: { observe?: boolean; writer?: Omit<WriterSettings, 'uri'> } = {},
+    options: { observe?: 'nothing' | Partial<ObserverTargets>; writer?: Omit<WriterSettings, 'uri'> } = {},
   ): Promise<Trial> {
     const uri = databaseUri(lab)
     if (uri === null) throw new Error(`The pair of lab ${lab} is not formed: there is nothing to try.`)
-    const observed = options.observe ?? true
-    if (observed) await prepareObservers(lab, uri)
-    const observers = observed ? await startObservers(lab, observerTargets(lab)) : null
+    const { observe = {} } = options
+    const targets = { ...observerTargets(lab), ...(observe === 'nothing' ? {} : observe) }
+    if (observe !== 'nothing') await prepareObservers(lab, uri)
+    const observers = observe === 'nothing' ? null : await startObservers(lab, targets)
     const writer = await startWriter(lab, { ...options.writer, uri })
-    return new Trial(lab, { writer, observers })
+    return new Trial(lab, { writer, observers, targets })
   }
 
   /**
@@ -94,11 +103,11 @@ export class Trial {
     await act()
     const doneMs = nowMs()
     await until(RECOVERY_LIMIT_MS, `No write was acknowledged after: ${name}`, async () =>
-      readWriter(this.writer).some(event => event.kind === 'acknowledged' && event.sentMs > doneMs) ? true : null,
+      this.log.events().findLast(event => event.kind === 'acknowledged' && event.sentMs > doneMs) ? true : null,
     )
     await sleep(CALM_AFTER_MS)
     const window = { fromMs, toMs: nowMs() }
-    const events = readWriter(this.writer)
+    const events = this.log.events()
     const step = { name, outage: writeOutage(events, window), errors: errorCounts(events, window) }
     this.steps.push(step)
     return step
@@ -127,7 +136,8 @@ export class Trial {
   private async observeInside(host: HostName): Promise<void> {
     if (this.observers === null) return
     await this.unobserve(host)
-    this.observers[host] = await observeAgain(this.lab, host, observerTargets(this.lab))
+    const observer = await observeAgain(this.lab, host, this.targets)
+    if (observer !== null) this.observers[host] = observer
   }
 
   /**
@@ -147,7 +157,7 @@ export class Trial {
   }
 
   private async judge(): Promise<TrialVerdict['writes']> {
-    const events = readWriter(this.writer)
+    const events = this.log.events()
     const rows = (host: HostName): Promise<string> =>
       queryHost(this.lab, host, { sql: `select id, attempts from ${WRITE_TABLE}` })
     const judge = async (host: HostName): Promise<WriteVerdict> => {

@@ -79,10 +79,18 @@ async function writeForever(connection: number, options: WriterOptions, stop: Ab
         await sleep(RETRY_PAUSE_MS)
       }
     }
-    const restMs = sentMs + options.intervalMs - nowMs()
-    if (restMs > 0) await sleep(restMs)
+    await sleep(untilNextTurn(connection, options))
   }
   dropClient(client)
+}
+
+/**
+ * Connections take turns on a grid, evenly apart: after an outage all of them would go on together, and the pauses
+ * between their common writes would be measured as outages.
+ */
+function untilNextTurn(connection: number, { connections, intervalMs }: WriterOptions): number {
+  const offsetMs = (intervalMs * connection) / connections
+  return intervalMs - ((nowMs() - offsetMs) % intervalMs)
 }
 
 async function main(): Promise<void> {
