@@ -23,3 +23,7 @@ export function summary(values: readonly number[]): Summary {
     max: round(sorted.at(-1) ?? Number.NaN),
   }
 }
+
+/** In columns, as `median [min … max]`. */
+export const showSummary = ({ median, min, max }: Summary): string =>
+  `${median.toFixed(0).padStart(6)} [${min.toFixed(0)} … ${max.toFixed(0)}]`
