@@ -42,7 +42,7 @@ export function showStatus(report: StatusReport, now: number): string {
   return [
     `pair ${report.pair} · host ${report.node} · ${report.role} · ${primary} · epoch ${report.epoch} (gen ${report.gen}, version ${report.version})`,
     `${report.protection.toUpperCase()} since ${clock(since)} (${span(now - since)}): ${report.why}`,
-    ...(report.sealed ? [] : ['NOT SEALED: keep the other host off until the witness holds the new generation']),
+    ...(report.sealed ? [] : ['NOT SEALED: keep the other host off until another member holds the new generation']),
     ...(report.maintenance ? ['maintenance: no automatic takeover'] : []),
     '',
     ...rows.map(([label, text]) => `${label.padEnd(10)}${text}`),

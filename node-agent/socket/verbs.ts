@@ -129,8 +129,8 @@ async function takeover(agent: Agent, args: z.output<typeof takeoverArgs>): Prom
   return {
     sealed,
     why: sealed
-      ? `this host serves; the witness holds the new generation, so ${peer} cannot come back by itself`
-      : `this host serves, but the witness does not hold the new generation yet: keep ${peer} off until \`understudy status\` says "sealed"`,
+      ? `this host serves; another member holds the new generation, so ${peer} cannot come back by itself`
+      : `this host serves, but no other member holds the new generation yet: keep ${peer} off until \`understudy status\` says "sealed"`,
   }
 }
 

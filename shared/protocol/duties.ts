@@ -4,6 +4,7 @@ import {
   inDoubt,
   isPrimary,
   isResigned,
+  isSealed,
   knownBallot,
   knownValue,
   peerVoter,
@@ -52,8 +53,7 @@ function officeWants(s: HostState, turn: Turn): Proposal | null {
     const waited = now - s.duty.resignedAt > s.timing.abdicateAfterMs
     return waited ? { change: 'shrink', ground: 'resigned' } : null
   }
-  if (known.gen > 1 && s.duty.sealedGen < known.gen && known.voters.w !== undefined)
-    return { change: 'confirm', ground: 'seal' }
+  if (!isSealed(s) && Object.keys(known.voters).length > 1) return { change: 'confirm', ground: 'seal' }
   if (s.vacate !== null) return { change: 'handover', ground: 'released' }
   if (known.successor) {
     const ground = shrinkGround(turn)

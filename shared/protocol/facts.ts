@@ -109,6 +109,16 @@ export const peerIsAdmitted = (s: HostState): boolean =>
 /** For how long S has promised nothing, counted at P. */
 export const silenceMs = (s: HostState, now: number): number => now - Math.max(s.lease.promisedAt, s.lease.primaryAt)
 
+/**
+ * After a forced takeover the other host may be let on: somebody besides this host holds the new gen, so that the members
+ * of the old one have no majority left, or there never was a witness that could help the other host to one.
+ */
+export function isSealed(s: HostState): boolean {
+  const known = knownValue(s)
+  if (known === null || known.gen <= 1 || s.duty.sealedGen >= known.gen) return true
+  return s.witness.wanted === null && Object.keys(s.durable.wSeen).length === 0
+}
+
 export function quorumOf(voters: Voters, has: { [node in NodeId]?: Incarnation | undefined }): boolean {
   let size = 0
   let votes = 0

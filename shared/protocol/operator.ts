@@ -98,7 +98,7 @@ function switchover(turn: Turn, epoch: number): void {
   done(turn, 'switchover', `asked ${s.peer} to hand over`)
 }
 
-/** gen+1: the operator vouches that the other host is off, and keeps it off until W holds the new gen ("sealed"). */
+/** gen+1: the operator vouches that the other host is off, and keeps it off until another member holds the new gen ("sealed"). */
 function force(turn: Turn, command: OperatorCommand & { command: 'force' }): void {
   const { s } = turn
   const known = knownValue(s)
@@ -124,6 +124,8 @@ function force(turn: Turn, command: OperatorCommand & { command: 'force' }): voi
   freezeGate(turn, 'a forced takeover')
   decree(turn, value)
   persist(turn, { resigned: 0 })
+  // Two members had no witness: the other one alone is no majority.
+  if (known.voters.w === undefined) s.duty = { ...s.duty, sealedGen: value.gen }
   done(turn, 'force', `${s.node} is primary of gen ${value.gen}; keep the other host off until this is sealed`)
 }
 

@@ -204,6 +204,7 @@ export interface DutyState {
   regrowAt: number
   regrowMs: number
   shrunkAt: number
+  /** The highest gen that another member is known to hold, in this start. */
   sealedGen: number
   /** Why it is not growing, serving, following: the newest sentence of each, so that it is said once. */
   said: { [topic: string]: string }

@@ -6,6 +6,7 @@ import {
   isBackup,
   isPrimary,
   isResigned,
+  isSealed,
   knownValue,
   rightToServe,
   silenceMs,
@@ -74,7 +75,7 @@ export function statusOf(s: HostState, now: number): Status {
       operation: op?.op.op ?? null,
       lastError,
     },
-    sealed: known === null || known.gen <= 1 || known.voters.w === undefined || s.duty.sealedGen >= known.gen,
+    sealed: isSealed(s),
     maintenance: s.duty.maintenanceUntil > now,
   }
 }

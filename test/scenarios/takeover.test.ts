@@ -51,6 +51,22 @@ test('the old primary stays off until the witness holds the forced takeover', ()
   scene.heal()
 })
 
+test('forced without the witness, the old primary stays off as long as that witness could help it to a majority', () => {
+  const scene = Scene.protected()
+  const apart = scene.cutBoth('a', 'b')
+  scene.pair.operator.force(scene.b, { withWitness: false })
+  const unheard = scene.cutBoth('b', 'w')
+  scene.until('the takeover is decreed', () => scene.value.gen === 2)
+  scene.run(10_000)
+  assert.equal(scene.a.power, 'off')
+  // The witness is added to the new gen as soon as it is reached.
+  unheard()
+  scene.until('the old primary boots', () => scene.a.power === 'on')
+  assert.notEqual(scene.value.voters.w, undefined)
+  apart()
+  scene.heal()
+})
+
 test('a resign that arrives after the primary has gone on makes nobody stand', () => {
   const scene = Scene.protected()
   const unheard = scene.cut('b', 'a')

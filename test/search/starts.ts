@@ -127,13 +127,13 @@ const replaceWitness = (world: World): World =>
     for (const node of dataNodes) give(d, node, { event: 'witness', inc: 'w2' })
   })
 
-const forced = (world: World): World => {
+const forced = (world: World, withWitness: { withWitness: boolean }): World => {
   const off = by(world, d => {
     reboot(d, 'a')
     d.hosts.a.agent = 'off'
   })
   const { gen, epoch } = off.hosts.b.disk.known!.value
-  return command(off, 'b', { command: 'force', gen, epoch, withWitness: true })
+  return command(off, 'b', { command: 'force', gen, epoch, ...withWitness })
 }
 
 export const starts: readonly Start[] = [
@@ -198,7 +198,15 @@ export const starts: readonly Start[] = [
   {
     name: 'forced',
     asks: 'an operator has forced b, the other host is off until that is sealed',
-    world: () => withBudget(forced(protectedPair()), { crashes: 2, duplicates: 1, cuts: 1 }),
+    world: () => withBudget(forced(protectedPair(), { withWitness: true }), { crashes: 2, duplicates: 1, cuts: 1 }),
+  },
+  {
+    name: 'forced-alone',
+    asks: 'the same, but the witness is no voter of the new gen, and the hosts do not hear each other',
+    world: () => {
+      const alone = forced(protectedPair(), { withWitness: false })
+      return withBudget({ ...alone, cuts: ['a→b', 'b→a'] }, { crashes: 1 })
+    },
   },
   {
     name: 'backup-wiped',

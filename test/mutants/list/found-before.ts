@@ -53,8 +53,7 @@ export const foundBefore: readonly Mutant[] = [
     edits: [
       {
         file: 'shared/protocol/status.ts',
-        before:
-          'sealed: known === null || known.gen <= 1 || known.voters.w === undefined || s.duty.sealedGen >= known.gen,',
+        before: 'sealed: isSealed(s),',
         after: 'sealed: true,',
       },
     ],
