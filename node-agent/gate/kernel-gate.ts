@@ -40,8 +40,8 @@ const OPEN_ATTEMPTS = 2
 export type KernelGateOptions = {
   /** False: leave the tables to everybody, as on a kernel that knows no owner. For tests of what then protects them. */
   own?: boolean
-  /** For tests: called after the guard is armed, and again when the grant is built and not yet sent. */
-  betweenSteps?: (step: 'armed' | 'built') => void
+  /** For tests: called before the guard is armed, after it, and again when the grant is built and not yet sent. */
+  betweenSteps?: (step: 'asked' | 'armed' | 'built') => void
 }
 
 export class KernelGate implements Gate {
@@ -241,6 +241,7 @@ export class KernelGate implements Gate {
   #grant(untilBootMs: number): OpenResult {
     const nowMs = bootMs()
     if (grantMs({ armedMs: nowMs, untilMs: untilBootMs }) === 0) return tooShort(untilBootMs, nowMs)
+    this.#options.betweenSteps?.('asked')
     const guard = randomBytes(4)
     const armed = this.#nft
       .batch()

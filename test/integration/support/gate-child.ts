@@ -9,14 +9,14 @@ import { SPEC } from './pair.ts'
 
 export type GateCommand =
   | { do: 'install' }
-  | { do: 'open'; untilBootMs: number; stopAt?: 'armed' | 'built' }
+  | { do: 'open'; untilBootMs: number; stopAt?: 'asked' | 'armed' | 'built' }
   /** Renews every `everyMs` until the same instant, for as long as it is let. */
   | { do: 'renewAlways'; untilBootMs: number; everyMs: number }
   | { do: 'freeze' }
 
 export type GateAnswer = { result?: OpenResult; error?: string; doneBootMs: number }
 
-let stopAt: 'armed' | 'built' | undefined
+let stopAt: 'asked' | 'armed' | 'built' | undefined
 const gate = new KernelGate(SPEC, {
   betweenSteps: step => {
     if (step !== stopAt) return
