@@ -1,10 +1,13 @@
 /**
- * `npm run mutants [-- --only ID,ID] [--list] [--json] [--no-lab] [--runs N] [--seconds N]`: puts each defect of the list
+ * `npm run mutants [-- --only ID,ID] [--list] [--json] [--no-lab] [--lab] [--record] [--runs N] [--seconds N]`: puts each defect of the list
  * into the source at test time, one at a time, and shows which check notices it, after how many runs. One that none
- * notices is a hole in the checks and fails the command.
+ * notices is a hole in the checks and fails the command. `--record` keeps what it found in RESULTS.md; `--lab` tries only
+ * those that need the machine for itself (root, namespaces), `--no-lab` all others.
  */
 import { parseArgs } from 'node:util'
+import { commitOfTree } from '../simulation/commit.ts'
 import { type Mutant, mutantOf, mutants } from './list.ts'
+import { recordResults } from './results.ts'
 import { type Outcome, tryMutant } from './trial.ts'
 
 /** Enough that the rarest of the list dies several times over, see RESULTS.md; a survivor costs all of it. */
@@ -17,14 +20,19 @@ const { values } = parseArgs({
     list: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
     'no-lab': { type: 'boolean', default: false },
+    lab: { type: 'boolean', default: false },
+    record: { type: 'boolean', default: false },
     runs: { type: 'string', default: `${runsDefault}` },
     seconds: { type: 'string', default: `${secondsDefault}` },
   },
 })
 
+/** Needs root, namespaces and the machine for itself. */
+const needsLab = (mutant: Mutant): boolean => mutant.checks.some(check => check.by === 'lab')
+
 const wanted = (): readonly Mutant[] =>
-  (values.only === undefined ? mutants : values.only.split(',').map(mutantOf)).filter(
-    mutant => !values['no-lab'] || mutant.checks.every(check => check.by !== 'lab'),
+  (values.only === undefined ? mutants : values.only.split(',').map(mutantOf)).filter(mutant =>
+    needsLab(mutant) ? !values['no-lab'] : !values.lab,
   )
 
 function show(outcome: Outcome): string {
@@ -50,6 +58,7 @@ async function main(): Promise<number> {
     }
     const outcome = await tryMutant(mutant, limits)
     outcomes.push(outcome)
+    if (values.record) recordResults([outcome], { commit: commitOfTree(), date: new Date().toISOString().slice(0, 10) })
     console.log(values.json ? JSON.stringify(outcome) : show(outcome))
   }
   const killed = outcomes.filter(one => one.result === 'killed').length

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { witnessReach } from '../../shared/protocol/facts.ts'
 import { Scene } from './scene.ts'
 
 test('a primary whose database dies does not hand over to a backup that has just got new disks', () => {
@@ -123,5 +124,41 @@ test('a backup that has not heard of a change goes on keeping the lease', () => 
     assert.equal(scene.a.gate.isOpen, true)
   }
   assert.equal(scene.count('freeze'), opened)
+  scene.heal()
+})
+
+test('an empty store does not stand in for the vote of the one that was lost', () => {
+  const scene = Scene.protected()
+  const apart = scene.cutBoth('a', 'b')
+  const unheard = scene.cutBoth('b', 'w')
+  scene.until('the shrink is chosen', () => !scene.value.successor)
+  // From then on the backup asks in two trips.
+  const away = () => witnessReach(scene.b.state, scene.b.clock.now) === 'no'
+  scene.until('the backup sees that the witness is away', away, 30_000)
+  scene.run(3000)
+  scene.a.reimage()
+  apart()
+  scene.a.boot()
+  scene.until('the empty host answers', () => scene.a.agent.upSince > 0)
+  scene.run(100)
+  // What the witness holds is known to nobody else any more.
+  unheard()
+  scene.run(5000)
+  assert.equal(scene.value.primary, 'a')
+  assert.equal(scene.b.serves, false)
+})
+
+test('whoever hears of a forced takeover has its gate closed and its database killed before it knows the value', () => {
+  const scene = Scene.protected()
+  const ends = [scene.cutBoth('a', 'b'), scene.cutBoth('a', 'w')]
+  scene.until('the lease is over', () => !scene.a.gate.isOpen)
+  scene.tell(scene.b, { command: 'force', gen: 1, epoch: scene.value.epoch, withWitness: true })
+  scene.until('the other host serves', () => scene.b.serves)
+  scene.lose((from, _to, message) => from === 'b' && message.kind === 'learn')
+  assert.equal(scene.a.cluster.process, 'primary')
+  for (const end of ends) end()
+  scene.run(500)
+  assert.equal(scene.a.gate.isClosed, true)
+  assert.equal(scene.a.cluster.process, 'none')
   scene.heal()
 })

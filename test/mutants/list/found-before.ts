@@ -121,18 +121,12 @@ export const foundBefore: readonly Mutant[] = [
   },
   {
     id: 'f10a-round-without-a-time-limit',
-    breaks:
-      'A round whose request or answer was lost blocks its owner for ever. (With requests repeated, one of the two is enough.)',
+    breaks: 'A round that cannot end blocks its owner for ever.',
     edits: [
       {
         file: 'shared/protocol/proposer.ts',
         before: 'if (now - s.round.startedAt > s.timing.roundLimitMs) {',
         after: 'if (now < s.round.startedAt) {',
-      },
-      {
-        file: 'shared/protocol/proposer.ts',
-        before: 'if (s.round !== null && now - s.round.sentAt >= s.timing.resendMs) {',
-        after: 'if (s.round !== null && now < s.round.sentAt) {',
       },
     ],
     checks: [{ by: 'interruptions' }, { by: 'sim' }],

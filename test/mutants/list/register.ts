@@ -82,7 +82,7 @@ export const register: readonly Mutant[] = [
           "  const { req, ballot } = request\n  if (ballot < state.promised) return nack(state, request)\n  const promise = { kind: 'promise', req, inc: request.inc, ballot, acc: state.acc } as const",
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/takeover.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'acceptor-ignores-its-promise',
@@ -212,7 +212,7 @@ export const register: readonly Mutant[] = [
         after: '  if (gen > 0) return\n  closeGate(turn, `gen ${gen} is in force, this host knows gen',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/takeover.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'command-of-another-epoch-obeyed',
