@@ -90,17 +90,28 @@ function noteOf(s: HostState, now: number): HeartbeatNote {
   return s.duty.maintenanceUntil > now ? 'maintenance' : 'steady'
 }
 
-/** P: an answer of S. Only a promise of the admitted store, in this nonce and reign, extends the lease. */
-export function onAck(turn: Turn, ack: Ack): void {
+/**
+ * P: an answer of S. Only a promise of the admitted store, in this nonce and reign, extends the lease.
+ * @returns whether it is the newest, so that what S asks for in it stands.
+ */
+export function onAck(turn: Turn, ack: Ack): boolean {
   const { s, now } = turn
   const known = knownValue(s)
   if (known !== null && isOlder(ack, known)) tellCommitted(turn)
-  if (ack.nonce !== s.nonce || !isPrimary(s) || known === null) return
+  if (ack.nonce !== s.nonce || !isPrimary(s) || known === null) return false
   const sent = s.lease.beats.find(one => one.seq === ack.seq)
-  if (sent === undefined || sent.sentAt < s.lease.ackSentAt) return
+  if (sent === undefined || sent.sentAt < s.lease.ackSentAt) return false
   s.lease = { ...s.lease, ack, ackSentAt: sent.sentAt, ackAt: now }
+  countPromise(turn, ack, sent.sentAt)
+  return true
+}
+
+function countPromise(turn: Turn, ack: Ack, sentAt: number): void {
+  const { s, now } = turn
+  const known = knownValue(s)
+  if (known === null) return
   if (!ack.promise || ack.inc !== peerVoter(s) || !sameReign(ack, known)) return
-  const leaseUntil = Math.max(s.lease.leaseUntil, sent.sentAt + s.timing.leaseHeldMs)
+  const leaseUntil = Math.max(s.lease.leaseUntil, sentAt + s.timing.leaseHeldMs)
   s.lease = { ...s.lease, leaseUntil, promisedAt: now, progressAt: Math.max(s.lease.progressAt, now) }
 }
 
@@ -183,7 +194,7 @@ function answer(turn: Turn, beat: Heartbeat, why: string): void {
     confirmed: s.boot !== '' && s.durable.confirmedBoot === s.boot,
     witness: witnessReach(s, now),
     uplink: s.uplink,
-    asks: s.duty.leaving ? 'leave' : s.duty.wantsSwitchover ? 'switchover' : 'nothing',
+    asks: s.duty.leaving ? 'leave' : s.duty.asksSwitchoverUntil > now ? 'switchover' : 'nothing',
   }
   send(turn, s.peer, ack)
 }

@@ -16,7 +16,7 @@ export function onOperator(turn: Turn, command: OperatorCommand): void {
     case 'switchover':
       return switchover(turn, command.epoch)
     case 'cancelSwitchover':
-      turn.s.duty = { ...turn.s.duty, wantsSwitchover: false }
+      turn.s.duty = { ...turn.s.duty, asksSwitchoverUntil: 0 }
       if (turn.s.vacate?.kind === 'planned') takeBack(turn, 'the operator called it off')
       return done(turn, command.command, 'the switchover is called off')
     case 'force':
@@ -94,7 +94,7 @@ function switchover(turn: Turn, epoch: number): void {
   }
   if (!isBackup(s))
     return refuse(turn, 'switchover', readyToSwitch(s, turn.now) ?? 'this host is neither primary nor backup')
-  s.duty = { ...s.duty, wantsSwitchover: true }
+  s.duty = { ...s.duty, asksSwitchoverUntil: turn.now + s.timing.switchAskMs }
   done(turn, 'switchover', `asked ${s.peer} to hand over`)
 }
 

@@ -197,7 +197,10 @@ export interface Vacate {
 export interface DutyState {
   maintenanceUntil: number
   leaving: boolean
-  wantsSwitchover: boolean
+  /** S asks P for a switchover until then; 0 = it does not. */
+  asksSwitchoverUntil: number
+  /** P took a switchover back, or it was called off. */
+  takenBackAt: number
   resignedAt: number
   resignSentAt: number
   /** Hold-down before the next Grow. */
@@ -297,7 +300,8 @@ export function newHost(options: { node: DataNode; timing: Timing }): HostState 
     duty: {
       maintenanceUntil: 0,
       leaving: false,
-      wantsSwitchover: false,
+      asksSwitchoverUntil: 0,
+      takenBackAt: 0,
       resignedAt: 0,
       resignSentAt: 0,
       regrowAt: 0,

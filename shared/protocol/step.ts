@@ -15,7 +15,7 @@ import { driveRound, endRound, learn, onReply } from './proposer.ts'
 import type { HostState } from './state.ts'
 import { beginTurn, persist, say, send, type Turn } from './turn.ts'
 import type { Event, Message, NodeId, RegisterRequest, StepResult, Value } from './types.ts'
-import { beginSwitchover, considerFailure, driveResignation, driveVacating } from './vacating.ts'
+import { considerFailure, driveResignation, driveVacating, onAsked } from './vacating.ts'
 import { considerUnpin, driveWitness, onWitnessAnswer } from './witness-link.ts'
 
 export { newHost } from './state.ts'
@@ -193,9 +193,7 @@ function onMessage(turn: Turn, from: NodeId, message: Message): void {
       onHeartbeat(turn, message)
       return
     case 'ack':
-      onAck(turn, message)
-      if (message.asks === 'switchover' && s.vacate === null)
-        beginSwitchover(turn, 'the backup was told to take over', null)
+      if (onAck(turn, message) && message.asks === 'switchover') onAsked(turn)
       return
     case 'resign':
       onResign(turn, message)
@@ -251,7 +249,7 @@ function followOffice(turn: Turn): void {
   const known = knownValue(s)
   const office = holdsOffice(s) && known !== null ? `${known.gen}.${known.epoch}` : ''
   if ((s.duty.said.office ?? '') !== office) {
-    s.duty = { ...s.duty, said: { ...s.duty.said, office }, wantsSwitchover: false, regrowMs: 0, regrowAt: 0 }
+    s.duty = { ...s.duty, said: { ...s.duty.said, office }, asksSwitchoverUntil: 0, regrowMs: 0, regrowAt: 0 }
     s.lease = {
       ...s.lease,
       primaryAt: now,

@@ -57,6 +57,8 @@ export interface Timing {
   drainMs: number
   /** Planned switchover as a whole; then it is taken back and the database started in place. */
   switchoverLimitMs: number
+  /** S asks P to hand over for this long: a few heartbeats, and much shorter than P remembers that it has tried. */
+  switchAskMs: number
   /** A demoted host keeps the VIP this long at most, so that no client finds no address at all. */
   vipOverlapMaxMs: number
   /** ... and this long after the new primary was seen serving. */
@@ -113,6 +115,7 @@ export function timingOf(profile: ProfileName): Timing {
     witnessFreshMs: 31_000,
     drainMs: 50,
     switchoverLimitMs: 3000,
+    switchAskMs: heartbeatMs * 5,
     vipOverlapMaxMs: 1000,
     vipOverlapMs: 20,
     retryMs: 1000,
@@ -145,6 +148,7 @@ export function assertRelations(t: Timing): void {
     'three lost heartbeats in a row must not make the backup ineligible',
   )
   assert(t.witnessProbeMs * 3 < t.witnessFreshMs, 'W counts as reached only while a probe answered lately')
+  assert(t.switchAskMs * 2 <= t.switchoverLimitMs, 'a wish of S must be over before P would take it for another one')
   assert(t.stallMs + t.roundLimitMs < t.abdicateAfterMs, 'a stalled backup must be dropped before P gives up')
 }
 

@@ -37,6 +37,17 @@ export function beginSwitchover(turn: Turn, why: string, answer: OperatorCommand
   return true
 }
 
+/**
+ * S was told to take over, and says so with each answer for a moment. One command, one attempt: what was taken back or
+ * called off is not begun again by an answer that still asks for it.
+ */
+export function onAsked(turn: Turn): void {
+  const { s, now } = turn
+  const tried = s.duty.takenBackAt > 0 && now - s.duty.takenBackAt < s.timing.switchoverLimitMs
+  if (s.vacate !== null || tried) return
+  beginSwitchover(turn, 'the backup was told to take over', null)
+}
+
 /** The database died, hangs or lost its disk while this host was primary. */
 export function considerFailure(turn: Turn): void {
   const { s, now } = turn
@@ -165,6 +176,7 @@ export function driveResignation(turn: Turn): void {
 export function takeBack(turn: Turn, why: string): void {
   const { s } = turn
   if (s.vacate === null) return
+  s.duty = { ...s.duty, takenBackAt: turn.now }
   say(turn, `takes the hand-over back: ${why}`)
   if (s.round?.change === 'handover') endRound(turn, why)
   answer(turn, s.vacate, { ok: false, why })

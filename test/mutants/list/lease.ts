@@ -51,7 +51,7 @@ export const lease: readonly Mutant[] = [
     edits: [
       {
         file: 'shared/protocol/lease.ts',
-        before: 'Math.max(s.lease.leaseUntil, sent.sentAt + s.timing.leaseHeldMs)',
+        before: 'Math.max(s.lease.leaseUntil, sentAt + s.timing.leaseHeldMs)',
         after: 'Math.max(s.lease.leaseUntil, now + s.timing.leaseHeldMs)',
       },
     ],
