@@ -54,6 +54,12 @@ const stages: readonly Stage[] = [
     run: { tests: 'test/search/*.test.ts', concurrency: 1 },
   },
   {
+    name: 'simulation',
+    shows: 'the protocol holds over every seed that ever failed and 2 000 fresh ones',
+    realParts: false,
+    run: { tests: 'test/simulation/*.test.ts', concurrency: 1 },
+  },
+  {
     name: 'interruptions',
     shows: 'a crash after any effect of any plan, and the pair becomes whole again',
     realParts: false,

@@ -14,7 +14,8 @@ export class Operator {
   private readonly pair: Pair
   private readonly random: Random
   private off: Host | null = null
-  private readonly epochs = new Set<number>()
+  /** How often a switchover was asked for, by the epoch that was named. */
+  private readonly asked = new Map<number, number>()
   private readonly letGo = new Set<DataNode>()
   private due = new Map<string, number>()
   private witnessGivenUp = false
@@ -40,18 +41,27 @@ export class Operator {
 
   switchover(host: Host): void {
     const epoch = host.state.durable.known?.value.epoch ?? 0
-    this.epochs.add(epoch)
+    this.ask(host, epoch)
+  }
+
+  private ask(host: Host, epoch: number): void {
+    this.asked.set(epoch, (this.asked.get(epoch) ?? 0) + 1)
     host.agent.command({ command: 'switchover', epoch })
   }
 
   /** A command that was lost for a while and arrives again: an old epoch, sent by a broker that means well. */
   repeatOld(host: Host): void {
     const epoch = host.state.durable.known?.value.epoch ?? 0
-    for (const old of this.epochs) if (old !== epoch) host.agent.command({ command: 'switchover', epoch: old })
+    for (const old of this.asked.keys()) if (old !== epoch) host.agent.command({ command: 'switchover', epoch: old })
+    const gen = host.state.durable.known?.value.gen ?? 0
+    if (gen > 1) {
+      host.agent.command({ command: 'force', gen: gen - 1, epoch, withWitness: true })
+      host.agent.command({ command: 'giveUp', gen: gen - 1 })
+    }
   }
 
-  wantedSwitchover(epoch: number): boolean {
-    return this.epochs.has(epoch)
+  switchoversFor(epoch: number): number {
+    return this.asked.get(epoch) ?? 0
   }
 
   /** Forced takeover: the other host goes off and stays off until the new gen is sealed. */

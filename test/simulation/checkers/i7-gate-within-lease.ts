@@ -41,7 +41,8 @@ export const gateWithinLease: MakeChecker = pair => {
       if (value.successor && gate.isOpen) demand(value.primary, gate.openUntil, 'a successor was chosen')
       if (before === null || before.value.primary === value.primary || accepted.ballot < before.ballot) return
       const old = pair.hosts[before.value.primary]
-      if (old.serves) throw new Violation('I7', `the gate of ${old.node} is open although ${show(value)} was chosen`)
+      if (old.power === 'on' && old.gate.isOpen)
+        throw new Violation('I7', `the gate of ${old.node} is open although ${show(value)} was chosen`)
     },
   }
 }

@@ -8,8 +8,6 @@ import { type MakeChecker, Violation } from './check.ts'
  * host takes for committed lies on the disks of a quorum of admitted stores.
  */
 export const votesCount: MakeChecker = pair => {
-  const { register } = pair.checks ?? {}
-  void register
   const demand = (host: Host, ok: boolean, what: string, ballot: Ballot): void => {
     if (!ok) throw new Violation('I9', `${host.node} says ${what} ${showBallot(ballot)}, which is not on its disk`)
   }

@@ -1,3 +1,4 @@
+import { genOf } from '../../../shared/protocol/ballot.ts'
 import { statusOf } from '../../../shared/protocol/status.ts'
 import type { Host } from '../host.ts'
 import type { Pair } from '../pair.ts'
@@ -17,6 +18,16 @@ export const shownIsTrue: MakeChecker = pair => {
   /** Since when it is shown as serving. */
   const shownAt = { a: 0, b: 0 }
   let witnessAt = 0
+  /** "Sealed" means: an older gen can gather no majority any more, so the other host may be switched on. */
+  const demandSealed = (host: Host): void => {
+    const known = host.state.durable.known?.value
+    const w = known?.voters.w
+    if (known === undefined || known.gen <= 1 || known.primary !== host.node || w === undefined) return
+    const { state } = pair.witness
+    const other = host.peer.file.safe.acc?.value.gen ?? 0
+    if (state.inc !== w || genOf(state.promised) >= known.gen || other >= known.gen) return
+    throw new Violation('truth', `${host.node} shows gen ${known.gen} as sealed, which nobody else has heard of`)
+  }
   const look = (host: Host): void => {
     const { now } = pair.world
     const { node } = host
@@ -29,6 +40,7 @@ export const shownIsTrue: MakeChecker = pair => {
     const falseMs = status.serving ? now - Math.max(servedAt[node], shownAt[node]) : 0
     if (falseMs > databaseLagMs)
       throw new Violation('truth', `${node} is shown as serving, but has not been for ${falseMs.toFixed(0)} ms`)
+    if (status.sealed) demandSealed(host)
     if (status.protection !== 'protected') return
     const latest = pair.checks.register.latest?.value
     const lack = pair.acknowledged.lackingIn(host.peer.cluster.log)

@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { runBatch } from './batch.ts'
+import { coverageRuns, missingIn } from './coverage.ts'
+import { keptSeeds } from './kept-seeds.ts'
+import { drawOptions, type RunClass, safetyMinMs } from './options.ts'
+import { run } from './run.ts'
+import { appendLog, readLog, sumLog } from './run-log.ts'
+import { shortest } from './shrink.ts'
+
+const again = (seed: number): string => `npm run sim -- --seed=${seed} --trace`
+
+/** The first seeds of each kind of run. */
+function seedsOf(runClass: RunClass, count: number): number[] {
+  const seeds: number[] = []
+  for (let seed = 1; seeds.length < count; seed++) if (drawOptions(seed).runClass === runClass) seeds.push(seed)
+  return seeds
+}
+
+test('the same seed twice is the same run, byte for byte of its trace', () => {
+  for (const runClass of ['storm', 'single', 'wild'] as const) {
+    for (const seed of seedsOf(runClass, 2)) {
+      const one = run({ seed, text: true })
+      const two = run({ seed, text: true })
+      assert.ok(one.lines !== null && one.lines.length > 1000, 'a run has a trace')
+      assert.equal(one.lines.join('\n'), two.lines?.join('\n'), again(seed))
+      assert.equal(run({ seed }).hash, one.hash, `the text must not change the run: ${again(seed)}`)
+    }
+  }
+})
+
+test('the totals do not depend on how many workers share the runs', async () => {
+  const one = await runBatch({ first: 1, runs: 45, jobs: 1 })
+  const three = await runBatch({ first: 1, runs: 45, jobs: 3 })
+  assert.equal(one.runs, 45)
+  assert.deepEqual(one, three)
+})
+
+test('a run lasts a minute of faults at least, and has three of them', () => {
+  for (let seed = 1; seed <= 1000; seed++) {
+    const options = drawOptions(seed)
+    assert.ok(options.safetyMs >= safetyMinMs && safetyMinMs >= 60_000 && options.faults >= 3, again(seed))
+  }
+  for (const seed of [...seedsOf('storm', 3), ...seedsOf('single', 3), ...seedsOf('wild', 3)]) {
+    const { counts, faults, simulatedMs } = run({ seed })
+    const begun = Object.entries(counts).reduce((sum, [name, n]) => sum + (name.startsWith('fault: ') ? n : 0), 0)
+    assert.ok(begun === faults.length && begun >= 3 && simulatedMs >= 60_000, `${begun} faults: ${again(seed)}`)
+  }
+})
+
+test('a failure is shrunk to what it needs', () => {
+  const needs = (part: readonly number[]): boolean => part.includes(3) && part.includes(11)
+  assert.deepEqual(shortest([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], needs), [3, 11])
+  assert.deepEqual(
+    shortest([0, 1, 2], () => true),
+    [],
+  )
+})
+
+test('an accumulation goes on where its log ends, and a log that is not one is refused', () => {
+  const dir = mkdtempSync(join(tmpdir(), 'understudy-run-log-'))
+  try {
+    const file = join(dir, 'log.txt')
+    assert.deepEqual(sumLog(readLog(file)), { runs: 0, violations: 0, hours: 0, next: 1 })
+    const line = { commit: 'abc', violations: 0, hours: 2.5, steps: 7, minutes: 1, at: '2026-01-01T00:00:00' }
+    appendLog(file, { ...line, first: 1, next: 101 })
+    appendLog(file, { ...line, first: 101, next: 151, violations: 1 })
+    assert.deepEqual(sumLog(readLog(file)), { runs: 150, violations: 1, hours: 5, next: 151 })
+    writeFileSync(file, 'seeds=1..2\n')
+    assert.throws(() => readLog(file), /log\.txt:1: "seeds=1\.\.2" is not a line of a run log/)
+  } finally {
+    rmSync(dir, { recursive: true })
+  }
+})
+
+test('no seed that ever failed fails again', () => {
+  const failed = keptSeeds().flatMap(kept => {
+    const { violation } = run({ seed: kept.seed })
+    return violation === null ? [] : [`${violation.checker}: ${violation.message} (${again(kept.seed)})`]
+  })
+  assert.deepEqual(failed, [])
+})
+
+test(`${coverageRuns} fresh seeds hold every checker, and all that matters happens in them`, async t => {
+  const first = Math.floor(Date.now() / 1000)
+  const began = performance.now()
+  const totals = await runBatch({ first, runs: coverageRuns, jobs: availableParallelism() })
+  const seconds = (performance.now() - began) / 1000
+  const hours = totals.simulatedMs / 3_600_000
+  t.diagnostic(
+    `seeds ${first} to ${first + coverageRuns - 1}: ${totals.steps} steps, ${hours.toFixed(1)} pair-hours, ${((hours / seconds) * 60).toFixed(1)} a minute`,
+  )
+  assert.deepEqual(
+    totals.found.map(one => `${one.checker}: ${one.message} (${again(one.seed)})`),
+    [],
+  )
+  assert.deepEqual(missingIn(totals.counts), [], 'what never happened proves nothing')
+})
