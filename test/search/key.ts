@@ -173,7 +173,8 @@ const fillVacate = filler<Vacate>({
 const fillDuty = filler<DutyState>({
   maintenanceUntil: future,
   leaving: flag,
-  wantsSwitchover: flag,
+  asksSwitchoverUntil: future,
+  takenBackAt: (row, at) => (at === 0 ? row.put(-2) : row.past(at, t.switchoverLimitMs)),
   resignedAt: skip,
   resignSentAt: past(t.heartbeatMs),
   regrowAt: future,

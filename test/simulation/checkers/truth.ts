@@ -1,5 +1,6 @@
 import { genOf } from '../../../shared/protocol/ballot.ts'
 import { statusOf } from '../../../shared/protocol/status.ts'
+import type { Voters } from '../../../shared/protocol/types.ts'
 import type { Host } from '../host.ts'
 import type { Pair } from '../pair.ts'
 import { type MakeChecker, Violation } from './check.ts'
@@ -18,15 +19,23 @@ export const shownIsTrue: MakeChecker = pair => {
   /** Since when it is shown as serving. */
   const shownAt = { a: 0, b: 0 }
   let witnessAt = 0
-  /** "Sealed" means: an older gen can gather no majority any more, so the other host may be switched on. */
+  /** The members of the value that a forced takeover overruled, by the gen it made. */
+  const overruled = new Map<number, Voters>()
+  /** "Sealed" means: the members of the older gen can gather no majority any more, so the other host may be let on. */
   const demandSealed = (host: Host): void => {
     const known = host.state.durable.known?.value
-    const w = known?.voters.w
-    if (known === undefined || known.gen <= 1 || known.primary !== host.node || w === undefined) return
+    const voters = known === undefined ? undefined : overruled.get(known.gen)
+    if (known === undefined || voters === undefined || known.primary !== host.node) return
     const { state } = pair.witness
-    const other = host.peer.file.safe.acc?.value.gen ?? 0
-    if (state.inc !== w || genOf(state.promised) >= known.gen || other >= known.gen) return
-    throw new Violation('truth', `${host.node} shows gen ${known.gen} as sealed, which nobody else has heard of`)
+    const { content } = host.peer.file
+    const older = (promised: number): number => (genOf(promised) < known.gen ? 1 : 0)
+    const other = voters[host.peer.node] === content.inc ? older(content.promised) : 0
+    const witness = voters.w === state.inc ? older(state.promised) : 0
+    if ((other + witness) * 2 <= Object.keys(voters).length) return
+    throw new Violation(
+      'truth',
+      `${host.node} shows gen ${known.gen} as sealed, but the older one still has a majority`,
+    )
   }
   const look = (host: Host): void => {
     const { now } = pair.world
@@ -66,6 +75,10 @@ export const shownIsTrue: MakeChecker = pair => {
         if (effect.do === 'send' && effect.message.kind === 'ack' && effect.message.promise)
           ableAt[host.node] = pair.world.now
       }
+    },
+    chosen: (accepted, before) => {
+      const { gen } = accepted.value
+      if (before !== null && before.value.gen < gen && !overruled.has(gen)) overruled.set(gen, before.value.voters)
     },
     sample: () => {
       const { now } = pair.world
