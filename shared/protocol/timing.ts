@@ -101,7 +101,7 @@ export function timingOf(profile: ProfileName): Timing {
     closeMs,
     grantSlopMs,
     renewEveryMs: heartbeatMs,
-    voteBudgetMs: profile === 'fast' ? 50 : leaseMs * 0.3,
+    voteBudgetMs: profile === 'fast' ? 50 : leaseMs * 0.28,
     fsyncBudgetMs: profile === 'fast' ? 20 : 60,
     pinnedGrantMs: 10_000,
     roundLimitMs: leaseMs * 2,
@@ -152,11 +152,22 @@ export function assertRelations(t: Timing): void {
   assert(t.stallMs + t.roundLimitMs < t.abdicateAfterMs, 'a stalled backup must be dropped before P gives up')
 }
 
-/** D + vote + fsync: from S's last ack to a committed Shrink. */
-export const shrinkNeedsMs = (t: Timing): number => t.silenceMs + t.voteBudgetMs + t.fsyncBudgetMs
+/**
+ * From S's last ack to a committed Shrink: P prepares at D/2 and sends the Accept at D, or when the first trip to W is
+ * over, whichever is later; each trip has one of the two durable writes before it.
+ */
+export function shrinkNeedsMs(t: Timing, voteMs = t.voteBudgetMs): number {
+  const tripMs = voteMs + t.fsyncBudgetMs / 2
+  return Math.max(t.silenceMs, t.prepareAfterMs + tripMs) + tripMs
+}
 
 /** Lp − r: how long after S's last ack the gate is sure to be open. */
 export const leaseLeftAtShrinkMs = (t: Timing): number => t.leaseHeldMs - t.grantSlopMs - t.renewEveryMs
 
 /** The slowest p99 of a vote that this profile admits; a slower witness is refused with these figures. */
-export const voteLimitMs = (t: Timing): number => leaseLeftAtShrinkMs(t) - t.silenceMs - t.fsyncBudgetMs
+export function voteLimitMs(t: Timing): number {
+  const leftMs = leaseLeftAtShrinkMs(t)
+  const oneTrip = leftMs - t.silenceMs - t.fsyncBudgetMs / 2
+  const twoTrips = (leftMs - t.prepareAfterMs - t.fsyncBudgetMs) / 2
+  return Math.min(oneTrip, twoTrips)
+}

@@ -83,7 +83,7 @@ const check: CheckReport = {
   blocking: ['the primary is silent'],
   warnings: [],
   predicted: { powerCutOutageMs: null, databaseDeathOutageMs: null, switchoverOutageMs: null, loss: 'none by itself' },
-  timing: { profile: 'default', leaseMs: 1000, shrinkNeedsMs: 710, leaseLeftMs: 822, voteP99Ms: 12, voteLimitMs: 412 },
+  timing: { profile: 'default', leaseMs: 1000, shrinkNeedsMs: 795, leaseLeftMs: 822, voteP99Ms: 12, voteLimitMs: 293 },
 }
 
 let servers = 0

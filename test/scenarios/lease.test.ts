@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { timingOf, voteLimitMs } from '../../shared/protocol/timing.ts'
 import { Scene } from './scene.ts'
 
 test('an answer to a heartbeat from before the agent was restarted does not extend the lease', () => {
@@ -100,3 +101,31 @@ test('a grow of which nobody knows whether it was chosen binds the primary to it
   for (const end of ends) end()
   scene.heal()
 })
+
+/** Whether the primary's gate was ever shut while it made a lost backup ineligible, with votes of this length. */
+function isFrozenByVotes(profile: 'fast' | 'default' | 'conservative', voteMs: number): boolean {
+  const { heartbeatMs } = timingOf(profile)
+  const change = {
+    profile,
+    tickMs: heartbeatMs / 6,
+    observeMs: heartbeatMs / 2,
+    witnessMs: voteMs / 2,
+    witnessJitterMs: 0,
+  }
+  const scene = Scene.protected({ change })
+  scene.b.powerCut()
+  let isFrozen = false
+  scene.until('the shrink is known', () => {
+    isFrozen ||= !scene.a.gate.isOpen
+    return scene.a.state.durable.known?.value.successor === false
+  })
+  return isFrozen
+}
+
+for (const profile of ['fast', 'default', 'conservative'] as const) {
+  test(`with the slowest witness that the profile ${profile} admits, the loss of the backup shuts nothing; a much slower one would`, () => {
+    const limitMs = voteLimitMs(timingOf(profile))
+    assert.equal(isFrozenByVotes(profile, limitMs), false)
+    assert.equal(isFrozenByVotes(profile, limitMs * 1.45), true)
+  })
+}
