@@ -60,6 +60,9 @@ const NEEDS = {
   },
   mount: { purpose: 'disks of a host of the lab', isThere: () => hasPrograms('mount', 'umount', 'losetup') },
   e2fsprogs: { purpose: 'small disks that can be filled', isThere: () => hasPrograms('mkfs.ext4') },
+  rsync: { purpose: 'comparing two trees in everything it knows', isThere: () => hasPrograms('rsync') },
+  attr: { purpose: 'extended attributes of files', isThere: () => hasPrograms('setfattr') },
+  acl: { purpose: 'access lists of files', isThere: () => hasPrograms('setfacl') },
   hostname: { purpose: 'a name for each host of the lab', isThere: () => hasPrograms('hostname') },
   'iputils-ping': {
     purpose: 'asking whether the other side is reached',

@@ -3,7 +3,9 @@ import { bundledChild } from '../self.ts'
 import type { WorkerProgram } from './worker-process.ts'
 
 /** The workers that are part of this agent; each is loaded in its own process only. */
-export const workerPrograms: Readonly<Record<string, () => Promise<WorkerProgram>>> = {}
+export const workerPrograms: Readonly<Record<string, () => Promise<WorkerProgram>>> = {
+  files: async () => new (await import('../files/worker.ts')).FilesWorker(),
+}
 
 /** How a worker of the registry is started: by this program's hidden verb, or by its file in development. */
 export function workerCommand(name: string, { memoryMb }: { memoryMb: number }): [string, ...string[]] {

@@ -1,0 +1,318 @@
+import { closeSync, constants, copyFileSync } from 'node:fs'
+import {
+  chownAt,
+  EIO,
+  EISDIR,
+  ENOTEMPTY,
+  type FileStat,
+  flushAll,
+  flushData,
+  flushFileSystem,
+  linkAt,
+  makeDirectoryAt,
+  O_DIRECTORY,
+  O_NONBLOCK,
+  O_RDWR,
+  openAt,
+  type Place,
+  renameAt,
+  setModified,
+  statAt,
+  statFd,
+  symlinkAt,
+  truncateFd,
+  unlinkAt,
+} from '../kernel/file-calls.ts'
+import { EEXIST, ENOENT, KernelError } from '../kernel/libc.ts'
+import type { NackCode } from './messages.ts'
+import { applyMeta, type Meta } from './meta.ts'
+import { joinPath, splitPath } from './names.ts'
+import { applyRedo, openForRedo, readBack, redoBytesMax, redoOf, redoPrefix, writeRedo } from './redo.ts'
+import type { Arriving, Staged, Staging } from './staging.ts'
+import { writeAll } from './staging.ts'
+import type { Tree } from './tree.ts'
+import type { WorkFolder } from './work-folder.ts'
+
+/** More directories than this are flushed at once, with their file system. */
+const foldersFlushedAloneMax = 8
+
+/** What has to happen to something before it disappears from the tree: a returning primary's own versions are kept. */
+export interface Keeper {
+  /** Nothing is kept: what is not needed any more may be used for patches, and removed. */
+  readonly isIndifferent: boolean
+  /** Takes something away, which was at `path`. 0 or minus the errno. */
+  take(at: Place, path: string, stat: FileStat): number
+  /** Whether it has to be taken before something else is put in its place. */
+  wants(stat: FileStat): boolean
+}
+
+export interface ApplierPart {
+  tree: Tree
+  folder: WorkFolder
+  staging: Staging
+  keeper: () => Keeper
+}
+
+/** Puts operations into effect on the backup's copy, one after the other, and then makes a group of them durable. */
+export class Applier {
+  readonly #part: ApplierPart
+  /** Directories whose entries changed since the last flush. */
+  readonly #folders = new Set<string>()
+  #touchesWorkFolder = false
+  #flushesAll = false
+
+  constructor(part: ApplierPart) {
+    this.#part = part
+  }
+
+  /** A staged file gets its name, at once and in one step. */
+  place(path: string, staged: Staged): NackCode | null {
+    const { staging } = this.#part
+    if (staged.errno !== 0) {
+      staging.release(staged, { keepName: false })
+      return codeOf(staged.errno)
+    }
+    const nack = this.#renameInto(staged.at, path)
+    staging.release(staged, { keepName: nack === null })
+    return nack
+  }
+
+  /** Something in the work folder takes a name in the tree; what had it is kept or removed. */
+  #renameInto(from: Place, path: string): NackCode | null {
+    const at = this.#place(path)
+    if (typeof at === 'string') return at
+    const stat = statAt(at.dirFd, at.name)
+    if (typeof stat !== 'number' && (stat.kind === 'directory' || this.#part.keeper().wants(stat))) {
+      const taken = this.#take(at, path, stat)
+      if (taken < 0) return codeOf(taken)
+    }
+    const renamed = renameAt(from, at)
+    return renamed < 0 ? codeOf(renamed) : null
+  }
+
+  /** The blocks of a patch go into the file they were computed against. */
+  async patch(arriving: Arriving): Promise<NackCode | null> {
+    const { staging, keeper } = this.#part
+    const { staged, path, base } = arriving
+    try {
+      if (staged.errno !== 0) return staged.errno === -ENOENT ? 'base' : codeOf(staged.errno)
+      const at = this.#place(path)
+      if (typeof at === 'string') return at
+      const stat = statAt(at.dirFd, at.name)
+      if (typeof stat === 'number' || stat.kind !== 'file' || base === null || !isBase(stat, base)) return 'base'
+      if (!keeper().isIndifferent) return 'base'
+      return arriving.bytes > redoBytesMax
+        ? await this.#patchCopy(arriving, at)
+        : await this.#patchInPlace(arriving, at, stat)
+    } finally {
+      staging.release(staged, { keepName: false })
+    }
+  }
+
+  async #patchInPlace(arriving: Arriving, at: Place, stat: FileStat): Promise<NackCode | null> {
+    const redo = redoOf(arriving, stat)
+    const redoAt = this.#part.folder.fresh(redoPrefix)
+    const written = await writeRedo(redoAt, redo)
+    // Its name has to be durable too before the first block changes.
+    const named = written < 0 ? written : await flushAll(this.#part.folder.fd)
+    if (named < 0) {
+      unlinkAt(redoAt.dirFd, redoAt.name)
+      return codeOf(named)
+    }
+    const fd = openForRedo(at, stat.ino)
+    if (fd < 0) return 'base'
+    try {
+      const applied = await applyRedo(fd, redo)
+      // The redo stays where the blocks may be half written: the next start does it again.
+      if (applied < 0) return codeOf(applied)
+      unlinkAt(redoAt.dirFd, redoAt.name)
+      this.#touchesWorkFolder = true
+      return null
+    } finally {
+      closeSync(fd)
+    }
+  }
+
+  /** A copy takes no space where the file system can share blocks (XFS, Btrfs), and is a real one elsewhere. */
+  async #patchCopy(arriving: Arriving, at: Place): Promise<NackCode | null> {
+    const { folder } = this.#part
+    const to = folder.fresh('copy')
+    const copied = copyFile(at, to)
+    const fd = copied < 0 ? copied : openAt(to.dirFd, to.name, { flags: O_RDWR })
+    if (fd < 0) return codeOf(fd)
+    try {
+      let errno = Math.min(0, truncateFd(fd, arriving.meta.size))
+      for (const block of arriving.blocks) {
+        if (errno < 0) break
+        errno = writeAll(fd, readBack(arriving.staged.fd, block.at, block.length), block.offset)
+      }
+      errno ||= Math.min(0, applyMeta(fd, arriving.meta))
+      errno ||= Math.min(0, await flushData(fd))
+      const nack = errno < 0 ? codeOf(errno) : this.#renameInto(to, arriving.path)
+      if (nack !== null) unlinkAt(to.dirFd, to.name)
+      return nack
+    } finally {
+      closeSync(fd)
+    }
+  }
+
+  directory(path: string, meta: Meta): NackCode | null {
+    if (path === '') return this.#describe(this.#part.tree.rootFd, meta)
+    const at = this.#place(path)
+    if (typeof at === 'string') return at
+    const stat = statAt(at.dirFd, at.name)
+    if (typeof stat === 'number' || stat.kind !== 'directory') {
+      const taken = typeof stat === 'number' ? 0 : this.#take(at, path, stat)
+      const made = taken < 0 ? taken : makeDirectoryAt(at.dirFd, at.name)
+      if (made < 0 && made !== -EEXIST) return codeOf(made)
+    }
+    const fd = openAt(at.dirFd, at.name, { flags: O_DIRECTORY })
+    if (fd < 0) return codeOf(fd)
+    try {
+      this.#folders.add(path)
+      return this.#describe(fd, meta)
+    } finally {
+      closeSync(fd)
+    }
+  }
+
+  /** A change of attributes alone, of the very file the sender has. */
+  attributes(path: string, meta: Meta): NackCode | null {
+    const at = this.#place(path)
+    if (typeof at === 'string') return at
+    const fd = openAt(at.dirFd, at.name, { flags: O_NONBLOCK })
+    if (fd < 0) return fd === -ENOENT ? 'gone' : 'different'
+    try {
+      const stat = statFd(fd)
+      const isSame =
+        typeof stat !== 'number' && stat.kind === 'file' && isBase(stat, meta) && !this.#part.keeper().wants(stat)
+      if (!isSame) return 'different'
+      // Attributes are not in any directory; many at once are flushed together.
+      this.#flushesAll = true
+      return this.#describe(fd, meta)
+    } finally {
+      closeSync(fd)
+    }
+  }
+
+  #describe(fd: number, meta: Meta): NackCode | null {
+    const described = applyMeta(fd, meta)
+    return described < 0 ? codeOf(described) : null
+  }
+
+  symlink(path: string, meta: Meta): NackCode | null {
+    const made = this.#part.folder.fresh('link')
+    const errno =
+      Math.min(0, symlinkAt(meta.target, made)) ||
+      Math.min(0, chownAt(made, meta.uid, meta.gid)) ||
+      Math.min(0, setModified(made, meta.mtimeS, meta.mtimeNs))
+    const nack = errno < 0 ? codeOf(errno) : this.#renameInto(made, path)
+    if (nack !== null) unlinkAt(made.dirFd, made.name)
+    return nack
+  }
+
+  link(path: string, to: string): NackCode | null {
+    const at = this.#placeOf(path)
+    const other = this.#place(to)
+    if (typeof at === 'string' || typeof other === 'string') return 'gone'
+    const stat = statAt(at.dirFd, at.name)
+    if (typeof stat === 'number' || stat.kind !== 'file' || this.#part.keeper().wants(stat)) return 'gone'
+    const there = statAt(other.dirFd, other.name)
+    // Renaming one name of a file over another does nothing (rename(2)).
+    if (typeof there !== 'number' && there.ino === stat.ino) return null
+    const made = this.#part.folder.fresh('link')
+    const linked = linkAt(at, made)
+    const nack = linked < 0 ? codeOf(linked) : this.#renameInto(made, to)
+    if (nack !== null) unlinkAt(made.dirFd, made.name)
+    return nack
+  }
+
+  rename(path: string, to: string): NackCode | null {
+    const at = this.#placeOf(path)
+    if (typeof at === 'string') return at === 'no parent' ? 'gone' : at
+    const stat = statAt(at.dirFd, at.name)
+    if (typeof stat === 'number') return 'gone'
+    const other = this.#place(to)
+    if (typeof other === 'string') return other
+    this.#folders.add(splitPath(path).folder)
+    const nack = this.#renameInto(at, to)
+    // Descriptors were opened by paths that lead elsewhere now.
+    if (stat.kind === 'directory') this.#part.tree.forget()
+    return nack
+  }
+
+  remove(path: string): NackCode | null {
+    const at = this.#placeOf(path)
+    if (typeof at === 'string') return null
+    const stat = statAt(at.dirFd, at.name)
+    if (typeof stat === 'number') return null
+    this.#folders.add(splitPath(path).folder)
+    const { keeper } = this.#part
+    if (stat.kind === 'directory' || keeper().wants(stat)) {
+      const taken = this.#take(at, path, stat)
+      return taken < 0 ? codeOf(taken) : null
+    }
+    const removed = unlinkAt(at.dirFd, at.name)
+    return removed < 0 && removed !== -ENOENT ? codeOf(removed) : null
+  }
+
+  #take(at: Place, path: string, stat: FileStat): number {
+    this.#touchesWorkFolder = true
+    const taken = this.#part.keeper().take(at, path, stat)
+    if (stat.kind === 'directory') this.#part.tree.forget()
+    return taken
+  }
+
+  /** Everything applied so far is durable when this resolves with null. */
+  async flush(): Promise<NackCode | null> {
+    const { tree, folder } = this.#part
+    const folders = [...this.#folders]
+    this.#folders.clear()
+    const all = this.#flushesAll || folders.length > foldersFlushedAloneMax
+    const work = this.#touchesWorkFolder
+    this.#flushesAll = false
+    this.#touchesWorkFolder = false
+    if (all) return codeOrNull(await flushFileSystem(tree.rootFd))
+    const fds = folders.map(path => tree.directory(path)).filter(fd => fd >= 0)
+    if (work) fds.push(folder.fd)
+    // One after the other: the first commit of the journal usually carries the others.
+    for (const fd of fds) {
+      const flushed = await flushAll(fd)
+      if (flushed < 0) return codeOf(flushed)
+    }
+    return null
+  }
+
+  #placeOf(path: string): Place | NackCode {
+    const { folder, name } = splitPath(path)
+    const dirFd = this.#part.tree.directory(folder)
+    return dirFd < 0 ? 'no parent' : { dirFd, name }
+  }
+
+  /** Where an entry of a directory is going to change. */
+  #place(path: string): Place | NackCode {
+    const at = this.#placeOf(path)
+    if (typeof at !== 'string') this.#folders.add(splitPath(path).folder)
+    return at
+  }
+}
+
+const isBase = (stat: FileStat, base: { size: number; mtimeS: number; mtimeNs: number }): boolean =>
+  stat.size === base.size && stat.mtimeS === base.mtimeS && stat.mtimeNs === base.mtimeNs
+
+function copyFile(at: Place, to: Place): number {
+  try {
+    const from = Buffer.from(joinPath(`/proc/self/fd/${at.dirFd}`, at.name), 'latin1')
+    copyFileSync(from, `/proc/self/fd/${to.dirFd}/${to.name}`, constants.COPYFILE_FICLONE)
+    return 0
+  } catch (error) {
+    return error instanceof Error && 'errno' in error ? Number(error.errno) : -EIO
+  }
+}
+
+const codeOrNull = (result: number): NackCode | null => (result < 0 ? codeOf(result) : null)
+
+export function codeOf(errno: number): NackCode {
+  if (errno === -ENOENT || errno === -ENOTEMPTY || errno === -EISDIR) return 'gone'
+  return new KernelError('', -errno).code as NackCode
+}

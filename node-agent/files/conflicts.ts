@@ -1,0 +1,119 @@
+import { appendFileSync } from 'node:fs'
+import {
+  closeFile,
+  type FileStat,
+  makeDirectoryAt,
+  O_DIRECTORY,
+  openAt,
+  type Place,
+  RENAME_NOREPLACE,
+  renameAt,
+} from '../kernel/file-calls.ts'
+import { EEXIST } from '../kernel/libc.ts'
+import type { Keeper } from './applier.ts'
+import { showName } from './names.ts'
+import { conflictsName } from './recovery.ts'
+import type { WorkFolder } from './work-folder.ts'
+
+/** Two versions of one path within an epoch are rare; more than this is a loop. */
+const samePathMax = 1000
+/** For events; the manifest has all. */
+const namedMax = 20
+
+/**
+ * Keeps what a returning primary had and the new primary had not: each version that the new primary's state replaces
+ * goes, with its path, to `conflicts/EPOCH/files` in the work folder, and into `conflicts/EPOCH/manifest.jsonl`.
+ * Nothing is merged and nothing is judged by its time; only what the other host has acknowledged is let go.
+ */
+export class ConflictKeeper implements Keeper {
+  readonly isIndifferent = false
+  kept = 0
+  readonly named: string[] = []
+  readonly #folder: WorkFolder
+  readonly #own: { epoch: number; provenUntilMs: number }
+  #filesFd = -1
+  #epochFd = -1
+
+  constructor(folder: WorkFolder, own: { epoch: number; provenUntilMs: number }) {
+    this.#folder = folder
+    this.#own = own
+  }
+
+  /** Where it is kept, for people. */
+  get place(): string {
+    return `${this.#folder.path}/${conflictsName}/${this.#own.epoch}`
+  }
+
+  wants(stat: FileStat): boolean {
+    // The time of the last change of status: nobody can set it, other than by setting the clock.
+    return stat.ctimeS * 1000 + stat.ctimeNs / 1e6 >= this.#own.provenUntilMs
+  }
+
+  take(at: Place, path: string, stat: FileStat): number {
+    // A directory may hold anything; it is kept as it is.
+    if (stat.kind !== 'directory' && !this.wants(stat)) return this.#folder.discard(at)
+    const opened = this.#open()
+    if (opened < 0) return opened
+    const errno = this.#move(at, path)
+    if (errno < 0) return errno
+    this.kept += 1
+    if (this.named.length < namedMax) this.named.push(showName(path))
+    const line = {
+      path: showName(path),
+      bytes: Buffer.from(path, 'latin1').toString('base64'),
+      kind: stat.kind,
+      size: stat.size,
+    }
+    const changed = new Date(stat.ctimeS * 1000).toISOString()
+    appendFileSync(`/proc/self/fd/${this.#epochFd}/manifest.jsonl`, `${JSON.stringify({ ...line, changed })}\n`)
+    return 0
+  }
+
+  #open(): number {
+    if (this.#filesFd >= 0) return 0
+    const conflicts = makeAndOpen(this.#folder.fd, conflictsName)
+    if (conflicts < 0) return conflicts
+    this.#epochFd = makeAndOpen(conflicts, String(this.#own.epoch))
+    closeFile(conflicts)
+    if (this.#epochFd < 0) return this.#epochFd
+    this.#filesFd = makeAndOpen(this.#epochFd, 'files')
+    return Math.min(0, this.#filesFd)
+  }
+
+  #move(at: Place, path: string): number {
+    const names = path.split('/')
+    const last = names.pop()!
+    let fd = this.#filesFd
+    for (const name of names) {
+      const next = makeAndOpen(fd, name)
+      if (fd !== this.#filesFd) closeFile(fd)
+      if (next < 0) return next
+      fd = next
+    }
+    let moved = -EEXIST
+    for (let number = 0; moved === -EEXIST && number < samePathMax; number += 1) {
+      const name = number === 0 ? last : `${last.slice(0, 240)}~${number}`
+      moved = renameAt(at, { dirFd: fd, name }, RENAME_NOREPLACE)
+    }
+    if (fd !== this.#filesFd) closeFile(fd)
+    return moved
+  }
+
+  close(): void {
+    for (const fd of [this.#filesFd, this.#epochFd]) if (fd >= 0) closeFile(fd)
+    this.#filesFd = -1
+    this.#epochFd = -1
+  }
+}
+
+/** A file may stand where a directory is needed: it was kept under that name before. */
+function makeAndOpen(dirFd: number, name: string): number {
+  for (let number = 0; number < samePathMax; number += 1) {
+    const tried = number === 0 ? name : `${name.slice(0, 240)}~${number}`
+    const made = makeDirectoryAt(dirFd, tried)
+    if (made < 0 && made !== -EEXIST) return made
+    const fd = openAt(dirFd, tried, { flags: O_DIRECTORY })
+    if (fd >= 0) return fd
+  }
+  return -EEXIST
+}

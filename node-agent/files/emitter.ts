@@ -1,0 +1,365 @@
+import { closeSync, readSync } from 'node:fs'
+import { EIO, ELOOP, type FileStat, O_NONBLOCK, openAt, statAt, statFd } from '../kernel/file-calls.ts'
+import { ENOENT, KernelError } from '../kernel/libc.ts'
+import { BigFile, type Known, smallBytesMax } from './big-file.ts'
+import type { DirectoryNode, FilePlace, LinkIndex } from './local-tree.ts'
+import type { Operation, StreamFrame } from './messages.ts'
+import { type Meta, readMeta } from './meta.ts'
+import { joinPath, pathBytesMax } from './names.ts'
+import type { Tree } from './tree.ts'
+import type { Entry, Lane, NameEntry, NodeEntry, RenameEntry, WorkQueue } from './work-queue.ts'
+
+type WithoutSeq<T> = T extends { seq: number } ? Omit<T, 'seq'> : never
+export type NewOperation = WithoutSeq<Operation>
+
+export interface EmitterPart {
+  tree: Tree
+  queue: WorkQueue
+  links: LinkIndex
+  hashKey: Buffer
+  now: () => number
+  /** Numbers and sends an operation; `entry` is what has to be done again if it is not acknowledged. */
+  send: (operation: NewOperation, entry: Entry, known?: { ino: number; known: Known }) => number
+  stream: (frame: StreamFrame) => void
+  /** What the backup's hashes of a file are; null when it has none. */
+  askHashes: (path: string, entry: NameEntry) => Promise<Known | null>
+  /** Something that can't be replicated, or not now. */
+  problem: (path: string, why: string | null) => void
+  /** No comparison is under way. */
+  isCompared: () => boolean
+  /** Missed until now: it has to be watched. */
+  adopt: (dir: DirectoryNode, name: string) => DirectoryNode | null
+}
+
+/** A file that changes while it is read is looked at again so often; then it is sent as it was read. */
+const readAttempts = 3
+const readAgainMs = 30
+/** A directory that is not where it was: its event is read at the next turn. */
+const movedMs = 1
+/** Then only a comparison can find it. */
+const movedAttempts = 50
+/** What could not be read (a bad disk) is tried again at this pace. */
+const unreadableMs = 2000
+/** A large file that is still written to is sent when it was left alone for so long … */
+const bigQuietMs = 50
+/** … or at the latest after this. */
+const bigLatestMs = 2000
+/** 16 bytes for a quarter of a mebibyte: hashes of a tebibyte. */
+const knownBytesMax = 64 * 2 ** 20
+
+/** A large file on its way. `step` answers false when it is done, null when an answer of the backup is awaited. */
+export interface Transfer {
+  entry: NameEntry
+  step: () => boolean | null
+  abort: () => void
+}
+
+/** Turns what waits into operations: looks at what is there now, and says it. */
+export class Emitter {
+  /** Directories in which something was sent: their times come after. */
+  readonly touched = new Map<DirectoryNode, { since: number; lane: Lane }>()
+  readonly #part: EmitterPart
+  readonly #known = new Map<number, Known>()
+  #knownBytes = 0
+  #streams = 0
+
+  constructor(part: EmitterPart) {
+    this.#part = part
+  }
+
+  /** A transfer when it is a large file; null when all is said. */
+  emit(entry: NameEntry | NodeEntry | RenameEntry): Transfer | null {
+    if (entry.kind === 'node') {
+      if (!entry.dir.isGone) this.#directory(entry.dir, entry)
+      return null
+    }
+    if (entry.kind === 'rename') return this.#rename(entry)
+    return entry.dir.isGone ? null : this.#name(entry)
+  }
+
+  forgetKnown(): void {
+    this.#known.clear()
+    this.#knownBytes = 0
+  }
+
+  remember(ino: number, known: Known): void {
+    this.#forget(ino)
+    this.#known.set(ino, known)
+    this.#knownBytes += known.hashes.length
+    for (const [oldest] of this.#known) {
+      if (this.#knownBytes <= knownBytesMax) return
+      this.#forget(oldest)
+    }
+  }
+
+  #forget(ino: number): void {
+    this.#knownBytes -= this.#known.get(ino)?.hashes.length ?? 0
+    this.#known.delete(ino)
+  }
+
+  /** The backup's file is not what the hashes were made from. */
+  forgetFile(dir: DirectoryNode, name: string): void {
+    const stat = statAt(dir.open(this.#part.tree), name)
+    if (typeof stat !== 'number') this.#forget(stat.ino)
+  }
+
+  #touch(dir: DirectoryNode, entry: Entry): void {
+    const present = this.touched.get(dir)
+    if (present === undefined) this.touched.set(dir, { since: entry.since, lane: entry.lane })
+    else {
+      present.since = Math.min(present.since, entry.since)
+      if (entry.lane === 'live') present.lane = 'live'
+    }
+  }
+
+  #directory(dir: DirectoryNode, entry: Entry): boolean {
+    if (dir.parent !== null && dir.remoteParent !== null && !this.#ensure(dir.remoteParent, entry)) return false
+    const fd = dir.open(this.#part.tree)
+    const stat = fd < 0 ? fd : statAt(fd, '')
+    if (typeof stat === 'number') return false
+    const meta = readMeta({ dirFd: fd, name: '' }, stat)
+    if (meta === null || typeof meta === 'number') return false
+    const wasKnown = dir.isKnown
+    dir.isKnown = true
+    const again: NodeEntry = { kind: 'node', dir, since: entry.since, lane: entry.lane }
+    this.#part.send({ op: 'directory', path: dir.remotePath, meta }, again)
+    if (!wasKnown && dir.remoteParent !== null) this.#touch(dir.remoteParent, entry)
+    return true
+  }
+
+  /** What lies in a directory can only be said when the backup has that directory. */
+  #ensure(dir: DirectoryNode, entry: Entry): boolean {
+    if (dir.isKnown || dir.parent === null) return true
+    return this.#directory(dir, entry)
+  }
+
+  #rename(entry: RenameEntry): null {
+    const { node, from, to } = entry
+    // Elsewhere by now, or gone: what became of it is said by what follows.
+    const path = joinPath(from.dir.remotePath, from.name)
+    this.#ensure(to.dir, entry)
+    this.#part.send({ op: 'rename', path, to: joinPath(to.dir.remotePath, to.name) }, entry)
+    // What is not compared yet may be stale, and moves to where nobody would look again.
+    if (!this.#part.isCompared()) {
+      const since = entry.since
+      this.#part.queue.compare(node ?? to.dir, { lane: 'bulk', since })
+    }
+    if (node !== null) {
+      node.remoteParent = to.dir
+      node.remoteName = to.name
+    } else {
+      const stat = statAt(to.dir.open(this.#part.tree), to.name)
+      if (typeof stat !== 'number' && stat.kind === 'file') this.#part.links.note(stat.ino, to.dir, to.name)
+    }
+    this.#touch(from.dir, entry)
+    this.#touch(to.dir, entry)
+    return null
+  }
+
+  #name(entry: NameEntry): Transfer | null {
+    const { dir, name } = entry
+    const { tree, queue, problem, send } = this.#part
+    const here = joinPath(dir.path, name)
+    const path = joinPath(dir.remotePath, name)
+    if (path.length > pathBytesMax || here.length > pathBytesMax) {
+      problem(path, `its path has more than ${pathBytesMax} bytes`)
+      return null
+    }
+    const fd = dir.open(tree)
+    // The directory is elsewhere, and the event that says where is on its way.
+    if (fd < 0) return this.#again(entry, entry.failures < movedAttempts ? movedMs : unreadableMs)
+    const stat = statAt(fd, name)
+    if (stat === -ENOENT) {
+      problem(path, null)
+      if (!entry.isNew) send({ op: 'remove', path }, entry)
+      this.#touch(dir, entry)
+      return null
+    }
+    if (typeof stat === 'number') return this.#unreadable(entry, path, stat)
+    if (!this.#ensure(dir, entry)) return this.#again(entry, readAgainMs)
+    this.#touch(dir, entry)
+    switch (stat.kind) {
+      case 'directory': {
+        const child = dir.children.get(name) ?? this.#part.adopt(dir, name)
+        if (child === null) return this.#again(entry, readAgainMs)
+        this.#directory(child, entry)
+        queue.compare(child, { lane: entry.lane, since: entry.since })
+        return null
+      }
+      case 'other':
+        problem(path, 'sockets, FIFOs and devices are not replicated')
+        if (!entry.isNew) send({ op: 'remove', path }, entry)
+        return null
+      case 'symlink': {
+        const meta = readMeta({ dirFd: fd, name }, stat)
+        if (meta === null || typeof meta === 'number') return this.#again(entry, readAgainMs)
+        send({ op: 'symlink', path, meta }, entry)
+        return null
+      }
+      case 'file':
+        return this.#file(entry, path, fd)
+    }
+  }
+
+  #again(entry: NameEntry, afterMs: number): null {
+    this.#part.queue.retry(entry, this.#part.now() + afterMs)
+    return null
+  }
+
+  #unreadable(entry: NameEntry, path: string, errno: number): null {
+    this.#part.problem(path, `it can't be read: ${new KernelError('open', -errno).code}`)
+    return this.#again(entry, unreadableMs)
+  }
+
+  #file(entry: NameEntry, path: string, dirFd: number): Transfer | null {
+    const fd = openAt(dirFd, entry.name, { flags: O_NONBLOCK })
+    if (fd === -ENOENT || fd === -ELOOP) return this.#again(entry, 0)
+    if (fd < 0) return this.#unreadable(entry, path, fd)
+    let keepOpen = false
+    try {
+      const stat = statFd(fd)
+      if (typeof stat === 'number' || stat.kind !== 'file') return this.#again(entry, 0)
+      const others = this.#linksOf(stat, entry)
+      const twin = entry.isNew && !entry.isWritten ? others.find(one => !one.isWaiting) : undefined
+      if (twin !== undefined) {
+        this.#part.send({ op: 'link', path: twin.path, to: path }, entry)
+        return null
+      }
+      const meta = readMeta({ dirFd: fd, name: '' }, stat, { linked: others.length > 0 })
+      if (meta === null || typeof meta === 'number') return this.#again(entry, readAgainMs)
+      this.#part.problem(path, null)
+      if (entry.onlyAttributes && !entry.isNew) {
+        this.#part.send({ op: 'attributes', path, meta }, entry)
+        return null
+      }
+      if (stat.size > smallBytesMax) {
+        const nowMs = this.#part.now()
+        const mtimeMs = stat.mtimeS * 1000 + stat.mtimeNs / 1e6
+        if (
+          entry.lane !== 'bulk' &&
+          Date.now() - mtimeMs < bigQuietMs &&
+          nowMs - entry.firstMs < bigLatestMs &&
+          !entry.isClosed
+        ) {
+          return this.#again(entry, bigQuietMs / 2)
+        }
+        keepOpen = true
+        return this.#big({ entry, path, fd, stat, meta, others })
+      }
+      return this.#small({ entry, path, fd, stat, meta, others })
+    } catch (error) {
+      const errno = error instanceof Error && 'errno' in error ? Number(error.errno) : -EIO
+      return this.#unreadable(entry, path, errno)
+    } finally {
+      if (!keepOpen) closeSync(fd)
+    }
+  }
+
+  #small(file: FileInHand): null {
+    const { entry, path, fd, stat, meta, others } = file
+    const content = Buffer.allocUnsafe(stat.size)
+    let got = 0
+    while (got < stat.size) {
+      const read = readSync(fd, content, got, stat.size - got, got)
+      if (read === 0) break
+      got += read
+    }
+    if ((got < stat.size || !isSame(statFd(fd), stat)) && entry.failures < readAttempts) {
+      return this.#again(entry, readAgainMs)
+    }
+    const sparse = stat.allocated < stat.size
+    this.#part.send({ op: 'put', path, meta: { ...meta, size: got }, sparse, content: content.subarray(0, got) }, entry)
+    if (got < stat.size) this.#again(entry, readAgainMs)
+    this.#linkOthers(path, entry, others)
+    return null
+  }
+
+  #big(file: FileInHand): Transfer {
+    const { entry, path, fd, stat, meta, others } = file
+    let big: BigFile | null = null
+    let known: Known | null | undefined = this.#known.get(stat.ino) ?? (entry.isNew ? null : undefined)
+    const open = (): BigFile => {
+      this.#streams += 1
+      const { hashKey: key, stream: send } = this.#part
+      return new BigFile({ fd, stream: this.#streams, path, meta, before: stat, key, known: known ?? null, send })
+    }
+    if (known === undefined) {
+      void this.#part.askHashes(path, entry).then(found => {
+        known = found
+      })
+    }
+    return {
+      entry,
+      step: () => {
+        if (known === undefined) return null
+        big ??= open()
+        if (big.step()) return true
+        if (!big.isUnchanged() && entry.failures < readAttempts) {
+          this.#part.stream({ op: 'abort', stream: big.stream })
+          this.#again(entry, readAgainMs)
+        } else {
+          this.#part.send({ op: 'end', stream: big.stream }, entry, { ino: stat.ino, known: big.result() })
+          if (!big.isUnchanged()) this.#again(entry, readAgainMs)
+          this.#linkOthers(path, entry, others)
+        }
+        closeSync(fd)
+        return false
+      },
+      abort: () => closeSync(fd),
+    }
+  }
+
+  /** Other names of the same file, looked at now; a file of one name is noted in case it gets another. */
+  #linksOf(stat: FileStat, entry: NameEntry): OtherName[] {
+    const { links, tree, queue } = this.#part
+    links.note(stat.ino, entry.dir, entry.name)
+    if (stat.links < 2) return []
+    const found: OtherName[] = []
+    for (const place of links.others(stat.ino, entry.dir, entry.name)) {
+      const fd = place.dir.isGone ? -1 : place.dir.open(tree)
+      const there = fd < 0 ? fd : statAt(fd, place.name)
+      if (typeof there === 'number' || there.ino !== stat.ino) links.forget(stat.ino, place)
+      else if (place.dir.isKnown || place.dir.parent === null) {
+        const isWaiting = queue.waiting(place.dir, place.name) !== undefined
+        found.push({ path: joinPath(place.dir.remotePath, place.name), isWaiting, ...place })
+      }
+    }
+    return found
+  }
+
+  /** A new file took this name on the backup: its other names follow, and need not be looked at themselves. */
+  #linkOthers(path: string, entry: NameEntry, others: readonly OtherName[]): void {
+    for (const other of others) {
+      const waiting = this.#part.queue.waiting(other.dir, other.name)
+      if (waiting !== undefined) {
+        this.#part.queue.drop(waiting)
+        entry.since = Math.min(entry.since, waiting.since)
+      }
+      this.#part.send({ op: 'link', path, to: other.path }, entry)
+      this.#touch(other.dir, entry)
+    }
+  }
+}
+
+interface FileInHand {
+  entry: NameEntry
+  path: string
+  fd: number
+  stat: FileStat
+  meta: Meta
+  others: readonly OtherName[]
+}
+
+interface OtherName extends FilePlace {
+  /** On the backup. */
+  path: string
+  isWaiting: boolean
+}
+
+const isSame = (now: FileStat | number, before: FileStat): boolean =>
+  typeof now !== 'number' &&
+  now.size === before.size &&
+  now.mtimeS === before.mtimeS &&
+  now.mtimeNs === before.mtimeNs &&
+  now.ctimeS === before.ctimeS &&
+  now.ctimeNs === before.ctimeNs

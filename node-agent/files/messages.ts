@@ -1,0 +1,297 @@
+import { ByteReader, ByteWriter } from './bytes.ts'
+import { type Meta, readMetaFrom, writeMeta } from './meta.ts'
+import { pathFault, showName } from './names.ts'
+
+/**
+ * The wire form of the file log, version 1. A connection carries one tree in one direction: frames of a length (u32,
+ * without itself), a type (u8) and fields (bytes.ts). The first frame of each side is JSON: Hello and its Answer.
+ *
+ * Every operation states what is to be there, not how to get there, so that it can be given twice. `seq` numbers the
+ * operations of one log; contents of a large file go ahead in a stream and become an operation with its `end`.
+ */
+export const wireVersion = 1
+/** A listing of a directory with some hundred thousand files, or the hashes of a file of a quarter of a terabyte. */
+export const frameBytesMax = 64 * 2 ** 20
+
+export interface Hello {
+  version: number
+  pair: string
+  /** Who sends: the primary. */
+  node: string
+  tree: string
+  epoch: number
+  /** A life of the sender's log; another one starts with a comparison of everything. */
+  log: string
+  /** Of the block hashes, hex. */
+  hashKey: string
+  include: readonly string[]
+  exclude: readonly string[]
+}
+
+export type Answer =
+  | {
+      ok: true
+      /** The last operation of this log that is durable here; null when this log is not known here. */
+      applied: number | null
+    }
+  | { ok: false; why: string; remedy: 'later' | 'never' }
+
+/** What a patch was computed against. */
+export interface Base {
+  /** A part of an interrupted transfer, or the file that is there. */
+  of: 'part' | 'file'
+  size: number
+  mtimeS: number
+  mtimeNs: number
+}
+
+export type Operation =
+  | { op: 'put'; seq: number; path: string; meta: Meta; sparse: boolean; content: Buffer }
+  | { op: 'end'; seq: number; stream: number }
+  | { op: 'directory'; seq: number; path: string; meta: Meta }
+  | { op: 'symlink'; seq: number; path: string; meta: Meta }
+  | { op: 'attributes'; seq: number; path: string; meta: Meta }
+  | { op: 'link'; seq: number; path: string; to: string }
+  | { op: 'rename'; seq: number; path: string; to: string }
+  | { op: 'remove'; seq: number; path: string }
+  | { op: 'compare'; seq: number; path: string; digest: Buffer }
+  | { op: 'listing'; seq: number; path: string; own: Meta; entries: readonly ListedEntry[] }
+  | { op: 'hashes'; seq: number; path: string }
+  | { op: 'verify'; seq: number; path: string; meta: Meta; sha256: Buffer }
+
+export interface ListedEntry {
+  name: string
+  meta: Meta
+}
+
+/** Contents of a large file on their way, and signs of life. */
+export type StreamFrame =
+  | { op: 'begin'; stream: number; path: string; meta: Meta; sparse: boolean; base: Base | null }
+  | { op: 'data'; stream: number; offset: number; bytes: Buffer }
+  | { op: 'abort'; stream: number }
+  | { op: 'ping' }
+  /** A comparison of the whole tree has ended. */
+  | { op: 'compared'; manifest: string; files: number; differences: number }
+
+export type FromSender = Operation | StreamFrame
+
+/** Why the receiver left an operation undone. Nothing is lost by it: the sender looks at the file again. */
+export type NackCode =
+  | 'no parent'
+  | 'gone'
+  | 'different'
+  | 'base'
+  | 'content'
+  /** errno names: ENOSPC, EIO, … */
+  | `E${string}`
+
+export type FromReceiver =
+  | { op: 'ack'; seq: number; nacks: readonly { seq: number; code: NackCode; path: string }[] }
+  | { op: 'differs'; seq: number; path: string; absent: boolean }
+  | { op: 'want'; seq: number; path: string; names: readonly string[]; surplus: readonly string[] }
+  | { op: 'hashesOf'; seq: number; base: Base | null; hashes: Buffer }
+  | { op: 'pong'; freeBytes: number }
+
+const types = {
+  put: 1, begin: 2, data: 3, end: 4, abort: 5, directory: 6, symlink: 7, link: 8, rename: 9, remove: 10,
+  attributes: 11, compare: 12, listing: 13, hashes: 14, ping: 15, verify: 16, compared: 17,
+  ack: 65, differs: 66, want: 67, hashesOf: 68, pong: 69,
+} as const // biome-ignore format: a table
+
+/** A whole frame, ready to be sent. */
+export function encode(message: FromSender | FromReceiver): Buffer {
+  const content = message.op === 'put' ? message.content.length : message.op === 'data' ? message.bytes.length : 0
+  const to = new ByteWriter(content + 512)
+  to.u32(0)
+  to.u8(types[message.op])
+  write(to, message)
+  const frame = to.done()
+  frame.writeUInt32LE(frame.length - 4, 0)
+  return frame
+}
+
+function write(to: ByteWriter, message: FromSender | FromReceiver): void {
+  if ('seq' in message) to.f64(message.seq)
+  if ('stream' in message) to.u32(message.stream)
+  if ('path' in message) to.text(message.path)
+  switch (message.op) {
+    case 'put':
+      writeMeta(to, message.meta)
+      to.u8(message.sparse ? 1 : 0)
+      return to.bytes(message.content)
+    case 'begin':
+      writeMeta(to, message.meta)
+      to.u8(message.sparse ? 1 : 0)
+      return writeBase(to, message.base)
+    case 'data':
+      to.f64(message.offset)
+      return to.bytes(message.bytes)
+    case 'directory':
+    case 'symlink':
+    case 'attributes':
+      return writeMeta(to, message.meta)
+    case 'link':
+    case 'rename':
+      return to.text(message.to)
+    case 'compare':
+      return to.bytes(message.digest)
+    case 'verify':
+      writeMeta(to, message.meta)
+      return to.bytes(message.sha256)
+    case 'listing':
+      writeMeta(to, message.own)
+      to.u32(message.entries.length)
+      for (const { name, meta } of message.entries) {
+        to.text(name)
+        writeMeta(to, meta)
+      }
+      return
+    case 'ack':
+      to.u32(message.nacks.length)
+      for (const { seq, code, path } of message.nacks) {
+        to.f64(seq)
+        to.text(code)
+        to.text(path)
+      }
+      return
+    case 'differs':
+      return to.u8(message.absent ? 1 : 0)
+    case 'want':
+      writeTexts(to, message.names)
+      return writeTexts(to, message.surplus)
+    case 'hashesOf':
+      writeBase(to, message.base)
+      return to.bytes(message.hashes)
+    case 'pong':
+      return to.f64(message.freeBytes)
+    case 'compared':
+      to.text(message.manifest)
+      to.u32(message.files)
+      return to.u32(message.differences)
+    case 'end':
+    case 'abort':
+    case 'remove':
+    case 'hashes':
+    case 'ping':
+      return
+  }
+}
+
+/** @throws when the frame is not of this version, or names a path outside the tree */
+export function decodeFromSender(frame: Buffer): FromSender {
+  const from = new ByteReader(frame)
+  const type = from.u8()
+  switch (type) {
+    case types.put:
+      return {
+        op: 'put',
+        seq: from.f64(),
+        path: path(from),
+        meta: meta(from),
+        sparse: from.u8() === 1,
+        content: from.bytes(),
+      }
+    case types.begin:
+      return {
+        op: 'begin',
+        stream: from.u32(),
+        path: path(from),
+        meta: meta(from),
+        sparse: from.u8() === 1,
+        base: readBase(from),
+      }
+    case types.data:
+      return { op: 'data', stream: from.u32(), offset: from.f64(), bytes: from.bytes() }
+    case types.end:
+      return { op: 'end', seq: from.f64(), stream: from.u32() }
+    case types.abort:
+      return { op: 'abort', stream: from.u32() }
+    case types.directory:
+      return { op: 'directory', seq: from.f64(), path: path(from), meta: meta(from) }
+    case types.symlink:
+      return { op: 'symlink', seq: from.f64(), path: path(from), meta: meta(from) }
+    case types.attributes:
+      return { op: 'attributes', seq: from.f64(), path: path(from), meta: meta(from) }
+    case types.link:
+      return { op: 'link', seq: from.f64(), path: path(from), to: path(from) }
+    case types.rename:
+      return { op: 'rename', seq: from.f64(), path: path(from), to: path(from) }
+    case types.remove:
+      return { op: 'remove', seq: from.f64(), path: path(from) }
+    case types.compare:
+      return { op: 'compare', seq: from.f64(), path: path(from), digest: from.bytes() }
+    case types.verify:
+      return { op: 'verify', seq: from.f64(), path: path(from), meta: meta(from), sha256: from.bytes() }
+    case types.listing: {
+      const head = { op: 'listing', seq: from.f64(), path: path(from), own: meta(from) } as const
+      const entries = Array.from({ length: from.u32() }, () => ({ name: path(from), meta: meta(from) }))
+      return { ...head, entries }
+    }
+    case types.hashes:
+      return { op: 'hashes', seq: from.f64(), path: path(from) }
+    case types.ping:
+      return { op: 'ping' }
+    case types.compared:
+      return { op: 'compared', manifest: from.text(), files: from.u32(), differences: from.u32() }
+    default:
+      throw new Error(`a frame of type ${type} is not known to version ${wireVersion} of the file log`)
+  }
+}
+
+/** @throws when the frame is not of this version */
+export function decodeFromReceiver(frame: Buffer): FromReceiver {
+  const from = new ByteReader(frame)
+  const type = from.u8()
+  switch (type) {
+    case types.ack: {
+      const seq = from.f64()
+      const nacks = Array.from({ length: from.u32() }, () => ({
+        seq: from.f64(),
+        code: from.text() as NackCode,
+        path: path(from),
+      }))
+      return { op: 'ack', seq, nacks }
+    }
+    case types.differs:
+      return { op: 'differs', seq: from.f64(), path: path(from), absent: from.u8() === 1 }
+    case types.want:
+      return { op: 'want', seq: from.f64(), path: path(from), names: readTexts(from), surplus: readTexts(from) }
+    case types.hashesOf:
+      return { op: 'hashesOf', seq: from.f64(), base: readBase(from), hashes: Buffer.from(from.bytes()) }
+    case types.pong:
+      return { op: 'pong', freeBytes: from.f64() }
+    default:
+      throw new Error(`a frame of type ${type} is not known to version ${wireVersion} of the file log`)
+  }
+}
+
+/** No path from the other side is used before it was seen to stay in the tree. */
+function path(from: ByteReader): string {
+  const text = from.text()
+  const fault = pathFault(text)
+  if (fault !== null) throw new Error(`the path "${showName(text.slice(0, 300))}" ${fault}`)
+  return text
+}
+
+const meta = readMetaFrom
+
+function writeBase(to: ByteWriter, base: Base | null): void {
+  to.u8(base === null ? 0 : base.of === 'part' ? 1 : 2)
+  if (base === null) return
+  to.f64(base.size)
+  to.f64(base.mtimeS)
+  to.u32(base.mtimeNs)
+}
+
+function readBase(from: ByteReader): Base | null {
+  const of = from.u8()
+  if (of === 0) return null
+  return { of: of === 1 ? 'part' : 'file', size: from.f64(), mtimeS: from.f64(), mtimeNs: from.u32() }
+}
+
+function writeTexts(to: ByteWriter, texts: readonly string[]): void {
+  to.u32(texts.length)
+  for (const text of texts) to.text(text)
+}
+
+const readTexts = (from: ByteReader): string[] => Array.from({ length: from.u32() }, () => path(from))

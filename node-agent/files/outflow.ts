@@ -1,0 +1,57 @@
+import { encode, type FromSender } from './messages.ts'
+import type { SentLog } from './sent-log.ts'
+
+/** To the backup; `send` never blocks, `backlogBytes` tells what it has not taken yet. */
+export interface Outlet {
+  send(frame: Buffer): void
+  backlogBytes(): number
+}
+
+/** Sent and not acknowledged: more would only wait on the other side. */
+const windowBytes = 32 * 2 ** 20
+/** Less for seed and repair, so that a live change never has much before it. */
+const bulkWindowBytes = 4 * 2 ** 20
+/** What the socket holds back at most before no more files are read. */
+const backlogBytesMax = 2 * 2 ** 20
+const operationsMax = 8192
+
+/** Frames on their way out, and how much may be: back-pressure and the limit of the bulk lane's rate. */
+export class Outflow {
+  sentBytes = 0
+  /** When the bulk lane may go on, monotonic ms. */
+  bulkFromMs = 0
+  readonly #sent: SentLog
+  readonly #bulkBytesPerS: number
+  readonly #now: () => number
+  #outlet: Outlet | null = null
+
+  constructor(part: { sent: SentLog; bulkBytesPerS: number; now: () => number }) {
+    this.#sent = part.sent
+    this.#bulkBytesPerS = part.bulkBytesPerS
+    this.#now = part.now
+  }
+
+  set outlet(outlet: Outlet | null) {
+    this.#outlet = outlet
+  }
+  get isOpen(): boolean {
+    return this.#outlet !== null
+  }
+
+  /** Answers the number of bytes. Without a connection they are lost, as they are when it is cut. */
+  frame(message: FromSender): number {
+    const frame = encode(message)
+    this.#outlet?.send(frame)
+    this.sentBytes += frame.length
+    if (this.#bulkBytesPerS > 0) {
+      this.bulkFromMs = Math.max(this.#now(), this.bulkFromMs) + (frame.length / this.#bulkBytesPerS) * 1000
+    }
+    return frame.length
+  }
+
+  isFull(lane: 'live' | 'bulk'): boolean {
+    const bytes = lane === 'live' ? windowBytes : bulkWindowBytes
+    const backlog = this.#outlet?.backlogBytes() ?? 0
+    return this.#sent.bytes >= bytes || this.#sent.size >= operationsMax || backlog > Math.min(bytes, backlogBytesMax)
+  }
+}

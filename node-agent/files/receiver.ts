@@ -1,0 +1,293 @@
+import { closeSync, readSync, statfsSync } from 'node:fs'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { O_NONBLOCK, openAt, type Place, statFd } from '../kernel/file-calls.ts'
+import { Applier, type Keeper } from './applier.ts'
+import { blockBytes, blockCount, hashBlock, hashBytes } from './block-hashes.ts'
+import { type Filter, makeFilter } from './filter.ts'
+import { differences, digestOf, type Listing, listDirectory } from './listing.ts'
+import { encode, type FromReceiver, type FromSender, type Hello, type NackCode, type Operation } from './messages.ts'
+import { splitPath } from './names.ts'
+import { recover } from './recovery.ts'
+import { type Arriving, type Staged, Staging } from './staging.ts'
+import type { Tree } from './tree.ts'
+import { removeSome, WorkFolder } from './work-folder.ts'
+
+export interface ReceiverPart {
+  tree: Tree
+  /** What is done with versions that disappear; changes with the roles. */
+  keeper: (folder: WorkFolder) => Keeper
+  note: (why: string) => void
+  /** A comparison of the whole tree has ended. */
+  onCompared: (verdict: { manifest: string; files: number; differences: number }) => void
+}
+
+/** One group of operations that becomes durable together: bounds what a crash can take, and how long a flush lasts. */
+const groupMax = 4096
+const groupBytesMax = 64 * 2 ** 20
+/** Hashing a base gives way to the loop after so many blocks. */
+const blocksAtOnce = 16
+/** Removing what was put aside goes on at this pace when nothing else is to be done. */
+const sweepEveryMs = 20
+
+type Pending =
+  | { operation: Exclude<Operation, { op: 'put' | 'end' }> }
+  | { operation: { op: 'put'; seq: number; path: string }; staged: Staged }
+  | { operation: { op: 'end'; seq: number; path: string }; arriving: Arriving }
+
+/**
+ * The backup's side of one tree. Operations arrive in order, are staged as they come, and are put into effect in groups:
+ * contents durable, names changed, names durable, acknowledged.
+ */
+export class Receiver {
+  readonly #part: ReceiverPart
+  readonly #folder: WorkFolder
+  readonly #staging: Staging
+  readonly #applier: Applier
+  #pending: Pending[] = []
+  #pendingBytes = 0
+  #working: Promise<void> | null = null
+  #send: ((frame: Buffer) => void) | null = null
+  #log = ''
+  #applied = 0
+  #hashKey: Buffer = Buffer.alloc(0)
+  #filter: Filter = makeFilter({ include: [], exclude: [] })
+  #keeper: Keeper
+  #sweeper: NodeJS.Timeout | null = null
+  #closed = false
+  receivedBytes = 0
+
+  private constructor(part: ReceiverPart, folder: WorkFolder) {
+    this.#part = part
+    this.#folder = folder
+    this.#staging = new Staging(folder)
+    const { tree } = part
+    this.#keeper = part.keeper(folder)
+    this.#applier = new Applier({ tree, folder, staging: this.#staging, keeper: () => this.#keeper })
+  }
+
+  /** Finishes what a crash left half done, before anybody sees the tree. */
+  static async open(part: ReceiverPart): Promise<Receiver> {
+    const folder = new WorkFolder(part.tree)
+    await recover(part.tree, folder, part.note)
+    const receiver = new Receiver(part, folder)
+    receiver.#sweep()
+    return receiver
+  }
+
+  /** What this host had of its own is put aside. */
+  keepNothing(): void {
+    this.#keeper = keepNothing(this.#folder)
+  }
+
+  get applied(): number {
+    return this.#applied
+  }
+
+  /** Reading from the connection should pause. */
+  get isFull(): boolean {
+    return this.#pending.length > 2 * groupMax || this.#pendingBytes > 2 * groupBytesMax
+  }
+
+  /**
+   * Another connection of the epoch's primary. Everything that came over the one before is in effect when this
+   * resolves with the last operation of this log that is durable here, or null for a log that is new here.
+   */
+  async attach(hello: Hello, send: (frame: Buffer) => void): Promise<number | null> {
+    this.#send = null
+    this.#staging.cut()
+    await this.#working
+    this.#hashKey = Buffer.from(hello.hashKey, 'hex')
+    this.#filter = makeFilter(hello)
+    const isKnown = hello.log === this.#log
+    if (!isKnown) this.#applied = 0
+    this.#log = hello.log
+    this.#send = send
+    return isKnown ? this.#applied : null
+  }
+
+  /** @throws on what no sender says: the connection is then cut */
+  receive(message: FromSender, bytes: number): void {
+    this.receivedBytes += bytes
+    switch (message.op) {
+      case 'begin':
+      case 'data':
+      case 'abort':
+        return this.#staging.stream(message)
+      case 'ping':
+        return this.#answer({ op: 'pong', freeBytes: this.freeBytes() })
+      case 'compared':
+        return this.#part.onCompared(message)
+      case 'put': {
+        const { seq, path } = message
+        this.#add({ operation: { op: 'put', seq, path }, staged: this.#staging.small(message) }, bytes)
+        return
+      }
+      case 'end': {
+        const arriving = this.#staging.end(message.stream)
+        this.#add({ operation: { op: 'end', seq: message.seq, path: arriving.path }, arriving }, arriving.bytes)
+        return
+      }
+      default:
+        this.#add({ operation: message }, bytes)
+    }
+  }
+
+  #add(pending: Pending, bytes: number): void {
+    this.#pending.push(pending)
+    this.#pendingBytes += bytes
+    this.#working ??= this.#work().finally(() => {
+      this.#working = null
+    })
+  }
+
+  async #work(): Promise<void> {
+    // What came in the same turn belongs to the same group.
+    await nextTurn()
+    while (this.#pending.length > 0) {
+      const group = this.#pending.splice(0, groupMax)
+      this.#pendingBytes = this.#pending.length === 0 ? 0 : this.#pendingBytes
+      await this.#staging.flush()
+      const nacks: { seq: number; code: NackCode; path: string }[] = []
+      for (const pending of group) {
+        const code = await this.#apply(pending)
+        const { seq, path } = pending.operation
+        if (code !== null) nacks.push({ seq, code, path })
+      }
+      const failed = await this.#applier.flush()
+      if (failed !== null) {
+        nacks.length = 0
+        for (const { operation } of group) nacks.push({ seq: operation.seq, code: failed, path: operation.path })
+      }
+      this.#applied = group.at(-1)!.operation.seq
+      this.#answer({ op: 'ack', seq: this.#applied, nacks })
+    }
+    this.#sweep()
+  }
+
+  #apply(pending: Pending): NackCode | null | Promise<NackCode | null> {
+    if ('staged' in pending) return this.#applier.place(pending.operation.path, pending.staged)
+    if ('arriving' in pending) {
+      const { arriving } = pending
+      return arriving.base === null
+        ? this.#applier.place(arriving.path, arriving.staged)
+        : this.#applier.patch(arriving)
+    }
+    const { operation } = pending
+    switch (operation.op) {
+      case 'directory':
+        return this.#applier.directory(operation.path, operation.meta)
+      case 'symlink':
+        return this.#applier.symlink(operation.path, operation.meta)
+      case 'attributes':
+        return this.#applier.attributes(operation.path, operation.meta)
+      case 'link':
+        return this.#applier.link(operation.path, operation.to)
+      case 'rename':
+        return this.#applier.rename(operation.path, operation.to)
+      case 'remove':
+        return this.#applier.remove(operation.path)
+      case 'compare':
+        this.#compare(operation)
+        return null
+      case 'listing':
+        this.#listing(operation)
+        return null
+      case 'hashes':
+        return this.#hashes(operation)
+      case 'verify':
+        return null
+    }
+  }
+
+  #list(path: string): Listing | null {
+    const fd = this.#part.tree.directory(path)
+    return listDirectory({ fd, filter: this.#filter, path, isLinked: stat => stat.links > 1 })
+  }
+
+  #compare({ seq, path, digest }: Extract<Operation, { op: 'compare' }>): void {
+    const listing = this.#list(path)
+    if (listing !== null && digestOf(listing).equals(digest)) return
+    this.#answer({ op: 'differs', seq, path, absent: listing === null })
+  }
+
+  #listing({ seq, path, own, entries }: Extract<Operation, { op: 'listing' }>): void {
+    const listing = this.#list(path)
+    if (listing === null) return this.#answer({ op: 'differs', seq, path, absent: true })
+    const found = differences({ own, entries: [...entries], skipped: [] }, listing)
+    // Sockets and the like in our copy are in nobody's listing; they are in the way of an identical tree.
+    const surplus = [...found.surplus, ...listing.skipped.map(one => splitPath(one).name)]
+    this.#answer({ op: 'want', seq, path, names: found.names, surplus })
+  }
+
+  /** Hashes of what an interrupted transfer left, or of the file that is there. */
+  async #hashes({ seq, path }: Extract<Operation, { op: 'hashes' }>): Promise<null> {
+    const part = this.#staging.part(path)
+    const { folder, name } = splitPath(path)
+    const dirFd = part === null ? this.#part.tree.directory(folder) : -1
+    const fd = part?.staged.fd ?? (dirFd < 0 ? dirFd : openAt(dirFd, name, { flags: O_NONBLOCK }))
+    const stat = fd < 0 ? fd : statFd(fd)
+    if (typeof stat === 'number' || stat.kind !== 'file') {
+      this.#answer({ op: 'hashesOf', seq, base: null, hashes: Buffer.alloc(0) })
+    } else {
+      const { size, mtimeS, mtimeNs } = stat
+      const hashes = await this.#hash(fd, size)
+      this.#answer({
+        op: 'hashesOf',
+        seq,
+        base: { of: part === null ? 'file' : 'part', size, mtimeS, mtimeNs },
+        hashes,
+      })
+    }
+    if (part === null && fd >= 0) closeSync(fd)
+    return null
+  }
+
+  async #hash(fd: number, size: number): Promise<Buffer> {
+    const hashes = Buffer.alloc(blockCount(size) * hashBytes)
+    const block = Buffer.allocUnsafe(blockBytes)
+    for (let index = 0; index * blockBytes < size; index += 1) {
+      const read = readSync(fd, block, 0, blockBytes, index * blockBytes)
+      hashBlock(this.#hashKey, block.subarray(0, read)).copy(hashes, index * hashBytes)
+      if (index % blocksAtOnce === blocksAtOnce - 1) await nextTurn()
+    }
+    return hashes
+  }
+
+  #answer(message: FromReceiver): void {
+    this.#send?.(encode(message))
+  }
+
+  freeBytes(): number {
+    const { bavail, bsize } = statfsSync(`/proc/self/fd/${this.#folder.fd}`)
+    return bavail * bsize
+  }
+
+  /** Removes from the disk what was put aside, a little at a time. */
+  #sweep(): void {
+    if (this.#sweeper !== null || this.#closed) return
+    const next = this.#folder.names().find(name => name.startsWith('gone-'))
+    if (next === undefined) return
+    this.#sweeper = setTimeout(() => {
+      this.#sweeper = null
+      if (this.#working === null) removeSome({ dirFd: this.#folder.fd, name: next })
+      this.#sweep()
+    }, sweepEveryMs)
+  }
+
+  /** The tree is whole when this resolves: what was received in full is applied, the rest is dropped. */
+  async close(): Promise<void> {
+    this.#send = null
+    await this.#working
+    this.#closed = true
+    if (this.#sweeper !== null) clearTimeout(this.#sweeper)
+    this.#staging.close()
+    this.#folder.close()
+  }
+}
+
+/** For a backup that never was primary: what the primary removed or replaced is nobody's any more. */
+export const keepNothing = (folder: WorkFolder): Keeper => ({
+  isIndifferent: true,
+  take: (at: Place) => folder.discard(at),
+  wants: () => false,
+})

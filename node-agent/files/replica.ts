@@ -1,0 +1,245 @@
+import { ConflictKeeper } from './conflicts.ts'
+import { makeFilter } from './filter.ts'
+import type { Hello } from './messages.ts'
+import { keepNothing, Receiver } from './receiver.ts'
+import { RoleFile } from './role-file.ts'
+import { Sender } from './sender.ts'
+import type { TreeConfig } from './settings.ts'
+import { type Admission, LinkClient, type TlsIdentity } from './tls-link.ts'
+import { Tree } from './tree.ts'
+
+export interface ReplicaPart {
+  pair: string
+  node: string
+  tree: TreeConfig
+  stateDir: string
+  peer: { host: string; port: number }
+  identity: TlsIdentity
+  note: (why: string) => void
+}
+
+export type Role = 'primary' | 'backup' | 'none'
+
+/** How long ago something must have been acknowledged to count as proven: more than a clock's grain and a queue's delay. */
+const provenMarginMs = 1000
+const provenEveryMs = 1000
+/** The clock was set: from then on times prove nothing in this epoch. */
+const clockStepMs = 500
+
+/** One tree on one host: in which role, in which epoch, and how far. */
+export class Replica {
+  readonly #part: ReplicaPart
+  readonly #file: RoleFile
+  #role: Role = 'none'
+  #sender: { sender: Sender; client: LinkClient; tree: Tree; timer: NodeJS.Timeout } | null = null
+  #receiver: { receiver: Receiver; tree: Tree; keeper: ConflictKeeper | null } | null = null
+  #compared: { manifest: string; files: number; differences: number; atMs: number } | null = null
+  #changing: Promise<void> = Promise.resolve()
+  onCut: (tree: string) => void = () => {}
+
+  private constructor(part: ReplicaPart, file: RoleFile) {
+    this.#part = part
+    this.#file = file
+  }
+
+  static async open(part: ReplicaPart): Promise<Replica> {
+    return new Replica(part, await RoleFile.open(part.stateDir, part.tree.name))
+  }
+
+  get name(): string {
+    return this.#part.tree.name
+  }
+  get role(): Role {
+    return this.#role
+  }
+  get epoch(): number {
+    return this.#file.record.epoch
+  }
+  get sender(): Sender | null {
+    return this.#sender?.sender ?? null
+  }
+
+  /** One change of role after the other. @throws when the epoch is older than one that was known here */
+  become(role: Role, epoch: number): Promise<void> {
+    const change = this.#changing.then(() => this.#become(role, epoch))
+    this.#changing = change.catch(() => undefined)
+    return change
+  }
+
+  async #become(role: Role, epoch: number): Promise<void> {
+    const { record } = this.#file
+    if (epoch < record.epoch) {
+      throw new Error(`${this.#part.tree.name}: epoch ${epoch} is older than ${record.epoch}, which this host has seen`)
+    }
+    if (role === this.#role && epoch === record.epoch) return
+    const end = await this.#leave()
+    if (role === 'primary') await this.#open(epoch)
+    else if (role === 'backup') await this.#follow(epoch, end)
+    this.#role = role
+  }
+
+  /** in sync: the other host is known to have everything. */
+  async #leave(): Promise<'in sync' | 'unknown'> {
+    this.#role = 'none'
+    const [sender, receiver] = [this.#sender, this.#receiver]
+    this.#sender = null
+    this.#receiver = null
+    if (sender !== null) {
+      clearInterval(sender.timer)
+      sender.sender.look()
+      const end = sender.sender.isInSync ? 'in sync' : 'unknown'
+      sender.client.close()
+      await sender.sender.stop()
+      sender.tree.close()
+      return end
+    }
+    if (receiver !== null) {
+      this.onCut(this.#part.tree.name)
+      await receiver.receiver.close()
+      receiver.keeper?.close()
+      receiver.tree.close()
+    }
+    return 'unknown'
+  }
+
+  /** The epoch is durable, then what arrived is finished or dropped, then the tree is this host's to write. */
+  async #open(epoch: number): Promise<void> {
+    const { tree: config, identity, pair, node, note, peer } = this.#part
+    const before = this.#file.record
+    const unresolved = before.role === 'backup' ? before.ownChanges : null
+    if (unresolved !== null)
+      note(`${config.name}: becomes primary while its own changes of epoch ${unresolved.epoch} are unresolved`)
+    await this.#file.write({ version: 1, epoch, role: 'primary', ownChanges: { epoch, provenUntilMs: 0 } })
+    const tree = new Tree(config.path)
+    const finishing = await Receiver.open({ tree, keeper: keepNothing, note, onCompared: () => undefined })
+    await finishing.close()
+    const filter = makeFilter(config)
+    const bulkBytesPerS = config.bulkMbPerS * 1e6
+    const sender = new Sender({ tree, filter, now: () => performance.now(), bulkBytesPerS, note })
+    const { include, exclude, name } = config
+    const hello = () => ({ pair, node, tree: name, epoch, include, exclude })
+    sender.start()
+    const client = new LinkClient({ ...peer, identity, hello, sender, note })
+    this.#sender = { sender, client, tree, timer: this.#prove(sender, epoch) }
+  }
+
+  /** Writes down now and then until when the other host has everything. */
+  #prove(sender: Sender, epoch: number): NodeJS.Timeout {
+    const offsetMs = Date.now() - performance.now()
+    let isTrusted = true
+    let writing = false
+    return setInterval(() => {
+      isTrusted &&= Math.abs(Date.now() - performance.now() - offsetMs) < clockStepMs
+      if (writing || (!isTrusted && this.#file.record.ownChanges?.provenUntilMs === 0)) return
+      const provenUntilMs = isTrusted && sender.isAttached ? sender.provenUntilMs(Date.now()) - provenMarginMs : 0
+      const present = this.#file.record.ownChanges?.provenUntilMs ?? 0
+      if (isTrusted && provenUntilMs <= present + provenEveryMs / 2) return
+      writing = true
+      const ownChanges = { epoch, provenUntilMs: isTrusted ? provenUntilMs : 0 }
+      void this.#file.write({ version: 1, epoch, role: 'primary', ownChanges }).finally(() => {
+        writing = false
+      })
+    }, provenEveryMs)
+  }
+
+  async #follow(epoch: number, end: 'in sync' | 'unknown'): Promise<void> {
+    const { tree: config, note } = this.#part
+    const { ownChanges: before } = this.#file.record
+    const ownChanges = end === 'in sync' ? null : before
+    await this.#file.write({ version: 1, epoch, role: 'backup', ownChanges })
+    const tree = new Tree(config.path)
+    let keeper: ConflictKeeper | null = null
+    const receiver = await Receiver.open({
+      tree,
+      note,
+      keeper: folder => {
+        if (ownChanges === null) return keepNothing(folder)
+        keeper = new ConflictKeeper(folder, ownChanges)
+        return keeper
+      },
+      onCompared: verdict => this.#onCompared(verdict),
+    })
+    this.#compared = null
+    this.#receiver = { receiver, tree, keeper }
+  }
+
+  /** What this host had and the primary had not is put aside by now. */
+  #onCompared(verdict: { manifest: string; files: number; differences: number }): void {
+    this.#compared = { ...verdict, atMs: Date.now() }
+    const present = this.#receiver
+    const { record } = this.#file
+    if (present === null || record.ownChanges === null) return
+    void this.#resolved(present)
+  }
+
+  async #resolved(present: { receiver: Receiver; keeper: ConflictKeeper | null }): Promise<void> {
+    const { name } = this.#part.tree
+    const { keeper } = present
+    await this.#file.write({ ...this.#file.record, ownChanges: null })
+    present.receiver.keepNothing()
+    present.keeper = null
+    if (keeper === null) return
+    if (keeper.kept > 0) {
+      const some = keeper.named.join(', ')
+      this.#part.note(
+        `${name}: ${keeper.kept} versions that the primary did not have are kept in ${keeper.place}: ${some}`,
+      )
+    }
+    keeper.close()
+  }
+
+  /** Whether this sender may write here. */
+  admit(hello: Hello): Admission {
+    const { name } = this.#part.tree
+    if (hello.pair !== this.#part.pair) return { ok: false, why: `this is pair ${this.#part.pair}`, remedy: 'never' }
+    if (hello.epoch !== this.epoch) {
+      const remedy = hello.epoch > this.epoch ? 'later' : 'never'
+      return { ok: false, why: `${name} is in epoch ${this.epoch} here, the sender is of epoch ${hello.epoch}`, remedy }
+    }
+    if (this.#receiver === null) return { ok: false, why: `${name} is not the backup's copy here`, remedy: 'later' }
+    return { ok: true, receiver: this.#receiver.receiver }
+  }
+
+  async close(): Promise<void> {
+    await this.become('none', this.epoch)
+    await this.#file.close()
+  }
+
+  /** What stands in the way of being in sync, for people. */
+  why(): string {
+    const { name } = this.#part.tree
+    if (this.#sender === null) return `${name} is not written on this host`
+    const { sender, client } = this.#sender
+    const { behindChanges, blocked, problems } = sender.status()
+    const reason = client.refusal ?? blocked ?? (sender.isAttached ? (problems[0] ?? 'it is on its way') : 'no backup')
+    return `${name} is ${behindChanges} changes behind: ${reason}`
+  }
+
+  status() {
+    const { name, path, policy, lagLimitS } = this.#part.tree
+    const common = { tree: name, path, role: this.#role, epoch: this.epoch, policy, lagLimitS }
+    if (this.#sender !== null) {
+      const { sender, client } = this.#sender
+      return { ...common, state: stateOf(sender), refusal: client.refusal, ...sender.status() }
+    }
+    const receiver = this.#receiver
+    return {
+      ...common,
+      state: receiver === null ? ('closed' as const) : ('receiving' as const),
+      applied: receiver?.receiver.applied ?? 0,
+      receivedBytes: receiver?.receiver.receivedBytes ?? 0,
+      unresolved: this.#file.record.ownChanges,
+      compared: this.#compared,
+    }
+  }
+}
+
+export type SyncState = 'in sync' | 'behind' | 'seeding' | 'diverged' | 'no backup'
+
+function stateOf(sender: Sender): SyncState {
+  const { running, last } = sender.comparison.status()
+  if (!sender.isAttached) return 'no backup'
+  if (last === null || running?.why === 'seed') return 'seeding'
+  if (running?.why === 'scrub' && running.differences > 0) return 'diverged'
+  return sender.behind() === 0 ? 'in sync' : 'behind'
+}

@@ -1,0 +1,68 @@
+import { readFileSync } from 'node:fs'
+import { z } from 'zod'
+import { type FolderWriter, openFolderWriter } from '../state-file/atomic-write.ts'
+
+/**
+ * What a host knows durably of its copy of one tree. It decides who may write: the epoch is on disk before the tree
+ * opens, so that a sender of an older epoch is refused even after a crash in between.
+ */
+const schema = z.strictObject({
+  version: z.literal(1),
+  epoch: z.int().min(0),
+  role: z.enum(['primary', 'backup', 'none']),
+  /**
+   * This copy was written as the primary's of that epoch, and the other host may not have all of it. `provenUntilMs`:
+   * what was last changed before (by this host's clock, ms since 1970) the other host had durably; 0 when nothing is
+   * proven.
+   */
+  ownChanges: z.strictObject({ epoch: z.int().min(0), provenUntilMs: z.number().min(0) }).nullable(),
+})
+
+export type RoleRecord = z.output<typeof schema>
+
+const fresh: RoleRecord = { version: 1, epoch: 0, role: 'none', ownChanges: null }
+
+export class RoleFile {
+  record: RoleRecord
+  readonly #writer: FolderWriter
+  readonly #name: string
+  #writing: Promise<void> = Promise.resolve()
+
+  private constructor(writer: FolderWriter, name: string, record: RoleRecord) {
+    this.#writer = writer
+    this.#name = name
+    this.record = record
+  }
+
+  /** @throws when the file is there and not readable: the epoch must not be guessed */
+  static async open(folder: string, tree: string): Promise<RoleFile> {
+    const name = `${tree}.json`
+    return new RoleFile(await openFolderWriter(folder), name, readRecord(`${folder}/${name}`))
+  }
+
+  /** Durable when it resolves. */
+  write(record: RoleRecord): Promise<void> {
+    this.record = record
+    const bytes = Buffer.from(`${JSON.stringify(record)}\n`)
+    this.#writing = this.#writing.then(() => this.#writer.write(this.#name, bytes))
+    return this.#writing
+  }
+
+  async close(): Promise<void> {
+    await this.#writing
+    await this.#writer.close()
+  }
+}
+
+function readRecord(path: string): RoleRecord {
+  let text: string
+  try {
+    text = readFileSync(path, 'utf8')
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return fresh
+    throw error
+  }
+  const parsed = schema.safeParse(JSON.parse(text))
+  if (parsed.success) return parsed.data
+  throw new Error(`${path} is not a role record of version 1: ${parsed.error.message}`)
+}

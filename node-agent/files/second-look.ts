@@ -1,0 +1,64 @@
+import type { Comparison } from './comparison.ts'
+import type { Emitter } from './emitter.ts'
+import type { DirectoryNode } from './local-tree.ts'
+import type { NackCode } from './messages.ts'
+import type { SentLog } from './sent-log.ts'
+import type { WorkQueue } from './work-queue.ts'
+
+interface SecondLook {
+  seq: number
+  code: NackCode
+  sent: SentLog
+  queue: WorkQueue
+  comparison: Comparison
+  emitter: Emitter
+}
+
+/** The backup left an operation undone: what it was about is looked at again, in full. */
+export function lookAgain(part: SecondLook): void {
+  const { seq, sent, queue, comparison } = part
+  const entry = sent.get(seq)?.entry
+  if (entry === undefined) return
+  switch (entry.kind) {
+    case 'node':
+      entry.dir.isKnown = false
+      if (!entry.dir.isGone) queue.directory(entry.dir, { lane: 'live', since: entry.since })
+      return
+    case 'name':
+      return atName(part, { dir: entry.dir, name: entry.name, since: entry.since })
+    case 'rename': {
+      const { node, from, to, since } = entry
+      if (node !== null && !node.isGone) {
+        for (const one of node.all()) one.isKnown = false
+        queue.directory(node, { lane: 'live', since })
+        queue.compare(node, { lane: 'live', since })
+      }
+      atName(part, { ...from, since })
+      if (node === null) atName(part, { ...to, since })
+      return
+    }
+    case 'compare':
+      return comparison.begin('missed')
+  }
+}
+
+function atName(part: SecondLook, at: { dir: DirectoryNode; name: string; since: number }): void {
+  const { since } = at
+  mark(part, at)
+  // It was renamed since: what the backup has under its later names is no better.
+  let { dir, name } = at
+  for (const { entry } of part.sent.after(part.seq)) {
+    if (entry.kind !== 'rename' || entry.node !== null || entry.from.dir !== dir || entry.from.name !== name) continue
+    dir = entry.to.dir
+    name = entry.to.name
+    mark(part, { dir, name, since })
+  }
+}
+
+function mark({ code, emitter, queue }: SecondLook, at: { dir: DirectoryNode; name: string; since: number }): void {
+  const { dir, name, since } = at
+  if (dir.isGone) return
+  if (code === 'no parent') for (let up: DirectoryNode | null = dir; up !== null; up = up.parent) up.isKnown = false
+  emitter.forgetFile(dir, name)
+  queue.changed(dir, name, { lane: 'live', since, isWritten: true, isClosed: true })
+}

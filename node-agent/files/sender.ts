@@ -1,0 +1,399 @@
+import { randomBytes, randomUUID } from 'node:crypto'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { Known } from './big-file.ts'
+import { hashKeyBytes } from './block-hashes.ts'
+import { Comparison, type Verdict } from './comparison.ts'
+import { Emitter, type NewOperation, type Transfer } from './emitter.ts'
+import type { Filter } from './filter.ts'
+import { Idle } from './idle.ts'
+import { behindS, waitingBytes } from './lag.ts'
+import { DirectoryNode, LinkIndex } from './local-tree.ts'
+import type { FromReceiver, NackCode, Operation } from './messages.ts'
+import { joinPath } from './names.ts'
+import { Outflow, type Outlet } from './outflow.ts'
+import { Problems } from './problems.ts'
+import { lookAgain } from './second-look.ts'
+import { Barriers, SentLog } from './sent-log.ts'
+import type { Tree } from './tree.ts'
+import { TreeWatcher } from './watcher.ts'
+import { type Entry, type NameEntry, WorkQueue } from './work-queue.ts'
+
+export interface SenderPart {
+  tree: Tree
+  filter: Filter
+  /** Monotonic, ms. */
+  now: () => number
+  /** Bytes a second for seed and repair; 0 = no limit. */
+  bulkBytesPerS: number
+  /** A sentence for the log and the events. */
+  note: (why: string) => void
+}
+
+/** The loop looks at events and answers at least this often. */
+const sliceMs = 4
+const idleMs = 500
+/** After the backup could not write (disk full): replication pauses, the primary goes on. */
+const blockedRetryMs = 1000
+/** Directories whose times wait until this many of them do, while a seed runs. */
+const touchedMax = 200
+
+/**
+ * The primary's side of one tree: watches, keeps what the backup may not have, sends it in order, and counts what the
+ * backup has durably. One sender is one log; it outlives connections.
+ */
+export class Sender {
+  readonly log = randomUUID()
+  readonly hashKey = randomBytes(hashKeyBytes)
+  readonly root = new DirectoryNode(null, '')
+  readonly queue: WorkQueue
+  readonly links = new LinkIndex()
+  readonly comparison: Comparison
+  readonly problems: Problems
+  readonly #part: SenderPart
+  readonly #emitter: Emitter
+  readonly #watcher: TreeWatcher
+  readonly #sent = new SentLog()
+  readonly #barriers = new Barriers()
+  readonly #out: Outflow
+  readonly #hashAnswers = new Map<number, (known: Known | null) => void>()
+  #live: Transfer | null = null
+  #bulk: Transfer | null = null
+  readonly #idle = new Idle()
+  #stopped = false
+  #ended: Promise<void> = Promise.resolve()
+  #blocked: { why: string; untilMs: number } | null = null
+  #unwatched: string | null = null
+
+  constructor(part: SenderPart) {
+    this.#part = part
+    const { tree, filter, now, note, bulkBytesPerS } = part
+    this.#out = new Outflow({ sent: this.#sent, bulkBytesPerS, now })
+    this.queue = new WorkQueue(now)
+    this.problems = new Problems(why => note(`${tree.path}: ${why}`))
+    this.#watcher = new TreeWatcher({
+      tree,
+      filter,
+      root: this.root,
+      queue: this.queue,
+      links: this.links,
+      now,
+      onMissed: why => {
+        note(`${tree.path}: ${why}; everything is compared again`)
+        this.compare('missed')
+      },
+      onUnwatched: why => {
+        if (this.#unwatched === null) note(`${tree.path}: ${why}`)
+        this.#unwatched = why
+      },
+    })
+    this.#emitter = new Emitter({
+      tree,
+      queue: this.queue,
+      links: this.links,
+      hashKey: this.hashKey,
+      now,
+      send: (operation, entry, known) => this.#operation(operation, entry, known ?? null),
+      stream: frame => this.#out.frame(frame),
+      askHashes: (path, entry) => this.#askHashes(path, entry),
+      problem: (path, why) => this.problems.set(path, why),
+      isCompared: () => this.comparison.isIdle,
+      adopt: (dir, name) => this.#watcher.adopt(dir, name, null),
+    })
+    this.comparison = new Comparison({
+      tree,
+      filter,
+      root: this.root,
+      queue: this.queue,
+      links: this.links,
+      now,
+      note,
+      send: (operation, entry) => this.#operation(operation, entry, null),
+      onEnd: (verdict, mark) => this.#compared(verdict, mark),
+      adopt: (dir, name) => this.#watcher.adopt(dir, name, null),
+    })
+  }
+
+  /** Watches the whole tree, then works until {@link stop}. */
+  start(): void {
+    this.#watcher.adoptAll()
+    this.#ended = this.#run()
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true
+    this.#idle.wake()
+    await this.#ended
+    await this.#idle.ended()
+    this.#watcher.close()
+  }
+
+  /** A backup is there; `applied` is the last operation of this log it has, null when it knows nothing of it. */
+  attach(outlet: Outlet, applied: number | null): void {
+    this.detach()
+    if (applied === null) {
+      this.#forgetSent()
+      this.#out.outlet = outlet
+      this.compare('seed')
+    } else {
+      this.#acknowledge(applied)
+      this.#takeBack()
+      this.#out.outlet = outlet
+      this.compare('reconnected')
+    }
+    this.#idle.wake()
+  }
+
+  detach(): void {
+    this.#out.outlet = null
+    for (const transfer of [this.#bulk, this.#live]) {
+      if (transfer === null) continue
+      transfer.abort()
+      this.queue.retry(transfer.entry, 0)
+    }
+    this.#live = null
+    this.#bulk = null
+    for (const answer of this.#hashAnswers.values()) answer(null)
+    this.#hashAnswers.clear()
+  }
+
+  get isAttached(): boolean {
+    return this.#out.isOpen
+  }
+
+  compare(why: 'seed' | 'reconnected' | 'missed' | 'scrub'): void {
+    this.comparison.begin(why)
+    this.#idle.wake()
+  }
+
+  /** Resolves when everything written before the call is durable on the backup. */
+  barrier(): Promise<void> {
+    this.#watcher.drain()
+    this.queue.settle(Number.POSITIVE_INFINITY)
+    return new Promise(done => {
+      this.#barriers.add(this.queue.nextMark(), done)
+      this.#idle.wake()
+      this.#checkBarriers()
+    })
+  }
+
+  /** The backup is told when what the comparison found is repaired. */
+  #compared({ manifest, files, differences }: Verdict, mark: number): void {
+    this.#barriers.add(mark, () => this.#out.frame({ op: 'compared', manifest, files, differences }))
+  }
+
+  /** Takes in what happened up to now. */
+  look(): void {
+    this.#watcher.drain()
+  }
+
+  /** What was changed before this time of the wall clock is durable on the backup. */
+  provenUntilMs(wallMs: number): number {
+    this.look()
+    const oldest = this.#oldest()
+    return oldest < 0 ? 0 : oldest === Number.POSITIVE_INFINITY ? wallMs : wallMs - this.queue.ageMs(oldest)
+  }
+
+  /** Everything seen so far is durable on the backup. */
+  get isInSync(): boolean {
+    return this.isAttached && this.behind() === 0 && this.#watcher.isSettled && this.comparison.isIdle
+  }
+
+  /** Changes that are not acknowledged. */
+  behind(): number {
+    return this.queue.length + this.#sent.size + this.#emitter.touched.size
+  }
+
+  status() {
+    const { seq: sequence, acknowledged, bytes } = this.#sent
+    const { queue, comparison, problems, isAttached } = this
+    return {
+      isAttached,
+      behindChanges: this.behind(),
+      behindBytes: bytes + waitingBytes(queue, this.#part.tree),
+      behindS: behindS({ oldest: this.#oldest(), queue, comparison, now: this.#part.now }),
+      sequence,
+      acknowledged,
+      sentBytes: this.#out.sentBytes,
+      directories: this.#watcher.watched,
+      unwatched: this.#unwatched,
+      blocked: this.#blocked?.why ?? null,
+      problems: problems.shown(),
+      problemCount: problems.size,
+      comparison: comparison.status(),
+    }
+  }
+
+  /** From the backup. @throws on what no backup says: the connection is then cut */
+  receive(message: FromReceiver): void {
+    switch (message.op) {
+      case 'ack':
+        for (const nack of message.nacks) this.#nack(nack.seq, nack.code)
+        this.#acknowledge(message.seq)
+        break
+      case 'differs':
+      case 'want':
+        this.comparison.answer(message)
+        break
+      case 'hashesOf': {
+        const answer = this.#hashAnswers.get(message.seq)
+        this.#hashAnswers.delete(message.seq)
+        answer?.(message.base === null ? null : { base: message.base, hashes: message.hashes })
+        break
+      }
+      case 'pong':
+        break
+    }
+    this.#idle.wake()
+  }
+
+  #acknowledge(seq: number): void {
+    this.#sent.acknowledge(seq, number => this.comparison.acknowledged(number))
+    this.#checkBarriers()
+  }
+
+  #nack(seq: number, code: NackCode): void {
+    const { tree, note, now } = this.#part
+    if (code.startsWith('E')) {
+      const why = `the backup can't write: ${code}`
+      if (this.#blocked === null) note(`${tree.path}: ${why}; tried again each second`)
+      this.#blocked = { why, untilMs: now() + blockedRetryMs }
+    }
+    const { queue, comparison } = this
+    lookAgain({ seq, code, sent: this.#sent, queue, comparison, emitter: this.#emitter })
+  }
+
+  /** Another log begins on the backup: nothing of what was sent counts. */
+  #forgetSent(): void {
+    this.#sent.clear()
+    this.#emitter.touched.clear()
+    this.#emitter.forgetKnown()
+    this.queue.clear()
+    this.comparison.reset()
+    this.root.settleRemote()
+  }
+
+  #takeBack(): void {
+    const entries = this.#sent.takeBack()
+    this.#emitter.forgetKnown()
+    this.comparison.reset()
+    this.queue.takeBack(entries.filter(entry => entry.kind !== 'compare'))
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stopped) {
+      this.#watcher.drain()
+      this.queue.settle(this.#part.now())
+      if (this.#sendSlice()) await nextTurn()
+      else await this.#rest()
+    }
+    this.detach()
+  }
+
+  async #rest(): Promise<void> {
+    const nowMs = this.#part.now()
+    const resumeMs = this.#blocked === null ? this.#out.bulkFromMs : this.#blocked.untilMs
+    const untilMs = Math.min(this.queue.nextDueMs(), resumeMs > nowMs ? resumeMs : nowMs + idleMs)
+    await this.#idle.rest(untilMs - nowMs, this.#watcher)
+  }
+
+  /** Sends for a few milliseconds; false when there is nothing to send, or no room. */
+  #sendSlice(): boolean {
+    const endMs = this.#part.now() + sliceMs
+    let worked = false
+    while (this.#part.now() < endMs) {
+      if (!this.#step()) return worked
+      worked = true
+    }
+    return worked
+  }
+
+  #step(): boolean {
+    if (!this.#out.isOpen || this.#out.isFull('live')) return false
+    if (this.#blocked !== null) {
+      if (this.#part.now() < this.#blocked.untilMs) return false
+      this.#blocked = null
+    }
+    if (this.#live !== null) return this.#advance('#live')
+    const entry = this.queue.takeLive()
+    if (entry !== null) return this.#handle(entry, '#live')
+    if (this.#flushTouched()) return true
+    if (this.#out.isFull('bulk') || this.#part.now() < this.#out.bulkFromMs) return false
+    if (this.#bulk !== null) return this.#advance('#bulk')
+    const bulk = this.queue.takeBulk()
+    return bulk !== null && this.#handle(bulk, '#bulk')
+  }
+
+  #handle(entry: Entry, lane: '#live' | '#bulk'): true {
+    if (entry.kind === 'compare') {
+      this.comparison.compare(entry)
+      return true
+    }
+    const transfer = this.#emitter.emit(entry)
+    if (lane === '#live') this.#live = transfer
+    else this.#bulk = transfer
+    return true
+  }
+
+  #advance(lane: '#live' | '#bulk'): boolean {
+    const transfer = (lane === '#live' ? this.#live : this.#bulk)!
+    let state: boolean | null
+    try {
+      state = transfer.step()
+    } catch (error) {
+      this.problems.set(joinPath(transfer.entry.dir.path, transfer.entry.name), `it can't be read: ${String(error)}`)
+      transfer.abort()
+      this.queue.retry(transfer.entry, this.#part.now() + blockedRetryMs)
+      state = false
+    }
+    if (state === false) {
+      if (lane === '#live') this.#live = null
+      else this.#bulk = null
+    }
+    return state !== null
+  }
+
+  /** Times of directories come when nothing is to be sent into them for the moment. */
+  #flushTouched(): boolean {
+    const { touched } = this.#emitter
+    if (touched.size === 0) return false
+    for (const [dir, { since, lane }] of touched) {
+      if (lane === 'bulk' && this.queue.bulkLength > 0 && touched.size < touchedMax) continue
+      touched.delete(dir)
+      if (!dir.isGone) this.queue.directory(dir, { lane: 'live', since })
+    }
+    return this.queue.hasLive
+  }
+
+  #operation(operation: NewOperation, entry: Entry, known: { ino: number; known: Known } | null): number {
+    const seq = this.#sent.nextSeq()
+    const bytes = this.#out.frame({ ...operation, seq } as Operation)
+    this.#sent.add(seq, { entry, bytes, known })
+    // What follows in this log can build on it: operations are applied in order.
+    if (known !== null) this.#emitter.remember(known.ino, known.known)
+    return seq
+  }
+
+  #askHashes(path: string, entry: NameEntry): Promise<Known | null> {
+    const seq = this.#operation({ op: 'hashes', path }, { ...entry, kind: 'name' }, null)
+    return new Promise(resolve => {
+      this.#hashAnswers.set(seq, known => {
+        resolve(known)
+        this.#idle.wake()
+      })
+    })
+  }
+
+  #oldest(): number {
+    let oldest = Math.min(this.queue.oldestSince(), this.#sent.oldestSince())
+    for (const { since } of this.#emitter.touched.values()) if (since < oldest) oldest = since
+    for (const transfer of [this.#live, this.#bulk]) {
+      if (transfer !== null && transfer.entry.since < oldest) oldest = transfer.entry.since
+    }
+    return Math.min(oldest, this.comparison.oldestSince())
+  }
+
+  #checkBarriers(): void {
+    if (this.#barriers.size === 0 || !this.isAttached) return
+    this.#barriers.check(this.#watcher.isSettled ? this.#oldest() : 0)
+  }
+}

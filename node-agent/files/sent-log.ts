@@ -1,0 +1,112 @@
+import type { Known } from './big-file.ts'
+import type { DirectoryNode } from './local-tree.ts'
+import type { Entry } from './work-queue.ts'
+
+export interface Sent {
+  entry: Entry
+  bytes: number
+  /** Where a renamed directory was on the backup before. */
+  remoteBefore: { parent: DirectoryNode | null; name: string } | null
+  known: { ino: number; known: Known } | null
+}
+
+/** What was sent and is not acknowledged, by its number. */
+export class SentLog {
+  readonly #sent = new Map<number, Sent>()
+  #seq = 0
+  #acknowledged = 0
+  #bytes = 0
+
+  get seq(): number {
+    return this.#seq
+  }
+  get acknowledged(): number {
+    return this.#acknowledged
+  }
+  get bytes(): number {
+    return this.#bytes
+  }
+  get size(): number {
+    return this.#sent.size
+  }
+
+  nextSeq(): number {
+    this.#seq += 1
+    return this.#seq
+  }
+
+  add(seq: number, part: Omit<Sent, 'remoteBefore'>): void {
+    const node = part.entry.kind === 'rename' ? part.entry.node : null
+    const remoteBefore = node === null ? null : { parent: node.remoteParent, name: node.remoteName }
+    this.#sent.set(seq, { ...part, remoteBefore })
+    this.#bytes += part.bytes
+  }
+
+  get(seq: number): Sent | undefined {
+    return this.#sent.get(seq)
+  }
+
+  *after(seq: number): Generator<Sent> {
+    for (const [number, sent] of this.#sent) if (number > seq) yield sent
+  }
+
+  /** All up to `seq` is durable on the backup. */
+  acknowledge(seq: number, each: (seq: number) => void): void {
+    this.#acknowledged = Math.max(this.#acknowledged, seq)
+    for (const [number, { bytes }] of this.#sent) {
+      if (number > seq) break
+      this.#sent.delete(number)
+      this.#bytes -= bytes
+      each(number)
+    }
+  }
+
+  /** What has to be sent again, in order; directories are where they were on the backup before. */
+  takeBack(): Entry[] {
+    const sent = [...this.#sent.values()]
+    for (const { entry, remoteBefore } of sent.toReversed()) {
+      if (entry.kind !== 'rename' || entry.node === null || remoteBefore === null) continue
+      entry.node.remoteParent = remoteBefore.parent
+      entry.node.remoteName = remoteBefore.name
+    }
+    this.clear()
+    return [...new Set(sent.map(one => one.entry))]
+  }
+
+  clear(): void {
+    this.#sent.clear()
+    this.#bytes = 0
+  }
+
+  oldestSince(): number {
+    let oldest = Number.POSITIVE_INFINITY
+    for (const { entry } of this.#sent.values()) if (entry.since < oldest) oldest = entry.since
+    return oldest
+  }
+}
+
+interface Barrier {
+  mark: number
+  done: () => void
+}
+
+/** Waiters for everything up to a mark. */
+export class Barriers {
+  #open: Barrier[] = []
+
+  get size(): number {
+    return this.#open.length
+  }
+
+  add(mark: number, done: () => void): void {
+    this.#open.push({ mark, done })
+  }
+
+  /** `oldest`: the earliest mark that is not durable on the backup. */
+  check(oldest: number): void {
+    const done = this.#open.filter(barrier => barrier.mark < oldest)
+    if (done.length === 0) return
+    this.#open = this.#open.filter(barrier => barrier.mark >= oldest)
+    for (const barrier of done) barrier.done()
+  }
+}

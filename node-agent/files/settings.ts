@@ -1,0 +1,65 @@
+import { isAbsolute } from 'node:path'
+import { z } from 'zod'
+import { patternFault, patternsMax } from './filter.ts'
+
+/** The section `sync` of the configuration, and what the files worker is told of the rest. */
+
+/** One connection and some descriptors each. */
+const treesMax = 16
+
+const pattern = z.string().superRefine((value, context) => {
+  const fault = patternFault(value)
+  if (fault !== null) context.addIssue({ code: 'custom', message: `${fault}; write it like "cache/**" or "*.tmp"` })
+})
+
+export const treeSchema = z.strictObject({
+  name: z
+    .string()
+    .regex(
+      /^[a-z][a-z0-9-]{0,31}$/,
+      'must be 1 to 32 of a-z, 0-9 and "-", beginning with a letter; write it like "data"',
+    ),
+  path: z
+    .string()
+    .refine(isAbsolute, 'must be an absolute path; begin it with "/"')
+    .refine(value => value !== '/', 'is the whole system; name a directory or the mount of a partition'),
+  include: z.array(pattern).max(patternsMax).default([]),
+  exclude: z.array(pattern).max(patternsMax).default([]),
+  /** required: the backup counts as ready only while it is less than lagLimitS behind. */
+  policy: z.enum(['async', 'required']).default('async'),
+  /** Seconds; beyond it there is an alarm. */
+  lagLimitS: z.number().min(0.1).max(86_400).default(10),
+  /** Megabytes a second that seed and repair may take; 0 = as fast as it goes. */
+  bulkMbPerS: z.number().min(0).max(100_000).default(0),
+})
+
+export const syncSchema = z.strictObject({
+  /** TCP, on the addresses of the peer link. */
+  port: z.int().min(1).max(65_535),
+  trees: z.array(treeSchema).min(1).max(treesMax),
+})
+
+export type SyncConfig = z.output<typeof syncSchema>
+export type TreeConfig = z.output<typeof treeSchema>
+
+/** What the core tells its files worker once. Keys are named by path: they pass no pipe and no log. */
+export const filesSettingsSchema = z.strictObject({
+  pair: z.string(),
+  node: z.enum(['a', 'b']),
+  stateDir: z.string(),
+  listen: z.strictObject({ host: z.string(), port: z.int() }),
+  peer: z.strictObject({ host: z.string(), port: z.int() }),
+  tls: z.strictObject({ key: z.string(), certificate: z.string(), authority: z.string() }),
+  trees: z.array(treeSchema),
+})
+export type FilesSettings = z.output<typeof filesSettingsSchema>
+
+/** Whose tree it is now. Told at each change; the newest counts. */
+export const filesRoleSchema = z.strictObject({
+  role: z.enum(['primary', 'backup', 'none']),
+  epoch: z.int().min(0),
+})
+export type FilesRole = z.output<typeof filesRoleSchema>
+
+export const settingsTopic = 'files settings'
+export const roleTopic = 'files role'

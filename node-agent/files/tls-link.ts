@@ -1,0 +1,295 @@
+import type { AddressInfo } from 'node:net'
+import { connect, createServer, type Server, type TLSSocket } from 'node:tls'
+import { FrameSplitter } from './framing.ts'
+import { type Answer, decodeFromReceiver, decodeFromSender, encode, type Hello, wireVersion } from './messages.ts'
+import type { Receiver } from './receiver.ts'
+import type { Sender } from './sender.ts'
+
+/**
+ * The connection between the two hosts' workers: TLS 1.3 in which both show a certificate of the pair's authority with
+ * the other one's name. The primary connects; one connection a tree.
+ */
+export interface TlsIdentity {
+  keyPem: string
+  certificatePem: string
+  authorityPem: string
+  /** Common name of the other host's certificate. */
+  peerName: string
+}
+
+/** Silence after which a connection counts as cut; a sign of life goes every second. */
+const silenceMs = 5000
+const aliveEveryMs = 1000
+const helloLimitMs = 5000
+const reconnectMs = 250
+/** Refused for good reasons that may pass (an epoch the other side has not heard of). */
+const refusedRetryMs = 500
+const roomLookMs = 5
+
+const tlsOptions = (identity: TlsIdentity) =>
+  ({
+    key: identity.keyPem,
+    cert: identity.certificatePem,
+    ca: identity.authorityPem,
+    minVersion: 'TLSv1.3',
+    // 128 bits are enough, and twice as fast on small processors.
+    ciphers: 'TLS_AES_128_GCM_SHA256',
+    rejectUnauthorized: true,
+  }) as const
+
+const isPeer = (socket: TLSSocket, identity: TlsIdentity): boolean =>
+  socket.authorized && socket.getPeerCertificate().subject?.CN === identity.peerName
+
+export type Admission = { ok: true; receiver: Receiver } | { ok: false; why: string; remedy: 'later' | 'never' }
+
+export interface ServerPart {
+  host: string
+  port: number
+  identity: TlsIdentity
+  /** Decides whether this sender may write to the tree it names. */
+  admit: (hello: Hello) => Admission
+  note: (why: string) => void
+}
+
+/** The backup's end. */
+export class LinkServer {
+  readonly #part: ServerPart
+  readonly #server: Server
+  readonly #sockets = new Map<string, TLSSocket>()
+  readonly #all = new Set<TLSSocket>()
+
+  private constructor(part: ServerPart) {
+    this.#part = part
+    this.#server = createServer({ ...tlsOptions(part.identity), requestCert: true }, socket => this.#serve(socket))
+    this.#server.on('tlsClientError', error => part.note(`a connection for files was refused: ${error.message}`))
+  }
+
+  static async listen(part: ServerPart): Promise<LinkServer> {
+    const link = new LinkServer(part)
+    await new Promise<void>((resolve, reject) => {
+      link.#server.once('error', reject)
+      link.#server.listen(part.port, part.host, resolve)
+    })
+    return link
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port
+  }
+
+  /** Ends the connection over which a tree is written. */
+  cut(tree: string): void {
+    this.#sockets.get(tree)?.destroy()
+    this.#sockets.delete(tree)
+  }
+
+  close(): void {
+    for (const socket of this.#all) socket.destroy()
+    this.#server.close()
+  }
+
+  #serve(socket: TLSSocket): void {
+    const { identity, note } = this.#part
+    socket.on('error', () => socket.destroy())
+    if (!isPeer(socket, identity)) {
+      note(`a connection for files was refused: its certificate is not ${identity.peerName}'s`)
+      socket.destroy()
+      return
+    }
+    this.#all.add(socket)
+    socket.on('close', () => this.#all.delete(socket))
+    socket.setNoDelay(true)
+    const splitter = new FrameSplitter()
+    let receiver: Receiver | null = null
+    let tree = ''
+    let heardMs = performance.now()
+    const early: Buffer[] = []
+    let isOpening = false
+    const watch = setInterval(() => {
+      if (performance.now() - heardMs > (receiver === null ? helloLimitMs : silenceMs)) socket.destroy()
+    }, aliveEveryMs)
+    socket.on('close', () => clearInterval(watch))
+    const take = (frame: Buffer): void => {
+      if (receiver === null) early.push(frame)
+      else receiver.receive(decodeFromSender(frame), frame.length)
+    }
+    socket.on('data', chunk => {
+      heardMs = performance.now()
+      try {
+        for (const frame of splitter.push(chunk)) {
+          if (isOpening) take(frame)
+          else {
+            isOpening = true
+            void this.#open(socket, frame).then(opened => {
+              if (opened === null) return
+              receiver = opened.receiver
+              tree = opened.tree
+              for (const one of early.splice(0)) take(one)
+            })
+          }
+        }
+        if (receiver?.isFull === true) pauseFor(socket, receiver)
+      } catch (error) {
+        note(
+          `the connection for ${tree === '' ? 'files' : tree} is cut: ${error instanceof Error ? error.message : error}`,
+        )
+        socket.destroy()
+      }
+    })
+  }
+
+  async #open(socket: TLSSocket, frame: Buffer): Promise<{ receiver: Receiver; tree: string } | null> {
+    const reply = (answer: Answer): void => {
+      socket.write(jsonFrame(answer))
+      if (!answer.ok) socket.end()
+    }
+    const hello = parseHello(frame)
+    if (hello === null) {
+      reply({ ok: false, why: `version ${wireVersion} of the file log is spoken here`, remedy: 'never' })
+      return null
+    }
+    const admitted = this.#part.admit(hello)
+    if (!admitted.ok) {
+      reply(admitted)
+      return null
+    }
+    this.cut(hello.tree)
+    this.#sockets.set(hello.tree, socket)
+    const { receiver } = admitted
+    const applied = await receiver.attach(hello, bytes => {
+      if (!socket.destroyed) socket.write(bytes)
+    })
+    // A role may have changed, or another connection come, while the old one's work was finished.
+    const again = this.#part.admit(hello)
+    if (!again.ok || again.receiver !== receiver || this.#sockets.get(hello.tree) !== socket) {
+      socket.destroy()
+      return null
+    }
+    reply({ ok: true, applied })
+    return { receiver, tree: hello.tree }
+  }
+}
+
+function pauseFor(socket: TLSSocket, receiver: Receiver): void {
+  socket.pause()
+  const timer = setInterval(() => {
+    if (receiver.isFull && !socket.destroyed) return
+    clearInterval(timer)
+    socket.resume()
+  }, roomLookMs)
+}
+
+export interface ClientPart {
+  host: string
+  port: number
+  identity: TlsIdentity
+  hello: () => Omit<Hello, 'version' | 'log' | 'hashKey'>
+  sender: Sender
+  note: (why: string) => void
+}
+
+/** The primary's end: connects, and again after each cut, until closed. */
+export class LinkClient {
+  refusal: string | null = null
+  readonly #part: ClientPart
+  #socket: TLSSocket | null = null
+  #retry: NodeJS.Timeout | null = null
+  #closed = false
+
+  constructor(part: ClientPart) {
+    this.#part = part
+    this.#connect()
+  }
+
+  close(): void {
+    this.#closed = true
+    if (this.#retry !== null) clearTimeout(this.#retry)
+    this.#socket?.destroy()
+  }
+
+  #connect(): void {
+    const { host, port, identity, sender } = this.#part
+    const socket = connect({ host, port, ...tlsOptions(identity), checkServerIdentity: () => undefined })
+    this.#socket = socket
+    const splitter = new FrameSplitter()
+    let heardMs = performance.now()
+    let isAnswered = false
+    let again = reconnectMs
+    socket.setNoDelay(true)
+    const alive = setInterval(() => {
+      if (performance.now() - heardMs > silenceMs) socket.destroy()
+      else if (isAnswered) socket.write(encode({ op: 'ping' }))
+    }, aliveEveryMs)
+    socket.on('secureConnect', () => {
+      if (!isPeer(socket, identity)) {
+        this.#refused(`${host} shows a certificate that is not ${identity.peerName}'s`)
+        socket.destroy()
+      } else socket.write(jsonFrame(this.#hello()))
+    })
+    socket.on('data', chunk => {
+      heardMs = performance.now()
+      try {
+        for (const frame of splitter.push(chunk)) {
+          if (isAnswered) sender.receive(decodeFromReceiver(frame))
+          else {
+            isAnswered = true
+            again = this.#answered(socket, JSON.parse(frame.toString('utf8')) as Answer)
+          }
+        }
+      } catch (error) {
+        this.#part.note(`the connection for files is cut: ${error instanceof Error ? error.message : error}`)
+        socket.destroy()
+      }
+    })
+    socket.on('error', () => socket.destroy())
+    socket.on('close', () => {
+      clearInterval(alive)
+      if (this.#socket === socket) sender.detach()
+      if (!this.#closed) this.#retry = setTimeout(() => this.#connect(), again)
+    })
+  }
+
+  #hello(): Hello {
+    const { sender, hello } = this.#part
+    return { ...hello(), version: wireVersion, log: sender.log, hashKey: sender.hashKey.toString('hex') }
+  }
+
+  /** When to try again after the next end of the connection. */
+  #answered(socket: TLSSocket, answer: Answer): number {
+    if (!answer.ok) {
+      this.#refused(`the backup refuses: ${answer.why}`)
+      return refusedRetryMs
+    }
+    this.refusal = null
+    const outlet = { send: (frame: Buffer) => void socket.write(frame), backlogBytes: () => socket.writableLength }
+    this.#part.sender.attach(outlet, answer.applied)
+    return reconnectMs
+  }
+
+  #refused(why: string): void {
+    if (this.refusal !== why) this.#part.note(why)
+    this.refusal = why
+  }
+}
+
+function jsonFrame(value: Hello | Answer): Buffer {
+  const text = Buffer.from(JSON.stringify(value))
+  const head = Buffer.alloc(4)
+  head.writeUInt32LE(text.length)
+  return Buffer.concat([head, text])
+}
+
+function parseHello(frame: Buffer): Hello | null {
+  try {
+    const hello = JSON.parse(frame.toString('utf8')) as Hello
+    const isHello =
+      hello.version === wireVersion &&
+      [hello.pair, hello.node, hello.tree, hello.log].every(text => typeof text === 'string' && text.length <= 64) &&
+      Number.isSafeInteger(hello.epoch) &&
+      /^[0-9a-f]{32}$/.test(hello.hashKey) &&
+      [hello.include, hello.exclude].every(list => Array.isArray(list) && list.every(one => typeof one === 'string'))
+    return isHello ? hello : null
+  } catch {
+    return null
+  }
+}

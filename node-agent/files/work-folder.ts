@@ -1,0 +1,102 @@
+import { basename, dirname, join, resolve } from 'node:path'
+import {
+  closeFile,
+  makeDirectoryAt,
+  O_DIRECTORY,
+  openAt,
+  openDirectory,
+  type Place,
+  removeDirectoryAt,
+  renameAt,
+  statAt,
+  statFd,
+  unlinkAt,
+} from '../kernel/file-calls.ts'
+import { EEXIST, ENOENT, KernelError } from '../kernel/libc.ts'
+import { fromText, workFolderName } from './names.ts'
+import { namesIn, type Tree } from './tree.ts'
+
+/**
+ * Where files are put together before they get their names: a folder on the same file system as the tree, beside it,
+ * or in it (and never replicated) when the tree is a mount of its own. Nothing in it is visible below the tree's paths.
+ */
+export class WorkFolder {
+  readonly fd: number
+  /** For people. */
+  readonly path: string
+  #next = 0
+
+  /** @throws KernelError when it can't be made on the tree's file system */
+  constructor(tree: Tree) {
+    const root = statFd(tree.rootFd)
+    if (typeof root === 'number') throw new KernelError(`looking at ${tree.path}`, -root)
+    const path = resolve(tree.path)
+    const parent = openDirectory(fromText(dirname(path)))
+    const above = parent < 0 ? parent : statFd(parent)
+    const isBeside = typeof above !== 'number' && above.device === root.device && above.ino !== root.ino
+    const name = isBeside ? `.${fromText(basename(path))}.understudy-sync` : workFolderName
+    this.path = join(isBeside ? dirname(path) : path, `${isBeside ? `.${basename(path)}.understudy-sync` : name}`)
+    this.fd = openFolder(isBeside ? parent : tree.rootFd, name, this.path)
+    if (parent >= 0) closeFile(parent)
+    const own = statFd(this.fd)
+    if (typeof own === 'number' || own.device !== root.device) {
+      throw new Error(`${this.path} is not on the file system of ${tree.path}: remove what is mounted there`)
+    }
+  }
+
+  /** A name nothing in the folder has. */
+  fresh(prefix: string): Place {
+    this.#next += 1
+    return { dirFd: this.fd, name: `${prefix}-${process.pid}-${this.#next}` }
+  }
+
+  /** Moves something out of the tree, whatever it is; removed from the disk later. Answers 0 or minus the errno. */
+  discard(at: Place): number {
+    return renameAt(at, this.fresh('gone'))
+  }
+
+  names(): string[] {
+    return namesIn(this.fd) ?? []
+  }
+
+  close(): void {
+    closeFile(this.fd)
+  }
+}
+
+function openFolder(dirFd: number, name: string, shown: string): number {
+  const made = makeDirectoryAt(dirFd, name)
+  if (made < 0 && made !== -EEXIST) throw new KernelError(`making ${shown}`, -made)
+  const fd = openAt(dirFd, name, { flags: O_DIRECTORY })
+  if (fd < 0) throw new KernelError(`opening ${shown}`, -fd)
+  return fd
+}
+
+/** Removed at once at most this many files, so that the loop is not held up by a directory with a million of them. */
+const removedAtOnce = 500
+
+/**
+ * Removes a name and what is below it, some hundred files a call. Answers true when nothing is left. What can't be
+ * removed is left, to be tried at the next start.
+ */
+export function removeSome(at: Place, budget = { left: removedAtOnce }): boolean {
+  const removed = unlinkAt(at.dirFd, at.name)
+  if (removed === 0 || removed === -ENOENT) {
+    budget.left -= 1
+    return true
+  }
+  const stat = statAt(at.dirFd, at.name)
+  if (typeof stat === 'number' || stat.kind !== 'directory') return true
+  const fd = openAt(at.dirFd, at.name, { flags: O_DIRECTORY })
+  if (fd < 0) return true
+  try {
+    for (const name of namesIn(fd) ?? []) {
+      if (budget.left <= 0) return false
+      if (!removeSome({ dirFd: fd, name }, budget)) return false
+    }
+  } finally {
+    closeFile(fd)
+  }
+  removeDirectoryAt(at.dirFd, at.name)
+  return budget.left > 0
+}

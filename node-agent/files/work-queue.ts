@@ -1,0 +1,286 @@
+import type { DirectoryNode } from './local-tree.ts'
+
+/** Something of the primary's tree that the backup may not have yet. `since` orders them, for barriers. */
+export type Entry = NameEntry | NodeEntry | RenameEntry | CompareEntry
+
+export interface NameEntry {
+  kind: 'name'
+  dir: DirectoryNode
+  name: string
+  since: number
+  lane: Lane
+  /** Made while nothing else of that name waited: the backup has nothing there. */
+  isNew: boolean
+  /** Only owner, mode, times or attributes changed. */
+  onlyAttributes: boolean
+  /** Its contents may differ from what the backup has under another name of the same file. */
+  isWritten: boolean
+  /** Whoever wrote it has closed it. */
+  isClosed: boolean
+  /** When it may be looked at although it is still open for writing, monotonic ms. */
+  dueMs: number
+  firstMs: number
+  failures: number
+}
+
+/** A directory itself: that it is there, and its attributes. */
+export interface NodeEntry {
+  kind: 'node'
+  dir: DirectoryNode
+  since: number
+  lane: Lane
+}
+
+export interface RenameEntry {
+  kind: 'rename'
+  /** The directory that moved; null for a file. */
+  node: DirectoryNode | null
+  from: { dir: DirectoryNode; name: string }
+  to: { dir: DirectoryNode; name: string }
+  since: number
+  lane: Lane
+}
+
+export interface CompareEntry {
+  kind: 'compare'
+  dir: DirectoryNode
+  since: number
+  lane: Lane
+}
+
+/** settling: still being written; live: in the order of the changes; bulk: seed and repair, when nothing is live. */
+export type Lane = 'settling' | 'live' | 'bulk'
+
+/** A status asks for sizes of so many. */
+const sampleMax = 200
+/** Exact enough for a lag, and few enough to keep. */
+const timeStepMs = 50
+/** A file that is still open is sent at the latest so long after its first change. */
+const settleMs = 10
+
+/**
+ * What waits to be sent. A name waits at most once, at the place of its first change: its contents are read when its
+ * turn comes, so that they are at least as new as what was there before anything behind it.
+ */
+export class WorkQueue {
+  readonly #lanes = { settling: new Set<Entry>(), live: new Set<Entry>(), bulk: new Set<Entry>() }
+  /** Taken back after a cut: before everything else, in their order. */
+  #again: Entry[] = []
+  #since = 0
+  readonly #times: { mark: number; atMs: number }[] = []
+  readonly #now: () => number
+
+  constructor(now: () => number) {
+    this.#now = now
+  }
+
+  /** The mark of the latest change: a barrier waits for all up to it. */
+  get mark(): number {
+    return this.#since
+  }
+  get length(): number {
+    return this.#lanes.settling.size + this.#lanes.live.size + this.#lanes.bulk.size + this.#again.length
+  }
+  get bulkLength(): number {
+    return this.#lanes.bulk.size
+  }
+  get hasLive(): boolean {
+    return this.#again.length > 0 || this.#lanes.live.size > 0
+  }
+
+  nextMark(): number {
+    this.#since += 1
+    const nowMs = this.#now()
+    if (nowMs - (this.#times.at(-1)?.atMs ?? Number.NEGATIVE_INFINITY) >= timeStepMs) {
+      this.#times.push({ mark: this.#since, atMs: nowMs })
+    }
+    return this.#since
+  }
+
+  /** For how long a mark has been there, to {@link timeStepMs}; forgets what is older. */
+  ageMs(mark: number): number {
+    while (this.#times.length > 1 && this.#times[1]!.mark <= mark) this.#times.shift()
+    return this.#now() - (this.#times[0]?.atMs ?? this.#now())
+  }
+
+  changed(
+    dir: DirectoryNode,
+    name: string,
+    how: Partial<Pick<NameEntry, 'isNew' | 'onlyAttributes' | 'isWritten' | 'isClosed' | 'since'>> & { lane: Lane },
+  ): NameEntry {
+    const present = dir.waiting?.get(name)
+    if (present !== undefined) {
+      if (how.onlyAttributes !== true) present.onlyAttributes = false
+      present.isWritten ||= how.isWritten ?? false
+      present.isClosed ||= how.isClosed ?? false
+      this.#promote(present, how.lane)
+      return present
+    }
+    const firstMs = this.#now()
+    const entry: NameEntry = {
+      kind: 'name',
+      dir,
+      name,
+      since: how.since ?? this.nextMark(),
+      lane: how.lane,
+      isNew: how.isNew ?? false,
+      onlyAttributes: how.onlyAttributes ?? false,
+      isWritten: how.isWritten ?? false,
+      isClosed: how.isClosed ?? false,
+      firstMs,
+      dueMs: firstMs + settleMs,
+      failures: 0,
+    }
+    dir.waiting ??= new Map()
+    dir.waiting.set(name, entry)
+    this.#lanes[how.lane].add(entry)
+    return entry
+  }
+
+  directory(dir: DirectoryNode, how: { lane: Lane; since?: number }): void {
+    const present = dir.waitingSelf
+    if (present !== null) return this.#promote(present, how.lane)
+    const entry: NodeEntry = { kind: 'node', dir, since: how.since ?? this.nextMark(), lane: how.lane }
+    dir.waitingSelf = entry
+    this.#lanes[how.lane].add(entry)
+  }
+
+  renamed(part: Pick<RenameEntry, 'node' | 'from' | 'to'>): void {
+    this.#lanes.live.add({ kind: 'rename', ...part, since: this.nextMark(), lane: 'live' })
+  }
+
+  compare(dir: DirectoryNode, how: { lane: Lane; since?: number }): void {
+    this.#lanes[how.lane].add({ kind: 'compare', dir, since: how.since ?? this.nextMark(), lane: how.lane })
+  }
+
+  #promote(entry: Entry, lane: Lane): void {
+    const rank: Record<Lane, number> = { bulk: 0, settling: 1, live: 2 }
+    // What waits again after a cut is in no lane, and ahead of all.
+    if (rank[lane] <= rank[entry.lane] || !this.#lanes[entry.lane].delete(entry)) return
+    entry.lane = lane
+    this.#lanes[lane].add(entry)
+  }
+
+  /** Whether this name waits, and its entry. */
+  waiting(dir: DirectoryNode, name: string): NameEntry | undefined {
+    return dir.waiting?.get(name)
+  }
+
+  /** Removes a name that was moved away or whose file is gone for good. */
+  drop(entry: NameEntry): void {
+    this.#lanes[entry.lane].delete(entry)
+    this.#again = this.#again.filter(one => one !== entry)
+    this.#release(entry)
+  }
+
+  /** Files whose time to settle is over take their place in the live lane. */
+  settle(nowMs: number): void {
+    for (const entry of this.#lanes.settling) {
+      if (entry.kind === 'name' && entry.dueMs > nowMs) continue
+      this.#promote(entry, 'live')
+    }
+  }
+
+  /** When the next one is due; Infinity when none settles. */
+  nextDueMs(): number {
+    let due = Number.POSITIVE_INFINITY
+    for (const entry of this.#lanes.settling) if (entry.kind === 'name' && entry.dueMs < due) due = entry.dueMs
+    return due
+  }
+
+  takeLive(): Entry | null {
+    return this.#take(this.#again.shift() ?? first(this.#lanes.live))
+  }
+
+  takeBulk(): Entry | null {
+    return this.#take(first(this.#lanes.bulk))
+  }
+
+  #take(entry: Entry | null): Entry | null {
+    if (entry === null) return null
+    this.#lanes[entry.lane].delete(entry)
+    if (entry.kind === 'name' || entry.kind === 'node') this.#release(entry)
+    return entry
+  }
+
+  #release(entry: NameEntry | NodeEntry): void {
+    if (entry.kind === 'node') entry.dir.waitingSelf = null
+    else {
+      entry.dir.waiting?.delete(entry.name)
+      if (entry.dir.waiting?.size === 0) entry.dir.waiting = null
+    }
+  }
+
+  /** Waits once more, still with the place in time it had. `lane` settling: not before `dueMs`. */
+  retry(entry: NameEntry, dueMs: number): void {
+    const { isNew, onlyAttributes, isWritten, isClosed, since } = entry
+    const how = { lane: 'settling', isNew, onlyAttributes, isWritten, isClosed, since } as const
+    const again = this.changed(entry.dir, entry.name, how)
+    again.since = Math.min(again.since, since)
+    again.failures = entry.failures + 1
+    again.firstMs = entry.firstMs
+    again.dueMs = dueMs
+  }
+
+  /** Takes back, in order, what was sent and not acknowledged when the connection was cut. */
+  takeBack(entries: readonly Entry[]): void {
+    const back: Entry[] = []
+    for (const entry of entries) {
+      if (entry.kind === 'name') {
+        const later = entry.dir.waiting?.get(entry.name)
+        // It changed again meanwhile: one look, at the earlier place.
+        if (later !== undefined) {
+          entry.onlyAttributes &&= later.onlyAttributes
+          entry.isWritten ||= later.isWritten
+          this.drop(later)
+        }
+        entry.dir.waiting ??= new Map()
+        entry.dir.waiting.set(entry.name, entry)
+      } else if (entry.kind === 'node') {
+        const later = entry.dir.waitingSelf
+        if (later !== null) this.#lanes[later.lane].delete(later)
+        entry.dir.waitingSelf = entry
+      }
+      back.push(entry)
+    }
+    const taken = new Set(back)
+    this.#again = [...back, ...this.#again.filter(entry => !taken.has(entry))]
+  }
+
+  /** Drops what a comparison of the whole tree is going to find again. */
+  clear(): void {
+    for (const lane of Object.values(this.#lanes)) {
+      for (const entry of lane) if (entry.kind === 'name' || entry.kind === 'node') this.#release(entry)
+      lane.clear()
+    }
+    for (const entry of this.#again) if (entry.kind === 'name' || entry.kind === 'node') this.#release(entry)
+    this.#again = []
+  }
+
+  dropCompares(): void {
+    for (const lane of Object.values(this.#lanes)) {
+      for (const entry of lane) if (entry.kind === 'compare') lane.delete(entry)
+    }
+  }
+
+  /** Some of the names that wait, from all over, and how many there are. */
+  sampleNames(): { sampled: NameEntry[]; count: number } {
+    const names = [...this.#all()].filter(entry => entry.kind === 'name')
+    const step = Math.ceil(names.length / sampleMax)
+    return { sampled: names.filter((_, index) => index % step === 0), count: names.length }
+  }
+
+  /** The earliest mark that waits; Infinity when nothing does. */
+  oldestSince(): number {
+    let oldest = Number.POSITIVE_INFINITY
+    for (const entry of this.#all()) if (entry.since < oldest) oldest = entry.since
+    return oldest
+  }
+
+  *#all(): Generator<Entry> {
+    yield* this.#again
+    for (const lane of Object.values(this.#lanes)) yield* lane
+  }
+}
+
+const first = (lane: Set<Entry>): Entry | null => lane.values().next().value ?? null

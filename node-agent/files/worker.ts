@@ -1,0 +1,177 @@
+import { mkdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { readSecret } from '../keys/secret-file.ts'
+import type { Core, WorkerProgram } from '../workers/worker-process.ts'
+import { Replica } from './replica.ts'
+import {
+  type FilesRole,
+  type FilesSettings,
+  filesRoleSchema,
+  filesSettingsSchema,
+  roleTopic,
+  settingsTopic,
+} from './settings.ts'
+import { LinkServer, type TlsIdentity } from './tls-link.ts'
+
+const reportEveryMs = 1000
+/** A role that could not be taken (a disk error) is tried again. */
+const roleRetryMs = 1000
+/** Metadata and structure of everything, several times an hour: seconds of work even for a million files. */
+const scrubEveryMs = 10 * 60_000
+const waitLimitMaxMs = 3_600_000
+/** The core's questions are many; a barrier each would only wait for the same. */
+const waitsMax = 64
+
+const waitSchema = z.strictObject({ tree: z.string().optional(), limitMs: z.int().min(0).max(waitLimitMaxMs) })
+const treeWish = z.strictObject({ tree: z.string().optional() })
+
+/** The files worker: one replica a tree, one port for the other host's. Its death stops replication and nothing else. */
+export class FilesWorker implements WorkerProgram {
+  #core: Core | null = null
+  #settings: FilesSettings | null = null
+  /** Null: not told yet. */
+  #role: FilesRole | null = null
+  #replicas: Replica[] = []
+  #server: LinkServer | null = null
+  #opening: Promise<void> = Promise.resolve()
+  #timers: NodeJS.Timeout[] = []
+  #waits = 0
+  #why = ''
+
+  start(core: Core): void {
+    this.#core = core
+    this.#timers.push(setInterval(() => core.report(this.status()), reportEveryMs))
+    this.#timers.push(setInterval(() => this.#scrub(), scrubEveryMs))
+  }
+
+  told(topic: string, body: unknown): void {
+    if (topic === settingsTopic) {
+      // Settings change with a restart of the agent, which brings a worker of its own.
+      if (this.#settings !== null) return
+      this.#settings = filesSettingsSchema.parse(body)
+      const settings = this.#settings
+      this.#opening = this.#open(settings).catch(error => this.#failed(error))
+    } else if (topic === roleTopic) {
+      this.#role = filesRoleSchema.parse(body)
+      this.#take()
+    }
+  }
+
+  asked(verb: string, body: unknown): unknown {
+    switch (verb) {
+      case 'status':
+        return this.status()
+      case 'wait':
+        return this.#wait(waitSchema.parse(body))
+      case 'scrub': {
+        const { tree } = treeWish.parse(body)
+        this.#scrub(tree)
+        return null
+      }
+      default:
+        throw new Error(`the files worker does not know ${verb}`)
+    }
+  }
+
+  status() {
+    return { why: this.#why, trees: this.#replicas.map(replica => replica.status()) }
+  }
+
+  async stop(): Promise<void> {
+    for (const timer of this.#timers) clearInterval(timer)
+    await this.#opening
+    this.#server?.close()
+    await Promise.all(this.#replicas.map(replica => replica.close()))
+  }
+
+  async #open(settings: FilesSettings): Promise<void> {
+    const { pair, node, peer, listen, trees } = settings
+    const stateDir = join(settings.stateDir, 'files')
+    mkdirSync(stateDir, { recursive: true, mode: 0o700 })
+    const identity = identityOf(settings)
+    const note = (why: string): void => {
+      this.#core?.tell('note', why)
+    }
+    for (const tree of trees) {
+      const replica = await Replica.open({ pair, node, tree, stateDir, peer, identity, note })
+      replica.onCut = name => this.#server?.cut(name)
+      this.#replicas.push(replica)
+    }
+    this.#server = await LinkServer.listen({
+      ...listen,
+      identity,
+      note,
+      admit: hello =>
+        this.#replicas.find(one => one.name === hello.tree)?.admit(hello) ?? {
+          ok: false,
+          why: `there is no tree ${hello.tree} here`,
+          remedy: 'never',
+        },
+    })
+    this.#take()
+  }
+
+  #take(): void {
+    const wanted = this.#role
+    if (wanted === null) return
+    void this.#opening.then(async () => {
+      const failed: string[] = []
+      for (const replica of this.#replicas) {
+        await replica.become(wanted.role, wanted.epoch).catch(error => failed.push(messageOf(error)))
+      }
+      this.#why = failed.join('; ')
+      if (failed.length === 0 || wanted !== this.#role) return
+      this.#core?.tell('note', `files: ${this.#why}`)
+      setTimeout(() => wanted === this.#role && this.#take(), roleRetryMs)
+    })
+  }
+
+  #failed(error: unknown): void {
+    this.#why = messageOf(error)
+    this.#core?.tell('note', `files: ${this.#why}`)
+  }
+
+  /** Answers when everything written before the question is durable on the backup. */
+  async #wait({ tree, limitMs }: { tree?: string | undefined; limitMs: number }): Promise<unknown> {
+    const replicas = this.#replicas.filter(one => tree === undefined || one.name === tree)
+    if (replicas.length === 0)
+      throw new Error(tree === undefined ? 'no tree is replicated here' : `there is no tree ${tree} here`)
+    const other = replicas.find(one => one.sender === null)
+    if (other !== undefined) throw new Error(`${other.name} is not written on this host: ask the primary`)
+    if (this.#waits >= waitsMax) throw new Error(`${waitsMax} barriers are waited for already`)
+    this.#waits += 1
+    const began = performance.now()
+    let timer: NodeJS.Timeout | undefined
+    try {
+      const limit = new Promise<false>(resolve => {
+        timer = setTimeout(() => resolve(false), limitMs)
+      })
+      const all = Promise.all(replicas.map(one => one.sender?.barrier())).then(() => true as const)
+      if (await Promise.race([all, limit])) return { waitedMs: Math.round((performance.now() - began) * 10) / 10 }
+      throw new Error(`not durable on the backup within ${limitMs} ms: ${replicas.map(one => one.why()).join('; ')}`)
+    } finally {
+      clearTimeout(timer)
+      this.#waits -= 1
+    }
+  }
+
+  #scrub(tree?: string): void {
+    for (const { name, sender } of this.#replicas) {
+      if (sender !== null && (tree === undefined || name === tree) && sender.isInSync) sender.compare('scrub')
+    }
+  }
+}
+
+function identityOf({ tls, pair, node }: FilesSettings): TlsIdentity {
+  const key = readSecret(tls.key)
+  if (key === null) throw new Error(`${tls.key} is missing: \`pair init\` and \`pair join\` make it`)
+  return {
+    keyPem: key.toString('utf8'),
+    certificatePem: readFileSync(tls.certificate, 'utf8'),
+    authorityPem: readFileSync(tls.authority, 'utf8'),
+    peerName: `understudy-${pair}-${node === 'a' ? 'b' : 'a'}`,
+  }
+}
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
