@@ -65,6 +65,12 @@ const stages: readonly Stage[] = [
     realParts: false,
     run: program('test/interruption/main.ts', '--seed', '1,2'),
   },
+  {
+    name: 'control-plane',
+    shows: 'the API over a real PostgreSQL, in each runtime',
+    realParts: true,
+    run: { tests: 'test/control-plane/**/*.test.ts', concurrency: 1 },
+  },
   // Namespaces, nftables and clusters at once on two cores would measure each other, so one file at a time.
   {
     name: 'integration',

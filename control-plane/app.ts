@@ -1,0 +1,78 @@
+import type { OpenAPIHono } from '@hono/zod-openapi'
+import type { Route } from '../shared/contract/api/route.ts'
+import { asyncApiDocument } from './console/asyncapi.ts'
+import { docsPage, docsScript } from './console/docs.ts'
+import { Api, type Provide } from './http/api.ts'
+import { problemCodes, problemResponse, Refusal } from './http/problem.ts'
+import { agentRoutes } from './routes/agents.ts'
+import { hostRoutes } from './routes/hosts.ts'
+import { observationRoutes } from './routes/observation.ts'
+import { operationRoutes } from './routes/operations.ts'
+import { organisationRoutes } from './routes/organisations.ts'
+import { pairRoutes } from './routes/pairs.ts'
+import { publicRoutes } from './routes/public.ts'
+
+export interface Application {
+  app: OpenAPIHono
+  /** What the table of routes is compared with. */
+  implemented: ReadonlySet<Route>
+}
+
+/** Of the API, not of the software: it changes when a client has to change. */
+export const apiVersion = '1.0.0'
+
+/**
+ * The whole application, the same in every runtime. It is built once; what it uses comes anew with each request, since
+ * on Workers connections belong to one.
+ */
+export function createApp(provide: Provide): Application {
+  const api = new Api(provide)
+  for (const register of [
+    organisationRoutes,
+    hostRoutes,
+    pairRoutes,
+    operationRoutes,
+    observationRoutes,
+    agentRoutes,
+    publicRoutes,
+  ])
+    register(api)
+  const { app } = api
+  app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', {
+    type: 'http',
+    scheme: 'bearer',
+    description: 'An API token, or a token of an OpenID Connect provider that this control plane knows',
+  })
+  app.openAPIRegistry.registerComponent('securitySchemes', 'host', {
+    type: 'apiKey',
+    in: 'header',
+    name: 'authorization',
+    description: '"Understudy " and a JWS by the host’s key over method, path, body and time',
+  })
+  app.doc31('/openapi.json', {
+    openapi: '3.1.0',
+    info: {
+      title: 'Understudy control plane',
+      version: apiVersion,
+      description: `Pairs of hosts that keep a stateful service running. Refusals are problem documents (RFC 9457) with one of the codes ${problemCodes.join(', ')}.`,
+    },
+  })
+  app.get('/asyncapi.json', context => context.json(asyncApiDocument({ version: apiVersion })))
+  const page = {
+    'content-security-policy': "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'",
+  }
+  app.get('/docs', context => context.html(docsPage, 200, page))
+  app.get('/docs.js', context => context.body(docsScript, 200, { 'content-type': 'text/javascript; charset=utf-8' }))
+  app.notFound(context =>
+    api.respond(context, async (_deps, requestId) =>
+      problemResponse(
+        new Refusal(
+          'not_found',
+          `there is no ${context.req.method} ${new URL(context.req.url).pathname}; /docs lists what there is`,
+        ),
+        requestId,
+      ),
+    ),
+  )
+  return { app, implemented: api.implemented }
+}

@@ -1,0 +1,151 @@
+import { sql } from 'drizzle-orm'
+import { createRemoteJWKSet, decodeJwt, jwtVerify } from 'jose'
+import { type Permission, permissions, permissionsOf, type Role, roles } from '../../shared/contract/api/permissions.ts'
+import type { Deps, IdentityProvider, Rate } from '../deps.ts'
+import { Refusal } from '../http/problem.ts'
+import type { Caller } from './caller.ts'
+import { hashOf, tokenPrefix } from './tokens.ts'
+
+/** Longer than any token of ours or of an identity provider; a header of a megabyte is not hashed. */
+const bearerLettersMax = 8192
+
+/** @throws Refusal for everything that is no valid credential. */
+export async function callerOfBearer(deps: Deps, authorization: string): Promise<Caller> {
+  const bearer = /^Bearer ([\x21-\x7e]+)$/.exec(authorization)?.[1]
+  if (bearer === undefined || bearer.length > bearerLettersMax)
+    throw unauthenticated('Authorization must be "Bearer " and a token')
+  return bearer.startsWith(tokenPrefix) ? callerOfToken(deps, bearer) : callerOfIdToken(deps, bearer)
+}
+
+export const unauthenticated = (detail: string): Refusal =>
+  new Refusal('unauthenticated', detail, { headers: { 'www-authenticate': 'Bearer realm="understudy"' } })
+
+interface TokenRow extends Record<string, unknown> {
+  id: string
+  organisation: string | null
+  name: string
+  role: Role
+  scopes: Permission[] | null
+  pairs: string[] | null
+  left: number
+}
+
+/** Look-up, rate limit and the mark of use in one round trip. */
+async function callerOfToken(deps: Deps, token: string): Promise<Caller> {
+  const hash = await hashOf(token)
+  const { perSecond, burst } = deps.limits.perToken
+  const [row] = await deps.database.execute<TokenRow>(sql`
+    with token as (
+      select id, organisation, name, role, scopes, pairs from api_token
+      where hash = ${hash} and revoked_at is null and expires_at > now()
+    ), bucket as (
+      insert into rate_bucket as b (key, tokens, at)
+      select 'token:' || id, ${burst}::real - 1, now() from token
+      on conflict (key) do update set tokens = ${refilled({ perSecond, burst })}, at = now()
+      returning tokens
+    ), used as (
+      update api_token set last_used_at = date_trunc('minute', now()) from token
+      where api_token.id = token.id and (api_token.last_used_at is null or api_token.last_used_at < now() - interval '1 minute')
+    )
+    select token.*, bucket.tokens as left from token, bucket`)
+  if (row === undefined) throw unauthenticated('the token is unknown, revoked or over')
+  if (row.left < 0) throw rateLimited(deps.limits.perToken)
+  const subject = `token:${row.id} (${row.name})`
+  if (row.organisation === null) return { kind: 'instance', subject }
+  return member({ ...row, subject, organisation: row.organisation })
+}
+
+/** A bucket that is overdrawn stays at -1, so that a flood does not lock its owner out for hours. */
+const refilled = ({ perSecond, burst }: Rate) =>
+  sql`greatest(-1, least(${burst}::real, b.tokens + extract(epoch from now() - b.at)::real * ${perSecond}::real) - 1)`
+
+/** For those who show no credential yet, by address. @throws Refusal */
+export async function limitByAddress(deps: Deps, request: Request): Promise<void> {
+  const address = deps.clientAddress(request)
+  if (address === '') return
+  const { perSecond, burst } = deps.limits.perAddress
+  const [row] = await deps.database.execute<{ left: number }>(sql`
+    insert into rate_bucket as b (key, tokens, at) values (${`address:${address}`}, ${burst}::real - 1, now())
+    on conflict (key) do update set tokens = ${refilled({ perSecond, burst })}, at = now()
+    returning tokens as left`)
+  if ((row?.left ?? 0) < 0) throw rateLimited(deps.limits.perAddress)
+}
+
+function rateLimited({ perSecond, burst }: Rate): Refusal {
+  return new Refusal('rate_limited', `more than ${burst} requests at once, or ${perSecond} a second`, {
+    headers: { 'retry-after': '1', 'ratelimit-policy': `"default";q=${perSecond};w=1` },
+  })
+}
+
+/** Key sets are a cache: jose fetches them again when an unknown key turns up, not more often than each half minute. */
+const keySets = new Map<string, ReturnType<typeof createRemoteJWKSet>>()
+
+/** No symmetric algorithm, and none that the key does not name: the token must not choose how it is checked. */
+const algorithms = ['RS256', 'PS256', 'ES256', 'ES384', 'EdDSA']
+const clockToleranceSeconds = 30
+
+async function callerOfIdToken(deps: Deps, bearer: string): Promise<Caller> {
+  const provider = providerOf(deps.identityProviders, bearer)
+  if (provider === undefined)
+    throw unauthenticated('the token is none of this API, and of no identity provider it knows')
+  const { issuer, audience, jwksUrl } = provider
+  let keys = keySets.get(jwksUrl)
+  if (keys === undefined) {
+    keys = createRemoteJWKSet(new URL(jwksUrl))
+    keySets.set(jwksUrl, keys)
+  }
+  const { payload } = await jwtVerify(bearer, keys, {
+    issuer,
+    audience,
+    algorithms,
+    clockTolerance: clockToleranceSeconds,
+    currentDate: deps.now(),
+    requiredClaims: ['exp', 'sub'],
+  }).catch((error: unknown) => {
+    throw unauthenticated(`the token of ${issuer} is not valid: ${error instanceof Error ? error.message : ''}`)
+  })
+  const organisation = payload[provider.organisationClaim]
+  const role = highestRole(payload[provider.roleClaim])
+  if (typeof organisation !== 'string' || role === null)
+    throw unauthenticated(
+      `the token of ${issuer} names no organisation (${provider.organisationClaim}) or no role (${provider.roleClaim}: ${roles.join(', ')})`,
+    )
+  const [known] = await deps.database.execute(sql`select 1 from organisation where id = ${organisation}`)
+  if (known === undefined) throw unauthenticated('the token names an organisation that is not here')
+  const who = typeof payload.email === 'string' ? payload.email : payload.sub
+  return member({ subject: `${issuer} ${who}`, organisation, role, scopes: null, pairs: null })
+}
+
+function providerOf(providers: readonly IdentityProvider[], bearer: string): IdentityProvider | undefined {
+  try {
+    const { iss, aud } = decodeJwt(bearer)
+    const audiences = Array.isArray(aud) ? aud : [aud]
+    return providers.find(one => one.issuer === iss && audiences.includes(one.audience))
+  } catch {
+    return undefined
+  }
+}
+
+function highestRole(claim: unknown): Role | null {
+  const named = Array.isArray(claim) ? claim : [claim]
+  return [...roles].reverse().find(role => named.includes(role)) ?? null
+}
+
+function member(part: {
+  subject: string
+  organisation: string
+  role: Role
+  scopes: readonly Permission[] | null
+  pairs: readonly string[] | null
+}): Caller {
+  const { subject, organisation, role, scopes, pairs } = part
+  const allowed = permissionsOf[role].filter(one => scopes === null || scopes.includes(one))
+  return {
+    kind: 'member',
+    subject,
+    organisation,
+    role,
+    permissions: new Set(permissions.filter(one => allowed.includes(one))),
+    pairs: pairs === null ? null : new Set(pairs),
+  }
+}

@@ -1,0 +1,40 @@
+import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js'
+import postgres from 'postgres'
+import * as schema from './schema/index.ts'
+
+export type Database = PostgresJsDatabase<typeof schema>
+export type Transaction = Parameters<Parameters<Database['transaction']>[0]>[0]
+
+export interface OpenDatabase {
+  database: Database
+  /** Not on Workers: there the connections end with the request, and ending them by hand raises errors. */
+  close: () => Promise<void>
+}
+
+export interface DatabaseOptions {
+  url: string
+  /** Connections at most. */
+  max: number
+}
+
+/** A statement that takes longer than this has lost its plan, or waits for a lock that nobody gives back. */
+const statementLimitMs = 20_000
+/** A transaction that waits for its client holds locks for nothing. */
+const idleLimitMs = 10_000
+const connectLimitSeconds = 10
+
+export function openDatabase(options: DatabaseOptions): OpenDatabase {
+  const sql = postgres(options.url, {
+    max: options.max,
+    // Types are known from the schema: no query for them at each connection.
+    fetch_types: false,
+    connect_timeout: connectLimitSeconds,
+    onnotice: () => {},
+    connection: {
+      application_name: 'understudy-control-plane',
+      statement_timeout: statementLimitMs,
+      idle_in_transaction_session_timeout: idleLimitMs,
+    },
+  })
+  return { database: drizzle(sql, { schema }), close: () => sql.end({ timeout: 5 }) }
+}

@@ -1,0 +1,113 @@
+import { sql } from 'drizzle-orm'
+import { type AnyPgColumn, bigint, integer, jsonb, pgTable, text, uniqueIndex } from 'drizzle-orm/pg-core'
+import type { HostFacts } from '../../../shared/contract/api/host-facts.ts'
+import type { HostReport } from '../../../shared/contract/report.ts'
+import { createdAt, idColumn, ofOneOrganisation, time } from './columns.ts'
+import { bytes, organisation } from './tenancy.ts'
+
+const owner = () =>
+  text('organisation')
+    .notNull()
+    .references(() => organisation.id)
+
+export const host = pgTable(
+  'host',
+  {
+    id: idColumn(),
+    organisation: owner(),
+    name: text('name').notNull(),
+    state: text('state', { enum: ['active', 'retired'] })
+      .notNull()
+      .default('active'),
+    publicKey: text('public_key').notNull(),
+    sealingKey: text('sealing_key').notNull(),
+    facts: jsonb('facts').$type<HostFacts>(),
+    agentVersion: text('agent_version'),
+    replaces: text('replaces').references((): AnyPgColumn => host.id),
+    version: integer('version').notNull().default(1),
+    enrolledAt: time('enrolled_at').notNull(),
+    retiredAt: time('retired_at'),
+  },
+  table => [
+    uniqueIndex('host_name_of_active').on(table.organisation, table.name).where(sql`state = 'active'`),
+    ofOneOrganisation(),
+  ],
+)
+
+export const enrolmentToken = pgTable(
+  'enrolment_token',
+  {
+    id: idColumn(),
+    organisation: owner(),
+    name: text('name').notNull(),
+    hash: bytes('hash').notNull().unique(),
+    replaces: text('replaces').references(() => host.id),
+    createdAt: createdAt(),
+    expiresAt: time('expires_at').notNull(),
+    usedAt: time('used_at'),
+    usedBy: text('used_by'),
+  },
+  () => [ofOneOrganisation()],
+)
+
+/** The wish for one host, whole and signed. */
+export const hostDesired = pgTable(
+  'host_desired',
+  {
+    host: text('host')
+      .primaryKey()
+      .references(() => host.id),
+    organisation: owner(),
+    /** From 1 on; never goes back, not even when a host leaves its pair. */
+    generation: bigint('generation', { mode: 'number' }).notNull(),
+    /** The signed text as it is published. */
+    jws: text('jws').notNull(),
+    sha256: text('sha256').notNull(),
+    pushedAt: time('pushed_at').notNull(),
+  },
+  () => [ofOneOrganisation()],
+)
+
+/** The last report; a row is replaced in place, guarded by (boot, seq). */
+export const hostReported = pgTable(
+  'host_reported',
+  {
+    host: text('host')
+      .primaryKey()
+      .references(() => host.id),
+    organisation: owner(),
+    boot: bigint('boot', { mode: 'number' }).notNull(),
+    seq: bigint('seq', { mode: 'number' }).notNull(),
+    observedGeneration: bigint('observed_generation', { mode: 'number' }).notNull(),
+    body: jsonb('body').$type<HostReport>().notNull(),
+    receivedAt: time('received_at').notNull(),
+  },
+  () => [ofOneOrganisation()],
+)
+
+/** Narrow, and made unlogged by the first migration: ten seconds after a crash it is as it was. No foreign key, no index. */
+export const hostSeen = pgTable('host_seen', {
+  host: text('host').primaryKey(),
+  boot: bigint('boot', { mode: 'number' }).notNull(),
+  seq: bigint('seq', { mode: 'number' }).notNull(),
+  role: text('role').notNull(),
+  epoch: bigint('epoch', { mode: 'number' }).notNull(),
+  receivedAt: time('received_at').notNull(),
+})
+
+/** A key of an organisation's own fleet tooling: its commands are obeyed within these bounds. */
+export const toolKey = pgTable(
+  'tool_key',
+  {
+    id: idColumn(),
+    organisation: owner(),
+    name: text('name').notNull(),
+    publicKey: text('public_key').notNull(),
+    verbs: jsonb('verbs').$type<string[]>().notNull(),
+    /** null: every pair. */
+    pairs: jsonb('pairs').$type<string[] | null>(),
+    createdAt: createdAt(),
+    revokedAt: time('revoked_at'),
+  },
+  () => [ofOneOrganisation()],
+)

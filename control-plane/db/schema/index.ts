@@ -1,0 +1,5 @@
+export * from './hosts.ts'
+export * from './observation.ts'
+export * from './pairs.ts'
+export * from './tenancy.ts'
+export * from './witness.ts'

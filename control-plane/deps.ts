@@ -1,0 +1,63 @@
+import type { DocumentSigner } from '../shared/contract/signing.ts'
+import type { Publisher } from './broker/publisher.ts'
+import type { Database } from './db/client.ts'
+
+/** Everything the application uses of its surroundings. An entry builds it from the environment, and does nothing else. */
+export interface Deps {
+  database: Database
+  publisher: Publisher
+  /** Signs desired documents, their freshness, and commands. */
+  signer: DocumentSigner
+  trust: {
+    /** The trust document, signed by the root. */
+    document: string
+    rootFingerprint: string
+  }
+  identityProviders: readonly IdentityProvider[]
+  /** Where this API is reached, without a slash at its end: goes into enrolment tokens. */
+  publicUrl: string
+  /** Where agents reach the broker; null: they use HTTPS alone. */
+  brokerUrl: string | null
+  limits: Limits
+  now: () => Date
+  /** Work that may outlive the answer: on Workers the runtime is told to wait for it. */
+  later: (work: Promise<unknown>) => void
+  log: (line: LogLine) => void
+  /** Of the caller, for limits before anything is known of him; '' when the runtime does not say. */
+  clientAddress: (request: Request) => string
+}
+
+export interface LogLine {
+  level: 'info' | 'warning' | 'error'
+  message: string
+  requestId?: string
+}
+
+/** An OpenID Connect issuer whose tokens are accepted as bearer tokens. */
+export interface IdentityProvider {
+  issuer: string
+  audience: string
+  jwksUrl: string
+  /** The claim that names the organisation, by its id. */
+  organisationClaim: string
+  /** The claim that holds a role, or a list in which the highest counts. */
+  roleClaim: string
+}
+
+export interface Limits {
+  /** Requests a second, and at once, for each token. */
+  perToken: Rate
+  /** For each address, before a credential was accepted. */
+  perAddress: Rate
+}
+export interface Rate {
+  perSecond: number
+  burst: number
+}
+
+export const defaultLimits: Limits = {
+  /** A portal's page loads some ten resources at once; a script may poll. */
+  perToken: { perSecond: 100, burst: 400 },
+  /** Guessing costs 2^256 tries either way; this only keeps the database free for others. Many hosts share a NAT. */
+  perAddress: { perSecond: 50, burst: 200 },
+}

@@ -1,0 +1,145 @@
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { serve } from '@hono/node-server'
+import { createApp } from '../app.ts'
+import { signingDeps } from '../auth/signing-keys.ts'
+import { noBroker, type Publisher } from '../broker/publisher.ts'
+import { openDatabase } from '../db/client.ts'
+import { migrateDatabase } from '../db/migrate.ts'
+import { type Deps, defaultLimits, type IdentityProvider, type Limits, type LogLine } from '../deps.ts'
+import { sweep } from '../services/sweep.ts'
+import { bootstrap } from './bootstrap.ts'
+import { startLocalPostgres } from './local/postgres.ts'
+import { localSecrets } from './local/secrets.ts'
+
+export interface NodeOptions {
+  dataDir: string
+  listen: { address: string; port: number }
+  /** null: a cluster of its own, as a child. */
+  databaseUrl: string | null
+  /** null: as it listens. */
+  publicUrl: string | null
+  identityProviders: readonly IdentityProvider[]
+  limits?: Limits
+  log: (line: LogLine) => void
+}
+
+export interface RunningControlPlane {
+  url: string
+  deps: Deps
+  /** Of an empty database: shown once. */
+  tokens: { admin: string; instance: string } | null
+  databaseUrl: string
+  /** Of the superuser of a cluster of its own. */
+  adminUrl: string | null
+  /** Resolves when a child has ended by itself: without it there is nothing to serve. */
+  failed: Promise<string>
+  close: () => Promise<void>
+}
+
+/** Enough for a burst of requests; PostgreSQL's default allows a hundred to everybody together. */
+const connectionsMax = 20
+/** Time steps of operations; the work of a sweep that finds nothing is a few index look-ups. */
+const sweepEveryMs = 2_000
+
+export async function startControlPlane(options: NodeOptions): Promise<RunningControlPlane> {
+  const closing: (() => Promise<void>)[] = []
+  const close = async (): Promise<void> => {
+    for (const one of closing.splice(0).reverse()) await one()
+  }
+  try {
+    // PostgreSQL's user passes through to its own folder; every secret lies in a folder or file of its own mode.
+    mkdirSync(options.dataDir, { recursive: true, mode: 0o711 })
+    const secrets = await localSecrets(join(options.dataDir, 'keys'))
+    const local = options.databaseUrl === null ? await startLocalPostgres(join(options.dataDir, 'postgres')) : null
+    if (local !== null) closing.push(local.close)
+    const databaseUrl = options.databaseUrl ?? local!.url
+    await migrateDatabase(databaseUrl)
+    const { database, close: closeDatabase } = openDatabase({ url: databaseUrl, max: connectionsMax })
+    closing.push(closeDatabase)
+    const publisher: Publisher = noBroker
+    const working = new Set<Promise<unknown>>()
+    const deps: Deps = {
+      database,
+      publisher,
+      ...(await signingDeps(secrets)),
+      identityProviders: options.identityProviders,
+      publicUrl: options.publicUrl ?? '',
+      brokerUrl: null,
+      limits: options.limits ?? defaultLimits,
+      now: () => new Date(),
+      later: work => {
+        const settled = work.catch(() => {}).finally(() => working.delete(settled))
+        working.add(settled)
+      },
+      log: options.log,
+      clientAddress: request => addresses.get(request) ?? '',
+    }
+    const { url, stop } = await listen(options, deps)
+    closing.push(stop)
+    deps.publicUrl = options.publicUrl ?? url
+    const timer = startSweeping(deps)
+    closing.push(async () => {
+      await timer.stop()
+      await Promise.all(working)
+    })
+    const tokens = await bootstrap(database, deps.now())
+    const failed = new Promise<string>(resolve => {
+      void local?.ended.then(why => {
+        if (closing.length > 0) resolve(why)
+      })
+    })
+    return { url, deps, tokens, databaseUrl, adminUrl: local?.adminUrl ?? null, failed, close }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+/** The address of the socket behind a request, which a Request does not carry. */
+const addresses = new WeakMap<Request, string>()
+
+function listen(options: NodeOptions, deps: Deps): Promise<{ url: string; stop: () => Promise<void> }> {
+  const { app } = createApp(context => {
+    const { incoming } = context.env as { incoming?: { socket: { remoteAddress?: string } } }
+    addresses.set(context.req.raw, incoming?.socket.remoteAddress ?? '')
+    return deps
+  })
+  return new Promise((resolve, reject) => {
+    const server = serve({ fetch: app.fetch, hostname: options.listen.address, port: options.listen.port }, info => {
+      const host = info.family === 'IPv6' ? `[${info.address}]` : info.address
+      const stop = (): Promise<void> =>
+        new Promise(done => {
+          server.close(() => done())
+          if ('closeAllConnections' in server) server.closeAllConnections()
+        })
+      resolve({ url: `http://${host}:${info.port}`, stop })
+    })
+    server.once('error', reject)
+  })
+}
+
+function startSweeping(deps: Deps): { stop: () => Promise<void> } {
+  let running: Promise<unknown> = Promise.resolve()
+  let idle = true
+  const timer = setInterval(() => {
+    if (!idle) return
+    idle = false
+    running = sweep(deps)
+      .catch((error: unknown) => {
+        deps.log({
+          level: 'error',
+          message: `the sweep failed: ${error instanceof Error ? (error.stack ?? '') : String(error)}`,
+        })
+      })
+      .finally(() => {
+        idle = true
+      })
+  }, sweepEveryMs)
+  return {
+    stop: async () => {
+      clearInterval(timer)
+      await running
+    },
+  }
+}

@@ -1,0 +1,62 @@
+import { isIP } from 'node:net'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { identityProvidersOf } from './environment.ts'
+import { isRoot } from './local/users.ts'
+import { startControlPlane } from './node-server.ts'
+
+/**
+ * The control plane under Node. Nothing has to be configured: it brings its own PostgreSQL. Settings come from the
+ * environment, since some are secrets and arguments can be read by everybody on the machine.
+ */
+async function main(env: NodeJS.ProcessEnv): Promise<number> {
+  const listen = parseListen(env.LISTEN ?? '127.0.0.1:7480')
+  if (listen === null)
+    throw new Error(`LISTEN is ${env.LISTEN}; write it as address:port, such as 127.0.0.1:7480 or [::]:7480`)
+  const dataDir =
+    env.DATA_DIR ??
+    (isRoot() ? '/var/lib/understudy-control-plane' : join(homedir(), '.local/state/understudy-control-plane'))
+  const running = await startControlPlane({
+    dataDir,
+    listen,
+    databaseUrl: env.DATABASE_URL ?? null,
+    publicUrl: env.PUBLIC_URL?.replace(/\/+$/, '') ?? null,
+    identityProviders: identityProvidersOf(env.OIDC_PROVIDERS),
+    log: ({ level, message, requestId }) => {
+      process.stderr.write(`${level}${requestId === undefined ? '' : ` ${requestId}`}: ${message}\n`)
+    },
+  })
+  const { url, tokens } = running
+  process.stdout.write(`control plane at ${url}, its data in ${dataDir}\nthe API to browse: ${url}/docs\n`)
+  if (tokens !== null) {
+    process.stdout.write(
+      `token of the first administrator, shown this once: ${tokens.admin}\ntoken of this instance (makes organisations): ${tokens.instance}\n` +
+        `try: curl -H 'authorization: Bearer ${tokens.admin}' ${url}/v1/me/permissions\n`,
+    )
+  }
+  const end = new Promise<number>(resolve => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve(0))
+    void running.failed.then(why => {
+      process.stderr.write(`${why}\n`)
+      resolve(1)
+    })
+  })
+  const code = await end
+  await running.close()
+  return code
+}
+
+function parseListen(text: string): { address: string; port: number } | null {
+  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text)
+  const address = match?.[1] ?? match?.[2]
+  const port = Number(match?.[3])
+  return address === undefined || isIP(address) === 0 || port > 65_535 ? null : { address, port }
+}
+
+main(process.env).then(
+  code => process.exit(code),
+  (error: unknown) => {
+    process.stderr.write(`understudy control plane: ${error instanceof Error ? error.message : String(error)}\n`)
+    process.exit(1)
+  },
+)

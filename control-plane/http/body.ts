@@ -1,0 +1,44 @@
+import { Refusal } from './problem.ts'
+
+/** The greatest body is an answer of a host that carries a sealed secret, 100 KiB. */
+export const bodyBytesMax = 128 * 1024
+
+/** The whole body, never more than the limit in memory. @throws Refusal */
+export async function readBody(request: Request): Promise<Uint8Array> {
+  const tooLarge = new Refusal('too_large', `a body has at most ${bodyBytesMax} bytes`)
+  if (Number(request.headers.get('content-length') ?? 0) > bodyBytesMax) throw tooLarge
+  if (request.body === null) return new Uint8Array()
+  const chunks: Uint8Array[] = []
+  let length = 0
+  const reader = request.body.getReader()
+  for (;;) {
+    const { done, value } = await reader.read()
+    if (done) break
+    length += value.length
+    if (length > bodyBytesMax) {
+      await reader.cancel()
+      throw tooLarge
+    }
+    chunks.push(value)
+  }
+  const whole = new Uint8Array(length)
+  let at = 0
+  for (const chunk of chunks) {
+    whole.set(chunk, at)
+    at += chunk.length
+  }
+  return whole
+}
+
+/** What JSON can write and the database cannot hold is refused by field rules later; here only the form counts. */
+export function parseJson(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes), (key, value: unknown) => {
+      const text = typeof value === 'string' ? value : key
+      if (text.includes('\0') || !text.isWellFormed()) throw new Error('a text holds U+0000 or half a surrogate pair')
+      return value
+    })
+  } catch (error) {
+    throw new Refusal('malformed', `the body is not JSON in UTF-8: ${error instanceof Error ? error.message : ''}`)
+  }
+}

@@ -1,0 +1,107 @@
+import type { Problem } from '../../shared/contract/api/common.ts'
+
+/** Every refusal the API knows, in one table: the code is part of the contract, the title is for people. */
+const codes = {
+  malformed: { status: 400, title: 'The request cannot be read', retryable: false },
+  idempotency_key_missing: { status: 400, title: 'An Idempotency-Key is needed', retryable: false },
+  unauthenticated: { status: 401, title: 'No valid credential', retryable: false },
+  forbidden: { status: 403, title: 'The credential does not allow this', retryable: false },
+  not_found: { status: 404, title: 'There is no such thing', retryable: false },
+  method_not_allowed: { status: 405, title: 'The path knows other methods', retryable: false },
+  conflict: { status: 409, title: 'The present state does not allow this', retryable: false },
+  name_taken: { status: 409, title: 'The name is in use', retryable: false },
+  epoch_changed: { status: 409, title: 'The caller decided on old news', retryable: false },
+  operation_in_progress: { status: 409, title: 'Another operation is under way', retryable: true },
+  operation_refused: { status: 409, title: 'Something stands in the way', retryable: true },
+  not_cancellable: { status: 409, title: 'It is past the point of no return', retryable: false },
+  gone: { status: 410, title: 'It is too old', retryable: false },
+  stale: { status: 412, title: 'It was changed meanwhile', retryable: false },
+  too_large: { status: 413, title: 'The body is too large', retryable: false },
+  not_json: { status: 415, title: 'Bodies are JSON', retryable: false },
+  invalid: { status: 422, title: 'The request breaks a rule', retryable: false },
+  idempotency_key_reused: { status: 422, title: 'The Idempotency-Key belongs to another request', retryable: false },
+  if_match_missing: { status: 428, title: 'If-Match is needed', retryable: false },
+  rate_limited: { status: 429, title: 'Too many requests', retryable: true },
+  internal: { status: 500, title: 'A fault of ours', retryable: true },
+  busy: { status: 503, title: 'Not now', retryable: true },
+} as const
+export type ProblemCode = keyof typeof codes
+export const problemCodes = Object.keys(codes) as ProblemCode[]
+
+export type ProblemExtra = Pick<Problem, 'violations' | 'obstacles' | 'operation'>
+
+/** An expected refusal on its way to the edge; thrown inside a transaction it also takes everything back. */
+export class Refusal extends Error {
+  override name = 'Refusal'
+  readonly code: ProblemCode
+  readonly extra: ProblemExtra
+  readonly headers: Record<string, string>
+
+  constructor(
+    code: ProblemCode,
+    detail: string,
+    { headers = {}, ...extra }: ProblemExtra & { headers?: Record<string, string> } = {},
+  ) {
+    super(detail)
+    this.code = code
+    this.extra = extra
+    this.headers = headers
+  }
+}
+
+export const notFound = (what: string, id: string): Refusal =>
+  new Refusal('not_found', `there is no ${what} ${id} in this organisation`)
+
+export function problemResponse(refusal: Refusal, requestId: string): Response {
+  const { status, title, retryable } = codes[refusal.code]
+  const body: Problem = {
+    type: `/problems/${refusal.code}`,
+    title,
+    status,
+    code: refusal.code,
+    detail: refusal.message,
+    instance: requestId,
+    retryable,
+    ...refusal.extra,
+  }
+  return new Response(JSON.stringify(body), {
+    status,
+    headers: { 'content-type': 'application/problem+json', 'cache-control': 'no-store', ...refusal.headers },
+  })
+}
+
+const uniqueViolation = '23505'
+const lockNotAvailable = '55P03'
+const tooManyConnections = '53300'
+
+/** What an error means to a caller; an error that means nothing to him is a fault of ours, and its text stays here. */
+export function classify(error: unknown): Refusal {
+  if (error instanceof Refusal) return error
+  switch (sqlState(error)) {
+    case lockNotAvailable:
+      return new Refusal('busy', 'another request holds what this one needs; try again', {
+        headers: { 'retry-after': '1' },
+      })
+    case tooManyConnections:
+      return new Refusal('busy', 'the database takes no more connections now; try again', {
+        headers: { 'retry-after': '2' },
+      })
+    default:
+      return new Refusal('internal', 'an unexpected error; the request id finds it in the log')
+  }
+}
+
+/** Whether a statement broke this unique index. */
+export const isTaken = (error: unknown, index: string): boolean =>
+  sqlState(error) === uniqueViolation && sqlField(error, 'constraint_name') === index
+
+const sqlState = (error: unknown): string | null => sqlField(error, 'code')
+
+/** drizzle wraps the driver's error. */
+function sqlField(error: unknown, name: string): string | null {
+  for (let at = error; typeof at === 'object' && at !== null; at = (at as { cause?: unknown }).cause) {
+    const value = (at as Record<string, unknown>)[name]
+    if (typeof value === 'string') return value
+  }
+  return null
+}

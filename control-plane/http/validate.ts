@@ -1,0 +1,42 @@
+import type { z } from 'zod'
+import { Refusal } from './problem.ts'
+
+type Violation = NonNullable<Refusal['extra']['violations']>[number]
+
+/** Every violation at once, each with its field and the rule it breaks; values are not echoed. @throws Refusal */
+export function validated<Schema extends z.ZodType>(schema: Schema, value: unknown, where: string): z.output<Schema> {
+  const result = schema.safeParse(value)
+  if (result.success) return result.data
+  const violations = result.error.issues.flatMap(issue => violationsOf(issue, where))
+  throw new Refusal(
+    'invalid',
+    violations
+      .map(one => `${one.field}: ${one.message}`)
+      .join('; ')
+      .slice(0, detailMax),
+    {
+      violations: violations.slice(0, violationsMax),
+    },
+  )
+}
+
+/** A request that breaks more rules than this is no request. */
+const violationsMax = 50
+const detailMax = 1000
+
+function violationsOf(issue: z.core.$ZodIssue, where: string): Violation[] {
+  const at = (path: PropertyKey[]): string => [where, ...path.map(String)].join('.')
+  if (issue.code === 'unrecognized_keys') {
+    return issue.keys.map(key => ({
+      field: at([...issue.path, key]),
+      rule: 'unknown_field',
+      message: 'there is no such field; a misspelt one must not be ignored',
+    }))
+  }
+  return [{ field: at(issue.path), rule: ruleOf(issue), message: issue.message }]
+}
+
+function ruleOf(issue: z.core.$ZodIssue): string {
+  if (issue.code === 'custom') return String(issue.params?.rule ?? 'format')
+  return issue.code
+}

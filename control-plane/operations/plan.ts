@@ -1,0 +1,237 @@
+import type { Verb } from '../../shared/contract/documents.ts'
+import type { OperationWork, Slot, Step, StepAction } from './work.ts'
+
+/** The plan of each kind of operation: what is asked of whom, in which order, and where the way back ends. */
+interface PlannedStep {
+  id: string
+  title: string
+  slot: Slot | null
+  action: StepAction
+  limitSeconds: number
+  pointOfNoReturn?: true
+}
+
+/** An agent answers a command at once with `accepted`; the limit is for the work. */
+const limits = {
+  switchover: 60,
+  takeover: 120,
+  quick: 30,
+  prechecks: 60,
+  begin: 300,
+  join: 300,
+  /** A base backup of a large cluster takes hours. */
+  protection: 24 * 3600,
+  reporting: 120,
+} as const
+
+export function workOf(stages: readonly (readonly PlannedStep[])[], notAfter: Date | null = null): OperationWork {
+  const steps = stages.flatMap((stage, index): Step[] =>
+    stage.map(step => ({
+      pointOfNoReturn: false,
+      ...step,
+      stage: index,
+      state: 'waiting',
+      message: '',
+      percent: 0,
+      jti: null,
+      startedAt: null,
+      deadlineAt: null,
+      endedAt: null,
+    })),
+  )
+  return { v: 1, steps, notes: {}, result: null, message: '', notAfter: notAfter?.toISOString() ?? null }
+}
+
+interface Pairing {
+  hosts: Record<Slot, { id: string; sealingKey: string; addresses: readonly string[] }>
+}
+
+const commandTo = (
+  host: string,
+  verb: Verb,
+  part: { args?: Record<string, unknown>; only?: { gen?: number; epoch?: number; node?: Slot }; needs?: 'sealed' } = {},
+): StepAction => ({
+  do: 'command',
+  host,
+  verb,
+  args: part.args ?? {},
+  only: part.only ?? {},
+  ...(part.needs !== undefined && { needs: part.needs }),
+})
+
+export function switchoverPlan(
+  pairing: Pairing,
+  part: { primary: Slot; gen: number; epoch: number; notAfter: Date | null },
+): OperationWork {
+  const { primary, gen, epoch, notAfter } = part
+  const target = primary === 'a' ? 'b' : 'a'
+  return workOf(
+    [
+      [
+        {
+          id: 'handOver',
+          title: `host ${primary} hands the service over`,
+          slot: primary,
+          action: commandTo(pairing.hosts[primary].id, 'switchover', { only: { gen, epoch, node: primary } }),
+          limitSeconds: limits.switchover,
+          pointOfNoReturn: true,
+        },
+      ],
+      [
+        {
+          id: 'serves',
+          title: `host ${target} serves`,
+          slot: target,
+          action: { do: 'await', condition: { kind: 'primary', slot: target, afterEpoch: epoch } },
+          limitSeconds: limits.switchover,
+        },
+      ],
+    ],
+    notAfter,
+  )
+}
+
+export function takeoverPlan(
+  pairing: Pairing,
+  { host, gen, epoch, withWitness }: { host: Slot; gen: number; epoch: number; withWitness: boolean },
+): OperationWork {
+  return workOf([
+    [
+      {
+        id: 'takeOver',
+        title: `host ${host} becomes primary by force`,
+        slot: host,
+        action: commandTo(pairing.hosts[host].id, 'takeover', {
+          args: { withWitness },
+          only: { gen, epoch, node: host },
+        }),
+        limitSeconds: limits.takeover,
+        pointOfNoReturn: true,
+      },
+    ],
+    [
+      {
+        id: 'serves',
+        title: `host ${host} serves`,
+        slot: host,
+        action: { do: 'await', condition: { kind: 'primary', slot: host, afterEpoch: epoch } },
+        limitSeconds: limits.takeover,
+      },
+    ],
+  ])
+}
+
+export function maintenancePlan(
+  pairing: Pairing,
+  { primary, gen, epoch, forMs }: { primary: Slot; gen: number; epoch: number; forMs: number },
+): OperationWork {
+  return workOf([
+    [
+      {
+        id: 'maintenance',
+        title: forMs === 0 ? 'maintenance ends' : 'no automatic takeover for a time',
+        slot: primary,
+        action: commandTo(pairing.hosts[primary].id, 'maintenance', {
+          args: { forMs },
+          only: { gen, epoch, node: primary },
+        }),
+        limitSeconds: limits.quick,
+      },
+    ],
+  ])
+}
+
+export function prechecksPlan(pairing: Pairing, vips: readonly string[]): OperationWork {
+  return workOf([prechecks(pairing, vips)])
+}
+
+function prechecks(pairing: Pairing, vips: readonly string[]): PlannedStep[] {
+  return (['a', 'b'] as const).map(slot => ({
+    id: `prechecks-${slot}`,
+    title: `host ${slot} measures`,
+    slot,
+    action: commandTo(pairing.hosts[slot].id, 'prechecks', {
+      args: { peerAddresses: [...pairing.hosts[slot === 'a' ? 'b' : 'a'].addresses], vips: [...vips] },
+    }),
+    limitSeconds: limits.prechecks,
+  }))
+}
+
+export function setUpPlan(pairing: Pairing, { first, vips }: { first: Slot; vips: readonly string[] }): OperationWork {
+  const second = first === 'a' ? 'b' : 'a'
+  return workOf([
+    prechecks(pairing, vips),
+    [
+      {
+        id: 'begin',
+        title: `host ${first} begins the pair`,
+        slot: first,
+        action: commandTo(pairing.hosts[first].id, 'pairBegin', {
+          args: { peerSealingKey: pairing.hosts[second].sealingKey },
+        }),
+        limitSeconds: limits.begin,
+      },
+    ],
+    [
+      {
+        id: 'join',
+        title: `host ${second} joins`,
+        slot: second,
+        action: commandTo(pairing.hosts[second].id, 'pairJoin', { needs: 'sealed' }),
+        limitSeconds: limits.join,
+      },
+    ],
+    [
+      {
+        id: 'protected',
+        title: 'the copy is complete and the pair is protected',
+        slot: null,
+        action: { do: 'await', condition: { kind: 'protected' } },
+        limitSeconds: limits.protection,
+      },
+    ],
+  ])
+}
+
+/** Hosts that are a pair already: nothing is set up, both only have to be heard. */
+export function adoptPlan(): OperationWork {
+  return workOf([
+    [
+      {
+        id: 'reporting',
+        title: 'both hosts report as members of one pair',
+        slot: null,
+        action: { do: 'await', condition: { kind: 'reporting' } },
+        limitSeconds: limits.reporting,
+      },
+    ],
+  ])
+}
+
+export function unpairPlan(
+  pairing: Pairing,
+  { primary, gen, epoch }: { primary: Slot; gen: number; epoch: number },
+): OperationWork {
+  const backup = primary === 'a' ? 'b' : 'a'
+  return workOf([
+    [
+      {
+        id: 'backupLeaves',
+        title: `host ${backup} leaves, its data kept`,
+        slot: backup,
+        action: commandTo(pairing.hosts[backup].id, 'pairLeave', { only: { gen, epoch, node: backup } }),
+        limitSeconds: limits.begin,
+        pointOfNoReturn: true,
+      },
+    ],
+    [
+      {
+        id: 'primaryAlone',
+        title: `host ${primary} goes on alone`,
+        slot: primary,
+        action: commandTo(pairing.hosts[primary].id, 'pairLeave', { only: { gen, epoch, node: primary } }),
+        limitSeconds: limits.begin,
+      },
+    ],
+  ])
+}

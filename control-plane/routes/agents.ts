@@ -1,0 +1,40 @@
+import * as contract from '../../shared/contract/api/agents.ts'
+import { asHost } from '../auth/caller.ts'
+import { inOrganisation } from '../db/transaction.ts'
+import type { Api } from '../http/api.ts'
+import { documentsFor } from '../services/host/pull-desired.ts'
+import { takeAck } from '../services/ingest/acks.ts'
+import { storeHostEvents } from '../services/ingest/host-events.ts'
+import { lookAtPairsOf } from '../services/ingest/look-at-pairs.ts'
+import { storeReports } from '../services/ingest/store-reports.ts'
+
+/** The second way between agents and control plane, which works without any broker. */
+export function agentRoutes(api: Api): void {
+  api.implement(contract.pullDesired, async call => {
+    const { organisation, host } = asHost(call.caller)
+    const { etag, body } = await inOrganisation(call.deps.database, organisation, tx =>
+      documentsFor(tx, call.deps, { host }),
+    )
+    if (call.request.headers.get('if-none-match') === etag) return { status: 304, headers: { etag } }
+    return { body, headers: { etag } }
+  })
+
+  api.implement(contract.pushReport, async call => {
+    const { organisation, host } = asHost(call.caller)
+    const stored = await storeReports(call.deps, [{ organisation, host, body: call.body }])
+    await lookAtPairsOf(call.deps, stored)
+    return { body: { stored: stored.length > 0 } }
+  })
+
+  api.implement(contract.pushEvents, async call => {
+    const { organisation, host } = asHost(call.caller)
+    return { body: { stored: await storeHostEvents(call.deps, { organisation, host, events: call.body.events }) } }
+  })
+
+  api.implement(contract.pushAck, async call => {
+    asHost(call.caller)
+    return { body: { known: await takeAck(call.deps, call.body.ack) } }
+  })
+
+  api.implement(contract.getTime, async call => ({ body: { now: call.deps.now().toISOString() } }))
+}

@@ -1,0 +1,157 @@
+import { and, gt } from 'drizzle-orm'
+import * as contract from '../../shared/contract/api/pairs.ts'
+import { asMember } from '../auth/caller.ts'
+import { pair } from '../db/schema/index.ts'
+import { inOrganisation } from '../db/transaction.ts'
+import type { Api } from '../http/api.ts'
+import { type Call, etagOf } from '../http/call.ts'
+import { mutate } from '../http/mutate.ts'
+import { keyOfCursor, pageOfRows } from '../http/pages.ts'
+import { type OperationRow, operationView } from '../services/operation/operation-view.ts'
+import { operationResult } from '../services/operation/wait.ts'
+import { forcedTakeover, maintenance, prechecks, switchover, unpair } from '../services/pair/operate.ts'
+import { pairView } from '../services/pair/pair-view.ts'
+import { knownPrechecks, passes } from '../services/pair/prechecks.ts'
+import { type PairRows, pairsSeenBy, readPair, readPairs } from '../services/pair/read-pairs.ts'
+import { readinessOf } from '../services/pair/readiness.ts'
+import { setUp } from '../services/pair/set-up.ts'
+import { changeSettings } from '../services/pair/settings.ts'
+
+export function pairRoutes(api: Api): void {
+  api.implement(contract.setUpPair, async call =>
+    mutate(call, async tx => {
+      const { pairId, operation } = await setUp(tx, call.deps, { wanted: call.body, by: asMember(call.caller) })
+      return {
+        body: { pair: pairId, operation: operationView(operation) },
+        headers: { location: `/v1/operations/${operation.id}` },
+        resource: `pair ${pairId}`,
+        details: call.body,
+      }
+    }),
+  )
+
+  api.implement(contract.listPairs, async call => {
+    const member = asMember(call.caller)
+    const { limit, cursor } = call.query
+    const after = keyOfCursor(cursor)
+    const where = and(pairsSeenBy(member), after === null ? undefined : gt(pair.id, after))
+    const rows = await inOrganisation(call.deps.database, member.organisation, tx =>
+      readPairs(tx, { where, limit: limit + 1 }),
+    )
+    const now = call.deps.now()
+    return { body: pageOfRows(rows, { limit, key: row => row.pair.id, view: row => pairView(row, now) }) }
+  })
+
+  api.implement(contract.getPair, async call => {
+    const rows = await readOne(call)
+    return { body: pairView(rows, call.deps.now()), headers: { etag: etagOf(rows.pair.version) } }
+  })
+
+  api.implement(contract.changeSettings, call =>
+    mutate(call, async tx => {
+      const rows = await changeSettings(tx, call.deps, {
+        id: call.params.pair,
+        member: asMember(call.caller),
+        version: call.ifMatch!,
+        patch: call.body,
+      })
+      return {
+        body: pairView(rows, call.deps.now()),
+        headers: { etag: etagOf(rows.pair.version) },
+        resource: `pair ${rows.pair.id}`,
+        details: call.body,
+      }
+    }),
+  )
+
+  api.implement(contract.getPrechecks, async call => {
+    const rows = await readOne(call)
+    const now = call.deps.now()
+    const results = knownPrechecks({ settings: rows.pair.settings, hosts: rows.hosts, pair: rows.pair.id, now })
+    return { body: { asOf: now.toISOString(), passed: passes(results), results } }
+  })
+
+  api.implement(contract.getReadiness, async call => ({ body: readinessOf(await readOne(call), call.deps.now()) }))
+
+  api.implement(contract.getPairReports, async call => {
+    const { hosts } = await readOne(call)
+    const data = (['a', 'b'] as const).flatMap(slot => {
+      const { host, reported } = hosts[slot]
+      if (reported === null) return []
+      return [{ host: host.id, slot, receivedAt: reported.receivedAt.toISOString(), report: reported.body }]
+    })
+    return { body: { data } }
+  })
+
+  operationRoutesOfPairs(api)
+}
+
+function operationRoutesOfPairs(api: Api): void {
+  api.implement(contract.startPrechecks, async call =>
+    operationResult(
+      call,
+      await mutate(call, async tx => begun(call, await prechecks(tx, call.deps, { ...part(call), wanted: null }))),
+    ),
+  )
+
+  api.implement(contract.switchOver, async call => {
+    const result = await mutate(call, async tx => {
+      const answer = await switchover(tx, call.deps, { ...part(call), wanted: call.body })
+      if (!answer.dryRun) return begun(call, answer.operation)
+      return { status: 200, body: answer, resource: null }
+    })
+    return operationResult(call, result)
+  })
+
+  api.implement(contract.takeOver, async call =>
+    operationResult(
+      call,
+      await mutate(call, async tx =>
+        begun(call, await forcedTakeover(tx, call.deps, { ...part(call), wanted: call.body })),
+      ),
+    ),
+  )
+
+  api.implement(contract.beginMaintenance, async call =>
+    operationResult(
+      call,
+      await mutate(call, async tx =>
+        begun(call, await maintenance(tx, call.deps, { ...part(call), version: call.ifMatch, wanted: call.body })),
+      ),
+    ),
+  )
+
+  api.implement(contract.endMaintenance, async call =>
+    operationResult(
+      call,
+      await mutate(call, async tx =>
+        begun(call, await maintenance(tx, call.deps, { ...part(call), version: call.ifMatch, wanted: null })),
+      ),
+    ),
+  )
+
+  api.implement(contract.unpair, async call =>
+    operationResult(
+      call,
+      await mutate(call, async tx =>
+        begun(call, await unpair(tx, call.deps, { ...part(call), version: call.ifMatch, wanted: call.body })),
+      ),
+    ),
+  )
+}
+
+type OfPair = Call & { params: { pair: string } }
+
+const part = (call: OfPair) => ({ id: call.params.pair, member: asMember(call.caller) })
+
+function readOne(call: OfPair): Promise<PairRows> {
+  const member = asMember(call.caller)
+  return inOrganisation(call.deps.database, member.organisation, tx => readPair(tx, { id: call.params.pair, member }))
+}
+
+const begun = (call: OfPair, row: OperationRow) => ({
+  body: operationView(row),
+  headers: { location: `/v1/operations/${row.id}` },
+  resource: `pair ${call.params.pair}, operation ${row.id}`,
+  details: (call.body ?? {}) as Record<string, unknown>,
+})

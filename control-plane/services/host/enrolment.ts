@@ -1,0 +1,177 @@
+import { and, eq, isNull, sql } from 'drizzle-orm'
+import type { z } from 'zod'
+import type { createEnrolmentToken, enrolHost as enrolHostRoute } from '../../../shared/contract/api/hosts.ts'
+import { decodeTicket, encodeTicket, enrolmentProof } from '../../../shared/contract/documents.ts'
+import { ulid } from '../../../shared/ids.ts'
+import { fromBase64url, importPublicKey, toBase64url } from '../../../shared/signing.ts'
+import { hashOf, newSecret } from '../../auth/tokens.ts'
+import type { Transaction } from '../../db/client.ts'
+import { enrolmentToken, host, pair } from '../../db/schema/index.ts'
+import type { Deps } from '../../deps.ts'
+import { isTaken, notFound, Refusal } from '../../http/problem.ts'
+import { recordAudit } from '../record/audit.ts'
+import { recordEvents } from '../record/events.ts'
+
+type Wanted = z.output<typeof createEnrolmentToken.body>
+type Presented = z.output<typeof enrolHostRoute.body>
+
+/** The operator's ticket to one host: shown once, kept as a hash, used once. */
+export async function makeEnrolmentToken(
+  tx: Transaction,
+  { deps, organisation, wanted }: { deps: Deps; organisation: string; wanted: Wanted },
+) {
+  const now = deps.now()
+  if (wanted.replaces !== undefined) {
+    const [old] = await tx
+      .select()
+      .from(host)
+      .where(and(eq(host.id, wanted.replaces), eq(host.organisation, organisation)))
+    if (old === undefined) throw notFound('host', wanted.replaces)
+  }
+  await refuseTakenName(tx, { organisation, name: wanted.name, replaces: wanted.replaces ?? null })
+  const secret = newSecret()
+  const row = {
+    id: ulid(now.getTime()),
+    organisation,
+    name: wanted.name,
+    hash: await hashOf(secret),
+    replaces: wanted.replaces ?? null,
+    createdAt: now,
+    expiresAt: new Date(now.getTime() + wanted.expiresInMinutes * 60_000),
+  }
+  await tx.insert(enrolmentToken).values(row)
+  const token = encodeTicket({ url: deps.publicUrl, root: deps.trust.rootFingerprint, secret })
+  return { id: row.id, name: row.name, expiresAt: row.expiresAt.toISOString(), token }
+}
+
+async function refuseTakenName(
+  tx: Transaction,
+  { organisation, name, replaces }: { organisation: string; name: string; replaces: string | null },
+): Promise<void> {
+  const [present] = await tx
+    .select({ id: host.id })
+    .from(host)
+    .where(and(eq(host.organisation, organisation), eq(host.name, name), eq(host.state, 'active')))
+  if (present !== undefined && present.id !== replaces)
+    throw new Refusal(
+      'name_taken',
+      `host ${present.id} has the name ${name}; choose another one, or say that it is replaced`,
+    )
+}
+
+/**
+ * A host presents its ticket's secret, its keys, and a signature by the new key. The ticket is consumed in the same
+ * statement that checks it, so two hosts with one ticket get one place. The same host may ask again with the same keys
+ * while the ticket is not over: an answer that was lost must not strand it.
+ */
+export async function enrolHost(tx: Transaction, { deps, presented }: { deps: Deps; presented: Presented }) {
+  const now = deps.now()
+  const ticket = decodeTicket(presented.token)
+  const refused = new Refusal('unauthenticated', 'the enrolment token is unknown, used or over: make a new one')
+  if (ticket === null) throw refused
+  const hash = await hashOf(ticket.secret)
+  await proveKey(presented, hash)
+  const [consumed] = await tx
+    .update(enrolmentToken)
+    .set({ usedAt: now, usedBy: presented.publicKey })
+    .where(
+      and(
+        eq(enrolmentToken.hash, hash),
+        sql`${enrolmentToken.expiresAt} > ${now.toISOString()}`,
+        sql`(${isNull(enrolmentToken.usedAt)} or ${eq(enrolmentToken.usedBy, presented.publicKey)})`,
+      ),
+    )
+    .returning()
+  if (consumed === undefined) throw refused
+  const { organisation, name, replaces } = consumed
+  const [again] = await tx
+    .select()
+    .from(host)
+    .where(and(eq(host.organisation, organisation), eq(host.publicKey, presented.publicKey), eq(host.state, 'active')))
+  const row = again ?? (await newHost(tx, { presented, organisation, name, replaces, now }))
+  if (again === undefined) {
+    await recordEvents(tx, organisation, [
+      {
+        at: now,
+        kind: 'host_enrolled',
+        severity: 'info',
+        pair: null,
+        host: row.id,
+        message: `host ${row.name} enrolled`,
+      },
+    ])
+    await recordAudit(tx, organisation, {
+      at: now,
+      actor: `enrolment token ${consumed.id}`,
+      action: 'enrolHost',
+      resource: `host ${row.id}`,
+      outcome: 'done',
+      details: { publicKey: row.publicKey, replaces },
+    })
+  }
+  return {
+    host: row.id,
+    organisation,
+    name: row.name,
+    trust: deps.trust.document,
+    broker: deps.brokerUrl === null ? null : { url: deps.brokerUrl },
+  }
+}
+
+async function proveKey(presented: Presented, hash: Uint8Array): Promise<void> {
+  const { publicKey, sealingKey } = presented
+  const key = await importPublicKey(publicKey)
+  const text = enrolmentProof({ tokenHash: toBase64url(hash), publicKey, sealingKey })
+  const signature = fromBase64url(presented.proof)
+  const valid =
+    key !== null &&
+    signature !== null &&
+    (await crypto.subtle.verify('Ed25519', key, signature, new TextEncoder().encode(text)))
+  if (!valid) throw new Refusal('unauthenticated', 'the proof is no signature of this token by the key it presents')
+}
+
+async function newHost(
+  tx: Transaction,
+  part: { presented: Presented; organisation: string; name: string; replaces: string | null; now: Date },
+): Promise<typeof host.$inferSelect> {
+  const { presented, organisation, name, replaces, now } = part
+  const id = ulid(now.getTime())
+  if (replaces !== null) await retireReplaced(tx, { replaces, organisation, now })
+  const [row] = await tx
+    .insert(host)
+    .values({
+      id,
+      organisation,
+      name,
+      publicKey: presented.publicKey,
+      sealingKey: presented.sealingKey,
+      facts: presented.facts,
+      agentVersion: presented.agentVersion,
+      replaces,
+      enrolledAt: now,
+    })
+    .returning()
+    .catch((error: unknown) => {
+      if (isTaken(error, 'host_name_of_active'))
+        throw new Refusal(
+          'name_taken',
+          `the name ${name} was given to another host meanwhile; make a new enrolment token`,
+        )
+      throw error
+    })
+  if (replaces !== null) {
+    await tx.update(pair).set({ hostA: id, version: sql`version + 1` }).where(eq(pair.hostA, replaces))
+    await tx.update(pair).set({ hostB: id, version: sql`version + 1` }).where(eq(pair.hostB, replaces))
+  }
+  return row!
+}
+
+async function retireReplaced(
+  tx: Transaction,
+  { replaces, organisation, now }: { replaces: string; organisation: string; now: Date },
+): Promise<void> {
+  await tx
+    .update(host)
+    .set({ state: 'retired', retiredAt: now, version: sql`version + 1` })
+    .where(and(eq(host.id, replaces), eq(host.organisation, organisation)))
+}

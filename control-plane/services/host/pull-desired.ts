@@ -1,0 +1,41 @@
+import { and, eq, gt, inArray } from 'drizzle-orm'
+import { sha256Hex } from '../../../shared/contract/signing.ts'
+import type { Transaction } from '../../db/client.ts'
+import { command, hostDesired } from '../../db/schema/index.ts'
+import type { Deps } from '../../deps.ts'
+import { freshDocument } from '../pair/issue-desired.ts'
+
+/** With a broker this is the safety net; without one, the only way. */
+const pollSeconds = { withBroker: 60, alone: 2 }
+const commandsMax = 20
+
+/** Everything the host would get from the broker, with an ETag over what matters of it. */
+export async function documentsFor(tx: Transaction, deps: Deps, { host }: { host: string }) {
+  const [desired] = await tx.select().from(hostDesired).where(eq(hostDesired.host, host))
+  const waiting = await tx
+    .select({ jws: command.jws })
+    .from(command)
+    .where(and(eq(command.host, host), gt(command.expiresAt, deps.now()), inArray(command.phase, [''])))
+    .limit(commandsMax)
+  const commands = waiting.map(row => row.jws)
+  const fresh = await freshDocument(deps, { host, generation: desired?.generation ?? 0, sha256: desired?.sha256 ?? '' })
+  const identity = [
+    desired?.sha256 ?? '',
+    deps.trust.document,
+    ...commands,
+    Math.floor(deps.now().getTime() / freshEveryMs),
+  ]
+  return {
+    etag: `"${(await sha256Hex(identity.join('\n'))).slice(0, 32)}"`,
+    body: {
+      trust: deps.trust.document,
+      desired: desired?.jws ?? null,
+      fresh,
+      commands,
+      pollAfterSeconds: deps.brokerUrl === null ? pollSeconds.alone : pollSeconds.withBroker,
+    },
+  }
+}
+
+/** A host that polls gets a new word of freshness this often, and 304 between. */
+const freshEveryMs = 10 * 60_000

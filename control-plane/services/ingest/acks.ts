@@ -1,0 +1,46 @@
+import { eq } from 'drizzle-orm'
+import { ack as ackSchema } from '../../../shared/contract/documents.ts'
+import { verifyDocument } from '../../../shared/contract/signing.ts'
+import { command, host, operation } from '../../db/schema/index.ts'
+import { acrossOrganisations } from '../../db/transaction.ts'
+import type { Deps } from '../../deps.ts'
+import { drainQuietly } from '../../http/mutate.ts'
+import { carryOn } from '../operation/carry-on.ts'
+
+/**
+ * What became of a command. The signature counts, whoever brought it: the broker, a POST, the peer of the host.
+ * @returns whether it was the answer to a command of ours
+ */
+export async function takeAck(deps: Deps, text: string): Promise<boolean> {
+  const taken = await acrossOrganisations(deps.database, async tx => {
+    const named = kidOf(text)
+    const [from] = named === null ? [] : await tx.select().from(host).where(eq(host.id, named))
+    if (from === undefined) return false
+    const verified = await verifyDocument(text, 'ack', kid => (kid === from.id ? from.publicKey : null))
+    const parsed = verified.ok ? ackSchema.safeParse(verified.payload) : null
+    if (parsed?.success !== true || parsed.data.host !== from.id) return false
+    const ack = parsed.data
+    const [sent] = await tx.select().from(command).where(eq(command.jti, ack.jti))
+    if (sent === undefined || sent.host !== from.id || sent.organisation !== from.organisation) return false
+    const [row] = await tx.select().from(operation).where(eq(operation.id, sent.operation)).for('update')
+    if (row === undefined) return false
+    await tx.update(command).set({ phase: ack.phase }).where(eq(command.jti, ack.jti))
+    await carryOn(tx, deps, { row, event: { kind: 'ack', ack } })
+    return true
+  })
+  if (taken) deps.later(drainQuietly(deps))
+  return taken
+}
+
+/** Not verified yet: it only says whose key is to be tried. */
+function kidOf(text: string): string | null {
+  try {
+    const jws = JSON.parse(text) as { protected?: unknown }
+    const header = JSON.parse(atob(String(jws.protected).replaceAll('-', '+').replaceAll('_', '/'))) as {
+      kid?: unknown
+    }
+    return typeof header.kid === 'string' ? header.kid : null
+  } catch {
+    return null
+  }
+}

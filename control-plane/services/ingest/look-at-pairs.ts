@@ -1,0 +1,79 @@
+import { and, asc, eq, inArray, or, sql } from 'drizzle-orm'
+import type { Transaction } from '../../db/client.ts'
+import { operation, pair } from '../../db/schema/index.ts'
+import { acrossOrganisations } from '../../db/transaction.ts'
+import type { Deps } from '../../deps.ts'
+import { reconcileAlarms } from '../alarm/alarms.ts'
+import { causesOfPair } from '../alarm/causes.ts'
+import { carryOn } from '../operation/carry-on.ts'
+import { observationOf, pairView } from '../pair/pair-view.ts'
+import { type PairRows, readPairs } from '../pair/read-pairs.ts'
+import { recordEvents } from '../record/events.ts'
+
+/** After news of hosts: what waits for it goes on, what is wrong is raised, what has gone is cleared. Never throws. */
+export async function lookAtPairsOf(deps: Deps, hosts: readonly string[]): Promise<void> {
+  if (hosts.length === 0) return
+  const ids = await acrossOrganisations(deps.database, tx =>
+    tx
+      .select({ id: pair.id })
+      .from(pair)
+      .where(and(or(inArray(pair.hostA, [...hosts]), inArray(pair.hostB, [...hosts])), sql`state <> 'unpaired'`)),
+  )
+  for (const { id } of ids) await lookAtPair(deps, id)
+}
+
+export async function lookAtPair(deps: Deps, id: string): Promise<void> {
+  await acrossOrganisations(deps.database, tx => look(tx, deps, id)).catch((error: unknown) => {
+    deps.log({
+      level: 'error',
+      message: `pair ${id} could not be looked at: ${error instanceof Error ? (error.stack ?? '') : ''}`,
+    })
+  })
+}
+
+async function look(tx: Transaction, deps: Deps, id: string): Promise<void> {
+  const now = deps.now()
+  // One looks at a time; another look that comes meanwhile would see the same.
+  const held = await tx.execute(sql`select 1 from pair where id = ${id} for no key update skip locked`)
+  if (held.length === 0) return
+  const [rows] = await readPairs(tx, { where: eq(pair.id, id), limit: 1 })
+  if (rows === undefined) return
+  await noteRoleChange(tx, rows, now)
+  await reconcileAlarms(tx, {
+    organisation: rows.pair.organisation,
+    about: { pair: id },
+    causes: causesOfPair(rows, now),
+    now,
+  })
+  const waiting = await tx
+    .select()
+    .from(operation)
+    .where(and(eq(operation.pair, id), eq(operation.state, 'running')))
+    .orderBy(asc(operation.id))
+    .for('update')
+  const observed = observationOf(rows, now)
+  for (const row of waiting) await carryOn(tx, deps, { row, event: { kind: 'look', observed } })
+}
+
+/** A takeover that the hosts decided by themselves is an event here, once for each epoch. */
+async function noteRoleChange(tx: Transaction, rows: PairRows, now: Date): Promise<void> {
+  const { status } = pairView(rows, now)
+  const { epoch, primary } = status
+  if (epoch === null || primary === null || epoch <= 1) return
+  const origin = `epoch-${epoch}`
+  const { host } = rows.hosts[primary]
+  const known = await tx.execute(sql`select 1 from event where host = ${host.id} and origin = ${origin}`)
+  if (known.length > 0) return
+  await recordEvents(tx, rows.pair.organisation, [
+    {
+      at: now,
+      kind: 'primary_changed',
+      severity: 'info',
+      pair: rows.pair.id,
+      host: host.id,
+      message: `host ${host.name} is primary of pair ${rows.pair.name} in epoch ${epoch}`,
+      data: { epoch, primary },
+      origin,
+    },
+  ])
+}

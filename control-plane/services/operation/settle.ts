@@ -1,0 +1,103 @@
+import { eq, sql } from 'drizzle-orm'
+import type { Transaction } from '../../db/client.ts'
+import { operation, pair } from '../../db/schema/index.ts'
+import type { LastSwitchover } from '../../db/schema/pairs.ts'
+import type { Deps } from '../../deps.ts'
+import type { OperationWork } from '../../operations/work.ts'
+import { issueDesired } from '../pair/issue-desired.ts'
+import { recordEvents } from '../record/events.ts'
+import type { OperationRow } from './operation-view.ts'
+
+/** What the end of an operation means for its pair; and everybody who watches is told. */
+export async function settle(tx: Transaction, deps: Deps, row: OperationRow): Promise<OperationRow> {
+  const now = deps.now()
+  const result = resultOf(row)
+  const [after] = await tx
+    .update(operation)
+    .set({ work: { ...row.work, result } })
+    .where(eq(operation.id, row.id))
+    .returning()
+  if (row.state === 'succeeded' && row.pair !== null) await settlePair(tx, deps, { row, pairId: row.pair })
+  const severity = row.state === 'succeeded' || row.state === 'cancelled' ? 'info' : 'warning'
+  await recordEvents(tx, row.organisation, [
+    {
+      at: now,
+      kind: 'operation_ended',
+      severity,
+      pair: row.pair,
+      host: row.host,
+      message: `${row.kind} ${row.state === 'unknown' ? 'has an unknown outcome' : row.state}: ${row.work.message}`,
+      data: { operation: row.id, kind: row.kind, state: row.state },
+    },
+  ])
+  return after!
+}
+
+function resultOf({ kind, work, state }: OperationRow): Record<string, unknown> | null {
+  if (kind === 'prechecks' || kind === 'setUp') {
+    const results = work.steps.flatMap(step => {
+      const note = work.notes[step.id] as { results?: unknown[] } | undefined
+      return (note?.results ?? []).map(one => ({ host: step.slot, ...(one as object) }))
+    })
+    return results.length === 0 ? null : { results }
+  }
+  if ((kind === 'switchover' || kind === 'takeover') && state === 'succeeded') return { durationMs: durationMs(work) }
+  return work.result
+}
+
+/** From the command's sending to the report that shows the new primary serving: what a person waits, not the outage. */
+function durationMs(work: OperationWork): number | null {
+  const began = work.steps[0]?.startedAt
+  const ended = work.steps.at(-1)?.endedAt
+  if (began === undefined || began === null || ended === undefined || ended === null) return null
+  return Date.parse(ended) - Date.parse(began)
+}
+
+async function settlePair(
+  tx: Transaction,
+  deps: Deps,
+  { row, pairId }: { row: OperationRow; pairId: string },
+): Promise<void> {
+  const now = deps.now()
+  const change = (set: Record<string, unknown>) =>
+    tx
+      .update(pair)
+      .set({ ...set, version: sql`version + 1` })
+      .where(eq(pair.id, pairId))
+  switch (row.kind) {
+    case 'setUp':
+      await change({ state: 'paired', setUpAt: now })
+      return
+    case 'switchover':
+    case 'takeover': {
+      const last: LastSwitchover = {
+        at: now.toISOString(),
+        kind: row.kind === 'switchover' ? 'planned' : 'forced',
+        reason: row.reason,
+        durationMs: durationMs(row.work),
+        by: row.actor,
+      }
+      await change({ lastSwitchover: last })
+      return
+    }
+    case 'maintenance': {
+      const [step] = row.work.steps
+      const forMs = step?.action.do === 'command' ? Number(step.action.args.forMs) : 0
+      await change(
+        forMs === 0
+          ? { maintenanceUntil: null, maintenanceReason: null }
+          : { maintenanceUntil: new Date(now.getTime() + forMs), maintenanceReason: row.reason },
+      )
+      return
+    }
+    case 'unpair': {
+      const [ended] = await tx.select().from(pair).where(eq(pair.id, pairId))
+      await change({ state: 'unpaired' })
+      if (ended !== undefined)
+        await issueDesired(tx, deps, { organisation: row.organisation, hosts: [ended.hostA, ended.hostB] })
+      return
+    }
+    case 'prechecks':
+      return
+  }
+}

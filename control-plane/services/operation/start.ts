@@ -1,0 +1,86 @@
+import { and, eq, inArray, ne } from 'drizzle-orm'
+import type { OperationKind } from '../../../shared/contract/api/operations.ts'
+import { ulid } from '../../../shared/ids.ts'
+import type { Transaction } from '../../db/client.ts'
+import { operation } from '../../db/schema/index.ts'
+import type { Deps } from '../../deps.ts'
+import { isTaken, Refusal } from '../../http/problem.ts'
+import type { OperationWork } from '../../operations/work.ts'
+import { recordEvents } from '../record/events.ts'
+import { carryOn } from './carry-on.ts'
+import type { OperationRow } from './operation-view.ts'
+
+export interface Wanted {
+  organisation: string
+  kind: OperationKind
+  pair: string
+  work: OperationWork
+  actor: string
+  reason: string
+  /** Absent: at once. */
+  startsAt?: Date
+}
+
+/** Writes the operation down and lets its first steps go, in the caller's transaction. */
+export async function startOperation(tx: Transaction, deps: Deps, wanted: Wanted): Promise<OperationRow> {
+  const { organisation, kind, pair, work, actor, reason } = wanted
+  const now = deps.now()
+  if (kind !== 'prechecks') await refuseSecond(tx, pair)
+  const startsAt = wanted.startsAt ?? now
+  const scheduled = startsAt > now
+  const [row] = await tx
+    .insert(operation)
+    .values({
+      id: ulid(now.getTime()),
+      organisation,
+      pair,
+      kind,
+      state: scheduled ? 'scheduled' : 'running',
+      work,
+      actor,
+      reason,
+      createdAt: now,
+      startsAt,
+      lookAt: startsAt,
+    })
+    .returning()
+    .catch((error: unknown) => {
+      if (isTaken(error, 'operation_open_of_pair'))
+        throw new Refusal('operation_in_progress', 'another operation of this pair began at the same moment')
+      throw error
+    })
+  await recordEvents(tx, organisation, [
+    {
+      at: now,
+      kind: 'operation_started',
+      severity: 'info',
+      pair,
+      host: null,
+      message: `${kind} ${scheduled ? `is scheduled for ${startsAt.toISOString()}` : 'begins'}${reason === '' ? '' : `: ${reason}`}`,
+      data: { operation: row!.id, kind },
+    },
+  ])
+  return scheduled ? row! : carryOn(tx, deps, { row: row!, event: { kind: 'look', observed: null } })
+}
+
+/** One at a time for each pair. @throws Refusal with the one that is under way */
+export async function refuseSecond(tx: Transaction, pair: string): Promise<void> {
+  const [open] = await tx
+    .select({ id: operation.id, kind: operation.kind })
+    .from(operation)
+    .where(
+      and(
+        eq(operation.pair, pair),
+        inArray(operation.state, ['scheduled', 'running']),
+        ne(operation.kind, 'prechecks'),
+      ),
+    )
+  if (open !== undefined)
+    throw new Refusal(
+      'operation_in_progress',
+      `${open.kind} ${open.id} is under way; wait for its end or call it off`,
+      {
+        operation: open.id,
+      },
+    )
+}

@@ -1,0 +1,27 @@
+import { asMember } from '../../auth/caller.ts'
+import { inOrganisation } from '../../db/transaction.ts'
+import type { Call, Result } from '../../http/call.ts'
+import { hasEnded } from '../../operations/advance.ts'
+import { readOperation } from './change-operation.ts'
+import { type OperationRow, operationView } from './operation-view.ts'
+
+/** Instances don't hear each other: the row is looked at. A person waits for seconds, so this is often enough. */
+const lookEveryMs = 100
+
+/** `Prefer: wait`: an operation that ends in time is answered with 200, else the 202 that it would have been. */
+export async function operationResult<R extends Result>(call: Call, result: R): Promise<R> {
+  const { id } = (result.body ?? {}) as { id?: string }
+  if (call.waitSeconds === 0 || id === undefined) return result
+  const row = await waitForEnd(call, id)
+  return hasEnded(row.state) ? { ...result, status: 200, body: operationView(row) } : result
+}
+
+export async function waitForEnd(call: Call, id: string): Promise<OperationRow> {
+  const member = asMember(call.caller)
+  const until = Date.now() + call.waitSeconds * 1000
+  for (;;) {
+    const row = await inOrganisation(call.deps.database, member.organisation, tx => readOperation(tx, { id, member }))
+    if (hasEnded(row.state) || Date.now() >= until) return row
+    await new Promise(resolve => setTimeout(resolve, lookEveryMs))
+  }
+}

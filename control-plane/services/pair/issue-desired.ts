@@ -1,0 +1,116 @@
+import { and, eq, inArray, ne, or } from 'drizzle-orm'
+import type { DesiredDocument } from '../../../shared/contract/api/settings.ts'
+import type { FreshDocument } from '../../../shared/contract/documents.ts'
+import { sha256Hex } from '../../../shared/contract/signing.ts'
+import { channels, downTopic } from '../../../shared/contract/topics.ts'
+import { enqueue } from '../../broker/outbox.ts'
+import type { Transaction } from '../../db/client.ts'
+import { host, hostDesired, pair } from '../../db/schema/index.ts'
+import type { Deps } from '../../deps.ts'
+
+/**
+ * Renders and signs the whole wish for hosts, each with a generation one above its last, and puts it and the word of its
+ * freshness into the outbox. Full documents, never deltas: whichever of them arrives last is enough.
+ */
+export async function issueDesired(
+  tx: Transaction,
+  deps: Deps,
+  { organisation, hosts }: { organisation: string; hosts: readonly string[] },
+): Promise<void> {
+  const now = deps.now()
+  const rows = await tx
+    .select()
+    .from(host)
+    .where(inArray(host.id, [...hosts]))
+  const pairs = await tx
+    .select()
+    .from(pair)
+    .where(and(or(inArray(pair.hostA, [...hosts]), inArray(pair.hostB, [...hosts])), ne(pair.state, 'unpaired')))
+  const partners = pairs.flatMap(one => [one.hostA, one.hostB])
+  const known =
+    partners.length === 0
+      ? rows
+      : await tx
+          .select()
+          .from(host)
+          .where(inArray(host.id, [...hosts, ...partners]))
+  for (const id of hosts) {
+    const [present] = await tx.select().from(hostDesired).where(eq(hostDesired.host, id)).for('update')
+    const generation = (present?.generation ?? 0) + 1
+    const document: DesiredDocument = {
+      v: 1,
+      organisation,
+      host: id,
+      generation,
+      issuedAt: now.toISOString(),
+      pair: sectionOf(id, pairs.find(one => one.hostA === id || one.hostB === id) ?? null, known),
+    }
+    const jws = await deps.signer.sign('desired', document)
+    const sha256 = await sha256Hex(jws)
+    const row = { organisation, generation, jws, sha256, pushedAt: now }
+    await tx
+      .insert(hostDesired)
+      .values({ host: id, ...row })
+      .onConflictDoUpdate({ target: hostDesired.host, set: row })
+    await enqueueDesired(tx, deps, { host: id, ...row })
+  }
+}
+
+function sectionOf(
+  id: string,
+  row: typeof pair.$inferSelect | null,
+  known: readonly (typeof host.$inferSelect)[],
+): DesiredDocument['pair'] {
+  if (row === null) return null
+  const peer = known.find(one => one.id === (row.hostA === id ? row.hostB : row.hostA))
+  if (peer === undefined) throw new Error(`pair ${row.id} names a host that is not there`)
+  return {
+    id: row.id,
+    name: row.name,
+    node: row.hostA === id ? 'a' : 'b',
+    settings: row.settings,
+    peer: { host: peer.id, name: peer.name, publicKey: peer.publicKey, sealingKey: peer.sealingKey },
+  }
+}
+
+/** Also by the sweep, again and again: a broker may have lost what it retained. */
+export async function enqueueDesired(
+  tx: Transaction,
+  deps: Deps,
+  row: { host: string; organisation: string; generation: number; jws: string; sha256: string },
+): Promise<void> {
+  const { qos, retain } = channels.desired
+  const fresh = await freshDocument(deps, row)
+  await enqueue(
+    tx,
+    [
+      {
+        topic: downTopic(row, 'trust'),
+        payload: deps.trust.document,
+        qos,
+        retain,
+        expirySeconds: channels.trust.expirySeconds,
+      },
+      {
+        topic: downTopic(row, 'desired'),
+        payload: row.jws,
+        qos,
+        retain,
+        expirySeconds: channels.desired.expirySeconds,
+      },
+      { topic: downTopic(row, 'fresh'), payload: fresh, qos, retain, expirySeconds: channels.fresh.expirySeconds },
+    ],
+    deps.now(),
+  )
+}
+
+export function freshDocument(deps: Deps, row: { host: string; generation: number; sha256: string }): Promise<string> {
+  const payload: FreshDocument = {
+    v: 1,
+    host: row.host,
+    generation: row.generation,
+    sha256: row.sha256,
+    issuedAt: deps.now().toISOString(),
+  }
+  return deps.signer.sign('fresh', payload)
+}

@@ -1,0 +1,184 @@
+import type { z } from 'zod'
+import type {
+  beginMaintenance,
+  switchOver,
+  takeOver,
+  unpair as unpairRoute,
+} from '../../../shared/contract/api/pairs.ts'
+import type { Member } from '../../auth/caller.ts'
+import type { Transaction } from '../../db/client.ts'
+import type { Deps } from '../../deps.ts'
+import { Refusal } from '../../http/problem.ts'
+import {
+  maintenancePlan,
+  prechecksPlan,
+  switchoverPlan,
+  takeoverPlan,
+  unpairPlan,
+  workOf,
+} from '../../operations/plan.ts'
+import type { OperationRow } from '../operation/operation-view.ts'
+import { refuseSecond, startOperation } from '../operation/start.ts'
+import { leadingReport, reportsOf } from './pair-view.ts'
+import { pairingOf, presentOf } from './pairing.ts'
+import { lockPair, type PairRows } from './read-pairs.ts'
+import { switchoverObstacles } from './readiness.ts'
+import { invalid } from './set-up.ts'
+
+interface Part<Wanted> {
+  id: string
+  member: Member
+  wanted: Wanted
+  version?: number | null
+}
+
+const wantedOf = (rows: PairRows, { member }: { member: Member }) => ({
+  organisation: member.organisation,
+  pair: rows.pair.id,
+  actor: member.subject,
+})
+
+export type SwitchoverAnswer =
+  | { dryRun: true; allowed: boolean; obstacles: string[] }
+  | { dryRun: false; operation: OperationRow }
+
+/** A planned switchover, guarded: here, again at the beginning of its window, and last by the host itself. */
+export async function switchover(
+  tx: Transaction,
+  deps: Deps,
+  part: Part<z.output<typeof switchOver.body>>,
+): Promise<SwitchoverAnswer> {
+  const { wanted } = part
+  const rows = await lockPair(tx, part)
+  const now = deps.now()
+  const window = windowOf(wanted, now)
+  const scheduled = window.notBefore !== null && window.notBefore > now
+  const obstacles = switchoverObstacles(rows, now)
+  if (wanted.dryRun) return { dryRun: true, allowed: obstacles.length === 0, obstacles }
+  await refuseSecond(tx, part.id)
+  const common = { ...wantedOf(rows, part), kind: 'switchover', reason: wanted.reason } as const
+  if (scheduled) {
+    // Epoch and guards belong to the time when it begins.
+    const work = { ...workOf([], window.notAfter), notes: { target: wanted.target ?? null } }
+    return {
+      dryRun: false,
+      operation: await startOperation(tx, deps, { ...common, work, startsAt: window.notBefore! }),
+    }
+  }
+  const present = presentOf(rows, { now, expectedEpoch: wanted.expectedEpoch })
+  if (wanted.target === present.primary)
+    throw new Refusal('conflict', `host ${wanted.target} is primary already, in epoch ${present.epoch}`)
+  if (obstacles.length > 0)
+    throw new Refusal('operation_refused', `a switchover now is refused: ${obstacles.join('; ')}`, { obstacles })
+  const work = switchoverPlan(pairingOf(rows), { ...present, notAfter: window.notAfter })
+  return { dryRun: false, operation: await startOperation(tx, deps, { ...common, work }) }
+}
+
+/** Nobody plans further ahead without looking again. */
+const windowDaysMax = 30
+
+function windowOf(wanted: { notBefore?: string | undefined; notAfter?: string | undefined }, now: Date) {
+  const notBefore = wanted.notBefore === undefined ? null : new Date(wanted.notBefore)
+  const notAfter = wanted.notAfter === undefined ? null : new Date(wanted.notAfter)
+  // Without an end an old wish would come true at any time.
+  if (notBefore !== null && (notAfter === null || notAfter <= notBefore))
+    throw invalid(
+      'body.notAfter',
+      'a window has an end, after its beginning: a switchover must not come at any later time',
+    )
+  if (notAfter !== null && notAfter <= now) throw invalid('body.notAfter', 'the window is over already')
+  if (notBefore !== null && notBefore.getTime() - now.getTime() > windowDaysMax * 86_400_000)
+    throw invalid('body.notBefore', `a switchover is planned at most ${windowDaysMax} days ahead`)
+  return { notBefore, notAfter }
+}
+
+/** Forced: with the other host off, and an acknowledgement that fits what is known to be at stake. */
+export async function forcedTakeover(
+  tx: Transaction,
+  deps: Deps,
+  part: Part<z.output<typeof takeOver.body>>,
+): Promise<OperationRow> {
+  const { wanted } = part
+  const rows = await lockPair(tx, part)
+  await refuseSecond(tx, part.id)
+  const now = deps.now()
+  const reports = reportsOf(rows, now)
+  const { name } = rows.hosts[wanted.host].host
+  const own = reports[wanted.host]
+  if (own === null)
+    throw new Refusal(
+      'operation_refused',
+      `host ${name} was not heard within 30 s and would not get the command; force it there, with its command line`,
+      {
+        obstacles: [`host ${name} was not heard within 30 s`],
+      },
+    )
+  if (own.gen !== wanted.expectedGen || own.epoch !== wanted.expectedEpoch)
+    throw new Refusal(
+      'epoch_changed',
+      `host ${name} is at gen ${own.gen}, epoch ${own.epoch}, and the caller saw gen ${wanted.expectedGen}, epoch ${wanted.expectedEpoch}`,
+    )
+  if (own.role === 'primary') throw new Refusal('conflict', `host ${name} is primary already`)
+  const other = reports[wanted.host === 'a' ? 'b' : 'a']
+  if (other?.serving === true)
+    throw new Refusal(
+      'operation_refused',
+      'the other host serves: a forced takeover would make two of them. Switch over instead',
+      {
+        obstacles: ['the other host reported within 30 s that it serves'],
+      },
+    )
+  const lagBytes = leadingReport(rows, now)?.replication.lagBytes ?? null
+  const acknowledged = wanted.acknowledge.lossBytes
+  if (lagBytes !== null && (acknowledged === null || acknowledged < lagBytes))
+    throw new Refusal(
+      'operation_refused',
+      `the last known lag is ${lagBytes} bytes, and ${acknowledged ?? 'nothing'} is acknowledged`,
+      {
+        obstacles: [`acknowledge.lossBytes must be ${lagBytes} or more`],
+      },
+    )
+  const withWitness = rows.pair.settings.arbitration.witness.kind !== 'none'
+  const work = takeoverPlan(pairingOf(rows), { host: wanted.host, gen: own.gen, epoch: own.epoch, withWitness })
+  return startOperation(tx, deps, { ...wantedOf(rows, part), kind: 'takeover', work, reason: wanted.reason })
+}
+
+export async function maintenance(
+  tx: Transaction,
+  deps: Deps,
+  part: Part<z.output<typeof beginMaintenance.body> | null>,
+): Promise<OperationRow> {
+  const rows = await lockPair(tx, part)
+  await refuseSecond(tx, part.id)
+  const present = presentOf(rows, { now: deps.now(), expectedEpoch: undefined })
+  const forMs = part.wanted === null ? 0 : part.wanted.forMinutes * 60_000
+  const work = maintenancePlan(pairingOf(rows), { ...present, forMs })
+  return startOperation(tx, deps, {
+    ...wantedOf(rows, part),
+    kind: 'maintenance',
+    work,
+    reason: part.wanted?.reason ?? 'ended',
+  })
+}
+
+export async function prechecks(tx: Transaction, deps: Deps, part: Part<null>): Promise<OperationRow> {
+  const rows = await lockPair(tx, part)
+  const work = prechecksPlan(
+    pairingOf(rows),
+    rows.pair.settings.vips.map(vip => vip.address),
+  )
+  return startOperation(tx, deps, { ...wantedOf(rows, part), kind: 'prechecks', work, reason: '' })
+}
+
+/** Without loss: the primary keeps serving, the backup leaves when both are well. */
+export async function unpair(
+  tx: Transaction,
+  deps: Deps,
+  part: Part<z.output<typeof unpairRoute.body>>,
+): Promise<OperationRow> {
+  const rows = await lockPair(tx, part)
+  await refuseSecond(tx, part.id)
+  const present = presentOf(rows, { now: deps.now(), expectedEpoch: part.wanted.expectedEpoch })
+  const work = unpairPlan(pairingOf(rows), present)
+  return startOperation(tx, deps, { ...wantedOf(rows, part), kind: 'unpair', work, reason: part.wanted.reason })
+}

@@ -1,0 +1,127 @@
+import { eq } from 'drizzle-orm'
+import type { streamEvents } from '../../../shared/contract/api/observation.ts'
+import { asMember, type Member } from '../../auth/caller.ts'
+import { event, organisation } from '../../db/schema/index.ts'
+import { inOrganisation } from '../../db/transaction.ts'
+import type { Deps } from '../../deps.ts'
+import type { Call } from '../../http/call.ts'
+import { Refusal } from '../../http/problem.ts'
+import { eventsAfter, eventView } from './read-events.ts'
+
+/**
+ * Events as server-sent events (HTML, section 9.2). Each carries its number as id; a client that comes back with
+ * Last-Event-ID gets what it missed, since numbers become visible in their order. The stream reads the table: instances
+ * share nothing else, so a client may come back to any of them.
+ */
+
+/** A person sees a change within a second; a hundred open pages cost a hundred small reads. */
+const lookEveryMs = 1000
+/** Below the idle limit of every proxy we know (60 s). */
+const commentEveryMs = 15_000
+/** Runtimes and proxies cut long answers, some without a word; so we end first, and the client comes back. */
+export const streamLimitMs = 4 * 60_000
+const retryMs = 1000
+const batchRows = 200
+
+export async function eventStream(call: Call<typeof streamEvents>): Promise<Response> {
+  const member = asMember(call.caller)
+  const { deps, request, query } = call
+  const after = await beginningOf(deps, {
+    member,
+    lastEventId: request.headers.get('last-event-id'),
+    after: query.after,
+  })
+  const encoder = new TextEncoder()
+  let ended = false
+  const stop = (): void => {
+    ended = true
+  }
+  // Some runtimes tell of a client that left in one way, some in the other.
+  request.signal.addEventListener('abort', stop)
+  const stream = new ReadableStream<Uint8Array>({
+    start: controller => {
+      const send = (text: string): void => controller.enqueue(encoder.encode(text))
+      const filter = { member, pair: query.pair }
+      void follow(deps, { filter, after, send, hasEnded: () => ended })
+        .catch((error: unknown) => {
+          deps.log({
+            level: 'warning',
+            message: `an event stream ended: ${error instanceof Error ? error.message : ''}`,
+          })
+        })
+        .finally(() => {
+          request.signal.removeEventListener('abort', stop)
+          try {
+            controller.close()
+          } catch {
+            // The client closed it first.
+          }
+        })
+    },
+    cancel: stop,
+  })
+  return new Response(stream, {
+    headers: { 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' },
+  })
+}
+
+interface Following {
+  filter: { member: Member; pair: string | undefined }
+  after: number
+  send: (text: string) => void
+  hasEnded: () => boolean
+}
+
+async function follow(deps: Deps, { filter, after, send, hasEnded }: Following): Promise<void> {
+  const began = Date.now()
+  let spokeAt = began
+  let cursor = after
+  send(`retry: ${retryMs}\n: from ${cursor}\n\n`)
+  while (!hasEnded() && Date.now() - began < streamLimitMs) {
+    const rows = await inOrganisation(deps.database, filter.member.organisation, tx =>
+      eventsAfter(tx, { ...filter, after: cursor, limit: batchRows }),
+    )
+    if (hasEnded()) return
+    for (const row of rows) {
+      send(`id: ${row.seq}\nevent: ${row.kind}\ndata: ${JSON.stringify(eventView(row))}\n\n`)
+      cursor = row.seq
+    }
+    if (rows.length > 0) spokeAt = Date.now()
+    else if (Date.now() - spokeAt > commentEveryMs) {
+      send(': alive\n\n')
+      spokeAt = Date.now()
+    }
+    if (rows.length < batchRows) await new Promise(resolve => setTimeout(resolve, lookEveryMs))
+  }
+}
+
+/** Without a position: from now on. @throws Refusal 410 when what it missed is not kept any more */
+async function beginningOf(
+  deps: Deps,
+  { member, lastEventId, after }: { member: Member; lastEventId: string | null; after: number | undefined },
+): Promise<number> {
+  const given = lastEventId === null ? (after ?? null) : Number(lastEventId)
+  if (given !== null && !Number.isSafeInteger(given))
+    throw new Refusal('malformed', 'Last-Event-ID is none that this stream gave')
+  return inOrganisation(deps.database, member.organisation, async tx => {
+    const [head] = await tx
+      .select({ seq: organisation.eventSeq })
+      .from(organisation)
+      .where(eq(organisation.id, member.organisation))
+    const newest = head?.seq ?? 0
+    if (given === null) return newest
+    const [oldest] = await tx
+      .select({ seq: event.seq })
+      .from(event)
+      .where(eq(event.organisation, member.organisation))
+      .orderBy(event.seq)
+      .limit(1)
+    const first = oldest?.seq ?? newest + 1
+    if (given > newest || given < first - 1)
+      throw new Refusal(
+        'gone',
+        `events after ${given} are not kept (there are ${first} to ${newest}): read the state anew, and stream from now`,
+      )
+    return given
+  })
+}

@@ -1,0 +1,68 @@
+import { z } from 'zod'
+import { eventBatch, hostReport } from '../report.ts'
+import { time } from './common.ts'
+import { route } from './route.ts'
+
+/** What agents call over HTTPS: the second way beside the broker, with the same documents. */
+
+const text = (bytesMax: number) => z.string().max(bytesMax)
+
+export const pullDesired = route({
+  id: 'pullDesired',
+  method: 'get',
+  path: '/agent/v1/desired',
+  tag: 'agents',
+  summary: 'The signed documents of the calling host; 304 when the ETag is the present one',
+  access: 'host',
+  reply: z.object({
+    trust: z.string(),
+    desired: z.string().nullable(),
+    fresh: z.string(),
+    /** Commands that wait for this host; each is delivered on every way until it is answered or expires. */
+    commands: z.array(z.string()),
+    pollAfterSeconds: z.int(),
+  }),
+})
+
+export const pushReport = route({
+  id: 'pushReport',
+  method: 'post',
+  path: '/agent/v1/report',
+  tag: 'agents',
+  summary: 'A whole report; an older one than the last is accepted and changes nothing',
+  access: 'host',
+  body: hostReport,
+  reply: z.object({ stored: z.boolean() }),
+})
+
+export const pushEvents = route({
+  id: 'pushEvents',
+  method: 'post',
+  path: '/agent/v1/events',
+  tag: 'agents',
+  summary: 'Events from the spool; each id counts once',
+  access: 'host',
+  body: eventBatch,
+  reply: z.object({ stored: z.int() }),
+})
+
+export const pushAck = route({
+  id: 'pushAck',
+  method: 'post',
+  path: '/agent/v1/acks',
+  tag: 'agents',
+  summary: 'What became of a command, as a document signed by the host',
+  access: 'host',
+  body: z.strictObject({ ack: text(96 * 1024) }),
+  reply: z.object({ known: z.boolean() }),
+})
+
+export const getTime = route({
+  id: 'getTime',
+  method: 'get',
+  path: '/agent/v1/time',
+  tag: 'agents',
+  summary: 'The time here',
+  access: 'public',
+  reply: z.object({ now: time }),
+})

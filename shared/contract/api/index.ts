@@ -1,0 +1,22 @@
+import * as agents from './agents.ts'
+import * as hosts from './hosts.ts'
+import * as observation from './observation.ts'
+import * as operations from './operations.ts'
+import * as organisations from './organisations.ts'
+import * as pairs from './pairs.ts'
+import * as publicly from './public.ts'
+import type { Route } from './route.ts'
+
+const isRoute = (value: unknown): value is Route =>
+  typeof value === 'object' && value !== null && 'path' in value && 'access' in value && 'method' in value
+
+/** Every route there is, each with who may call it. */
+export const routes: readonly Route[] = [
+  organisations,
+  hosts,
+  pairs,
+  operations,
+  observation,
+  agents,
+  publicly,
+].flatMap(area => Object.values(area).filter(isRoute))

@@ -1,0 +1,29 @@
+/** Who may do what. A role is a set of permissions; a token may narrow its role by scopes, never widen it. */
+export const permissions = [
+  'organisation:read',
+  'organisation:manage',
+  'token:manage',
+  'host:read',
+  'host:enrol',
+  'host:manage',
+  'pair:read',
+  /** Prechecks, planned switchover, maintenance. */
+  'pair:operate',
+  /** Set-up, settings, unpairing. */
+  'pair:manage',
+  /** A forced takeover: it can lose acknowledged writes. */
+  'pair:force',
+  'operation:read',
+  'event:read',
+  'alarm:operate',
+  'audit:read',
+] as const
+export type Permission = (typeof permissions)[number]
+
+export const roles = ['viewer', 'operator', 'admin'] as const
+export type Role = (typeof roles)[number]
+
+const viewer: readonly Permission[] = ['organisation:read', 'host:read', 'pair:read', 'operation:read', 'event:read']
+const operator: readonly Permission[] = [...viewer, 'pair:operate', 'alarm:operate']
+
+export const permissionsOf: Record<Role, readonly Permission[]> = { viewer, operator, admin: permissions }

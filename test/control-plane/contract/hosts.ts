@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { enrol } from '../../../node-agent/control/identity.ts'
+import { createEnrolmentToken, getHost, listHosts, renameHost, retireHost } from '../../../shared/contract/api/hosts.ts'
+import { listEvents } from '../../../shared/contract/api/observation.ts'
+import { decodeTicket, encodeTicket } from '../../../shared/contract/documents.ts'
+import { enrolledHost, facts } from '../support/host.ts'
+import { newTenant, type Runtime } from '../support/runtime.ts'
+import { refusal } from './tenancy.ts'
+
+const identityPath = (): string => join(mkdtempSync(join(tmpdir(), 'understudy-host-')), 'identity.json')
+
+export function hostTests(runtime: () => Runtime): void {
+  test('a host enrols once with its token, and a second host with the same token is refused', async () => {
+    const { client } = await newTenant(runtime())
+    const { body } = await client.call(createEnrolmentToken, { body: { name: 'alpha' } })
+    const options = { ticketText: body.token, facts, agentVersion: '1.0.0' }
+    const path = identityPath()
+    const identity = await enrol({ ...options, path })
+    assert.equal(identity.name, 'alpha')
+    await assert.rejects(enrol({ ...options, path: identityPath() }), /used or over/)
+    const { body: hosts } = await client.call(listHosts, {})
+    assert.deepEqual(
+      hosts.data.map(one => [one.id, one.name, one.connected]),
+      [[identity.host, 'alpha', 'unknown']],
+    )
+  })
+
+  test('a host does not enrol with a control plane whose root is not the one of its token', async () => {
+    const { client } = await newTenant(runtime())
+    const { body } = await client.call(createEnrolmentToken, { body: { name: 'alpha' } })
+    const ticket = decodeTicket(body.token)!
+    const ticketText = encodeTicket({ ...ticket, root: 'A'.repeat(43) })
+    await assert.rejects(enrol({ ticketText, facts, agentVersion: '1', path: identityPath() }), /another root key/)
+  })
+
+  test('an enrolment whose answer was lost is asked again and gives the same host', async () => {
+    const { client } = await newTenant(runtime())
+    const { body } = await client.call(createEnrolmentToken, { body: { name: 'alpha' } })
+    const options = { ticketText: body.token, facts, agentVersion: '1.0.0', path: identityPath() }
+    const lossy: typeof fetch = async (...request) => {
+      await fetch(...request)
+      throw new Error('the answer was lost')
+    }
+    await assert.rejects(enrol({ ...options, fetch: lossy }), /lost/)
+    const identity = await enrol(options)
+    const { body: hosts } = await client.call(listHosts, {})
+    assert.deepEqual(
+      hosts.data.map(one => one.id),
+      [identity.host],
+    )
+  })
+
+  test('a report shows a host as connected, an older one changes nothing, and a foreign signature is refused', async () => {
+    const { client } = await newTenant(runtime())
+    const host = await enrolledHost(client, { name: 'alpha', address: '10.9.0.1' })
+    const other = await enrolledHost(client, { name: 'beta', address: '10.9.0.2' })
+    await host.send({ seq: 7, observedGeneration: 3 })
+    await host.send({ seq: 6, observedGeneration: 2 })
+    const { body } = await client.call(getHost, { params: { host: host.identity.host } })
+    assert.deepEqual([body.connected, body.observedGeneration], ['yes', 3])
+    host.identity.key = other.identity.key
+    assert.deepEqual(await host.cloud.pull().then(answer => (answer.ok ? 'ok' : answer.status)), 401)
+  })
+
+  test('a report of any depth, size or content is refused or stored harmlessly', async () => {
+    const { client } = await newTenant(runtime())
+    const host = await enrolledHost(client, { name: 'alpha', address: '10.9.0.1' })
+    const good = host.report()
+    const hostile: unknown[] = [
+      { ...good, seq: -1 },
+      { ...good, seq: Number.MAX_SAFE_INTEGER },
+      { ...good, agent: { version: 'x'.repeat(100), startedAt: good.sentAt } },
+      { ...good, applied: { status: 'True', generation: 0, why: '\u0000' } },
+      { ...good, sentAt: 'yesterday' },
+      [],
+      'text',
+    ]
+    for (const report of hostile) {
+      const answer = await host.cloud.report(report as never)
+      assert.ok(!answer.ok && (answer.status === 422 || answer.status === 400), JSON.stringify(answer))
+    }
+    const html = { ...good, agent: { version: '<script>', startedAt: good.sentAt }, extra: { deep: [[[[]]]] } }
+    assert.ok((await host.cloud.report(html as never)).ok)
+    const { body } = await client.call(getHost, { params: { host: host.identity.host } })
+    assert.equal(body.agentVersion, '<script>')
+  })
+
+  test('a host is renamed and retired, and its key opens nothing afterwards', async () => {
+    const { client } = await newTenant(runtime())
+    const host = await enrolledHost(client, { name: 'alpha', address: '10.9.0.1' })
+    await enrolledHost(client, { name: 'beta', address: '10.9.0.2' })
+    const params = { host: host.identity.host }
+    const { etag } = await client.call(getHost, { params })
+    await assert.rejects(
+      client.call(renameHost, { params, body: { name: 'beta' }, ifMatch: etag! }),
+      refusal('name_taken', 409),
+    )
+    const renamed = await client.call(renameHost, { params, body: { name: 'gamma' }, ifMatch: etag! })
+    assert.equal(renamed.body.name, 'gamma')
+    await client.call(retireHost, { params, body: { reason: 'sold' }, ifMatch: renamed.etag! })
+    const answer = await host.cloud.pull()
+    assert.ok(!answer.ok && answer.status === 401)
+  })
+
+  test('events of a host come once each, however often they are sent', async () => {
+    const { client } = await newTenant(runtime())
+    const host = await enrolledHost(client, { name: 'alpha', address: '10.9.0.1' })
+    const event = {
+      id: '01j00000000000000000000000',
+      at: new Date().toISOString(),
+      kind: 'disk_full',
+      severity: 'warning',
+      message: 'full',
+    } as const
+    for (let at = 0; at < 3; at++) assert.ok((await host.cloud.events([event, event])).ok)
+    const { body } = await client.call(listEvents, {})
+    assert.deepEqual(
+      body.data.map(one => [one.id, one.kind]),
+      [
+        [1, 'host_enrolled'],
+        [2, 'disk_full'],
+      ],
+    )
+  })
+}

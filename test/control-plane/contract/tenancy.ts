@@ -1,0 +1,148 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { ApiClient, ApiProblem } from '../../../shared/contract/api/client.ts'
+import { createEnrolmentToken, listHosts } from '../../../shared/contract/api/hosts.ts'
+import { listAudit, verifyAudit } from '../../../shared/contract/api/observation.ts'
+import {
+  createToken,
+  getOrganisation,
+  getPermissions,
+  listTokens,
+  renameOrganisation,
+  revokeToken,
+} from '../../../shared/contract/api/organisations.ts'
+import { newTenant, type Runtime } from '../support/runtime.ts'
+
+export const refusal = (code: string, status: number) => (error: unknown) => {
+  assert.ok(error instanceof ApiProblem, String(error))
+  assert.equal(`${error.problem.status} ${error.problem.code}`, `${status} ${code}`, error.message)
+  return true
+}
+
+export function tenancyTests(runtime: () => Runtime): void {
+  test('a token is narrowed by its scopes, widens nothing, and opens nothing after it was revoked', async () => {
+    const { client } = await newTenant(runtime())
+    const made = await client.call(createToken, {
+      body: { name: 'ci', role: 'operator', scopes: ['pair:read', 'token:manage'] },
+    })
+    const narrow = new ApiClient({ url: runtime().url, token: made.body.token })
+    const { body: mine } = await narrow.call(getPermissions, {})
+    assert.deepEqual(mine.permissions, ['pair:read'])
+    await assert.rejects(narrow.call(listHosts, {}), refusal('forbidden', 403))
+    await assert.rejects(narrow.call(createToken, { body: { name: 'more', role: 'admin' } }), refusal('forbidden', 403))
+    await client.call(revokeToken, { params: { token: made.body.record.id } })
+    await assert.rejects(narrow.call(getPermissions, {}), refusal('unauthenticated', 401))
+    const { body: list } = await client.call(listTokens, {})
+    assert.equal(list.data.filter(one => one.revokedAt !== null).length, 1)
+  })
+
+  test('a manager of tokens cannot give away what he has not', async () => {
+    const { client } = await newTenant(runtime())
+    const made = await client.call(createToken, {
+      body: { name: 'tokens only', role: 'admin', scopes: ['token:manage'] },
+    })
+    const manager = new ApiClient({ url: runtime().url, token: made.body.token })
+    await assert.rejects(manager.call(createToken, { body: { name: 'x', role: 'admin' } }), refusal('forbidden', 403))
+    await manager.call(createToken, { body: { name: 'x', role: 'admin', scopes: ['token:manage'] } })
+  })
+
+  test('without a credential, or with a wrong one, nothing is told', async () => {
+    for (const token of [null, 'understudy_wrong', 'e30.e30.e30']) {
+      const nobody = new ApiClient({ url: runtime().url, token })
+      await assert.rejects(nobody.call(listHosts, {}), refusal('unauthenticated', 401))
+    }
+  })
+
+  test('the same Idempotency-Key a hundred times at once makes one token of enrolment', async () => {
+    const { client } = await newTenant(runtime())
+    const body = { name: 'alpha' }
+    const answers = await Promise.allSettled(
+      Array.from({ length: 30 }, () =>
+        client.call(createToken, { body: { name: 'one', role: 'viewer' }, idempotencyKey: 'the-same-key' }),
+      ),
+    )
+    const made = answers.filter(one => one.status === 'fulfilled')
+    assert.equal(made.length, 1, 'the secret is shown once; the others are told that it was')
+    for (const one of answers) if (one.status === 'rejected') refusal('conflict', 409)(one.reason)
+    const { body: tokens } = await client.call(listTokens, {})
+    assert.equal(tokens.data.filter(one => one.name === 'one').length, 1)
+    await client.call(createEnrolmentToken, { body, idempotencyKey: 'another-key' })
+    await assert.rejects(
+      client.call(createEnrolmentToken, { body: { name: 'beta' }, idempotencyKey: 'another-key' }),
+      refusal('idempotency_key_reused', 422),
+    )
+  })
+
+  test('a change without If-Match is refused with 428, over a stale one with 412, and nothing is lost', async () => {
+    const { client } = await newTenant(runtime())
+    const first = await client.call(getOrganisation, {})
+    await assert.rejects(client.call(renameOrganisation, { body: { name: 'x' } }), refusal('if_match_missing', 428))
+    const renamed = await client.call(renameOrganisation, { body: { name: 'mine' }, ifMatch: first.etag! })
+    await assert.rejects(
+      client.call(renameOrganisation, { body: { name: 'yours' }, ifMatch: first.etag! }),
+      refusal('stale', 412),
+    )
+    assert.equal((await client.call(getOrganisation, {})).body.name, 'mine')
+    assert.notEqual(renamed.etag, first.etag)
+  })
+
+  test('every violation is listed with its field and rule, and an unknown field is one', async () => {
+    const { client } = await newTenant(runtime())
+    const body = { name: '', role: 'king', expiresInDays: 0, extra: 1 } as never
+    await assert.rejects(client.call(createToken, { body }), (error: unknown) => {
+      refusal('invalid', 422)(error)
+      const fields = (error as ApiProblem).problem.violations?.map(one => `${one.field} ${one.rule}`).sort()
+      assert.deepEqual(fields, [
+        'body.expiresInDays too_small',
+        'body.extra unknown_field',
+        'body.name too_small',
+        'body.role invalid_value',
+      ])
+      return true
+    })
+  })
+
+  test('a body that is no JSON, too large, or of another type is refused before anything else is done', async () => {
+    const { token } = await newTenant(runtime())
+    const post = (body: string, type = 'application/json') =>
+      fetch(`${runtime().url}/v1/tokens`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${token}`, 'content-type': type, 'idempotency-key': crypto.randomUUID() },
+        body,
+      })
+    assert.equal((await post('{"name":')).status, 400)
+    assert.equal((await post('{"name":"\\u0000"}')).status, 400)
+    assert.equal((await post('{}', 'text/plain')).status, 415)
+    assert.equal((await post(`{"name":"${'x'.repeat(200_000)}"}`)).status, 413)
+  })
+
+  test('lists come in pages that neither repeat nor miss', async () => {
+    const { client } = await newTenant(runtime())
+    for (let at = 0; at < 5; at++) await client.call(createToken, { body: { name: `t${at}`, role: 'viewer' } })
+    const names: string[] = []
+    let cursor: string | undefined
+    for (;;) {
+      const { body } = await client.call(listTokens, { query: { limit: 2, ...(cursor !== undefined && { cursor }) } })
+      names.push(...body.data.map(one => one.name))
+      if (body.nextCursor === null) break
+      cursor = body.nextCursor
+    }
+    assert.deepEqual(names, ['first administrator', 't0', 't1', 't2', 't3', 't4'])
+    await assert.rejects(client.call(listTokens, { query: { cursor: 'rubbish' } }), refusal('invalid', 422))
+  })
+
+  test('the audit tells what was done and what was refused, in a chain that holds', async () => {
+    const { client } = await newTenant(runtime())
+    const made = await client.call(createToken, { body: { name: 'eve', role: 'viewer' } })
+    const eve = new ApiClient({ url: runtime().url, token: made.body.token })
+    await assert.rejects(eve.call(createEnrolmentToken, { body: { name: 'mine' } }), refusal('forbidden', 403))
+    const { body } = await client.call(listAudit, {})
+    assert.deepEqual(
+      body.data.map(one => `${one.action} ${one.outcome}`),
+      ['createOrganisation done', 'createToken done', 'createEnrolmentToken refused'],
+    )
+    assert.match(body.data[2]!.actor, /eve/)
+    const { body: proof } = await client.call(verifyAudit, {})
+    assert.deepEqual([proof.intact, proof.entries, proof.head], [true, 3, body.data[2]!.hash])
+  })
+}
