@@ -109,6 +109,13 @@ const stopSchema = z.strictObject({
   onAgentStop: z.enum(['handOff', 'leaveRunning']).default('leaveRunning'),
 })
 
+const networkSchema = z.strictObject({
+  /** Where Open vSwitch forwards: in the kernel, or in user space where the kernel has no such module. */
+  ovsDatapath: z.enum(['system', 'netdev']).default('system'),
+  /** In a converged deployment the hosts' networks and storage belong to their service cluster. */
+  deployment: z.enum(['distributed', 'converged']).default('distributed'),
+})
+
 export const configSchema = z.strictObject({
   pair: name,
   node: z.enum(['a', 'b']),
@@ -129,6 +136,7 @@ export const configSchema = z.strictObject({
   /** A cgroup v2 directory the agent may make children in; null: found from /proc/self/cgroup. */
   cgroupParent: absolutePath.nullable().default(null),
   stop: stopSchema.prefault({}),
+  network: networkSchema.prefault({}),
   limits: limitsSchema.prefault({}),
 })
 

@@ -5,6 +5,8 @@ import { Decisions } from './decisions.ts'
 import { hostClock } from './drivers/clock.ts'
 import { notifier } from './drivers/notify.ts'
 import { openPorts } from './drivers/ports-of-host.ts'
+import { partsOf } from './network/change-process.ts'
+import { restoreVswitches } from './network/vswitches.ts'
 import { readSetup } from './pair/setup-file.ts'
 import { preflight } from './preflight.ts'
 import { SocketServer } from './socket/server.ts'
@@ -30,6 +32,7 @@ const statusEveryMs = 1000
 export async function runAgent(configPath: string): Promise<void> {
   const config = loadConfig(configPath)
   await preflight(config)
+  await makeNetworks(config)
   const setup = readSetup(config.stateDir)
   const { ports, durable } = await openPorts(config, { note: (why: string) => agent.note(why) })
   const decisions = new Decisions({
@@ -56,6 +59,11 @@ export async function runAgent(configPath: string): Promise<void> {
   process.on('uncaughtException', error => void broken(decisions, error.stack ?? error.message))
   await agent.start()
   attend(agent, { server, decisions, config })
+}
+
+/** The pair's paths and virtual addresses may be on vSwitches that this boot has lost. */
+async function makeNetworks(config: Config): Promise<void> {
+  for (const line of await restoreVswitches(partsOf(config))) log(line)
 }
 
 /** From here on the process only reacts: to its watchdog, to signals, to the core. */

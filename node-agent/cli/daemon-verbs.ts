@@ -37,6 +37,10 @@ export function addInternalVerbs(program: Command): void {
     .action(async () => {
       await import('../state-file/writer.ts')
     })
+  program.command('network-change', { hidden: true }).action(async () => {
+    const { changeProcess } = await import('../network/change-process.ts')
+    await changeProcess()
+  })
   program
     .command('worker', { hidden: true })
     .argument('<name>')

@@ -5,8 +5,10 @@ import { softwareVersion } from '../version.ts'
 import { addActVerbs } from './act-verbs.ts'
 import { addDaemonVerbs, addInternalVerbs } from './daemon-verbs.ts'
 import { exitCodes, exitMeanings, exitOf } from './exit-codes.ts'
+import { addNetworkVerbs } from './network-verbs.ts'
 import { addPairVerbs } from './pair-verbs.ts'
 import { addReadVerbs } from './read-verbs.ts'
+import { addStorageVerbs } from './storage-verbs.ts'
 
 /** The one command of the product: the agent, the witness, and what a person asks of them. */
 export function understudy(): Command {
@@ -24,6 +26,8 @@ export function understudy(): Command {
   addReadVerbs(program)
   addActVerbs(program)
   addPairVerbs(program)
+  addNetworkVerbs(program)
+  addStorageVerbs(program)
   addDaemonVerbs(program)
   addInternalVerbs(program)
   return program

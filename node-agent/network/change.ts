@@ -1,4 +1,4 @@
-import { readFileSync, rmSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
@@ -11,7 +11,7 @@ import type { Step } from './plan.ts'
  * leaves a host cut off.
  */
 
-/** What a change must not cost. Each is asked anew; an answer takes a second at most. */
+/** What a change must not cost: who has answered this host within the time asked about. */
 export interface Reach {
   peer: boolean
   witness: boolean
@@ -24,7 +24,8 @@ export interface ChangeParts {
   folder: string
   boot: string
   run: (argv: readonly string[]) => Promise<string | null>
-  reach: () => Promise<Reach>
+  /** An answer from before the change proves nothing about the time after it. */
+  reach: (withinMs: number) => Promise<Reach>
   sleep: (ms: number) => Promise<void>
 }
 
@@ -33,6 +34,8 @@ export type ChangeResult = { ok: true } | { ok: false; why: string; undone: bool
 /** Links take some seconds to come up (LACP, spanning tree); an operator is told this time. */
 export const confirmLimitMs = 30_000
 const lookEveryMs = 500
+/** The witness is asked each 10 s in calm. */
+const reachedBeforeMs = 30_000
 /** A calm moment after the first good look: a path that only just answers once is not back. */
 const steadyMs = 2000
 const journalName = 'network-change.json'
@@ -50,7 +53,7 @@ export async function applyChange(
   parts: ChangeParts,
   change: { why: string; steps: readonly Step[] },
 ): Promise<ChangeResult> {
-  const before = await parts.reach()
+  const before = await parts.reach(reachedBeforeMs)
   await writeJournal(parts, { why: change.why, undo: undoOf(change.steps) })
   const done: Step[] = []
   for (const step of change.steps) {
@@ -110,7 +113,7 @@ async function confirm(parts: ChangeParts, before: Reach): Promise<string | null
   let goodMs = 0
   let missing: string[] = []
   for (let waitedMs = 0; waitedMs < confirmLimitMs; waitedMs += lookEveryMs) {
-    const now = await parts.reach()
+    const now = await parts.reach(waitedMs)
     missing = [
       ...(before.peer && !now.peer ? ['the other host'] : []),
       ...(before.witness && !now.witness ? ['the witness'] : []),
@@ -133,6 +136,8 @@ async function writeJournal(parts: ChangeParts, { why, undo }: { why: string; un
     await folder.close()
   }
 }
+
+export const isUnfinished = (folder: string): boolean => existsSync(join(folder, journalName))
 
 function readJournal(parts: ChangeParts): z.output<typeof journalSchema> | null {
   let text: string

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -7,6 +7,7 @@ import { exec } from '../../node-agent/exec.ts'
 import { applyChange, type ChangeParts, type Reach, undoUnfinished } from '../../node-agent/network/change.ts'
 import { readNetwork } from '../../node-agent/network/inventory.ts'
 import { planChange } from '../../node-agent/network/plan.ts'
+import { changeVswitch, restoreVswitches, type VswitchParts } from '../../node-agent/network/vswitches.ts'
 import type { HostNetwork, ObservedVswitch, Vswitch } from '../../shared/hosts/network.ts'
 import { until } from '../fixtures/until.ts'
 import { Netns } from './support/netns.ts'
@@ -158,6 +159,56 @@ describe('vSwitches on Linux bridges', () => {
     assert.deepEqual(await change(null, { name: 'svc0' }), { ok: true })
     assert.equal(await vswitch('svc0'), null)
     assert.equal((await look()).nics.find(one => one.name === 'eth1')?.master, null)
+  })
+})
+
+describe('a vSwitch as an operator asks for it', () => {
+  const own = join(folder, 'own')
+  const root = join(folder, 'root')
+  const asked = (): VswitchParts => ({
+    folder: own,
+    boot: 'this-boot',
+    root,
+    ask: (argv, limitMs) => inHost(argv, limitMs),
+    reach: async () => allReached,
+    sleep: async () => {},
+    ovsDatapath: 'netdev',
+    pair: { peerAddresses: ['10.41.0.6'], vips: [], pathAddresses: ['10.40.0.5'] },
+  })
+  const bootFile = join(root, 'etc/network/interfaces.d/understudy-svc0')
+
+  before(() => {
+    mkdirSync(join(root, 'etc/network'), { recursive: true })
+    writeFileSync(join(root, 'etc/network/interfaces'), 'auto lo\niface lo inet loopback\n')
+  })
+
+  test('a wish with faults is refused with each of them, and nothing was changed', async () => {
+    const was = await look()
+    const result = await changeVswitch(asked(), { set: wish({ vlan: 4095, mtu: 100, addresses: ['10.41.0.6/24'] }) })
+    assert.equal(result.ok, false)
+    assert.match(result.why, /vlan is "4095".*mtu is "100".*is an address of the other host; nothing was changed/)
+    assert.deepEqual(await look(), was)
+  })
+
+  test('it is made, remembered, and written where the host reads it at boot; only its own files are touched', async () => {
+    const result = await changeVswitch(asked(), { set: wish() })
+    assert.deepEqual(result, { ok: true, why: 'vSwitch svc0 is made; everything that was reached before is reached' })
+    assert.match(readFileSync(bootFile, 'utf8'), /^# Written by Understudy[\s\S]*auto svc0/)
+    assert.equal(readFileSync(join(root, 'etc/network/interfaces'), 'utf8'), 'auto lo\niface lo inet loopback\n')
+  })
+
+  test('what a boot has lost is made again at the next start, and only that', async () => {
+    host.exec('ip', 'link', 'del', 'svc0')
+    host.exec('ip', 'link', 'set', 'eth1', 'mtu', '1500')
+    assert.deepEqual(await restoreVswitches(asked()), ['the vSwitch svc0 was missing and is made again'])
+    assert.ok(reaches('10.41.0.1'))
+    assert.deepEqual(await restoreVswitches(asked()), [])
+  })
+
+  test('deleted, it is forgotten, and its boot file is gone', async () => {
+    assert.equal((await changeVswitch(asked(), { remove: 'svc0' })).ok, true)
+    assert.ok(!existsSync(bootFile))
+    assert.match((await changeVswitch(asked(), { remove: 'svc0' })).why, /there is no vSwitch svc0/)
   })
 })
 

@@ -1,0 +1,102 @@
+import { type Command, InvalidArgumentError } from 'commander'
+import type { StorageAdapter, StorageInventory } from '../../shared/hosts/storage.ts'
+import { exec } from '../exec.ts'
+import { discover } from '../storage/discovery.ts'
+import { changeInitiatorName, iscsiHost, readInitiatorName } from '../storage/initiator-name.ts'
+import { storageInventory } from '../storage/inventory.ts'
+import { Scanner } from '../storage/scan.ts'
+import { Sysfs } from '../storage/sysfs.ts'
+import { Exit } from './exit-codes.ts'
+import { showScan, showStorage } from './show-host.ts'
+
+/** This host's storage. Read from the host itself; a driver that hangs holds up this command and nothing else. */
+const jsonOption = ['--json', 'print JSON'] as const
+const print = (text: string): void => {
+  process.stdout.write(text)
+}
+const printJson = (value: unknown): void => print(`${JSON.stringify(value, null, 2)}\n`)
+
+/** A path that is dead makes its adapter wait for a minute by the kernel's defaults; two of them are enough. */
+const scanLimitS = 120
+
+export function addStorageVerbs(program: Command): void {
+  const storage = program.command('storage').description('the storage adapters of this host and what they lead to')
+  storage
+    .command('list', { isDefault: true })
+    .description('adapters, devices, paths, and who uses them')
+    .option(...jsonOption)
+    .addHelpText('after', '\nExample:\n  understudy storage list --json | jq -r .devices[].wwid\n')
+    .action(async (options: { json?: boolean }) => {
+      const inventory = await storageInventory(new Sysfs())
+      if (options.json) printJson(inventory)
+      else print(showStorage(inventory))
+    })
+  storage
+    .command('scan')
+    .description('look for devices again')
+    .argument('[adapters...]', 'all of them unless named')
+    .option('--lip', 'Fibre Channel: reset the link first; this interrupts its traffic')
+    .option('--limit <seconds>', 'for each adapter', seconds, scanLimitS)
+    .option(...jsonOption)
+    .addHelpText('after', '\nExample:\n  understudy storage scan host3\n')
+    .action(scan)
+  storage
+    .command('discover')
+    .description('the targets that an iSCSI portal offers')
+    .argument('<portal>', 'an address, with a port unless it is 3260')
+    .option(...jsonOption)
+    .addHelpText('after', '\nExample:\n  understudy storage discover 10.0.0.9\n')
+    .action(async (portal: string, options: { json?: boolean }) => {
+      const found = await discover(portal)
+      if (!found.ok) throw new Exit('failed', found.why)
+      if (options.json) printJson(found.targets)
+      else print(found.targets.map(target => `${target.portal}  ${target.name}\n`).join('') || 'it offers no target\n')
+    })
+  storage
+    .command('iqn')
+    .description("this host's iSCSI name, or change it")
+    .argument('[name]', 'the new one')
+    .option('--log-out', 'log sessions out for it, and in again')
+    .addHelpText('after', '\nExample:\n  understudy storage iqn iqn.2026-01.example.host:a\n')
+    .action(iqn)
+}
+
+async function scan(wanted: string[], options: { lip?: boolean; limit: number; json?: boolean }): Promise<void> {
+  const sysfs = new Sysfs()
+  const inventory = await storageInventory(sysfs)
+  const adapters = wanted.length === 0 ? inventory.adapters : wanted.map(name => named(inventory, name))
+  const scanner = new Scanner({ sysfs, devices: async () => (await storageInventory(sysfs)).devices })
+  const result = await scanner.scan(adapters, { limitMs: options.limit * 1000, lip: options.lip === true })
+  if (options.json) printJson(result)
+  else print(showScan(result))
+  // Symbolic names of new devices are made by udev, after the kernel has told them.
+  await exec(['udevadm', 'settle', '--timeout=10'], { limitMs: 12_000 })
+  if (result.adapters.some(one => !one.ok)) throw new Exit('failed')
+}
+
+function named(inventory: StorageInventory, name: string): StorageAdapter {
+  const found = inventory.adapters.find(adapter => adapter.name === name)
+  if (found !== undefined) return found
+  const there = inventory.adapters.map(adapter => adapter.name).join(', ') || 'none'
+  throw new Exit('usage', `there is no storage adapter ${name}; this host has ${there}`)
+}
+
+async function iqn(name: string | undefined, options: { logOut?: boolean }): Promise<void> {
+  if (name === undefined) {
+    const now = readInitiatorName()
+    if (now === null) throw new Exit('failed', 'this host has no iSCSI name: install open-iscsi first')
+    print(`${now}\n`)
+    return
+  }
+  // Between logging out and in the host must not be left without its storage by a closed terminal.
+  for (const signal of ['SIGHUP', 'SIGINT'] as const) process.on(signal, () => {})
+  const result = await changeInitiatorName(iscsiHost(new Sysfs()), { name, logOutSessions: options.logOut === true })
+  if (!result.ok) throw new Exit('refused', result.why)
+  print(`${result.from ?? 'no name'} → ${result.to}: ${result.why}\n`)
+}
+
+function seconds(text: string): number {
+  const value = Number(text)
+  if (!Number.isInteger(value) || value < 1 || value > 3600) throw new InvalidArgumentError('write 1 to 3600.')
+  return value
+}

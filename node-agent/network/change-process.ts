@@ -1,0 +1,104 @@
+import { spawn } from 'node:child_process'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { z } from 'zod'
+import { type Config, loadConfig } from '../config.ts'
+import { exec } from '../exec.ts'
+import { readBootId } from '../kernel/clock.ts'
+import type { StatusReport } from '../report/status-report.ts'
+import { bundledChild } from '../self.ts'
+import { ask } from '../socket/client.ts'
+import { confirmLimitMs, type Reach } from './change.ts'
+import { vswitchSchema } from './record.ts'
+import { changeVswitch, type Outcome, type VswitchParts, type Wish } from './vswitches.ts'
+
+/**
+ * A change of the network runs in a process and a session of its own: the terminal from which it was asked for may be
+ * what the change cuts off, and whoever has to take it back must not end with it.
+ */
+
+export const changeVerb = 'network-change'
+const requestSchema = z.strictObject({
+  config: z.string(),
+  wish: z.union([z.strictObject({ set: vswitchSchema }), z.strictObject({ remove: z.string() })]),
+})
+const outcomeSchema = z.strictObject({ ok: z.boolean(), why: z.string() })
+
+/** Confirmation, the steps and their way back, each at its longest. */
+const processLimitMs = confirmLimitMs + 180_000
+
+/** For the CLI: starts the process and waits for what it says. */
+export async function runChange(config: string, wish: Wish): Promise<Outcome> {
+  const bundled = bundledChild(changeVerb)
+  const command = bundled?.command ?? process.execPath
+  const args = bundled?.args ?? [
+    '--disable-warning=ExperimentalWarning',
+    fileURLToPath(new URL('../cli/main.ts', import.meta.url)),
+    changeVerb,
+  ]
+  const child = spawn(command, args, { detached: true, stdio: ['pipe', 'pipe', 'inherit'] })
+  child.stdin.on('error', () => {})
+  child.stdin.end(JSON.stringify({ config, wish } satisfies z.input<typeof requestSchema>))
+  const limit = setTimeout(() => child.stdout.destroy(), processLimitMs)
+  const said = await text(child.stdout).catch(() => '')
+  clearTimeout(limit)
+  const outcome = outcomeSchema.safeParse(parse(said))
+  if (outcome.success) return outcome.data
+  return { ok: false, why: 'the change ended without a word; `understudy network` shows what is there' }
+}
+
+const parse = (said: string): unknown => {
+  try {
+    return JSON.parse(said.trim().split('\n').at(-1) ?? '')
+  } catch {
+    return null
+  }
+}
+
+/** The process itself. Its reader may be gone by the time it has something to say. */
+export async function changeProcess(): Promise<void> {
+  process.on('SIGHUP', () => {})
+  process.stdout.on('error', () => {})
+  const { config, wish } = requestSchema.parse(JSON.parse(await text(process.stdin)))
+  const outcome = await changeVswitch(partsOf(loadConfig(config)), wish)
+  process.stdout.write(`${JSON.stringify(outcome)}\n`)
+}
+
+export function partsOf(config: Config): VswitchParts {
+  return {
+    folder: join(config.stateDir, 'network'),
+    boot: readBootId(config.bootIdPath),
+    root: '/',
+    ask: (argv, limitMs) => exec(argv, { limitMs }),
+    reach: withinMs => reachOf(config.socket, withinMs),
+    sleep: ms => sleep(ms),
+    ovsDatapath: config.network.ovsDatapath,
+    pair: {
+      peerAddresses: config.peer.paths.map(path => path.peer),
+      vips: config.vips.map(vip => ({ address: vip.address, vswitch: vip.interface })),
+      pathAddresses: config.peer.paths.map(path => path.local),
+    },
+  }
+}
+
+/** A peer heard within this time is reached: heartbeats come several times a second. */
+const heardMs = 2000
+const answerLimitMs = 1000
+
+const within = (agoMs: number | null, limitMs: number): boolean => agoMs !== null && agoMs < limitMs
+
+/** What the agent reaches; without an agent nothing is known to be reached, and nothing can be missed. */
+async function reachOf(socket: string, withinMs: number): Promise<Reach> {
+  try {
+    const status = (await ask({ path: socket, verb: 'status', silenceMs: answerLimitMs })) as StatusReport
+    return {
+      peer: within(status.peer.heardAgoMs, Math.min(withinMs, heardMs)),
+      witness: within(status.witness?.answeredAgoMs ?? null, withinMs),
+      controlPlane: null,
+    }
+  } catch {
+    return { peer: false, witness: false, controlPlane: null }
+  }
+}
