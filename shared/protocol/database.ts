@@ -182,7 +182,7 @@ export function onDatabaseDone(turn: Turn, id: number, result: DatabaseResult): 
     case 'kill':
       s.database = { ...s.database, view: { ...s.database.view, end: result.position ?? s.database.view.end } }
       if (s.vacate !== null) {
-        s.vacate = { ...s.vacate, end: s.database.view.end, killedAt: now }
+        s.vacate = { ...s.vacate, end: s.database.view.end, killedAt: now, killedSeq: s.lease.seq }
         beat(turn)
       }
       return

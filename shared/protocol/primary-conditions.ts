@@ -69,7 +69,7 @@ export function readyToHandOver(s: HostState, v: Value, now: number): boolean {
   if (vacate === null || vacate.end === null || s.gate.set === 'open' || s.gate.set === 'untouched') return false
   const { ack } = lease
   if (ack === null || !ack.promise || !ack.confirmed || ack.inc !== v.voters[s.peer]) return false
-  if (lease.ackSentAt < vacate.killedAt || (s.openGrow > Math.max(knownBallot(s), 0) && !v.successor)) return false
+  if (ack.seq <= vacate.killedSeq || (s.openGrow > Math.max(knownBallot(s), 0) && !v.successor)) return false
   const hasAll = ack.flushed.timeline === vacate.end.timeline && notBefore(ack.flushed, vacate.end)
   if (hasAll) return true
   // A planned one waits a moment for the tail, so that the old primary follows without a rewind.

@@ -191,6 +191,8 @@ export interface Vacate {
   /** End of the log once no process is left. */
   end: WalPosition | null
   killedAt: number
+  /** The newest heartbeat that was sent before: only answers to later ones tell what S has since. */
+  killedSeq: number
   answer: OperatorCommand['command'] | null
 }
 

@@ -30,7 +30,7 @@ export function beginSwitchover(turn: Turn, why: string, answer: OperatorCommand
   }
   if (s.round !== null) endRound(turn, 'the switchover comes first')
   s.roundAfterAt = 0
-  s.vacate = { kind: 'planned', why, startedAt: now, drained: false, end: null, killedAt: 0, answer }
+  s.vacate = { kind: 'planned', why, startedAt: now, drained: false, end: null, killedAt: 0, killedSeq: 0, answer }
   say(turn, `switches over to ${s.peer}: ${why}`)
   freezeGate(turn, 'planned switchover')
   beat(turn)
@@ -65,6 +65,7 @@ export function considerFailure(turn: Turn): void {
     drained: true,
     end: null,
     killedAt: 0,
+    killedSeq: 0,
     answer: s.vacate?.answer ?? null,
   }
   closeGate(turn, failure)

@@ -167,6 +167,8 @@ const fillVacate = filler<Vacate>({
   drained: flag,
   end: (row, at) => row.put(at === null ? -1 : at.timeline * 64 + at.lsn),
   killedAt: past(t.leaseMs),
+  // Stands with the answers, see `fillMessage` and the newest one in `fillCore`.
+  killedSeq: skip,
   answer: (row, answer) => row.flag(answer !== null),
 })
 
@@ -218,7 +220,11 @@ const fillCore = filler<HostState>({
   vip: skip,
   servicesRunning: skip,
   database: (row, database) => fillDatabase(row, database),
-  vacate: (row, vacate) => (vacate === null ? row.put(-1) : fillVacate(row, vacate)),
+  vacate: (row, vacate, s) => {
+    if (vacate === null) return row.put(-1)
+    fillVacate(row, vacate)
+    row.flag((s.lease.ack?.seq ?? 0) > vacate.killedSeq)
+  },
   duty: (row, duty, s) => {
     fillDuty(row, duty)
     row.put(isResigned(s) ? Math.ceil(Math.min(row.now - duty.resignedAt, t.abdicateAfterMs + half) / half) : -1)
@@ -310,9 +316,11 @@ function fillMessage(row: Row, { message, from, to, sentAt, held }: Flight): voi
       return row.ballot(message.ballot)
     case 'heartbeat':
       row.past(sentAt, t.leaseMs)
+      row.flag(message.seq > row.killedSeq[from])
       return fillHeartbeat(row, message)
     case 'ack':
       row.past(sentAt, t.leaseMs)
+      row.flag(message.seq > row.killedSeq[to])
       return fillAck(row, message)
     case 'resign':
       return row.reign(message.gen, message.epoch, message.version)
@@ -375,6 +383,7 @@ function prepare(world: World): void {
   const addBallot = (b: Ballot | undefined): void => add(roundOf(b ?? 0))
   for (const node of dataNodes) {
     const { core, disk } = world.hosts[node]
+    row.killedSeq[node] = core.vacate?.killedSeq ?? 0
     addBallot(disk.promised)
     addBallot(disk.acc?.ballot)
     addBallot(disk.known?.ballot)

@@ -15,6 +15,8 @@ export class Row {
   /** Round numbers in use; and the highest that each host has seen: its next is one more, so a gap above it counts. */
   rounds: number[] = []
   tops: number[] = []
+  /** Up to which heartbeat each host's database was alive, 0 if its place is not given up. */
+  readonly killedSeq = { a: 0, b: 0, w: 0 }
 
   put(n: number): void {
     this.cells[this.size++] = n

@@ -14,7 +14,7 @@ export const foundBefore: readonly Mutant[] = [
       {
         file: 'shared/protocol/primary-conditions.ts',
         before:
-          'if (lease.ackSentAt < vacate.killedAt || (s.openGrow > Math.max(knownBallot(s), 0) && !v.successor)) return false',
+          'if (ack.seq <= vacate.killedSeq || (s.openGrow > Math.max(knownBallot(s), 0) && !v.successor)) return false',
         after: 'if (s.openGrow > Math.max(knownBallot(s), 0) && !v.successor) return false',
       },
     ],
