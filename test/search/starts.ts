@@ -227,3 +227,10 @@ export const starts: readonly Start[] = [
       }),
   },
 ]
+
+export function startOf(name: string): Start {
+  const start = starts.find(one => one.name === name)
+  if (start === undefined)
+    throw new Error(`There is no start "${name}"; there are ${starts.map(one => one.name).join(', ')}.`)
+  return start
+}

@@ -1,7 +1,7 @@
 import { parentPort } from 'node:worker_threads'
 import { Violation } from '../simulation/checkers/check.ts'
 import { explore, type Limits, nothingYet, type Report } from './explore.ts'
-import { starts } from './starts.ts'
+import { startOf } from './starts.ts'
 
 /** Searches one start after the other, in a thread of its own. */
 export interface Task {
@@ -10,10 +10,8 @@ export interface Task {
 }
 
 function search({ name, limits }: Task): Report {
-  const start = starts.find(one => one.name === name)
-  if (start === undefined) throw new Error(`There is no start "${name}".`)
   try {
-    return explore(start.world(), limits)
+    return explore(startOf(name).world(), limits)
   } catch (error) {
     if (!(error instanceof Violation)) throw error
     // On the calm way to the start already.
