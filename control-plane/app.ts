@@ -11,6 +11,7 @@ import { operationRoutes } from './routes/operations.ts'
 import { organisationRoutes } from './routes/organisations.ts'
 import { pairRoutes } from './routes/pairs.ts'
 import { publicRoutes } from './routes/public.ts'
+import { witnessRoutes } from './routes/witness.ts'
 
 export interface Application {
   app: OpenAPIHono
@@ -35,6 +36,7 @@ export function createApp(provide: Provide): Application {
     observationRoutes,
     agentRoutes,
     publicRoutes,
+    witnessRoutes,
   ])
     register(api)
   const { app } = api

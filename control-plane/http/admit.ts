@@ -12,7 +12,7 @@ export async function admit(
 ): Promise<void> {
   const { caller, deps } = part
   const { access } = route
-  if (access === 'public' || access === 'host' || access === 'authenticated') return
+  if (access === 'public' || access === 'host' || access === 'pair host' || access === 'authenticated') return
   if (access === 'instance') {
     if (caller.kind === 'instance') return
     throw new Refusal('forbidden', 'this is the affair of whoever runs this control plane')

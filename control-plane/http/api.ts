@@ -12,7 +12,7 @@ import type { Deps } from '../deps.ts'
 import { admit } from './admit.ts'
 import { parseJson, readBody } from './body.ts'
 import { type Call, type Handler, type Result, versionOf } from './call.ts'
-import { classify, problemResponse, Refusal } from './problem.ts'
+import { classify, problemResponse, Refusal, witnessRefusal } from './problem.ts'
 import { validated } from './validate.ts'
 
 /** Of one request, from the runtime. */
@@ -45,15 +45,23 @@ export class Api {
     this.#implemented.add(route)
     this.app.openAPIRegistry.registerPath(described(route))
     this.app.on(route.method.toUpperCase(), route.path.replaceAll(/\{(\w+)\}/g, ':$1'), context =>
-      this.respond(context, async (deps, requestId) => {
-        const call = await callOf(route, { context, deps, requestId })
-        return handler(call)
-      }),
+      this.respond(
+        context,
+        async (deps, requestId) => {
+          const call = await callOf(route, { context, deps, requestId })
+          return handler(call)
+        },
+        route.access === 'pair host' ? witnessRefusal : problemResponse,
+      ),
     )
   }
 
-  /** Runs work for a request; whatever it throws becomes a problem document. */
-  async respond(context: Context, work: (deps: Deps, requestId: string) => Promise<Response>): Promise<Response> {
+  /** Runs work for a request; whatever it throws becomes a refusal, a problem document mostly. */
+  async respond(
+    context: Context,
+    work: (deps: Deps, requestId: string) => Promise<Response>,
+    refuse: (refusal: Refusal, requestId: string) => Response = problemResponse,
+  ): Promise<Response> {
     const requestId = requestIdOf(context.req.raw)
     const deps = this.#provide(context)
     const response = await work(deps, requestId).catch((error: unknown) => {
@@ -65,7 +73,7 @@ export class Api {
           message: error instanceof Error ? (error.stack ?? error.message) : String(error),
         })
       }
-      return problemResponse(refusal, requestId)
+      return refuse(refusal, requestId)
     })
     response.headers.set('request-id', requestId)
     response.headers.set('x-content-type-options', 'nosniff')
@@ -94,6 +102,7 @@ async function callOf<R extends Route>(
     params,
     query: validated<R['query']>(route.query, Object.fromEntries(url.searchParams), 'query'),
     body,
+    bytes,
     deps,
     caller,
     requestId,
@@ -114,6 +123,8 @@ async function callerOf(
     if (route.method === 'post') await limitByAddress(deps, request)
     return { kind: 'nobody' }
   }
+  // The witness looks the key up by pair; until then nobody is known.
+  if (route.access === 'pair host') return { kind: 'nobody' }
   if (route.access === 'host') return callerOfHost(deps, { request, target, body: bytes })
   return callerOfBearer(deps, request.headers.get('authorization') ?? '')
 }
@@ -184,7 +195,9 @@ function described(route: Route): Parameters<OpenAPIHono['openAPIRegistry']['reg
     tags: [route.tag],
     summary: route.summary,
     description: `Who: \`${route.access}\``,
-    ...(needsCredential && { security: [{ [route.access === 'host' ? 'host' : 'bearer']: [] }] }),
+    ...(needsCredential && {
+      security: [{ [route.access === 'host' || route.access === 'pair host' ? 'host' : 'bearer']: [] }],
+    }),
     request: {
       params: route.params as z.ZodObject,
       query: route.query as z.ZodObject,

@@ -9,6 +9,8 @@ export interface Call<R extends Route = Route> {
   params: z.output<R['params']>
   query: z.output<R['query']>
   body: z.output<R['body']>
+  /** As it came, for signatures. */
+  bytes: Uint8Array
   deps: Deps
   caller: Caller
   requestId: string

@@ -70,6 +70,18 @@ export function problemResponse(refusal: Refusal, requestId: string): Response {
   })
 }
 
+/** The shape that every refusal of a witness has, hosted or not: for people, the protocol takes it as silence. */
+export function witnessRefusal(refusal: Refusal): Response {
+  const { status } = codes[refusal.code]
+  const why = refusal.message.slice(0, witnessWhyMax)
+  return new Response(JSON.stringify({ kind: 'none', why }), {
+    status,
+    headers: { 'content-type': 'application/json' },
+  })
+}
+/** As the contract bounds it. */
+const witnessWhyMax = 500
+
 const uniqueViolation = '23505'
 const lockNotAvailable = '55P03'
 const tooManyConnections = '53300'

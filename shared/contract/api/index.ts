@@ -6,6 +6,7 @@ import * as organisations from './organisations.ts'
 import * as pairs from './pairs.ts'
 import * as publicly from './public.ts'
 import type { Route } from './route.ts'
+import * as witness from './witness.ts'
 
 const isRoute = (value: unknown): value is Route =>
   typeof value === 'object' && value !== null && 'path' in value && 'access' in value && 'method' in value
@@ -19,4 +20,5 @@ export const routes: readonly Route[] = [
   observation,
   agents,
   publicly,
+  witness,
 ].flatMap(area => Object.values(area).filter(isRoute))

@@ -20,9 +20,10 @@ export interface Route<
   summary: string
   /**
    * Who may call it. `public`: anybody; `authenticated`: every valid credential of a person or tool;
-   * `host`: an enrolled host by its signature; `instance`: who runs this control plane.
+   * `host`: an enrolled host by its signature; `pair host`: a host by the key its pair's witness knows;
+   * `instance`: who runs this control plane.
    */
-  access: Permission | 'public' | 'authenticated' | 'host' | 'instance'
+  access: Permission | 'public' | 'authenticated' | 'host' | 'pair host' | 'instance'
   params: Params
   query: Query
   /** z.undefined() where there is none. */

@@ -6,6 +6,7 @@ import { isolationTests } from './isolation.ts'
 import { pairOperationTests } from './pair-operations.ts'
 import { pairTests } from './pairs.ts'
 import { tenancyTests } from './tenancy.ts'
+import { witnessTests } from './witness.ts'
 
 /** What the API promises, in whichever runtime: the same tests over the same database. */
 export function contractSuite(start: () => Promise<Runtime>): void {
@@ -26,4 +27,5 @@ export function contractSuite(start: () => Promise<Runtime>): void {
   pairOperationTests(runtime)
   isolationTests(runtime)
   eventTests(runtime)
+  witnessTests(runtime)
 }

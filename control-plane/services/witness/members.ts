@@ -1,0 +1,160 @@
+import { and, eq, ne, sql } from 'drizzle-orm'
+import {
+  type AdmitReply,
+  type AdmitRequest,
+  type HostKeys,
+  headerHost,
+  headerSignature,
+  type KeysRequest,
+  type RetireRequest,
+  witnessPath,
+} from '../../../shared/contract/witness.ts'
+import { importPublicKey, verifyRequest } from '../../../shared/signing.ts'
+import type { Transaction } from '../../db/client.ts'
+import { host, pair, witnessVote } from '../../db/schema/index.ts'
+import { Refusal } from '../../http/problem.ts'
+import { recordEvents } from '../record/events.ts'
+import { currentTimeline, whyNoVotes } from './timeline.ts'
+
+type Row = typeof witnessVote.$inferSelect
+interface Of {
+  organisation: string
+  pair: string
+}
+
+const isRow = ({ organisation, pair: name }: Of) =>
+  and(eq(witnessVote.organisation, organisation), eq(witnessVote.pair, name))
+
+export async function witnessRow(tx: Transaction, of: Of): Promise<Row | null> {
+  const [row] = await tx.select().from(witnessVote).where(isRow(of))
+  return row ?? null
+}
+
+/** Signed by a host of the pair over method, path below the base address, and body. @throws Refusal */
+export async function refuseUnsigned(
+  keys: HostKeys,
+  part: {
+    request: Request
+    verb: keyof typeof witnessPath & ('admit' | 'vote' | 'keys' | 'retire')
+    pair: string
+    bytes: Uint8Array
+  },
+): Promise<void> {
+  const slot = part.request.headers.get(headerHost)
+  const signature = part.request.headers.get(headerSignature)
+  const text = slot === 'a' || slot === 'b' ? keys[slot] : undefined
+  const key = text === undefined ? null : await importPublicKey(text)
+  const signed = { host: slot as 'a' | 'b', method: 'POST', path: witnessPath[part.verb](part.pair), body: part.bytes }
+  if (key === null || signature === null || !(await verifyRequest(key, signed, signature)))
+    throw new Refusal('unauthenticated', `no valid signature of a host of pair ${part.pair}`)
+}
+
+/**
+ * The acceptor is made only for a pair that is registered here, for the keys that its enrolled hosts have; no further
+ * secret is needed. A new one replaces the incarnation that it names, which never votes again; the same nonce gets the
+ * same answer.
+ */
+export async function admitWitness(
+  tx: Transaction,
+  part: Of & { request: AdmitRequest; now: Date },
+): Promise<AdmitReply> {
+  const { organisation, request, now } = part
+  const registered = await registeredKeys(tx, part)
+  const [present] = await tx.select().from(witnessVote).where(isRow(part)).for('update')
+  if (present?.nonce === request.nonce) return admitted(present)
+  if ((present?.inc ?? null) !== request.replaces)
+    throw new Refusal(
+      'conflict',
+      `the present incarnation of pair ${part.pair} is ${present?.inc ?? 'none'}, and not ${request.replaces ?? 'none'}, which this admission would replace`,
+    )
+  if (present === undefined && !sameKeys(request.keys, registered))
+    throw new Refusal('forbidden', `the keys are not those that the hosts of pair ${part.pair} enrolled with`)
+  const why = await whyNoVotes(tx)
+  if (why !== null) throw new Refusal('conflict', `this database may not vote: ${why}. Use a witness of your own`)
+  const row = {
+    organisation,
+    pair: part.pair,
+    inc: crypto.randomUUID(),
+    promised: 0,
+    acceptedBallot: 0,
+    acceptedValue: null,
+    nonce: request.nonce,
+    keys: present?.keys ?? request.keys,
+    keysGeneration: present?.keysGeneration ?? 1,
+    admittedAt: now,
+    retiredAt: null,
+  }
+  const timeline = sql<number>`${currentTimeline}`
+  const [made] = await tx
+    .insert(witnessVote)
+    .values({ ...row, timeline })
+    .onConflictDoUpdate({ target: [witnessVote.organisation, witnessVote.pair], set: { ...row, timeline } })
+    .returning()
+  await recordEvents(tx, organisation, [
+    {
+      at: now,
+      kind: 'witness_admitted',
+      severity: 'info',
+      pair: null,
+      host: null,
+      message: `the hosted witness of pair ${part.pair} has incarnation ${row.inc}${present === undefined ? '' : `, instead of ${present.inc}`}`,
+    },
+  ])
+  return admitted(made!)
+}
+
+/** Of the hosts that are enrolled for the pair of this name. @throws Refusal */
+export async function registeredKeys(tx: Transaction, { organisation, pair: name }: Of): Promise<HostKeys> {
+  const rows = await tx
+    .select({ id: host.id, hostA: pair.hostA, key: host.publicKey, state: host.state })
+    .from(pair)
+    .innerJoin(host, sql`${host.id} in (${pair.hostA}, ${pair.hostB})`)
+    .where(and(eq(pair.organisation, organisation), eq(pair.name, name), ne(pair.state, 'unpaired')))
+  const keyOf = (slot: 'a' | 'b'): string | undefined =>
+    rows.find(row => row.state === 'active' && (row.id === row.hostA) === (slot === 'a'))?.key
+  const [a, b] = [keyOf('a'), keyOf('b')]
+  if (a === undefined || b === undefined)
+    throw new Refusal('not_found', `no pair ${name} with two enrolled hosts is registered here`)
+  return { a, b }
+}
+
+export async function changeWitnessKeys(tx: Transaction, part: Of & { request: KeysRequest }): Promise<AdmitReply> {
+  const { request } = part
+  const row = await lockPresent(tx, { ...part, inc: request.inc })
+  if (request.generation === row.keysGeneration && sameKeys(request.keys, row.keys)) return admitted(row)
+  if (request.generation !== row.keysGeneration + 1)
+    throw new Refusal(
+      'conflict',
+      `the keys of pair ${part.pair} are at generation ${row.keysGeneration}; the next is not ${request.generation}`,
+    )
+  if (!sameKeys(request.keys, await registeredKeys(tx, part)))
+    throw new Refusal('forbidden', `the keys are not those that the hosts of pair ${part.pair} enrolled with`)
+  const [changed] = await tx
+    .update(witnessVote)
+    .set({ keys: request.keys, keysGeneration: request.generation })
+    .where(isRow(part))
+    .returning()
+  return admitted(changed!)
+}
+
+export async function retireWitness(
+  tx: Transaction,
+  part: Of & { request: RetireRequest; now: Date },
+): Promise<{ retired: string }> {
+  const row = await lockPresent(tx, { ...part, inc: part.request.inc })
+  if (row.retiredAt === null) await tx.update(witnessVote).set({ retiredAt: part.now }).where(isRow(part))
+  return { retired: row.inc }
+}
+
+async function lockPresent(tx: Transaction, part: Of & { inc: string }): Promise<Row> {
+  const [row] = await tx.select().from(witnessVote).where(isRow(part)).for('update')
+  if (row?.inc !== part.inc)
+    throw new Refusal(
+      'conflict',
+      `the present incarnation of pair ${part.pair} is ${row?.inc ?? 'none'}, not ${part.inc}`,
+    )
+  return row
+}
+
+const admitted = (row: Row): AdmitReply => ({ inc: row.inc, keysGeneration: row.keysGeneration, keys: row.keys })
+const sameKeys = (one: HostKeys, other: HostKeys): boolean => one.a === other.a && one.b === other.b

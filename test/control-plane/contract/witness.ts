@@ -1,0 +1,150 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import postgres from 'postgres'
+import { headerHost, headerSignature, witnessPath } from '../../../shared/contract/witness.ts'
+import { ballotOf } from '../../../shared/protocol/ballot.ts'
+import type { RegisterRequest, Value } from '../../../shared/protocol/types.ts'
+import { importSigningKey, signRequest } from '../../../shared/signing.ts'
+import type { TestHost } from '../support/host.ts'
+import { adoptedPair } from '../support/pair.ts'
+import type { Runtime } from '../support/runtime.ts'
+
+type Verb = 'admit' | 'vote' | 'keys' | 'retire'
+
+/** A request as a host's own witness client makes it. */
+async function ask(
+  runtime: Runtime,
+  part: { host: TestHost; slot: 'a' | 'b'; verb: Verb; body: object },
+): Promise<{ status: number; body: Record<string, unknown> }> {
+  const { host, slot, verb } = part
+  const path = witnessPath[verb]('orders')
+  const body = new TextEncoder().encode(JSON.stringify(part.body))
+  const pkcs8 = Buffer.concat([
+    Buffer.from('302e020100300506032b657004220420', 'hex'),
+    Buffer.from(host.identity.key.d, 'base64url'),
+  ])
+  const key = await importSigningKey(new Uint8Array(pkcs8))
+  const response = await fetch(`${runtime.url}/witness/v1/${host.identity.organisation}${path}`, {
+    method: 'POST',
+    headers: {
+      'content-type': 'application/json',
+      [headerHost]: slot,
+      [headerSignature]: await signRequest(key, { host: slot, method: 'POST', path, body }),
+    },
+    body,
+  })
+  return { status: response.status, body: (await response.json()) as Record<string, unknown> }
+}
+
+const ballot = (n: number): number => ballotOf({ gen: 1, n, node: 'a' })
+const nonce = (): string => crypto.randomUUID().replaceAll('-', '')
+const voted = (inc: string, change: Partial<Value> = {}): Value => ({
+  gen: 1,
+  version: 1,
+  epoch: 1,
+  primary: 'a',
+  successor: false,
+  voters: { a: 'inc-a', w: inc },
+  ...change,
+})
+
+export function witnessTests(runtime: () => Runtime): void {
+  const admitted = async () => {
+    const pair = await adoptedPair(runtime())
+    const keys = { a: pair.a.identity.key.x, b: pair.b.identity.key.x }
+    const request = { nonce: nonce(), replaces: null, keys }
+    const answer = await ask(runtime(), { host: pair.a, slot: 'a', verb: 'admit', body: request })
+    assert.equal(answer.status, 200, JSON.stringify(answer.body))
+    const inc = String(answer.body.inc)
+    const vote = (body: RegisterRequest, by: { host: TestHost; slot: 'a' | 'b' } = { host: pair.a, slot: 'a' }) =>
+      ask(runtime(), { ...by, verb: 'vote', body })
+    return { ...pair, inc, keys, request, vote }
+  }
+
+  test('the hosted witness is admitted by an enrolled host, accepts the value that adds it, and lets the backup take over', async () => {
+    const { inc, vote, request, a, b } = await admitted()
+    const again = await ask(runtime(), { host: a, slot: 'a', verb: 'admit', body: request })
+    assert.equal(again.body.inc, inc, 'the same nonce gets the same answer')
+    const early = await vote({ kind: 'prepare', req: 1, inc, ballot: ballot(1) })
+    assert.deepEqual([early.status, early.body.kind], [200, 'none'])
+    const value = voted(inc, { successor: true })
+    const added = await vote({ kind: 'accept', req: 2, inc, ballot: ballot(2), value })
+    assert.deepEqual(added.body, { kind: 'accepted', req: 2, inc, ballot: ballot(2) })
+    const takeover = voted(inc, { version: 2, epoch: 2, primary: 'b' })
+    const won = await vote(
+      { kind: 'cas', req: 3, inc, ballot: ballot(3), expect: ballot(2), value: takeover },
+      { host: b, slot: 'b' },
+    )
+    assert.equal(won.body.kind, 'accepted')
+    const late = await vote({ kind: 'cas', req: 4, inc, ballot: ballot(4), expect: ballot(2), value: voted(inc) })
+    assert.deepEqual([late.body.kind, (late.body.acc as { value: Value }).value], ['promise', takeover])
+  })
+
+  test('a vote that no host of the pair signed is refused, and so is one for another incarnation', async () => {
+    const { inc, vote, a, b } = await admitted()
+    const request = { kind: 'accept', req: 1, inc, ballot: ballot(1), value: voted(inc) } as const
+    const forged = await vote(request, { host: b, slot: 'a' })
+    assert.deepEqual([forged.status, forged.body.kind], [401, 'none'])
+    const other = await vote({ ...request, inc: 'another' })
+    assert.equal(other.body.kind, 'none')
+    assert.match(String(other.body.why), /incarnation another is not this witness/)
+    const stranger = await adoptedPair(runtime())
+    const foreign = await vote(request, {
+      host: { ...stranger.a, identity: { ...stranger.a.identity, organisation: a.identity.organisation } },
+      slot: 'a',
+    })
+    assert.equal(foreign.status, 401)
+  })
+
+  test('a witness that was admitted anew, or retired, votes no more under the old incarnation', async () => {
+    const { inc, vote, a, keys } = await admitted()
+    await vote({ kind: 'accept', req: 1, inc, ballot: ballot(1), value: voted(inc) })
+    const replaced = await ask(runtime(), {
+      host: a,
+      slot: 'a',
+      verb: 'admit',
+      body: { nonce: nonce(), replaces: inc, keys },
+    })
+    const fresh = String(replaced.body.inc)
+    assert.notEqual(fresh, inc)
+    assert.equal((await vote({ kind: 'read', req: 2, inc })).body.kind, 'none')
+    const stale = await ask(runtime(), {
+      host: a,
+      slot: 'a',
+      verb: 'admit',
+      body: { nonce: nonce(), replaces: inc, keys },
+    })
+    assert.equal(stale.status, 409)
+    await ask(runtime(), { host: a, slot: 'a', verb: 'retire', body: { inc: fresh } })
+    const after = await vote({ kind: 'accept', req: 3, inc: fresh, ballot: ballot(9), value: voted(fresh) })
+    assert.match(String(after.body.why), /was retired/)
+  })
+
+  test('keys that the hosts did not enrol with open no witness', async () => {
+    const { a, b } = await adoptedPair(runtime())
+    const keys = { a: a.identity.key.x, b: a.identity.key.x }
+    const answer = await ask(runtime(), {
+      host: a,
+      slot: 'a',
+      verb: 'admit',
+      body: { nonce: nonce(), replaces: null, keys },
+    })
+    assert.equal(answer.status, 403)
+    void b
+  })
+
+  test('a database on another timeline than at the admission has no vote', async () => {
+    const { inc, vote, a } = await admitted()
+    await vote({ kind: 'accept', req: 1, inc, ballot: ballot(1), value: voted(inc) })
+    assert.equal((await vote({ kind: 'read', req: 2, inc })).body.kind, 'state')
+    // What a restore leaves behind: the row of the admission, on the timeline before.
+    const sql = postgres(runtime().adminUrl.replace(/[^/]+$/, new URL(runtime().databaseUrl).pathname.slice(1)), {
+      max: 1,
+    })
+    await sql`update witness_vote set tl = tl + 1 where organisation = ${a.identity.organisation}`
+    await sql.end({ timeout: 1 })
+    const silent = await vote({ kind: 'read', req: 3, inc })
+    assert.match(String(silent.body.why), /restored or promoted/)
+    assert.equal((await vote({ kind: 'prepare', req: 4, inc, ballot: ballot(5) })).body.kind, 'none')
+  })
+}
