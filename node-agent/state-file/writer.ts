@@ -1,3 +1,5 @@
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { openFolderWriter } from './atomic-write.ts'
 import { FrameReader, writerFault } from './writer-frames.ts'
 
@@ -19,13 +21,31 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal
 process.stdout.on('error', () => process.exit(0))
 
 const writer = await openFolderWriter(folder)
+/** Blocks kept for the time when the volume is full: a host must be able to write down that it gives its place up. */
+const spareName = `${name}.spare`
+const spareBytes = 128 * 1024
+const keepSpare = (): Promise<void> => writer.write(spareName, Buffer.alloc(spareBytes, 1)).catch(() => {})
+await keepSpare()
+
+/** A full disk is no broken disk: without the spare there is room for what are some hundred bytes. */
+async function write(bytes: Uint8Array): Promise<void> {
+  try {
+    await writer.write(name!, bytes)
+  } catch (fault) {
+    if ((fault as NodeJS.ErrnoException).code !== 'ENOSPC') throw fault
+    await rm(join(folder!, spareName), { force: true })
+    await rm(join(folder!, `${spareName}.tmp`), { force: true })
+    await writer.write(name!, bytes)
+    void keepSpare()
+  }
+}
 const frames = new FrameReader()
 process.stdout.write('ready\n')
 
 for await (const chunk of process.stdin) {
   for (const frame of frames.push(chunk as Buffer)) {
     try {
-      await writer.write(name, frame.bytes)
+      await write(frame.bytes)
       process.stdout.write(`${frame.number}\n`)
     } catch (fault) {
       // No second try: after a failed fsync nothing that this disk says can be believed.

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { createDisk, destroyDisk, fillDisk } from '../../infra/lab/disk.ts'
 import {
   createStateFile,
   openStateFile,
@@ -127,7 +128,27 @@ test('a temporary file left by a crash is ignored and removed', async context =>
   const opened = await openStateFile(optionsOf(folder))
   assert.ok(opened.ok)
   await opened.file.close(1000)
-  assert.deepEqual(readdirSync(folder).sort(), ['lock', 'state'])
+  assert.deepEqual(readdirSync(folder).sort(), ['lock', 'state', 'state.spare'])
+})
+
+test('on a full disk a state is still written, into the room that was kept for it', async context => {
+  const disk = mkdtempSync(join(tmpdir(), 'usl-state-disk-'))
+  await createDisk(disk, 16)
+  context.after(async () => {
+    await destroyDisk(disk)
+    rmSync(disk, { recursive: true, force: true })
+  })
+  const { file, log } = await create(context, disk)
+  fillDisk(disk)
+  assert.throws(() => writeFileSync(join(disk, 'other'), 'x'.repeat(5000)), /ENOSPC/)
+  file.persist(1, durable(1))
+  await until(() => log.persisted.length === 1 || log.failed.length === 1)
+  assert.deepEqual(log.failed, [])
+  assert.equal(lastOwn(disk), 1)
+  file.persist(2, durable(2))
+  await until(() => log.persisted.length === 2 || log.failed.length === 1)
+  assert.deepEqual(log.failed, [])
+  await file.close(1000)
 })
 
 test('a tmpfs is refused before anything is written to it', async context => {
