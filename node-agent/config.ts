@@ -87,6 +87,17 @@ const postgresSchema = z.strictObject({
   /** initdb --wal-segsize; a smaller segment shortens a promotion. Only for a cluster that is made here. */
   walSegmentMb: z.literal([1, 2, 4, 8, 16, 32, 64]).default(1),
   mode: z.enum(['create', 'adopt']),
+  /** The database superuser the agent works as, by the Unix socket; for "adopt" the one that the cluster was made with. */
+  superuser: z
+    .string()
+    .regex(
+      /^[a-zA-Z_][\w-]{0,62}$/,
+      'must be the name of a role: letters, digits, "_" and "-"; write it like "postgres"',
+    )
+    .default('postgres'),
+  /** "adopt": where the cluster is configured, if not in its data directory (Debian: below /etc/postgresql). */
+  configFile: absolutePath.nullable().default(null),
+  hbaFile: absolutePath.nullable().default(null),
   /** null: `pair init` makes a certificate authority of the pair and both certificates in stateDir. */
   tls: tlsFiles.nullable().default(null),
 })
@@ -232,6 +243,16 @@ export function crossFieldFaults(config: Config): ConfigFault[] {
     if (config.uplink !== null && sameAddress(parsed, parseAddress(config.uplink.gateway)!)) {
       add(field, vip.address, 'is also uplink.gateway', 'choose another address for the VIP')
     }
+  }
+  for (const key of ['configFile', 'hbaFile'] as const) {
+    const value = config.postgres[key]
+    if (value === null || config.postgres.mode === 'adopt') continue
+    add(
+      `postgres.${key}`,
+      value,
+      'is given although postgres.mode is "create"',
+      'remove it, or set the mode to "adopt"',
+    )
   }
   if (!config.protectedPorts.includes(config.postgres.port)) {
     add(

@@ -1,4 +1,5 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
+import { createInterface } from 'node:readline'
 
 /** How a program ended; an operating error is one of these, never an exception. */
 export type ExecResult =
@@ -62,3 +63,49 @@ function outcome(error: Error & { code?: unknown; killed?: boolean; signal?: unk
   if (typeof error.code === 'number') return `ended with code ${error.code}`
   return typeof error.signal === 'string' ? `was killed by ${error.signal}` : error.message
 }
+
+export interface LinesOptions extends ExecOptions {
+  /** Each line of the named output as it comes; what was not read yet is not kept. */
+  onLine: (line: string) => void
+  from: 'stdout' | 'stderr'
+}
+
+/** Like `exec` for a program that prints without end: its lines are handed on and not kept. */
+export function execLines(argv: readonly string[], options: LinesOptions): Promise<ExecResult> {
+  const [file = '', ...args] = argv
+  const { limitMs, env, uid, gid, signal, onLine, from } = options
+  return new Promise(resolve => {
+    const child = spawn(file, args, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: limitMs,
+      killSignal: 'SIGKILL',
+      env: env ?? process.env,
+      ...(uid === undefined ? {} : { uid }),
+      ...(gid === undefined ? {} : { gid }),
+      ...(signal === undefined ? {} : { signal }),
+    })
+    let stderr = ''
+    let failed: (Error & { code?: unknown }) | null = null
+    child.once('error', error => {
+      failed = error
+    })
+    child.stderr.setEncoding('utf8')
+    child.stderr.on('data', (text: string) => {
+      stderr = (stderr + text).slice(-stderrKeptChars)
+    })
+    const heard = from === 'stdout' ? child.stdout : child.stderr
+    createInterface({ input: heard }).on('line', onLine)
+    if (from === 'stderr') child.stdout.resume()
+    child.once('close', (code, killedBy) => {
+      if (failed === null && code === 0) return resolve({ ok: true, stdout: '', stderr })
+      const error = Object.assign(failed ?? new Error(''), {
+        ...(failed === null && { code: code ?? undefined, signal: killedBy, killed: child.killed }),
+      })
+      const said = stderr.trim().slice(-stderrCharsMax)
+      const why = `${file} ${outcome(error, limitMs)}${said === '' ? '' : `: ${said}`}`
+      resolve({ ok: false, code, stdout: '', stderr, why })
+    })
+  })
+}
+/** Enough for the last error of a program that tells its progress there. */
+const stderrKeptChars = 16 * 1024

@@ -86,6 +86,9 @@ export interface UplinkPort {
   close(): void
 }
 
+/** `id` is '' where there is nothing to keep. */
+export type CollectedEvidence = { ok: true; id: string; why: string } | { ok: false; why: string }
+
 export interface DatabasePort {
   /** Finds out what runs; starts the observation. */
   adopt(): Promise<DatabaseView>
@@ -96,6 +99,10 @@ export interface DatabasePort {
   perform(op: DatabaseOp): Promise<DatabaseResult>
   /** Commits whose wait for the other host was cancelled: they were never acknowledged by it. */
   cancelledWaits(): number
+  /** The server ended for want of space, and was not started since. */
+  endedFull(): boolean
+  /** Keeps what this host's stopped database has and the primary has not, and changes nothing else. */
+  collectEvidence(): Promise<CollectedEvidence>
   /** Stops watching and leaves PostgreSQL as it is. */
   detach(): Promise<void>
 }
@@ -175,6 +182,29 @@ export interface ServicesPort {
   detach(): void
 }
 
+export interface Volume {
+  /** A path on it. */
+  path: string
+  /** For programs without root's reserve. */
+  freeMb: number
+  totalMb: number
+}
+export interface DiskState {
+  /** As last seen; [] before the first look. */
+  volumes: Volume[]
+  /** For how long the look under way has been waiting for an answer. */
+  hangsMs: number
+  /** Held back for an emergency; 0: none. */
+  reserveMb: number
+}
+export interface DiskPort {
+  state(): DiskState
+  /** Called every 100 ms or so; never waits for a disk. */
+  tick(nowMs: number): void
+  /** Gives the reserve back; it is made again when there is ample room. */
+  releaseReserve(): Promise<void>
+}
+
 /** Everything the core process drives. */
 export interface Ports {
   clock: Clock
@@ -183,6 +213,7 @@ export interface Ports {
   /** null: none is configured. */
   uplink: UplinkPort | null
   database: DatabasePort
+  disk: DiskPort
   peer: PeerLinkPort
   /** null: this pair has no witness. */
   witness: WitnessLinkPort | null

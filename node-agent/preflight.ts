@@ -66,7 +66,7 @@ const postgresMajors = [15, 16, 17, 18]
 
 async function programs(config: Config): Promise<ConfigFault[]> {
   const { binDir } = config.postgres
-  const missing = ['postgres', 'pg_ctl', 'initdb', 'pg_basebackup', 'pg_rewind', 'pg_controldata'].filter(
+  const missing = ['postgres', 'pg_ctl', 'initdb', 'pg_basebackup', 'pg_rewind', 'pg_controldata', 'pg_waldump'].filter(
     name => !existsSync(`${binDir}/${name}`),
   )
   if (missing.length > 0) {

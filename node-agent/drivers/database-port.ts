@@ -1,17 +1,25 @@
-import { chownSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { chownSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { timingOf } from '../../shared/protocol/timing.ts'
 import type { DatabaseOp, DatabaseResult, DatabaseView } from '../../shared/protocol/types.ts'
 import type { Config } from '../config.ts'
+import { criticalMb, tightest } from '../disk/policy.ts'
+import { DiskSpace } from '../disk/space.ts'
+import { evidenceDirOf } from '../evidence-store.ts'
+import { flattenConfig } from '../pair/adopted-config.ts'
 import { tlsPaths } from '../pair/keys.ts'
-import type { DatabasePort } from '../ports.ts'
+import type { CollectedEvidence, DatabasePort } from '../ports.ts'
 import { type ClusterSpec, hasCluster } from '../postgres/cluster.ts'
+import { own } from '../postgres/config-files.ts'
 import { PostgresDriver } from '../postgres/driver.ts'
 import { initialise, prepareRole } from '../postgres/initialise.ts'
+import { within } from '../postgres/sql.ts'
 import { lookUpUser } from '../users.ts'
 
 /** A write or a new connection that takes longer than this counts as a hang; a busy machine forks slowly. */
 const hangMinMs = 500
+/** statfs answers from memory, unless the device hangs. */
+const lookLimitMs = 2000
 
 /** @throws with a sentence where the configured user does not exist. */
 export async function clusterSpecOf(config: Config): Promise<ClusterSpec> {
@@ -21,13 +29,14 @@ export async function clusterSpecOf(config: Config): Promise<ClusterSpec> {
     throw new Error(
       `postgres.user ${JSON.stringify(postgres.user)} does not exist on this host: create it or name another`,
     )
-  const { binDir, dataDir, socketDir, port, listenAddresses, walSegmentMb, mode } = postgres
+  const { binDir, dataDir, socketDir, port, listenAddresses, walSegmentMb, mode, superuser } = postgres
   const tls = tlsPaths(config)
   return {
-    ...{ node, binDir, dataDir, socketDir, port, listenAddresses, walSegmentMb, mode },
+    ...{ node, binDir, dataDir, socketDir, port, listenAddresses, walSegmentMb, mode, superuser },
     user: { name: postgres.user, ...user },
     confDir: join(stateDir, 'postgres'),
-    evidenceDir: join(stateDir, 'evidence'),
+    evidenceDir: evidenceDirOf(stateDir),
+    evidenceMb: limits.evidenceMb,
     cgroup: cgroupOf(config),
     peerAddresses: peer.paths.map(path => path.peer),
     tls: { certFile: tls.certificate, keyFile: tls.key, caFile: tls.authority },
@@ -40,8 +49,26 @@ export async function clusterSpecOf(config: Config): Promise<ClusterSpec> {
 export async function prepareDatabase(config: Config, progress: (line: string) => void): Promise<void> {
   const spec = await clusterSpecOf(config)
   makeFolders(spec)
-  if (!hasCluster(spec)) await initialise(spec, progress)
-  else if (config.postgres.mode === 'adopt') await prepareRole(spec)
+  if (!(await hasCluster(spec))) await initialise(spec, progress)
+  else if (config.postgres.mode === 'adopt') {
+    await bringConfig(config, spec)
+    await prepareRole(spec)
+  }
+}
+
+/** Into the data directory, once: from there it goes to the other host with the base backup. */
+async function bringConfig(config: Config, spec: ClusterSpec): Promise<void> {
+  const { configFile, hbaFile: accessFile, dataDir } = config.postgres
+  for (const [name, from] of [
+    ['postgresql.conf', configFile],
+    ['pg_hba.conf', accessFile],
+  ] as const) {
+    const path = join(dataDir, name)
+    if (from === null || existsSync(path)) continue
+    const text = name === 'postgresql.conf' ? flattenConfig(from) : readFileSync(from, 'utf8')
+    writeFileSync(path, `# Copied from ${from} when this cluster was adopted.\n${text}`, { mode: 0o600 })
+    await own(spec, path, 0o600)
+  }
 }
 
 /** Root's folders would keep the server from its own socket. /run is empty after a boot. */
@@ -70,16 +97,18 @@ function ownCgroup(): string | null {
 }
 
 export class DatabaseDriver implements DatabasePort {
+  readonly #config: Config
   readonly #driver: PostgresDriver
   readonly #spec: ClusterSpec
 
   static async open(config: Config, note: (why: string) => void): Promise<DatabaseDriver> {
     const spec = await clusterSpecOf(config)
     const peerDatabase = config.peer.paths.map(path => ({ host: path.peer, port: config.postgres.port }))
-    return new DatabaseDriver(spec, new PostgresDriver({ spec, peerDatabase, progress: note }))
+    return new DatabaseDriver(config, spec, new PostgresDriver({ spec, peerDatabase, progress: note }))
   }
 
-  private constructor(spec: ClusterSpec, driver: PostgresDriver) {
+  private constructor(config: Config, spec: ClusterSpec, driver: PostgresDriver) {
+    this.#config = config
     this.#spec = spec
     this.#driver = driver
   }
@@ -97,12 +126,33 @@ export class DatabaseDriver implements DatabasePort {
     this.#driver.look()
   }
 
-  perform(op: DatabaseOp): Promise<DatabaseResult> {
-    return this.#driver.perform(op)
+  async perform(op: DatabaseOp): Promise<DatabaseResult> {
+    const why = await this.#noRoomFor(op)
+    return why === '' ? this.#driver.perform(op) : { ok: false, why, view: this.#driver.view }
+  }
+
+  /** A standby that is started on a full disk ends at once, again and again, and the primary waits for it each time. */
+  async #noRoomFor({ op }: DatabaseOp): Promise<string> {
+    if (op !== 'rejoin') return ''
+    const { stateDir, postgres, limits } = this.#config
+    const space = new DiskSpace({ dataDir: postgres.dataDir, stateDir, freeDiskMb: limits.freeDiskMb })
+    await within(lookLimitMs, 'a look at the free space', space.look())
+    const least = tightest(space.state().volumes)
+    const needed = criticalMb(limits.freeDiskMb)
+    if (least === null || least.freeMb >= needed) return ''
+    return `${least.path} has ${least.freeMb} MiB free, a standby is started from ${needed} MiB on: free space or enlarge it`
   }
 
   cancelledWaits(): number {
     return this.#driver.cancelledWaits
+  }
+
+  collectEvidence(): Promise<CollectedEvidence> {
+    return this.#driver.collectEvidence()
+  }
+
+  endedFull(): boolean {
+    return this.#driver.endedFull
   }
 
   detach(): Promise<void> {

@@ -34,12 +34,16 @@ export interface DataDirectoryWish {
   mode: 'create' | 'adopt'
   part: 'begins' | 'joins'
   major: number
+  /** Where an adopted cluster is configured, if not in its data directory. */
+  configFile: string | null
+  hbaFile: string | null
   /** A set-up of this host was begun before: what it made is no stranger. */
   resumed: boolean
 }
 
 /** Why the directory can't be used as wished. */
-export function dataDirectoryFaults({ dataDir, mode, part, major, resumed }: DataDirectoryWish): ConfigFault[] {
+export function dataDirectoryFaults(wish: DataDirectoryWish): ConfigFault[] {
+  const { dataDir, mode, part, major, resumed } = wish
   const found = lookAtDataDirectory(dataDir)
   const fault = (rule: string, remedy: string): ConfigFault[] => [
     { field: 'postgres.dataDir', value: dataDir, rule, remedy },
@@ -64,7 +68,7 @@ export function dataDirectoryFaults({ dataDir, mode, part, major, resumed }: Dat
     if (part === 'joins')
       return fault('holds a cluster already', 'the joining host gets a copy of the other one: move this one away')
     return mode === 'adopt'
-      ? []
+      ? adoptionFaults(wish)
       : fault(
           'holds a cluster already and postgres.mode is "create"',
           'set postgres.mode to "adopt" to keep its data, or name an empty directory',
@@ -76,4 +80,38 @@ export function dataDirectoryFaults({ dataDir, mode, part, major, resumed }: Dat
       'name the directory of the cluster, or set postgres.mode to "create"',
     )
   return []
+}
+
+/** What would be lost, or go wrong unseen, if the cluster were started as a primary as it is. */
+function adoptionFaults({ dataDir, major, configFile, hbaFile }: DataDirectoryWish): ConfigFault[] {
+  const faults: ConfigFault[] = []
+  const has = (name: string): boolean => existsSync(join(dataDir, name))
+  const add = (field: string, value: unknown, rule: string, remedy: string): void => {
+    faults.push({ field, value, rule, remedy })
+  }
+  if (has('standby.signal') || has('recovery.signal'))
+    add(
+      'postgres.dataDir',
+      dataDir,
+      'is a standby of another primary',
+      'promote it and stop it first, or name the primary',
+    )
+  if (has('backup_label'))
+    add(
+      'postgres.dataDir',
+      dataDir,
+      'is a base backup that was never recovered',
+      'start and stop it once, then adopt it',
+    )
+  for (const [field, name, given] of [
+    ['postgres.configFile', 'postgresql.conf', configFile],
+    ['postgres.hbaFile', 'pg_hba.conf', hbaFile],
+  ] as const) {
+    if (given === null && !has(name)) {
+      const example = `/etc/postgresql/${major}/main/${name}`
+      add(field, undefined, `is missing, and ${dataDir} holds no ${name}`, `name the cluster's own, such as ${example}`)
+    } else if (given !== null && !existsSync(given))
+      add(field, given, 'does not exist', `name the cluster's own ${name}`)
+  }
+  return faults
 }

@@ -117,10 +117,10 @@ async function check(
       },
     ])
   }
-  const { dataDir, mode } = config.postgres
+  const { dataDir, mode, configFile, hbaFile } = config.postgres
   const faults = [
     ...(token === undefined ? [] : disagreements(config, token, major)),
-    ...dataDirectoryFaults({ dataDir, mode, part, major, resumed: before !== null }),
+    ...dataDirectoryFaults({ dataDir, mode, part, major, configFile, hbaFile, resumed: before !== null }),
     ...(before === null && part === 'begins' ? await takenAddresses(config) : []),
   ]
   if (faults.length > 0) throw new ConfigError('this set-up', faults)

@@ -1,8 +1,13 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { access, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { DataNode } from '../../shared/protocol/types.ts'
 
-/** One PostgreSQL cluster of this host: where it lives and how it is reached. Nothing here touches it. */
+/**
+ * One PostgreSQL cluster of this host: where it lives and how it is reached.
+ *
+ * Nothing in this folder waits for a disk in the core's own thread: a volume that hangs would stop the heartbeats. File
+ * operations are those of node:fs/promises; what is synchronous is /proc and the control groups, which have no disk.
+ */
 export interface ClusterSpec {
   node: DataNode
   binDir: string
@@ -13,10 +18,14 @@ export interface ClusterSpec {
   listenAddresses: readonly string[]
   /** The system user that owns and runs it. */
   user: { name: string; uid: number; gid: number }
+  /** The database superuser the agent works as. */
+  superuser: string
   /** Our configuration files, keys and the server's log: outside the data directory, so that no rewind replaces them. */
   confDir: string
   /** Bundles of what a diverged log held. */
   evidenceDir: string
+  /** What the bundles may take together; see evidence-store.ts. */
+  evidenceMb: number
   /** A cgroup v2 directory of the cluster alone, or null where there is none. */
   cgroup: string | null
   walSegmentMb: number
@@ -44,15 +53,22 @@ export const replicationRole = 'understudy'
 
 /** A cluster is whole once initdb, base backup or rewind has ended. */
 export const unfinishedFile = (spec: ClusterSpec): string => join(spec.confDir, 'unfinished')
-export const hasCluster = (spec: ClusterSpec): boolean =>
-  existsSync(join(spec.dataDir, 'PG_VERSION')) && !existsSync(unfinishedFile(spec))
+export const hasCluster = async (spec: ClusterSpec): Promise<boolean> =>
+  (await exists(join(spec.dataDir, 'PG_VERSION'))) && !(await exists(unfinishedFile(spec)))
 
 /** The process id in postmaster.pid, whether or not it lives; null where there is none. */
-export function recordedPid(spec: ClusterSpec): number | null {
+export async function recordedPid(spec: ClusterSpec): Promise<number | null> {
   try {
-    const pid = Number.parseInt(readFileSync(join(spec.dataDir, 'postmaster.pid'), 'utf8').split('\n')[0] ?? '', 10)
+    const text = await readFile(join(spec.dataDir, 'postmaster.pid'), 'utf8')
+    const pid = Number.parseInt(text.split('\n')[0] ?? '', 10)
     return Number.isInteger(pid) && pid > 1 ? pid : null
   } catch {
     return null
   }
 }
+
+export const exists = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  )

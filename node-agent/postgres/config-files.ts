@@ -1,6 +1,15 @@
-import { chmodSync, chownSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmod, chown, copyFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type ClusterSpec, configFile, hbaFile, identFile, otherNode, replicationRole, standbyName } from './cluster.ts'
+import {
+  type ClusterSpec,
+  configFile,
+  exists,
+  hbaFile,
+  identFile,
+  otherNode,
+  replicationRole,
+  standbyName,
+} from './cluster.ts'
 
 /**
  * The server's configuration, written by the agent alone and kept outside the data directory: a base backup or a rewind
@@ -12,24 +21,28 @@ export interface Wanted {
   source: { host: string; port: number } | null
 }
 
-export function writeConfig(spec: ClusterSpec, wanted: Wanted): void {
-  mkdirSync(spec.confDir, { recursive: true, mode: 0o750 })
-  own(spec, spec.confDir, 0o750)
-  const tls = copyKeys(spec)
-  put(spec, configFile(spec), settings(spec, wanted, tls))
-  put(
+export async function writeConfig(spec: ClusterSpec, wanted: Wanted): Promise<void> {
+  await mkdir(spec.confDir, { recursive: true, mode: 0o750 })
+  await own(spec, spec.confDir, 0o750)
+  await copyKeys(spec)
+  await put(spec, configFile(spec), await settings(spec, wanted))
+  await put(
     spec,
     identFile(spec),
-    `understudy root ${superuser}\nunderstudy ${spec.user.name} ${superuser}\npair /^(.*)$ ${replicationRole}\n`,
+    `understudy root ${spec.superuser}\nunderstudy ${spec.user.name} ${spec.superuser}\npair /^(.*)$ ${replicationRole}\n`,
   )
-  put(spec, hbaFile(spec), accessRules(spec))
+  await put(spec, hbaFile(spec), await accessRules(spec))
 }
 
-/** The bootstrap superuser of a cluster that initdb makes here; an adopted one must have it too. */
-export const superuser = 'postgres'
+async function settings(spec: ClusterSpec, wanted: Wanted): Promise<string> {
+  const lines = ownSettings(spec, wanted).map(([name, value]) => `${name} = ${quote(String(value))}`)
+  const before = await ownersSettings(spec)
+  return ['# Written by Understudy at each start; changes here are lost.', ...before, ...lines, ''].join('\n')
+}
 
-function settings(spec: ClusterSpec, wanted: Wanted, tls: ClusterSpec['tls']): string {
-  const own: [string, string | number][] = [
+function ownSettings(spec: ClusterSpec, wanted: Wanted): [string, string | number][] {
+  const tls = keyPaths(spec)
+  return [
     ['data_directory', spec.dataDir],
     ['hba_file', hbaFile(spec)],
     ['ident_file', identFile(spec)],
@@ -53,7 +66,13 @@ function settings(spec: ClusterSpec, wanted: Wanted, tls: ClusterSpec['tls']): s
     ['wal_receiver_timeout', '5s'],
     ['max_slot_wal_keep_size', `${spec.slotWalMb}MB`],
     ['wal_keep_size', '64MB'],
+    // An adopted cluster may have no checksums; a rewind needs one or the other.
+    ['wal_log_hints', 'on'],
     ['synchronous_commit', 'on'],
+    // What an acknowledged write rests on is not left to whoever configured the cluster before.
+    ['fsync', 'on'],
+    ['full_page_writes', 'on'],
+    ['data_sync_retry', 'off'],
     ['synchronous_standby_names', wanted.syncNames === 'set' ? standbyName(otherNode(spec.node)) : ''],
     ['primary_conninfo', wanted.source === null ? '' : connectionString(spec, wanted.source)],
     ['primary_slot_name', wanted.source === null ? '' : standbyName(spec.node)],
@@ -69,15 +88,12 @@ function settings(spec: ClusterSpec, wanted: Wanted, tls: ClusterSpec['tls']): s
     ['log_min_messages', 'warning'],
     ['lc_messages', 'C'],
   ]
-  const lines = own.map(([name, value]) => `${name} = ${quote(String(value))}`)
-  const before = spec.mode === 'adopt' ? adoptedSettings(spec) : []
-  return ['# Written by Understudy at each start; changes here are lost.', ...before, ...lines, ''].join('\n')
 }
 
-/** What the cluster was configured with before it was adopted comes first, so that our own settings override it. */
-function adoptedSettings(spec: ClusterSpec): string[] {
+/** The owner's settings come first, so that our own override them; they travel with the data directory. */
+async function ownersSettings(spec: ClusterSpec): Promise<string[]> {
   const inData = join(spec.dataDir, 'postgresql.conf')
-  return existsSync(inData) ? [`include_if_exists = ${quote(inData)}`] : []
+  return (await exists(inData)) ? [`include_if_exists = ${quote(inData)}`] : []
 }
 
 /** A connection of this host to the other one's database, by the pair's certificate. */
@@ -111,17 +127,16 @@ const keyPaths = (spec: ClusterSpec): ClusterSpec['tls'] => ({
 })
 
 /** The server refuses a key that is not its own user's or root's with the right mode: it gets copies of its own. */
-function copyKeys(spec: ClusterSpec): ClusterSpec['tls'] {
+async function copyKeys(spec: ClusterSpec): Promise<void> {
   const to = keyPaths(spec)
   for (const name of ['certFile', 'keyFile', 'caFile'] as const) {
-    copyFileSync(spec.tls[name], to[name])
-    own(spec, to[name], 0o600)
+    await copyFile(spec.tls[name], to[name])
+    await own(spec, to[name], 0o600)
   }
-  return to
 }
 
 /** First match wins (manual, 21.1): the agent by its socket, the peer by its certificate, then the cluster's own rules. */
-function accessRules(spec: ClusterSpec): string {
+async function accessRules(spec: ClusterSpec): Promise<string> {
   const rules = [`local all all peer map=understudy`]
   for (const address of spec.peerAddresses) {
     const mask = address.includes(':') ? 128 : 32
@@ -130,32 +145,52 @@ function accessRules(spec: ClusterSpec): string {
   }
   rules.push(`host all ${replicationRole} all reject`, `host replication all all reject`)
   const theirs = join(spec.dataDir, 'pg_hba.conf')
-  const rest = existsSync(theirs) ? readFileSync(theirs, 'utf8') : ''
+  const rest = (await exists(theirs)) ? await readFile(theirs, 'utf8') : ''
   return `# Written by Understudy at each start; the cluster's own rules follow.\n${rules.join('\n')}\n${rest}\n`
 }
 
 /** The rules of a cluster made here: clients by password, nobody else. */
 export const newClusterAccess = `host all all all scram-sha-256\n`
 
-function put(spec: ClusterSpec, path: string, text: string): void {
-  writeFileSync(path, text, { mode: 0o640 })
-  own(spec, path, 0o640)
+/** Replaced as a whole: a reload never reads half of it. */
+async function put(spec: ClusterSpec, path: string, text: string): Promise<void> {
+  await writeFile(`${path}.new`, text, { mode: 0o640 })
+  await own(spec, `${path}.new`, 0o640)
+  await rename(`${path}.new`, path)
 }
 
-export function own(spec: ClusterSpec, path: string, mode: number): void {
-  chownSync(path, spec.user.uid, spec.user.gid)
-  chmodSync(path, mode)
+export async function own(spec: ClusterSpec, path: string, mode: number): Promise<void> {
+  await chown(path, spec.user.uid, spec.user.gid)
+  await chmod(path, mode)
 }
 
 const quote = (value: string): string => `'${value.replaceAll("'", "''")}'`
 
 /** Whether the server starts as a standby (manual, 27.2.4). */
-export function setStandbySignal(spec: ClusterSpec, standby: 'standby' | 'primary'): void {
+export async function setStandbySignal(spec: ClusterSpec, standby: 'standby' | 'primary'): Promise<void> {
   const signal = join(spec.dataDir, 'standby.signal')
   if (standby === 'primary') {
-    rmSync(signal, { force: true })
+    await rm(signal, { force: true })
     return
   }
-  writeFileSync(signal, '')
-  own(spec, signal, 0o600)
+  await writeFile(signal, '')
+  await own(spec, signal, 0o600)
+}
+
+/**
+ * postgresql.auto.conf counts after every other file (manual, 20.1.2), so an ALTER SYSTEM could take synchronous
+ * replication away. What is ours is removed from it before each start. @returns what was removed
+ */
+export async function removeOverrides(spec: ClusterSpec): Promise<string[]> {
+  const path = join(spec.dataDir, 'postgresql.auto.conf')
+  if (!(await exists(path))) return []
+  const ours = new Set(ownSettings(spec, { syncNames: 'empty', source: null }).map(([name]) => name))
+  const lines = (await readFile(path, 'utf8')).split('\n')
+  const isOurs = (line: string): boolean => ours.has(/^\s*(\w+)/.exec(line)?.[1]?.toLowerCase() ?? '')
+  const removed = lines.filter(isOurs)
+  if (removed.length === 0) return []
+  await writeFile(`${path}.new`, lines.filter(line => !isOurs(line)).join('\n'), { mode: 0o600 })
+  await own(spec, `${path}.new`, 0o600)
+  await rename(`${path}.new`, path)
+  return removed.map(line => line.trim())
 }

@@ -1,12 +1,14 @@
 import type { ChildProcess } from 'node:child_process'
-import { rmSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { assert, unreachable } from '../../shared/assert.ts'
 import { nothingSeen } from '../../shared/protocol/state.ts'
 import type { DatabaseOp, DatabaseResult, DatabaseView, WalPosition } from '../../shared/protocol/types.ts'
+import type { CollectedEvidence } from '../ports.ts'
 import { type ClusterSpec, hasCluster } from './cluster.ts'
-import { setStandbySignal, type Wanted, writeConfig } from './config-files.ts'
+import { removeOverrides, setStandbySignal, type Wanted, writeConfig } from './config-files.ts'
 import { readEpoch, writeEpoch } from './epoch-marker.ts'
+import { nameRelations } from './evidence.ts'
 import { HealthProbe } from './health.ts'
 import { initialise } from './initialise.ts'
 import { lookAtPrimary, lookAtStandby } from './observer.ts'
@@ -22,7 +24,7 @@ import {
   startPostmaster,
 } from './processes.ts'
 import { ensureSlot, flushLog, promote, proveSync } from './promote.ts'
-import { rejoin } from './rejoin.ts'
+import { collectEvidence, keptSentence, type RejoinOptions, rejoin } from './rejoin.ts'
 import { ServerLog } from './server-log.ts'
 import { connect, disconnect, type Sql, within } from './sql.ts'
 import { endOfLog } from './wal-end.ts'
@@ -48,6 +50,12 @@ const startLimitMs = 120_000
 const promoteLimitMs = 60_000
 const proveLimitMs = 10_000
 const logEveryMs = 1000
+/** Looks come every lookEveryMs. */
+const stallPollMs = 20
+/** From the last checkpoint on at worst, at the speed of the disk. */
+const endLimitMs = 70_000
+/** What the server said when it ended; on a disk that hangs it is not waited for. */
+const lastWordsMs = 50
 
 export class PostgresDriver {
   readonly #spec: ClusterSpec
@@ -72,6 +80,8 @@ export class PostgresDriver {
   #stall: { since: number; flushed: number } | null = null
   /** On disk for certain: the end of the log is looked for from here. */
   #flushed: WalPosition | null = null
+  /** The marker in the data directory, which nobody else writes: a look must not wait for a disk. */
+  #epoch = 0
 
   constructor(options: DriverOptions) {
     this.#options = options
@@ -81,8 +91,15 @@ export class PostgresDriver {
     this.#warmth = new Warmth(options.spec)
   }
 
+  get view(): DatabaseView {
+    return this.#view
+  }
   get cancelledWaits(): number {
     return this.#log.cancelledWaits
+  }
+  /** The server ended for want of space; until the next start. */
+  get endedFull(): boolean {
+    return this.#log.full
   }
 
   onView(tell: (view: DatabaseView) => void): void {
@@ -92,26 +109,27 @@ export class PostgresDriver {
   /** Finds what runs and goes on with it: a restart of the agent interrupts nothing. */
   async adopt(): Promise<DatabaseView> {
     makeCgroup(this.#spec)
-    this.#pid = findPostmaster(this.#spec)
+    this.#pid = await findPostmaster(this.#spec)
+    this.#epoch = await readEpoch(this.#spec)
     this.#timers = [
       setInterval(() => this.look(), lookEveryMs),
       setInterval(() => this.#watch(), watchMs),
-      setInterval(() => this.#log.read(), logEveryMs),
+      setInterval(() => void this.#log.read(), logEveryMs),
     ]
-    this.#log.read()
+    await this.#log.read()
     if (this.#pid !== null) {
       this.#sql = connect(this.#spec)
-      this.#view = { ...nothingSeen, process: 'starting', epoch: readEpoch(this.#spec) }
+      this.#view = { ...nothingSeen, process: 'starting', epoch: this.#epoch }
       try {
         await within(this.#spec.hangMs * 2, 'the first look at the database', this.#lookOnce())
       } catch {
         this.#view = { ...this.#view, process: 'dead' }
       }
     } else if (scan(this.#spec).length > 0) {
-      this.#view = { ...nothingSeen, process: 'dead', epoch: readEpoch(this.#spec) }
+      this.#view = { ...nothingSeen, process: 'dead', epoch: this.#epoch }
     } else {
-      const end = hasCluster(this.#spec) ? await endOfLog(this.#spec, null) : null
-      this.#view = { ...nothingSeen, process: 'none', epoch: readEpoch(this.#spec), ...(end !== null && { end }) }
+      const end = (await hasCluster(this.#spec)) ? await endOfLog(this.#spec, null) : null
+      this.#view = { ...nothingSeen, process: 'none', epoch: this.#epoch, ...(end !== null && { end }) }
     }
     return this.#view
   }
@@ -171,12 +189,16 @@ export class PostgresDriver {
         return this.#setSyncNames(op.set)
       case 'proveSync': {
         const sql = connect(this.#spec)
+        const over = new AbortController()
+        const proof = within(proveLimitMs, 'the proof of synchronous replication', proveSync(sql))
         try {
-          const barrier = await within(proveLimitMs, 'the proof of synchronous replication', proveSync(sql))
+          const barrier = await Promise.race([proof, this.#stalled(life, over.signal)])
           await this.#refresh()
           return barrier
         } finally {
-          disconnect(sql)
+          over.abort()
+          // Its wait ends with the names being emptied, or with the standby; cancelled it would look like a lost commit.
+          void proof.catch(() => {}).finally(() => disconnect(sql))
         }
       }
       case 'rejoin':
@@ -194,9 +216,9 @@ export class PostgresDriver {
     assert(gone, 'processes of the database could not be killed: they hang in the kernel')
     this.#pid = null
     this.#child = null
-    const end = hasCluster(this.#spec)
-      ? await endOfLog(this.#spec, before.process === 'primary' || before.process === 'dead' ? this.#flushed : null)
-      : null
+    const lastWords = Promise.race([this.#log.read(), sleep(lastWordsMs)])
+    const end = await within(endLimitMs, 'the search for the end of the log', this.#endAfter(before))
+    await lastWords
     this.#show({
       ...nothingSeen,
       process: 'none',
@@ -207,32 +229,34 @@ export class PostgresDriver {
     return this.#view.end
   }
 
+  async #endAfter(before: DatabaseView): Promise<WalPosition | null> {
+    if (!(await hasCluster(this.#spec))) return null
+    return endOfLog(this.#spec, before.process === 'primary' || before.process === 'dead' ? this.#flushed : null)
+  }
+
   async #start(wanted: Wanted, as: 'primary' | 'standby', life: number): Promise<void> {
     assert(scan(this.#spec).length === 0, 'processes of the database are left; they have to be killed first')
+    await awaitReaped(this.#spec)
     // No process is left, so the file names nobody: a zombie, or another program with the same number, would block the start.
-    rmSync(join(this.#spec.dataDir, 'postmaster.pid'), { force: true })
+    await rm(join(this.#spec.dataDir, 'postmaster.pid'), { force: true })
     this.#source = wanted.source
     this.#log.ioError = false
-    writeConfig(this.#spec, wanted)
-    setStandbySignal(this.#spec, as)
+    this.#log.full = false
+    await this.#configure(wanted)
+    await setStandbySignal(this.#spec, as)
     this.#flushed = null
-    this.#view = { ...nothingSeen, process: 'starting', epoch: readEpoch(this.#spec) }
-    await awaitReaped(this.#spec)
-    const child = startPostmaster(this.#spec)
+    this.#epoch = await readEpoch(this.#spec)
+    this.#view = { ...nothingSeen, process: 'starting', epoch: this.#epoch }
+    if (life !== this.#life) throw new Error('a kill came in between')
+    const child = await startPostmaster(this.#spec)
     this.#child = child
     this.#pid = child.pid ?? null
-    let ended = false
-    child.once('exit', () => {
-      ended = true
-    })
-    child.once('error', () => {
-      ended = true
-    })
+    const hasEnded = (): boolean => child.pid === undefined || child.exitCode !== null || child.signalCode !== null
     const until = performance.now() + startLimitMs
     const sql = connect(this.#spec)
     for (;;) {
       if (life !== this.#life) break
-      if (ended) break
+      if (hasEnded()) break
       try {
         await within(startLimitMs, 'the first statement', sql`select 1`)
         break
@@ -241,6 +265,7 @@ export class PostgresDriver {
         await sleep(5)
       }
     }
+    const ended = hasEnded()
     if (ended || life !== this.#life || performance.now() > until) {
       disconnect(sql)
       // What is left of it, if anything, is the core's to kill; "starting" for ever would block everything.
@@ -255,15 +280,23 @@ export class PostgresDriver {
     await this.#refresh()
   }
 
+  async #configure(wanted: Wanted): Promise<void> {
+    await writeConfig(this.#spec, wanted)
+    const removed = await removeOverrides(this.#spec)
+    if (removed.length > 0)
+      this.#options.progress(`removed from postgresql.auto.conf, since the pair rests on it: ${removed.join('; ')}`)
+  }
+
   async #promote(op: DatabaseOp & { op: 'promote' }, life: number): Promise<null> {
     const given = (): boolean => life !== this.#life
     if (this.#pid === null) {
-      if (!hasCluster(this.#spec)) await initialise(this.#spec, this.#options.progress)
+      if (!(await hasCluster(this.#spec))) await initialise(this.#spec, this.#options.progress)
       await this.#start({ syncNames: op.syncNames, source: null }, 'standby', life)
     }
     await promote(this.#need(), this.#spec, { startup: this.#warmth.startup, limitMs: promoteLimitMs, given })
     this.#warmth.stop()
     await writeEpoch(this.#spec, op.epoch)
+    this.#epoch = op.epoch
     await this.#refresh()
     this.#source = null
     // Clients wait for none of this: the other host needs its slot only when it comes to follow.
@@ -272,7 +305,7 @@ export class PostgresDriver {
   }
 
   async #settle(syncNames: 'set' | 'empty'): Promise<void> {
-    writeConfig(this.#spec, { syncNames, source: null })
+    await writeConfig(this.#spec, { syncNames, source: null })
     await this.#need()`select pg_reload_conf()`
     await ensureSlot(this.#need(), this.#spec)
   }
@@ -291,9 +324,20 @@ export class PostgresDriver {
     return null
   }
 
+  /** Rejects when the standby has flushed nothing of what commits wait for: the names may have to be emptied at once. */
+  async #stalled(life: number, over: AbortSignal): Promise<never> {
+    while (!over.aborted && life === this.#life && this.#view.stalledMs < this.#spec.hangMs) await sleep(stallPollMs)
+    throw new Error(`the standby has not flushed anything for ${Math.round(this.#view.stalledMs)} ms`)
+  }
+
   async #setSyncNames(set: 'set' | 'empty'): Promise<null> {
-    writeConfig(this.#spec, { syncNames: set, source: this.#source })
+    await writeConfig(this.#spec, { syncNames: set, source: this.#source })
     const sql = this.#need()
+    // Somebody's ALTER SYSTEM would count more than our file.
+    if (this.#view.syncNames === 'unknown') {
+      this.#options.progress('synchronous_standby_names was changed by somebody else; it is set back')
+      await within(proveLimitMs, 'the reset', sql`alter system reset synchronous_standby_names`)
+    }
     await within(proveLimitMs, 'the reload', sql`select pg_reload_conf()`)
     const until = performance.now() + proveLimitMs
     // The session that reads the setting has to have processed the reload itself.
@@ -311,13 +355,9 @@ export class PostgresDriver {
     assert(await killAll(this.#spec), 'processes of the database could not be killed: they hang in the kernel')
     this.#pid = null
     this.#show({ ...this.#view, process: 'none', streaming: false, sender: null })
-    const source = await rejoin({
-      spec: this.#spec,
-      sources: this.#options.peerDatabase,
-      progress: this.#options.progress,
-      epoch: op.epoch,
+    const { source, evidence } = await rejoin({
+      ...this.#rejoinOptions(life),
       clone: op.clone,
-      given: () => life !== this.#life,
     })
     await this.#start({ syncNames: 'empty', source }, 'standby', life)
     const until = performance.now() + followLimitMs
@@ -325,7 +365,38 @@ export class PostgresDriver {
       await sleep(10)
       await this.#refresh()
     }
+    if (evidence !== null)
+      await nameRelations(this.#spec, evidence).catch(error =>
+        this.#options.progress(`its tables have no names: ${error}`),
+      )
     return null
+  }
+
+  #rejoinOptions(life: number): Omit<RejoinOptions, 'clone'> {
+    return {
+      spec: this.#spec,
+      sources: this.#options.peerDatabase,
+      progress: this.#options.progress,
+      given: () => life !== this.#life,
+    }
+  }
+
+  /** What the stopped cluster here has and the primary has not; nothing but the bundle is written. */
+  async collectEvidence(): Promise<CollectedEvidence> {
+    const { process } = this.#view
+    if (process !== 'none')
+      return {
+        ok: false,
+        why: `the database here is ${process}; only what a stopped one has can differ from the primary`,
+      }
+    try {
+      const evidence = await collectEvidence({ ...this.#rejoinOptions(this.#life), clone: 'ifNeeded' })
+      return evidence === null
+        ? { ok: true, id: '', why: 'this host has nothing that the primary has not' }
+        : { ok: true, id: evidence.id, why: keptSentence(evidence) }
+    } catch (error) {
+      return { ok: false, why: error instanceof Error ? error.message : String(error) }
+    }
   }
 
   /** Gone while nobody asked for it: said at once, whatever is left of it is the core's to kill. */
@@ -345,8 +416,11 @@ export class PostgresDriver {
     this.#pid = null
     this.#health.stop()
     this.#drop()
-    this.#log.read()
     this.#show({ ...this.#view, process: 'dead', sender: null, streaming: false, ioError: this.#log.ioError })
+    // Its last words tell whether the volume failed; the death itself does not wait for a disk to say them.
+    void this.#log.read().then(() => {
+      if (this.#log.ioError && !this.#view.ioError) this.#show({ ...this.#view, ioError: true })
+    })
   }
 
   #noteHang(): void {
@@ -408,7 +482,7 @@ export class PostgresDriver {
     return {
       ...look,
       process: 'primary',
-      epoch: readEpoch(this.#spec),
+      epoch: this.#epoch,
       streaming: false,
       stalledMs: this.#stall === null ? 0 : now - this.#stall.since,
       hanging: this.#health.hanging,

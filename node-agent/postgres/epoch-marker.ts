@@ -1,5 +1,4 @@
-import { readFileSync } from 'node:fs'
-import { open, rename } from 'node:fs/promises'
+import { open, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ClusterSpec } from './cluster.ts'
 import { own } from './config-files.ts'
@@ -10,9 +9,10 @@ import { own } from './config-files.ts'
  */
 const markerFile = (spec: ClusterSpec): string => join(spec.dataDir, 'understudy.epoch')
 
-export function readEpoch(spec: ClusterSpec): number {
+/** 0: never, or not by us. */
+export async function readEpoch(spec: ClusterSpec): Promise<number> {
   try {
-    const epoch = Number(readFileSync(markerFile(spec), 'utf8').trim())
+    const epoch = Number((await readFile(markerFile(spec), 'utf8')).trim())
     return Number.isSafeInteger(epoch) && epoch >= 0 ? epoch : 0
   } catch {
     return 0
@@ -29,7 +29,7 @@ export async function writeEpoch(spec: ClusterSpec, epoch: number): Promise<void
   } finally {
     await file.close()
   }
-  own(spec, `${path}.new`, 0o600)
+  await own(spec, `${path}.new`, 0o600)
   await rename(`${path}.new`, path)
   const folder = await open(spec.dataDir, 'r')
   try {

@@ -1,8 +1,8 @@
-import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { exec } from '../exec.ts'
 import { bin, type ClusterSpec, replicationRole, unfinishedFile } from './cluster.ts'
-import { newClusterAccess, own, setStandbySignal, superuser, writeConfig } from './config-files.ts'
+import { newClusterAccess, own, removeOverrides, setStandbySignal, writeConfig } from './config-files.ts'
 import { killAll, sleep, startPostmaster } from './processes.ts'
 import { connect, disconnect, type Sql } from './sql.ts'
 
@@ -13,25 +13,25 @@ const firstStartLimitMs = 120_000
 export async function initialise(spec: ClusterSpec, progress: (line: string) => void): Promise<void> {
   if (spec.mode === 'adopt')
     throw new Error(`there is no cluster in ${spec.dataDir} to adopt; give its data directory or use mode "create"`)
-  const there = listing(spec.dataDir)
+  const there = await listing(spec.dataDir)
   if (there.length > 0 && !there.includes('PG_VERSION')) {
     throw new Error(
       `${spec.dataDir} is not empty and holds no cluster (${there.slice(0, 3).join(', ')}); give an empty directory`,
     )
   }
   progress(`making a new cluster in ${spec.dataDir}`)
-  mkdirSync(spec.confDir, { recursive: true })
-  writeFileSync(unfinishedFile(spec), 'initdb\n')
-  rmSync(spec.dataDir, { recursive: true, force: true })
-  mkdirSync(spec.dataDir, { recursive: true })
-  own(spec, spec.dataDir, 0o700)
+  await mkdir(spec.confDir, { recursive: true })
+  await writeFile(unfinishedFile(spec), 'initdb\n')
+  await rm(spec.dataDir, { recursive: true, force: true })
+  await mkdir(spec.dataDir, { recursive: true })
+  await own(spec, spec.dataDir, 0o700)
   const result = await exec(
     [
       bin(spec, 'initdb'),
       '-D',
       spec.dataDir,
       '-U',
-      superuser,
+      spec.superuser,
       '--data-checksums',
       `--wal-segsize=${spec.walSegmentMb}`,
       '--encoding=UTF8',
@@ -47,16 +47,17 @@ export async function initialise(spec: ClusterSpec, progress: (line: string) => 
     },
   )
   if (!result.ok) throw new Error(`initdb failed: ${result.why}`)
-  writeFileSync(join(spec.dataDir, 'pg_hba.conf'), newClusterAccess)
+  await writeFile(join(spec.dataDir, 'pg_hba.conf'), newClusterAccess)
   await prepareRole(spec)
-  rmSync(unfinishedFile(spec))
+  await rm(unfinishedFile(spec))
 }
 
 /** Starts the cluster alone, as a primary of nobody, to create the replication role. Behind a gate that is not open. */
 export async function prepareRole(spec: ClusterSpec): Promise<void> {
-  writeConfig(spec, { syncNames: 'empty', source: null })
-  setStandbySignal(spec, 'primary')
-  startPostmaster(spec)
+  await writeConfig(spec, { syncNames: 'empty', source: null })
+  await removeOverrides(spec)
+  await setStandbySignal(spec, 'primary')
+  await startPostmaster(spec)
   const sql = connect(spec)
   try {
     await firstStatement(sql)
@@ -94,10 +95,4 @@ export async function createReplicationRole(sql: Sql): Promise<void> {
     grant pg_read_all_settings to ${replicationRole};`)
 }
 
-function listing(folder: string): string[] {
-  try {
-    return readdirSync(folder)
-  } catch {
-    return []
-  }
-}
+const listing = (folder: string): Promise<string[]> => readdir(folder).catch(() => [])

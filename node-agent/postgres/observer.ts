@@ -20,7 +20,8 @@ export async function lookAtPrimary(sql: Sql, spec: ClusterSpec): Promise<Primar
   return {
     end: { timeline, lsn: parseLsn(row.end) },
     flushed: { timeline, lsn: parseLsn(row.flushed) },
-    syncNames: row.names === '' ? 'empty' : 'set',
+    // Any other value, by ALTER SYSTEM for instance, is not ours: nothing may rest on it.
+    syncNames: row.names === '' ? 'empty' : row.names === standbyName(otherNode(spec.node)) ? 'set' : 'unknown',
     sender:
       row.session === null || row.state !== 'streaming'
         ? null
@@ -37,7 +38,7 @@ export interface PrimaryLook {
   /** Where the next record goes, and what is on disk for certain. */
   end: WalPosition
   flushed: WalPosition
-  syncNames: 'set' | 'empty'
+  syncNames: DatabaseView['syncNames']
   sender: DatabaseView['sender']
   /** Commits that wait for the standby. */
   waiting: number

@@ -1,14 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
+import { mkdir, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { bin, type ClusterSpec, configFile, logFile, recordedPid } from './cluster.ts'
 
@@ -22,9 +14,9 @@ const killLimitMs = 10_000
 const pollMs = 1
 
 /** Starts the postmaster. It outlives this process: the next agent adopts it. */
-export function startPostmaster(spec: ClusterSpec): ChildProcess {
-  mkdirSync(spec.socketDir, { recursive: true })
-  const log = openSync(logFile(spec), 'a')
+export async function startPostmaster(spec: ClusterSpec): Promise<ChildProcess> {
+  await mkdir(spec.socketDir, { recursive: true })
+  const log = await open(logFile(spec), 'a', 0o600)
   try {
     const child = spawn(bin(spec, 'postgres'), ['-D', spec.dataDir, '-c', `config_file=${configFile(spec)}`], {
       uid: spec.user.uid,
@@ -37,14 +29,16 @@ export function startPostmaster(spec: ClusterSpec): ChildProcess {
         PG_OOM_ADJUST_FILE: '/proc/self/oom_score_adj',
         PG_OOM_ADJUST_VALUE: '0',
       },
-      stdio: ['ignore', log, log],
+      stdio: ['ignore', log.fd, log.fd],
       detached: true,
     })
+    // Told by its missing pid; without a listener it would end the agent.
+    child.on('error', () => {})
     child.unref()
     if (child.pid !== undefined) enterCgroup(spec, child.pid)
     return child
   } finally {
-    closeSync(log)
+    await log.close()
   }
 }
 
@@ -95,8 +89,8 @@ export function isGone(pid: number): boolean {
 }
 
 /** The living postmaster of this data directory, or null. A pid that was reused by another program is none. */
-export function findPostmaster(spec: ClusterSpec): number | null {
-  const pid = recordedPid(spec)
+export async function findPostmaster(spec: ClusterSpec): Promise<number | null> {
+  const pid = await recordedPid(spec)
   if (pid === null || isGone(pid)) return null
   try {
     return readlinkSync(`/proc/${pid}/cwd`) === spec.dataDir ? pid : null
@@ -139,7 +133,7 @@ function membersOf(spec: ClusterSpec): Set<number> {
  * file postmaster.pid already exists").
  */
 export async function awaitReaped(spec: ClusterSpec): Promise<void> {
-  const pid = recordedPid(spec)
+  const pid = await recordedPid(spec)
   const until = performance.now() + reapLimitMs
   while (pid !== null && existsSync(`/proc/${pid}`) && isGone(pid) && performance.now() < until) await sleep(pollMs)
 }

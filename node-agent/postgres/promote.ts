@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseLsn, timelineOfFile } from '../../shared/lsn.ts'
 import type { WalPosition } from '../../shared/protocol/types.ts'
@@ -19,13 +19,13 @@ export async function promote(
   spec: ClusterSpec,
   options: { startup: number | null; limitMs: number; given: () => boolean },
 ): Promise<void> {
-  const postmaster = recordedPid(spec)
+  const postmaster = await recordedPid(spec)
   const startup = options.startup ?? (await startupProcess(sql))
   if (postmaster === null) throw new Error('there is no postmaster.pid: the server has ended')
   // The trigger file and SIGUSR1 are what pg_promote() does, without a backend of their own in between.
   const trigger = join(spec.dataDir, 'promote')
-  writeFileSync(trigger, '')
-  own(spec, trigger, 0o600)
+  await writeFile(trigger, '')
+  await own(spec, trigger, 0o600)
   process.kill(postmaster, 'SIGUSR1')
   const until = performance.now() + options.limitMs
   let nudgedAt = 0
@@ -59,8 +59,12 @@ export function nudge(pid: number | null): void {
 }
 
 /** What the other host needs here to follow: its slot. On a new primary only, a standby's slot would hold WAL for ever. */
-export async function ensureSlot(sql: Sql, spec: ClusterSpec): Promise<void> {
-  const slot = standbyName(otherNode(spec.node))
+export function ensureSlot(sql: Sql, spec: ClusterSpec): Promise<void> {
+  return renewSlot(sql, standbyName(otherNode(spec.node)))
+}
+
+/** A slot that fell too far behind (max_slot_wal_keep_size) is lost for good and is made anew. */
+export async function renewSlot(sql: Sql, slot: string): Promise<void> {
   const [row] = await sql`select wal_status, active from pg_replication_slots where slot_name = ${slot}`
   if (row !== undefined && row.wal_status === 'lost' && row.active === false) {
     await sql`select pg_drop_replication_slot(${slot})`

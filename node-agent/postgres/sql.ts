@@ -1,6 +1,5 @@
 import postgres from 'postgres'
 import type { ClusterSpec } from './cluster.ts'
-import { superuser } from './config-files.ts'
 
 /** A connection of the agent to its own server, by the Unix socket, which passes a shut gate. */
 export type Sql = postgres.Sql
@@ -12,7 +11,7 @@ export function connect(spec: ClusterSpec, { database = 'postgres' }: { database
   return postgres({
     host: `${spec.socketDir}/.s.PGSQL.${spec.port}`,
     path: `${spec.socketDir}/.s.PGSQL.${spec.port}`,
-    user: superuser,
+    user: spec.superuser,
     database,
     max: 1,
     idle_timeout: 0,

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseLsn, showTimeline, timelineOfFile } from '../../shared/lsn.ts'
 import type { WalPosition } from '../../shared/protocol/types.ts'
@@ -16,7 +16,7 @@ import { followLog } from './wal-reader.ts'
  * @param from a position known to be flushed: nothing before it is read again
  */
 export async function endOfLog(spec: ClusterSpec, from: WalPosition | null): Promise<WalPosition | null> {
-  const timeline = newestTimeline(spec)
+  const timeline = await newestTimeline(spec)
   if (timeline === null) return null
   const walDir = join(spec.dataDir, 'pg_wal')
   if (from !== null && from.timeline === timeline && from.lsn > 0) {
@@ -31,9 +31,9 @@ export async function endOfLog(spec: ClusterSpec, from: WalPosition | null): Pro
 }
 
 /** Of the WAL files and history files on disk; a standby that follows a new timeline has its history file first. */
-function newestTimeline(spec: ClusterSpec): number | null {
+async function newestTimeline(spec: ClusterSpec): Promise<number | null> {
   let newest: number | null = null
-  for (const name of readdirSync(join(spec.dataDir, 'pg_wal'))) {
+  for (const name of await readdir(join(spec.dataDir, 'pg_wal'))) {
     if (!/^[0-9A-F]{24}$/.test(name)) continue
     newest = Math.max(newest ?? 0, timelineOfFile(name))
   }
@@ -53,9 +53,8 @@ async function lastCheckpoint(
   const redo = { lsn: control.redoLsn, hasRecords: true }
   if (control.timeline === timeline) return redo
   try {
-    const lines = readFileSync(join(spec.dataDir, 'pg_wal', `${showTimeline(timeline)}.history`), 'utf8')
-      .trim()
-      .split('\n')
+    const name = `${showTimeline(timeline)}.history`
+    const lines = (await readFile(join(spec.dataDir, 'pg_wal', name), 'utf8')).trim().split('\n')
     const fork = lines.at(-1)?.split(/\s+/)[1]
     return fork === undefined ? redo : { lsn: parseLsn(fork), hasRecords: false }
   } catch {

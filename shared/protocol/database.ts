@@ -150,7 +150,7 @@ function backupOp(turn: Turn): DatabaseOp | null {
   if (known !== null && dataGen !== 0 && dataGen !== known.gen && gaveUpGen !== known.gen) {
     return stayDown(
       turn,
-      `gen ${known.gen} was forced while this host had data of gen ${dataGen}; look at what is given up, then acknowledge it`,
+      `gen ${known.gen} was forced while this host had data of gen ${dataGen}: \`understudy evidence collect\` shows what would be given up, \`understudy evidence give-up\` permits it`,
     )
   }
   if (s.duty.leaving) return null
@@ -229,7 +229,9 @@ function persistData(turn: Turn, gen: number): void {
 function onFailed(turn: Turn, op: DatabaseOp, why: string): void {
   const { s, now } = turn
   const failures = s.database.failures + 1
-  const pauseMs = Math.min(s.timing.retryMs * 2 ** Math.min(failures - 1, 5), 30_000)
+  // Commits may be waiting for a backup that turned out not to flush: what is next is decided by what is seen now.
+  const pauseMs =
+    op.op === 'proveSync' ? s.timing.heartbeatMs : Math.min(s.timing.retryMs * 2 ** Math.min(failures - 1, 5), 30_000)
   s.database = { ...s.database, failures, lastError: why, retryAt: now + pauseMs }
   say(turn, `could not ${op.op}: ${why}`)
   if (op.op === 'drain' && s.vacate !== null) {
@@ -248,7 +250,8 @@ export function onView(turn: Turn, view: DatabaseView): void {
   const before = s.database.view
   s.database = { ...s.database, view }
   if (view.process !== 'primary') s.database = { ...s.database, barrier: null, passedBy: '' }
-  if (view.syncNames === 'empty') s.database = { ...s.database, barrier: null, passedBy: '' }
+  // Emptied, or replaced by somebody else: what was proven of it is void.
+  if (view.syncNames !== 'set') s.database = { ...s.database, barrier: null, passedBy: '' }
   const gone = view.process === 'primary' && view.sender === null
   s.lease = { ...s.lease, replicaGoneAt: gone ? s.lease.replicaGoneAt || now : 0 }
   if (view.process === 'primary') s.database = { ...s.database, ran: true }

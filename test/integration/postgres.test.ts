@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { appendFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { PostgresDriver } from '../../node-agent/postgres/driver.ts'
 import { findPostmaster, scan, sleep } from '../../node-agent/postgres/processes.ts'
@@ -49,6 +51,18 @@ describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
     assert.equal(view.syncNames, 'set')
   })
 
+  test('an ALTER SYSTEM of the names is seen, nothing rests on it, and it is set back', async () => {
+    a.psql("alter system set synchronous_standby_names = 'somebody, understudy_b'")
+    a.psql('select pg_reload_conf()')
+    const views: DatabaseView[] = []
+    a.driver.onView(view => views.push(view))
+    await until('it is seen', () => views.at(-1)?.syncNames === 'unknown')
+    const { view } = await a.must({ op: 'syncNames', set: 'set' })
+    assert.equal(view.syncNames, 'set')
+    assert.equal(a.psql('show synchronous_standby_names'), 'understudy_b')
+    assert.equal((await a.must({ op: 'proveSync' })).view.syncNames, 'set')
+  })
+
   test('synchronous replication is not proven while the checkpointer has not taken the setting up', async () => {
     await a.must({ op: 'syncNames', set: 'empty' })
     const pid = Number(a.psql("select pid from pg_stat_activity where backend_type = 'checkpointer'"))
@@ -66,13 +80,17 @@ describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
   })
 
   test('a new driver adopts the running server without a restart', async () => {
-    const pid = findPostmaster(a.spec)
+    const pid = await findPostmaster(a.spec)
     await a.driver.detach()
-    const options = { spec: a.spec, peerDatabase: [{ host: '127.0.0.1', port: b.spec.port }], progress: () => {} }
+    const options = {
+      spec: a.spec,
+      peerDatabase: [{ host: '127.0.0.1', port: b.spec.port }],
+      progress: (line: string) => void a.progress.push(line),
+    }
     a.driver = new PostgresDriver(options)
     const view = await a.driver.adopt()
     assert.equal(view.process, 'primary')
-    assert.equal(findPostmaster(a.spec), pid)
+    assert.equal(await findPostmaster(a.spec), pid)
     a.must = async op => {
       const result = await a.driver.perform(op)
       assert.ok(result.ok, `${op.op}: ${result.ok ? '' : result.why}`)
@@ -140,6 +158,20 @@ describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
     assert.equal(b.psql('select count(*) from t where id = -1'), '0')
   })
 
+  test('a standby whose log the primary has recycled is cloned, and its lost slot is made anew', async () => {
+    await b.must({ op: 'kill' })
+    a.psql("select pg_drop_replication_slot('understudy_b')")
+    // wal_keep_size holds 64 segments back.
+    a.psql(`do $$ begin for i in 1..100 loop
+      perform pg_logical_emit_message(false, 'test', 'x'); perform pg_switch_wal(); end loop; end $$`)
+    a.psql('checkpoint')
+    b.progress.length = 0
+    const { view } = await b.must({ op: 'rejoin', gen: 1, epoch: 3, timeline: 4, clone: 'ifNeeded' })
+    assert.equal(view.streaming, true)
+    assert.match(b.progress.join('\n'), /clone: the primary no longer has the log from \d+\/[0-9A-F]+\/[0-9A-F]+ on/)
+    assert.equal(a.psql('select slot_name, wal_status from pg_replication_slots'), 'understudy_b|reserved')
+  })
+
   test('a postmaster that is killed is seen dead, and a kill leaves no backend behind', async () => {
     const views: DatabaseView[] = []
     a.driver.onView(view => views.push(view))
@@ -162,7 +194,7 @@ describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
     )
     const ended = once(busy, 'exit')
     await sleep(200)
-    const pid = findPostmaster(a.spec)
+    const pid = await findPostmaster(a.spec)
     assert.ok(pid !== null)
     process.kill(pid, 'SIGKILL')
     await until('the death is seen', () => views.some(view => view.process === 'dead'))
@@ -171,11 +203,22 @@ describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
     await ended
   })
 
+  test('what ALTER SYSTEM left behind does not count after a start, and other settings of the owner do', async () => {
+    const auto = join(a.spec.dataDir, 'postgresql.auto.conf')
+    appendFileSync(auto, "restart_after_crash = 'on'\nFsync = 'off'\nwork_mem = '7MB'\n")
+    await a.must({ op: 'startPrimary', epoch: 3, syncNames: 'empty' })
+    assert.equal(a.psql('show restart_after_crash'), 'off')
+    assert.equal(a.psql('show fsync'), 'on')
+    assert.equal(a.psql('show work_mem'), '7MB')
+    assert.match(a.progress.join('\n'), /removed from postgresql.auto.conf.*restart_after_crash = 'on'; Fsync = 'off'/)
+    await a.must({ op: 'kill' })
+  })
+
   test('a stopped postmaster is seen as a hang', async () => {
     await a.must({ op: 'startPrimary', epoch: 3, syncNames: 'empty' })
     const views: DatabaseView[] = []
     a.driver.onView(view => views.push(view))
-    const pid = findPostmaster(a.spec)
+    const pid = await findPostmaster(a.spec)
     assert.ok(pid !== null)
     process.kill(pid, 'SIGSTOP')
     await until('the hang is seen', () => views.some(view => view.hanging))

@@ -48,6 +48,11 @@ export function fakePorts(): Fakes {
       counters: () => ({}),
       detach: async () => {},
     },
+    disk: {
+      state: () => ({ volumes: [], hangsMs: 0, reserveMb: 0 }),
+      tick: () => {},
+      releaseReserve: async () => {},
+    },
     vip: {
       up: () => say('vip up'),
       down: () => say('vip down'),
@@ -70,6 +75,8 @@ export function fakePorts(): Fakes {
         return new Promise(resolve => operations.push(resolve))
       },
       cancelledWaits: () => 0,
+      endedFull: () => false,
+      collectEvidence: async () => ({ ok: false, why: 'a fake has none' }),
       detach: async () => {},
     },
     peer: {

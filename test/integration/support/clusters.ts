@@ -25,6 +25,8 @@ const cgroupRoot = ['/sys/fs/cgroup/unified', '/sys/fs/cgroup'].find(path =>
 export async function twoClusters(options: {
   portA: number
   hangMs?: number
+  /** For both clusters. */
+  spec?: Partial<ClusterSpec>
 }): Promise<{ a: TestHost; b: TestHost; cleanUp: () => Promise<void> }> {
   const root = mkdtempSync(join(tmpdir(), 'understudy-pg-'))
   execFileSync('chmod', ['755', root])
@@ -53,6 +55,7 @@ export async function twoClusters(options: {
       user: { name: 'postgres', uid, gid },
       confDir: join(home, 'conf'),
       evidenceDir: join(home, 'evidence'),
+      evidenceMb: 64,
       cgroup: cgroupRoot === undefined ? null : join(cgroupRoot, `understudy-test-${process.pid}-${ports[node]}`),
       walSegmentMb: 1,
       mode: 'create',
@@ -60,6 +63,8 @@ export async function twoClusters(options: {
       tls: { certFile: join(home, 'host.crt'), keyFile: join(home, 'host.key'), caFile: join(root, 'ca.crt') },
       slotWalMb: 256,
       hangMs: options.hangMs ?? 1000,
+      superuser: 'postgres',
+      ...options.spec,
     }
     const progress: string[] = []
     const peerPort = ports[node === 'a' ? 'b' : 'a']
@@ -81,7 +86,19 @@ export async function twoClusters(options: {
       psql: statement =>
         execFileSync(
           'psql',
-          ['-XAtq', '-h', spec.socketDir, '-p', String(spec.port), '-U', 'postgres', '-d', 'postgres', '-c', statement],
+          [
+            '-XAtq',
+            '-h',
+            spec.socketDir,
+            '-p',
+            String(spec.port),
+            '-U',
+            spec.superuser,
+            '-d',
+            'postgres',
+            '-c',
+            statement,
+          ],
           {
             encoding: 'utf8',
           },

@@ -85,9 +85,8 @@ export const drivers: readonly Mutant[] = [
     edits: [
       {
         file: 'node-agent/postgres/rejoin.ts',
-        before:
-          "if (own !== null && 'fork' in plan && plan.fork !== null && plan.fork.timeline === own.end.timeline) {",
-        after: "if (own !== null && 'fork' in plan && plan.fork !== null && plan.fork.timeline < 0) {",
+        before: 'const evidence = tail === null ? null : await keepEvidence(spec, tail)',
+        after: 'const evidence = null as Evidence | null',
       },
     ],
     checks: [postgres],

@@ -1,0 +1,119 @@
+import { open, realpath, rm, stat, statfs } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import type { DiskPort, DiskState, Volume } from '../ports.ts'
+
+/**
+ * How much room the volumes of this host have, looked at beside everything else: a look that hangs is seen by its age
+ * and holds up nothing. And a reserve: a file that is given back when the log's volume is full, so that the server can
+ * end or recover in an orderly way.
+ */
+
+const lookEveryMs = 1000
+const mib = 2 ** 20
+
+export interface DiskSpaceOptions {
+  dataDir: string
+  stateDir: string
+  /** Below this the reserve is not made: it must never be what fills the disk. */
+  freeDiskMb: number
+}
+
+/** As much as a crash recovery and a checkpoint need at least; a small part of what is to be kept free. */
+export const reserveMbOf = (freeDiskMb: number): number => Math.max(1, Math.min(64, Math.floor(freeDiskMb / 8)))
+
+export class DiskSpace implements DiskPort {
+  readonly #options: DiskSpaceOptions
+  #volumes: Volume[] = []
+  #reserveMb = 0
+  #looking = false
+  #lookedAt = 0
+  #now = 0
+  #released = false
+
+  constructor(options: DiskSpaceOptions) {
+    this.#options = options
+  }
+
+  state(): DiskState {
+    const hangsMs = this.#looking ? this.#now - this.#lookedAt : 0
+    return { volumes: this.#volumes, hangsMs, reserveMb: this.#reserveMb }
+  }
+
+  tick(nowMs: number): void {
+    this.#now = nowMs
+    if (this.#looking || nowMs - this.#lookedAt < lookEveryMs) return
+    this.#looking = true
+    this.#lookedAt = nowMs
+    void this.look()
+      .catch(() => {})
+      .finally(() => {
+        this.#looking = false
+      })
+  }
+
+  async look(): Promise<void> {
+    const { dataDir, stateDir, freeDiskMb } = this.#options
+    const found = new Map<number, Volume>()
+    for (const path of [dataDir, join(dataDir, 'pg_wal'), stateDir]) {
+      const real = await nearest(path)
+      const { dev } = await stat(real)
+      if (found.has(dev)) continue
+      const { bavail, blocks, bsize } = await statfs(real)
+      found.set(dev, { path: real, freeMb: mb(bavail * bsize), totalMb: mb(blocks * bsize) })
+    }
+    this.#volumes = [...found.values()]
+    if (!this.#released && this.#reserveMb === 0) await this.#makeReserve()
+    else if (this.#released && this.#volumes.every(one => one.freeMb > freeDiskMb + reserveMbOf(freeDiskMb)))
+      this.#released = false
+  }
+
+  async releaseReserve(): Promise<void> {
+    this.#released = true
+    this.#reserveMb = 0
+    await rm(await this.#reservePath(), { force: true })
+  }
+
+  async #makeReserve(): Promise<void> {
+    const { freeDiskMb } = this.#options
+    const wanted = reserveMbOf(freeDiskMb)
+    const path = await this.#reservePath()
+    const size = await stat(path).then(
+      one => mb(one.size),
+      () => 0,
+    )
+    if (size < wanted) {
+      if (this.#volumes.some(one => one.freeMb < freeDiskMb + wanted)) return
+      const file = await open(path, 'w', 0o600)
+      try {
+        // Written, not sparse: only blocks that are taken can be given back.
+        for (let done = 0; done < wanted; done++) await file.write(Buffer.alloc(mib, 1))
+        await file.sync()
+      } finally {
+        await file.close()
+      }
+    }
+    this.#reserveMb = wanted
+  }
+
+  /** On the volume of the log, outside the cluster where that can be: a base backup would copy it. */
+  async #reservePath(): Promise<string> {
+    const wal = await nearest(join(this.#options.dataDir, 'pg_wal'))
+    const { dev } = await stat(wal)
+    const { dataDir, stateDir } = this.#options
+    for (const folder of [stateDir, dirname(dataDir), dirname(wal)]) {
+      if ((await stat(folder)).dev === dev) return join(folder, 'understudy.reserve')
+    }
+    return join(wal, 'understudy.reserve')
+  }
+}
+
+const mb = (bytes: number): number => Math.floor(bytes / mib)
+
+/** The path with its links followed, or the nearest folder above that exists: before the first cluster is made. */
+async function nearest(path: string): Promise<string> {
+  try {
+    return await realpath(path)
+  } catch {
+    return dirname(path) === path ? path : nearest(dirname(path))
+  }
+}

@@ -1,0 +1,128 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { HOSTS, type HostName, labPaths, otherOf } from '../../infra/lab/addresses.ts'
+import { hostPaths } from '../../infra/lab/hosts.ts'
+import { down, up } from '../../infra/lab/lab.ts'
+import { lastWords, statuses, until, untilProtected } from '../../infra/lab/pair.ts'
+import { agentStatus } from '../../infra/lab/product.ts'
+import { Trial } from '../../infra/lab/trial.ts'
+
+/**
+ * Row 26 of the fault matrix, on a disk that really hangs: a frozen ext4 file system blocks every write and fsync in the
+ * kernel, beyond the reach of SIGKILL, until it is thawed. State, decisions, database and its log lie on it.
+ */
+const lab = `hang${process.pid}`
+/** The agent's socket answers from memory; a machine with two cores and a whole lab is sometimes slow. */
+const answerGapMaxMs = 1500
+const takeoverLimitMs = 30_000
+/** A backup that hangs is dropped within half a second in calm; wide for a busy machine. */
+const stallMaxMs = 4000
+
+function freeze(host: HostName): () => void {
+  const { diskDir } = hostPaths(lab, host)
+  execFileSync('fsfreeze', ['--freeze', diskDir])
+  let frozen = true
+  return () => {
+    if (frozen) execFileSync('fsfreeze', ['--unfreeze', diskDir])
+    frozen = false
+  }
+}
+
+/** How long a host's agent was at most without answering, from now until `stop` is called. */
+function watchAnswers(host: HostName): { stop: () => Promise<number> } {
+  let stopped = false
+  let worstMs = 0
+  const watching = (async () => {
+    let answeredAt = performance.now()
+    while (!stopped) {
+      const answered = (await agentStatus(lab, host)) !== null
+      worstMs = Math.max(worstMs, performance.now() - answeredAt)
+      if (answered) answeredAt = performance.now()
+      await sleep(20)
+    }
+  })()
+  return {
+    stop: async () => {
+      stopped = true
+      await watching
+      return worstMs
+    },
+  }
+}
+
+describe('a disk that hangs', { timeout: 300_000 }, () => {
+  before(async () => {
+    execFileSync('sh', ['-c', 'command -v fsfreeze'])
+    await up({ name: lab, diskMib: 512 })
+  })
+  after(async () => {
+    for (const host of HOSTS) {
+      try {
+        execFileSync('fsfreeze', ['--unfreeze', hostPaths(lab, host).diskDir], { stdio: 'ignore' })
+      } catch {
+        // It was not frozen.
+      }
+    }
+    await down(lab)
+    assert.ok(labPaths(lab))
+  })
+
+  test('under the backup: its agent goes on answering, the primary goes on without it, and it comes back', async t => {
+    const primary = await untilProtected(lab)
+    const backup = otherOf(primary)
+    const trial = await Trial.begin(lab)
+    const thaw = freeze(backup)
+    t.after(thaw)
+    const answers = watchAnswers(backup)
+    await until(takeoverLimitMs, 'the primary did not drop the backup', async () => {
+      const status = await agentStatus(lab, primary)
+      return status?.serving === true && !status.successor ? true : null
+    })
+    const step = await trial.measure('the backup’s disk hangs', () => sleep(2000))
+    const gapMs = await answers.stop()
+    assert.ok(gapMs < answerGapMaxMs, `the backup's agent did not answer for ${gapMs} ms`)
+    assert.equal((await statuses(lab))[primary]?.primary, primary)
+    thaw()
+    assert.equal(await untilProtected(lab), primary)
+    const verdict = await trial.end()
+    if (step.outage.gapMs > stallMaxMs) t.diagnostic(lastWords(lab, 60))
+    t.diagnostic(`gap ${Math.round(gapMs)} ms, outage after the drop ${Math.round(step.outage.gapMs)} ms`)
+    assert.ok(step.outage.gapMs < stallMaxMs, `writes waited ${step.outage.gapMs} ms for a backup that was dropped`)
+    assert.deepEqual(verdict.judgement.violations, [])
+    assert.deepEqual([verdict.writes.a.lost, verdict.writes.b.lost], [[], []])
+  })
+
+  test('under the primary: its agent goes on answering, the other host takes over, and it follows after the thaw', async t => {
+    const primary = await untilProtected(lab)
+    const backup = otherOf(primary)
+    const trial = await Trial.begin(lab)
+    const answers = watchAnswers(primary)
+    let thaw = (): void => {}
+    const began = performance.now()
+    try {
+      await trial.measure('the primary’s disk hangs', async () => {
+        thaw = freeze(primary)
+        t.after(thaw)
+        await until(takeoverLimitMs, 'the backup did not take over', async () => {
+          const status = await agentStatus(lab, backup)
+          return status?.serving === true ? true : null
+        })
+      })
+    } catch (error) {
+      t.diagnostic(lastWords(lab, 30))
+      throw error
+    }
+    t.diagnostic(`taken over after ${Math.round(performance.now() - began)} ms`)
+    await sleep(2000)
+    const gapMs = await answers.stop()
+    assert.ok(gapMs < answerGapMaxMs, `the agent did not answer for ${gapMs} ms`)
+    thaw()
+    assert.equal(await untilProtected(lab), backup)
+    const verdict = await trial.end()
+    t.diagnostic(`gap ${Math.round(gapMs)} ms, outage ${Math.round(trial.steps[0]?.outage.gapMs ?? 0)} ms`)
+    assert.deepEqual(verdict.judgement.violations, [])
+    assert.deepEqual([verdict.writes.a.lost, verdict.writes.b.lost], [[], []])
+  })
+})
