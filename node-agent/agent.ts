@@ -7,6 +7,7 @@ import { type Timing, timingOf } from '../shared/protocol/timing.ts'
 import type { EventBody, OperatorCommand } from '../shared/protocol/types.ts'
 import type { Config } from './config.ts'
 import type { Decisions } from './decisions.ts'
+import { DiskGuard } from './disk/guard.ts'
 import { Executor, type OperatorAnswer } from './execute.ts'
 import { readBootId } from './kernel/clock.ts'
 import { Loop } from './loop.ts'
@@ -54,6 +55,7 @@ export class Agent {
   readonly alarms = new Map<string, string>()
   readonly #options: AgentOptions
   readonly #loop: Loop<HostState>
+  readonly #diskGuard: DiskGuard
   readonly #executor: Executor
   #housekeeping: NodeJS.Timeout | null = null
   #waiting: { command: OperatorCommand['command']; resolve: (answer: OperatorAnswer) => void }[] = []
@@ -72,6 +74,13 @@ export class Agent {
     this.timing = timingOf(options.config.profile)
     this.startedMs = options.ports.clock.wallMs()
     this.peerNews = new PeerNews({ vip: options.ports.vip, peer: options.ports.peer, own: () => this.decisions })
+    this.#diskGuard = new DiskGuard({
+      disk: options.ports.disk,
+      freeDiskMb: options.config.limits.freeDiskMb,
+      operator: command => this.operator(command),
+      alarm: why => this.#standing('disk', why),
+      note: why => this.note(why),
+    })
     this.#loop = new Loop({
       clock: options.ports.clock,
       timing: this.timing,
@@ -217,6 +226,16 @@ export class Agent {
     if (index >= 0) this.#waiting.splice(index, 1)[0]?.resolve(answer)
   }
 
+  /** An alarm that lasts while its cause does; '' ends it. Figures in it may change without being told anew. */
+  #standing(topic: string, why: string): void {
+    const before = this.alarms.get(topic)
+    if (why === '') {
+      this.alarms.delete(topic)
+      if (before !== undefined) this.note(`over: ${before}`)
+    } else if (before === undefined) this.#alarm(topic, why)
+    else this.alarms.set(topic, why)
+  }
+
   #alarm(topic: string, why: string): void {
     if (this.alarms.get(topic) === why) return
     this.alarms.set(topic, why)
@@ -235,10 +254,11 @@ export class Agent {
     const now = ports.clock.bootMs()
     ports.vip.tick(now)
     this.#watchUplink(now)
+    this.#watchDisks(now)
     this.#stopLeftovers()
     this.#trackVerdict()
     this.#tellWorkers()
-    this.peerNews.tick(now, { serving: this.#verdict?.protection !== 'not serving' })
+    this.peerNews.tick(now, { serving: this.#verdict?.protection !== 'not serving', room: this.#diskGuard.room })
   }
 
   /** Workers act by role and epoch, and are told each change; none of them is told a permission. */
@@ -257,6 +277,12 @@ export class Agent {
     if (seen.up !== this.#uplink.up) this.#loop.post({ event: 'uplink', up: seen.up })
     if (seen.up !== this.#uplink.up) this.note(seen.up ? 'the uplink is back' : `the uplink is down: ${seen.why}`)
     this.#uplink = seen
+  }
+
+  #watchDisks(now: number): void {
+    const { role, epoch } = this.status()
+    const serverEndedFull = this.ports.database.endedFull()
+    this.#diskGuard.tick(now, { role, epoch, peerRoom: this.peerNews.room(now), serverEndedFull })
   }
 
   /** Services that an earlier agent left running on a host that turned out not to be the primary. */

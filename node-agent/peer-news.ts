@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { Decision, Decisions } from './decisions.ts'
+import type { Room } from './disk/policy.ts'
 import type { ClientConnection, PeerLinkPort, VipPort } from './ports.ts'
 
 /**
@@ -14,6 +15,9 @@ const linesMax = 200
 /** A transfer holds 64 KiB. */
 const linesBytesMax = 50_000
 const limitMs = 1000
+const roomEveryMs = 5000
+const roomFreshMs = 4 * roomEveryMs
+const roomSchema = z.enum(['ample', 'low', 'critical', 'unknown'])
 
 const connection = z.object({
   client: z.string().max(45),
@@ -36,6 +40,9 @@ export class PeerNews {
   readonly #options: PeerNewsOptions
   #clients: readonly ClientConnection[] = []
   #told = ''
+  #room: { said: Room; at: number } = { said: 'unknown', at: 0 }
+  #roomToldAt = 0
+  #now = 0
   #askedAt = 0
   #asking = false
 
@@ -48,8 +55,18 @@ export class PeerNews {
     return this.#clients
   }
 
-  /** Tells the clients when they changed; one question at a time. */
-  tick(now: number, { serving }: { serving: boolean }): void {
+  /** How the other host stands with its disks; unknown when it has not said so lately. */
+  room(now: number): Room {
+    return now - this.#room.at < roomFreshMs ? this.#room.said : 'unknown'
+  }
+
+  /** Tells the room on the disks now and then, and the clients when they changed; one question at a time. */
+  tick(now: number, { serving, room }: { serving: boolean; room: Room }): void {
+    this.#now = now
+    if (now - this.#roomToldAt >= roomEveryMs) {
+      this.#roomToldAt = now
+      void this.#options.peer.ask({ verb: 'room', body: room, limitMs })
+    }
     if (!serving || this.#asking || now - this.#askedAt < tellEveryMs) return
     this.#askedAt = now
     const clients = this.#options.vip.clients().slice(0, clientsMax)
@@ -67,6 +84,9 @@ export class PeerNews {
     switch (verb) {
       case 'clients':
         this.#clients = clientsSchema.parse(body)
+        return null
+      case 'room':
+        this.#room = { said: roomSchema.parse(body), at: this.#now }
         return null
       case 'why':
         return fitting(this.#options.own().newest(linesMax))

@@ -1,5 +1,6 @@
 import type { Durable } from '../../shared/protocol/types.ts'
 import type { Config } from '../config.ts'
+import { DiskSpace } from '../disk/space.ts'
 import type { Ports } from '../ports.ts'
 import { Services } from '../services/supervisor.ts'
 import { hostClock } from './clock.ts'
@@ -24,6 +25,11 @@ export async function openPorts(
     vip: new VipDriver(config),
     uplink: config.uplink === null ? null : new UplinkDriver(config.uplink),
     database: await DatabaseDriver.open(config, note),
+    disk: new DiskSpace({
+      dataDir: config.postgres.dataDir,
+      stateDir: config.stateDir,
+      freeDiskMb: config.limits.freeDiskMb,
+    }),
     peer: new PeerDriver(config),
     witness: config.witness === null ? null : await WitnessDriver.open(config, config.witness, note),
     store,

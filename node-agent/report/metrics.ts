@@ -153,6 +153,16 @@ function families(status: StatusReport, counters: Counters): Family[] {
         one => one.restarts,
       ),
     },
+    {
+      name: 'understudy_disk_free_bytes',
+      help: 'Free space of a volume that the pair needs.',
+      type: 'gauge',
+      samples: of(
+        status.disks,
+        one => ({ path: one.path }),
+        one => one.freeMb * 2 ** 20,
+      ),
+    },
     gauge('understudy_alarms', 'Standing alarms.', status.alarms.length),
     {
       name: 'understudy_gate_packets_total',

@@ -40,6 +40,7 @@ export interface StatusReport {
   }
   vips: VipState[]
   uplink: { up: boolean; why: string }
+  disks: { path: string; freeMb: number; totalMb: number }[]
   services: ServiceState[]
   workers: WorkerState[]
   alarms: string[]
@@ -82,6 +83,7 @@ export function statusReport(agent: Agent): StatusReport {
     },
     vips: ports.vip.state(),
     uplink: agent.uplink,
+    disks: ports.disk.state().volumes,
     services: ports.services.state(),
     workers: agent.workers.state(),
     alarms: [...agent.alarms.values()],

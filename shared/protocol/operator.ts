@@ -32,6 +32,9 @@ export function onOperator(turn: Turn, command: OperatorCommand): void {
       )
     case 'leave':
       return leave(turn)
+    case 'stay':
+      turn.s.duty = { ...turn.s.duty, leaving: false }
+      return done(turn, command.command, 'this host takes part again')
     default:
       return unreachable(command)
   }

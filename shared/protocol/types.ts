@@ -208,6 +208,8 @@ export type OperatorCommand =
   | { command: 'maintenance'; until: number }
   /** Leave in an orderly way: a primary hands over, a backup has itself made ineligible. */
   | { command: 'leave' }
+  /** Takes a `leave` back: this host takes part again. */
+  | { command: 'stay' }
 
 /** Each event carries the time (`now`, CLOCK_BOOTTIME in ms) and a random number in [0, 1) for back-off. */
 export type Event = { now: number; random: number } & EventBody

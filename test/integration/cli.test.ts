@@ -70,6 +70,7 @@ const status: StatusReport = {
   },
   vips: [{ address: '10.0.0.100/24', interface: 'lan0', present: false, conflict: null }],
   uplink: { up: true, why: '' },
+  disks: [{ path: '/var', freeMb: 900, totalMb: 1000 }],
   services: [],
   workers: [],
   alarms: ['the gate was removed by somebody else and restored'],
