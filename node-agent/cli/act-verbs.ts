@@ -64,7 +64,7 @@ async function takeover(
   const status = (await askAgent(command, 'status')) as StatusReport
   if (status.serving) throw new Exit('refused', 'this host serves already; nothing to take over')
   process.stderr.write(warning(status))
-  if (!options.yes) await confirm(status.pair)
+  if (!options.yes) await confirmByName(status.pair, 'that the other host is off')
   const args = { gen: status.gen, epoch: status.epoch, withWitness: !options.withoutWitness }
   done(await long(command, 'takeover', args))
 }
@@ -88,15 +88,16 @@ export function warning(status: StatusReport): string {
 }
 const aliveMs = 5000
 
-async function confirm(pair: string): Promise<void> {
+/** The name of the pair, not "y": typed by somebody who knows where he is. */
+export async function confirmByName(pair: string, what: string): Promise<void> {
   if (!process.stdin.isTTY) {
     throw new Exit(
       'notConfirmed',
-      'nobody can be asked here: run it in a terminal, or add --yes if the other host is certainly off',
+      `nobody can be asked here: run it in a terminal, or add --yes to confirm ${what}; nothing was changed`,
     )
   }
   const ask = createInterface({ input: process.stdin, output: process.stderr })
-  const answer = await ask.question(`Type the name of the pair to confirm that the other host is off: `)
+  const answer = await ask.question(`Type the name of the pair (${pair}) to confirm ${what}: `)
   ask.close()
   if (answer.trim() !== pair) throw new Exit('notConfirmed', 'not confirmed; nothing was changed')
 }

@@ -4,6 +4,7 @@ import { Command } from 'commander'
 import { softwareVersion } from '../version.ts'
 import { addActVerbs } from './act-verbs.ts'
 import { addDaemonVerbs, addInternalVerbs } from './daemon-verbs.ts'
+import { addEvidenceVerbs } from './evidence-verbs.ts'
 import { exitCodes, exitMeanings, exitOf } from './exit-codes.ts'
 import { addNetworkVerbs } from './network-verbs.ts'
 import { addPairVerbs } from './pair-verbs.ts'
@@ -25,6 +26,7 @@ export function understudy(): Command {
     .addHelpText('after', `\nExit codes:\n${exitTable()}\n`)
   addReadVerbs(program)
   addActVerbs(program)
+  addEvidenceVerbs(program)
   addPairVerbs(program)
   addNetworkVerbs(program)
   addStorageVerbs(program)

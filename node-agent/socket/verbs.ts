@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { isPrimary, knownValue } from '../../shared/protocol/facts.ts'
 import type { Agent } from '../agent.ts'
 import type { Decision } from '../decisions.ts'
+import { evidenceDirOf } from '../evidence-store.ts'
 import { checkReport } from '../report/check-report.ts'
 import { metricsText } from '../report/metrics.ts'
 import { statusReport } from '../report/status-report.ts'
@@ -32,6 +33,8 @@ export function verbsOf(agent: Agent): Record<string, Verb> {
     },
     maintenance: args =>
       maintenance(agent, parse(z.strictObject({ forMs: z.int().min(0).max(maintenanceMaxMs) }), args)),
+    evidenceFolder: async () => ({ folder: evidenceDirOf(agent.config.stateDir) }),
+    collectEvidence: (_args, call) => told(agent, call, () => collectEvidence(agent)),
     leave: (_args, call) => told(agent, call, () => leave(agent)),
   }
 }
@@ -143,6 +146,15 @@ async function maintenance(agent: Agent, { forMs }: { forMs: number }): Promise<
   }
   const until = forMs === 0 ? 0 : agent.ports.clock.bootMs() + forMs
   return { why: await accepted(agent.operator({ command: 'maintenance', until })) }
+}
+
+async function collectEvidence(agent: Agent): Promise<unknown> {
+  const kept = await agent.ports.database.collectEvidence()
+  if (!kept.ok) throw new VerbError('refused', kept.why)
+  return {
+    id: kept.id,
+    why: kept.id === '' ? kept.why : `${kept.why}; look at it with \`understudy evidence show ${kept.id}\``,
+  }
 }
 
 async function leave(agent: Agent): Promise<unknown> {
