@@ -1,5 +1,5 @@
 import { assert, unreachable } from '../assert.ts'
-import { ballotOf } from './ballot.ts'
+import { ballotOf, genOf } from './ballot.ts'
 import { closeGate, freezeGate } from './effects.ts'
 import { inDoubt, isBackup, isPrimary, knownValue } from './facts.ts'
 import { readyToSwitch } from './primary-conditions.ts'
@@ -117,7 +117,8 @@ function force(turn: Turn, command: OperatorCommand & { command: 'force' }): voi
   const newest = s.durable.acc.value
   const w = known.voters.w ?? s.witness.wanted ?? undefined
   const value: Value = {
-    gen: Math.max(known.gen, newest.gen) + 1,
+    // A gen that this host has only promised in is taken as well: somebody was forced elsewhere and is gone again.
+    gen: Math.max(known.gen, newest.gen, genOf(s.durable.promised)) + 1,
     version: Math.max(known.version, newest.version) + 1,
     epoch: Math.max(known.epoch, newest.epoch) + 1,
     primary: s.node,
