@@ -71,21 +71,24 @@ export function calmUntil(from: World, reached: (world: World) => boolean): Worl
   throw new Violation('L1', `a calm world does not get there in ${calmStepsMax} steps: ${reached}`)
 }
 
-/** Set-up, up to a primary a that serves, with b following and w as the third voter. */
-export function setUp(): World {
-  let world = do1(do1(bare, { does: 'start', node: 'a' }), { does: 'start', node: 'b' })
-  const d = draftOf(world, -1, null)
-  give(d, 'a', { event: 'operator', command: { command: 'init' } })
-  world = { ...world, hosts: d.hosts, truth: d.truth, net: d.net }
-  return calmUntil(world, now => now.truth.latest?.value.voters.b !== undefined)
+/** Both agents have started, and an operator has told the first host to begin a pair. */
+export function begun(): World {
+  const started = do1(do1(bare, { does: 'start', node: 'a' }), { does: 'start', node: 'b' })
+  return command(started, 'a', { command: 'init' })
 }
+
+/** Set-up, up to a primary a that serves, with b following and w as the third voter. */
+export const setUp = (): World => calmUntil(begun(), now => now.truth.latest?.value.voters.b !== undefined)
 
 export const isProtected = (world: World): boolean =>
   world.truth.latest?.value.successor === true &&
   world.hosts.a.core.durable.known?.value.successor === true &&
   dataNodes.every(node => world.hosts[node].core.round === null)
 
-const withBudget = (world: World, budget: Partial<Budget>): World => ({ ...world, budget: { ...nothing, ...budget } })
+export const withBudget = (world: World, budget: Partial<Budget>): World => ({
+  ...world,
+  budget: { ...nothing, ...budget },
+})
 
 /** The world after something was done to it that is no action of the search. */
 function by(world: World, act: (d: Draft) => void): World {
@@ -95,10 +98,10 @@ function by(world: World, act: (d: Draft) => void): World {
   return next
 }
 
-const command = (world: World, node: DataNode, wish: OperatorCommand): World =>
+export const command = (world: World, node: DataNode, wish: OperatorCommand): World =>
   by(world, d => give(d, node, { event: 'operator', command: wish }))
 
-const protectedPair = (): World => calmUntil(setUp(), isProtected)
+export const protectedPair = (): World => calmUntil(setUp(), isProtected)
 
 /** Everything serves, nobody may succeed: maintenance keeps the primary from a Grow. */
 const pinnedPair = (): World =>
