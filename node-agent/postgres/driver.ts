@@ -45,6 +45,8 @@ export interface DriverOptions {
 /** A look while nothing happens; changes of the process are seen within watchMs. */
 const lookEveryMs = 100
 const watchMs = 10
+/** A timer this late was held up by a stop or by hunger, not by the loop's own work. */
+const starvedMs = 30
 /** Crash recovery, also of a large log: after this the start has failed. */
 const startLimitMs = 120_000
 const promoteLimitMs = 60_000
@@ -72,6 +74,7 @@ export class PostgresDriver {
   #looking: Promise<void> | null = null
   #lookAgain = false
   #lookSince = 0
+  #watchedAt = 0
   /** Grows with each kill: what was begun before gives up. */
   #life = 0
   #source: Wanted['source'] = null
@@ -407,8 +410,22 @@ export class PostgresDriver {
   }
 
   #watch(): void {
+    this.#forgiveStarvation()
     if (this.#pid !== null && this.#view.process !== 'starting' && isGone(this.#pid)) this.#gone()
     else if (this.#health.hanging !== this.#view.hanging) this.#noteHang()
+  }
+
+  /**
+   * A deadline counts only the time in which this process ran. It judges in a timer, before it reads what waits in its
+   * sockets: after a stop of half a second every server would seem to hang, and a healthy one would be killed.
+   */
+  #forgiveStarvation(): void {
+    const now = performance.now()
+    const stoodMs = this.#watchedAt === 0 ? 0 : now - this.#watchedAt - watchMs
+    this.#watchedAt = now
+    if (stoodMs < starvedMs) return
+    this.#health.stoodStill(stoodMs)
+    if (this.#lookSince > 0) this.#lookSince += stoodMs
   }
 
   #gone(): void {

@@ -30,6 +30,12 @@ export class HealthProbe {
     return late(this.#writeSince) || late(this.#connectSince)
   }
 
+  /** This process stood still for so long, and heard no answers meanwhile: that is no silence of the server. */
+  stoodStill(ms: number): void {
+    if (this.#writeSince > 0) this.#writeSince += ms
+    if (this.#connectSince > 0) this.#connectSince += ms
+  }
+
   start(): void {
     if (this.#timers.length > 0) return
     this.#sql = connect(this.#spec)

@@ -214,8 +214,26 @@ describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
     await a.must({ op: 'kill' })
   })
 
-  test('a stopped postmaster is seen as a hang', async () => {
+  test('a server that answered while this process stood still is not taken for hanging', async () => {
     await a.must({ op: 'startPrimary', epoch: 3, syncNames: 'empty' })
+    await sleep(1_000)
+    const views: DatabaseView[] = []
+    a.driver.onView(view => views.push(view))
+    const pids = scan(a.spec).map(String)
+    for (const pid of pids) process.kill(Number(pid), 'SIGSTOP')
+    // Probes are on their way by now; the server goes on, and answers, while nobody here can listen.
+    await sleep(300)
+    spawn('sh', ['-c', 'sleep 0.1; kill -CONT "$@"', 'sh', ...pids], { stdio: 'ignore' })
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_000)
+    await sleep(500)
+    assert.ok(views.length > 0)
+    assert.deepEqual(
+      views.filter(view => view.hanging),
+      [],
+    )
+  })
+
+  test('a stopped postmaster is seen as a hang', async () => {
     const views: DatabaseView[] = []
     a.driver.onView(view => views.push(view))
     const pid = await findPostmaster(a.spec)
