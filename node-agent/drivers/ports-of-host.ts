@@ -19,9 +19,11 @@ export async function openPorts(
 ): Promise<{ ports: Ports; durable: Durable }> {
   const { note } = options
   const store = await StoreDriver.open(config.stateDir)
+  const gate = new GateDriver(config)
+  const reachable = (): boolean => gate.read().state === 'open'
   const ports: Ports = {
     clock: hostClock,
-    gate: new GateDriver(config),
+    gate,
     vip: new VipDriver(config),
     uplink: config.uplink === null ? null : new UplinkDriver(config.uplink),
     database: await DatabaseDriver.open(config, note),
@@ -33,7 +35,7 @@ export async function openPorts(
     peer: new PeerDriver(config),
     witness: config.witness === null ? null : await WitnessDriver.open(config, config.witness, note),
     store,
-    services: new Services({ ...config, runtimeDir: config.stateDir, note }),
+    services: new Services({ ...config, runtimeDir: config.stateDir, reachable, note }),
   }
   return { ports, durable: store.durable }
 }

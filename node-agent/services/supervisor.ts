@@ -13,6 +13,11 @@ export interface ServicesOptions {
   node: string
   services: readonly ServiceConfig[]
   runtimeDir: string
+  /**
+   * The gate is open. Frozen, it lets nobody to the protected ports, our own health checks included: no answer then says
+   * nothing of the service.
+   */
+  reachable: () => boolean
   note: (why: string) => void
 }
 
@@ -138,7 +143,7 @@ export class Services implements ServicesPort {
   /** Why it failed; '' as soon as it is not wanted any more. */
   async #untilFailure(member: Member, wish: number): Promise<string> {
     const { health, startLimitMs } = member.config
-    const startedAt = performance.now()
+    let startedAt = performance.now()
     let lookAt = startedAt
     let failures = 0
     for (;;) {
@@ -147,10 +152,13 @@ export class Services implements ServicesPort {
       if (performance.now() >= lookAt) {
         const ended = await member.runner.ended()
         if (ended !== '') return ended
+        const wasReachable = this.#options.reachable()
         const why = health === null ? '' : await checkHealth(health, this.#env)
         if (wish !== this.#wish) return ''
-        failures = why === '' ? 0 : failures + 1
+        const counts = wasReachable && this.#options.reachable()
+        failures = why === '' || !counts ? 0 : failures + 1
         if (why === '') this.#set(member, 'running', '')
+        else if (!counts) startedAt = performance.now()
         else if (
           member.state.state === 'starting'
             ? performance.now() - startedAt > startLimitMs

@@ -25,7 +25,7 @@ const primary = { role: 'primary', epoch: 7, why: 'takeover' } as const
 const backup = { role: 'backup', epoch: 8, why: 'switchover' } as const
 let folders = 0
 
-function setUp(configs: object[], options: { runtimeDir?: string } = {}) {
+function setUp(configs: object[], options: { runtimeDir?: string; reachable?: () => boolean } = {}) {
   const notes: string[] = []
   const runtimeDir = options.runtimeDir ?? join(folder, String(++folders))
   const services = new Services({
@@ -33,6 +33,7 @@ function setUp(configs: object[], options: { runtimeDir?: string } = {}) {
     node: 'a',
     services: configs.map((config): ServiceConfig => serviceSchema.parse(config)),
     runtimeDir,
+    reachable: options.reachable ?? (() => true),
     note: why => notes.push(why),
   })
   const states = (): string =>
@@ -145,3 +146,21 @@ function isGone(pid: number): boolean {
     return true
   }
 }
+
+test('a service that does not answer through a frozen gate is left alone, and judged when the gate is open again', async () => {
+  let isOpen = true
+  const health = { tcp: '127.0.0.1:1', intervalMs: 100, timeoutMs: 100, failures: 2 }
+  const config = { name: 'deaf', run: shell('exec sleep 100'), health, startLimitMs: 300 }
+  const { services, notes } = setUp([config], { reachable: () => isOpen })
+  isOpen = false
+  services.start(primary)
+  await until('it was started', () => notes.some(note => note.includes('was started')))
+  await sleep(1_500)
+  assert.deepEqual(
+    notes.filter(note => note.includes('restarted')),
+    [],
+  )
+  isOpen = true
+  await until('it is judged', () => notes.some(note => note.includes('restarted')))
+  await services.stop(backup)
+})
