@@ -97,12 +97,20 @@ function protectionOf(s: HostState, now: number): { protection: Protection; why:
   const obstacle = obstacleToProtection(s, now)
   // The backup's newest promise must be fresh: what happened since is not known.
   const fresh = silenceMs(s, now) < s.timing.prepareAfterMs
-  if (successor && obstacle === null && fresh && holdsLease(s, now) && witnessReach(s, now) === 'yes') {
+  // A takeover is voted by the backup and the witness: it is the backup's own word that counts.
+  const backupReachesWitness = s.lease.ack?.witness === 'yes'
+  const votes = backupReachesWitness && witnessReach(s, now) === 'yes'
+  if (successor && obstacle === null && fresh && holdsLease(s, now) && votes) {
     return { protection: 'protected', why: `${s.peer} has every acknowledged write and may take over` }
   }
   if (obstacle !== null) return { protection: 'serving but unprotected', why: obstacle }
   if (witnessReach(s, now) !== 'yes')
     return { protection: 'serving but unprotected', why: 'the witness is not reached: a takeover would find no vote' }
+  if (!backupReachesWitness)
+    return {
+      protection: 'serving but unprotected',
+      why: `${s.peer} does not reach the witness: its takeover would find no vote`,
+    }
   return {
     protection: 'serving but unprotected',
     why: fresh ? 'the register names no successor yet' : 'the backup is silent',
