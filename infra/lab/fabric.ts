@@ -47,32 +47,34 @@ function wireSpecs(state: LabState): WireSpec[] {
 
 /** Brings the running fabric to `state.fabric`; the state's `wirePid` is updated. */
 export async function applyFabric(state: LabState): Promise<void> {
-  await run('nsenter', [`--net=${namespacePath(state.name, 'net')}`, 'nft', '-f', '-'], {
-    input: fabricRuleset(state.fabric),
-  })
-  if (state.wirePid !== null) signal([state.wirePid], 'SIGKILL')
-  state.wirePid = null
   // A host that is off has no port to carry from or to; its power-on applies the fabric again.
   const specs = wireSpecs(state).filter(
     spec => !state.off.some(member => `${spec.fromPort} ${spec.toPort}`.includes(`${member}-`)),
   )
-  if (specs.length === 0) return
+  // The new wire carries before the bridge stops to, and the old one goes last: a change of what is slow must not be an
+  // interruption. Some frames arrive twice meanwhile.
+  const wirePid = specs.length === 0 ? null : await startWire(state.name, specs)
+  await run('nsenter', [`--net=${namespacePath(state.name, 'net')}`, 'nft', '-f', '-'], {
+    input: fabricRuleset(state.fabric),
+  })
+  if (state.wirePid !== null) signal([state.wirePid], 'SIGKILL')
+  state.wirePid = wirePid
+}
+
+/** Resolves to its process id once it carries. */
+async function startWire(lab: string, specs: readonly WireSpec[]): Promise<number> {
   const log = 'slow-wire.log'
-  const logFile = join(labPaths(state.name).runDir, 'log', log)
+  const logFile = join(labPaths(lab).runDir, 'log', log)
   const before = readLog(logFile)
-  state.wirePid = await startTool(
-    state.name,
-    'net',
-    nodeCommand(join(HERE, 'slow-wire.ts'), [JSON.stringify(specs)]),
-    log,
-  )
+  const pid = await startTool(lab, 'net', nodeCommand(join(HERE, 'slow-wire.ts'), [JSON.stringify(specs)]), log)
   const deadline = performance.now() + WIRE_DEADLINE_MS
   while (!readLog(logFile).slice(before.length).includes('carrying')) {
-    if (performance.now() > deadline || !isAlive(state.wirePid)) {
+    if (performance.now() > deadline || !isAlive(pid)) {
       throw new Error(`The slow wire did not start: ${readLog(logFile).slice(before.length)}`)
     }
     await sleep(5)
   }
+  return pid
 }
 
 function readLog(file: string): string {

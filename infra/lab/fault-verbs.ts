@@ -29,6 +29,7 @@ export type Fault =
   | { kind: 'disk-full'; host: HostName }
   | { kind: 'clock'; host: HostName; jumpMs: number }
   | { kind: 'witness-down' }
+  | { kind: 'witness-up' }
   | { kind: 'witness-slow'; delayMs: number }
 
 export const FAULT_HELP = `  power a                     power cut: links down, then every process of the host killed at once
@@ -49,6 +50,7 @@ export const FAULT_HELP = `  power a                     power cut: links down, 
   disk-full a                 fills the host's disk (needs a lab made with --disk-mib)
   clock a --jump-ms 3600000   the agent's wall clock jumps
   witness-down                kills the witness
+  witness-up                  starts it again
   witness-slow --delay-ms 800 the witness answers late`
 
 export interface FaultOptions {
@@ -126,6 +128,7 @@ export function parseFault(words: readonly string[], options: FaultOptions): Fau
     case 'clock':
       return { kind, host: host(), jumpMs: numberIn(options.jumpMs, 'jump-ms', JUMP_RANGE) }
     case 'witness-down':
+    case 'witness-up':
       return { kind }
     case 'witness-slow':
       return { kind, delayMs: numberIn(options.delayMs, 'delay-ms', DELAY_RANGE) }

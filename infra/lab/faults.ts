@@ -78,6 +78,10 @@ async function apply(state: LabState, fault: Fault): Promise<void> {
       if (state.witnessPid !== null) signal([state.witnessPid], 'SIGKILL')
       state.witnessPid = null
       return
+    case 'witness-up':
+      if (runs(state.witnessPid)) throw new Error('The witness runs already.')
+      await startWitness(state)
+      return
     case 'witness-slow': {
       // Half on the way there, half on the way back.
       const late = { delayMs: fault.delayMs / 2, jitterMs: 0, duplicatePerMille: 0 }

@@ -133,6 +133,7 @@ export interface AgentStatus {
   protection: string
   since: string
   why: string
+  gate: { state: string; leftMs: number }
   replication: { lagBytes: number | null; streaming: boolean; lsn: string; timeline: number }
   alarms: string[]
   agent: { pid: number }
