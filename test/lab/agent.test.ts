@@ -1,0 +1,217 @@
+/**
+ * Rows of the fault matrix in which the agent is stopped or killed, and the gate that the kernel shuts then. The last
+ * test takes the gate away, to show that the observers of all these files would see two hosts that serve.
+ */
+
+import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type HostName, hardwareAddress, INTERFACE, otherOf, VIP } from '../../infra/lab/addresses.ts'
+import { groupPath } from '../../infra/lab/control-groups.ts'
+import { nowMs } from '../../infra/lab/database-client.ts'
+import { run } from '../../infra/lab/exec.ts'
+import { nodeCommand } from '../../infra/lab/fabric.ts'
+import { networkOf, runOnHost } from '../../infra/lab/hosts.ts'
+import { readLabState } from '../../infra/lab/lab-state.ts'
+import { untilProtected } from '../../infra/lab/pair.ts'
+import { isAlive } from '../../infra/lab/processes.ts'
+import { agentPaths, understudyCommand } from '../../infra/lab/product.ts'
+import { openProbe } from './probes.ts'
+import { type Pair, pairUnderLoad } from './support.ts'
+
+const { row, pair: labPair } = pairUnderLoad('agent')
+
+/** The lease of the default profile: the kernel shuts the gate of a stopped agent within it. */
+const LEASE_MS = 1_000
+const TAKEOVER_BOUND_MS = 6_000
+/** A start of Node on a busy machine, and a lease to wait for. */
+const START_BOUND_MS = 20_000
+
+/** The register has not moved: same epoch, and the same host is primary. */
+async function expectSameReign(pair: Pair, primary: HostName, epoch: number): Promise<void> {
+  const status = await pair.present(primary)
+  assert.deepEqual([status.role, status.epoch], ['primary', epoch])
+}
+
+row(
+  'row 5: an agent that stands still for a tenth of a second changes nothing',
+  async ({ pair, primary, backup }) => {
+    const before = await pair.present(primary)
+    for (const host of [primary, backup]) {
+      await pair.inject({ kind: 'freeze', host, what: 'agent' })
+      await sleep(100)
+      await pair.inject({ kind: 'continue', host })
+      await sleep(300)
+    }
+    const after = await pair.present(primary)
+    assert.deepEqual([after.epoch, after.serving], [before.epoch, true])
+  },
+  { stays: true },
+)
+
+row(
+  'row 5: a backup whose agent stands still for longer than the silence is made ineligible, and comes back',
+  async ({ pair, primary, backup }) => {
+    const before = await pair.present(primary)
+    await pair.inject({ kind: 'freeze', host: backup, what: 'agent' })
+    const status = await pair.untilStatus(
+      primary,
+      { limitMs: TAKEOVER_BOUND_MS, words: 'has dropped the backup' },
+      ({ successor }) => !successor,
+    )
+    assert.deepEqual([status.epoch, status.serving], [before.epoch, true])
+    await pair.untilWritten(TAKEOVER_BOUND_MS)
+    await pair.inject({ kind: 'continue', host: backup })
+    assert.equal(await untilProtected(pair.lab), primary)
+  },
+  { stays: true },
+)
+
+row(
+  'row 5: a primary whose agent stands still for four tenths of a second stays primary, or its backup took over',
+  async ({ pair, primary, t }) => {
+    const { epoch } = await pair.present(primary)
+    await pair.inject({ kind: 'freeze', host: primary, what: 'agent' })
+    await sleep(400)
+    await pair.inject({ kind: 'continue', host: primary })
+    await pair.untilWritten(TAKEOVER_BOUND_MS)
+    await expectSameReign(pair, primary, epoch)
+    t.diagnostic('nothing moved')
+  },
+  { stays: true },
+)
+
+row(
+  'rows 5 and 39: the kernel refuses the clients of a stopped agent within the lease, nobody answers ARP for it, and continued it opens nothing',
+  async ({ pair, primary, backup, t }) => {
+    const probe = await openProbe(pair.lab, 'ask')
+    await sleep(300)
+    const stoppedMs = nowMs()
+    await pair.inject({ kind: 'freeze', host: primary, what: 'agent' })
+    await sleep(LEASE_MS)
+    const shut = await addressHolders(pair.lab)
+    await pair.untilServing(backup)
+    const report = await probe.end()
+    const refusedMs = report.unansweredSinceMs ?? report.ended?.atMs
+    assert.ok(refusedMs !== undefined, `each of ${report.answers} requests was answered`)
+    const refusedAfterMs = report.lastAnswerMs - stoppedMs
+    t.diagnostic(
+      `the last answer came ${refusedAfterMs.toFixed(0)} ms after the stop, ${report.answers} answers in all`,
+    )
+    assert.ok(refusedAfterMs < LEASE_MS, `the last answer came ${refusedAfterMs} ms after the stop`)
+
+    // Its address is still on its interface, since nobody could take it down; only the new primary may answer for it.
+    assert.match(
+      await run(...networkOf(pair.lab, primary, ['ip', '-4', 'addr', 'show', INTERFACE.lan])),
+      /10\.77\.0\.100/,
+    )
+    assert.deepEqual(
+      [shut, await addressHolders(pair.lab)].flat().filter(mac => mac === hardwareAddress(primary, 'lan')),
+      [],
+    )
+    assert.deepEqual(await addressHolders(pair.lab), [hardwareAddress(backup, 'lan')])
+
+    await sleep(Math.max(0, stoppedMs + 5_000 - nowMs()))
+    await pair.inject({ kind: 'continue', host: primary })
+    // Nothing reopens: the observers look at each address of this host every 10 ms, and settling judges what they saw.
+    await sleep(1_500)
+    const status = await pair.present(primary)
+    assert.deepEqual([status.serving, status.primary], [false, backup])
+  },
+)
+
+/** Who answers for the virtual address in the client's network, by hardware address, over some requests. */
+async function addressHolders(lab: string): Promise<string[]> {
+  const script = join(import.meta.dirname, 'address-holders.ts')
+  const told = await run(
+    ...networkOf(lab, 'c', nodeCommand(script, [INTERFACE.lan, hardwareAddress('c', 'lan'), VIP.v4])),
+  )
+  return JSON.parse(told) as string[]
+}
+
+row(
+  'row 4: an agent that is killed and comes back within its grant adopts what runs',
+  async ({ pair, primary }) => {
+    // A grant of a primary that nobody may succeed lasts ten seconds: long enough for any start of Node.
+    await understudy(pair, primary, ['maintenance', 'on', '--for', '60s'])
+    await pair.untilStatus(
+      primary,
+      { limitMs: TAKEOVER_BOUND_MS, words: 'is pinned' },
+      status => status.serving && !status.successor && status.gate.leftMs > 6_000,
+    )
+    const { epoch } = await pair.present(primary)
+    const probe = await openProbe(pair.lab, 'ask')
+    await pair.inject({ kind: 'kill', host: primary, what: 'agent' })
+    await pair.inject({ kind: 'start-agent', host: primary })
+    await pair.untilServing(primary, START_BOUND_MS)
+    await expectSameReign(pair, primary, epoch)
+    assert.equal(await untilProtected(pair.lab), primary)
+    const report = await probe.end()
+    assert.equal(report.ended, null, `the client's connection ended: ${report.ended?.code}`)
+    assert.equal(report.backends.length, 1)
+  },
+  { stays: true },
+)
+
+row(
+  'row 4: when the agent stays dead the kernel shuts the gate and the backup takes over; back, it obeys the register',
+  async ({ pair, primary, backup }) => {
+    const { epoch } = await pair.present(primary)
+    await pair.inject({ kind: 'kill', host: primary, what: 'agent' })
+    const taken = await pair.untilServing(backup)
+    assert.equal(taken.epoch, epoch + 1)
+    await pair.untilWritten(TAKEOVER_BOUND_MS)
+    await pair.inject({ kind: 'start-agent', host: primary })
+    const back = await pair.untilStatus(
+      primary,
+      { limitMs: START_BOUND_MS, words: 'is the backup' },
+      status => status.role === 'backup',
+    )
+    assert.deepEqual([back.serving, back.epoch], [false, epoch + 1])
+  },
+)
+
+row(
+  'row 40: a client that says nothing is told of a demotion by a reset, and not by silence',
+  async ({ pair, primary, backup }) => {
+    const idle = await openProbe(pair.lab, 'idle')
+    await understudy(pair, primary, ['switchover'])
+    await pair.untilServing(backup)
+    const ended = await idle.untilEnded(TAKEOVER_BOUND_MS)
+    assert.match(ended.code, /ECONNRESET|closed/)
+  },
+)
+
+async function understudy(pair: Pair, host: HostName, words: readonly string[]): Promise<void> {
+  await runOnHost(pair.lab, host, understudyCommand([...words, '--socket', agentPaths(pair.lab, host).socket]))
+}
+
+test('with the gate taken away the observers see two hosts that serve: they would have seen it in every test', async () => {
+  const pair = labPair()
+  const primary = await untilProtected(pair.lab)
+  const { agentPid } = readLabState(pair.lab)
+  await pair.inject({ kind: 'kill', host: primary, what: 'agent' })
+  while (isAlive(agentPid[primary]!)) await sleep(1)
+  // Only while its owner lives does the firewall's table belong to somebody.
+  await run(...networkOf(pair.lab, primary, ['nft', 'flush', 'ruleset']))
+  assert.equal(await run(...networkOf(pair.lab, primary, ['nft', 'list', 'ruleset'])), '')
+  await removeSecondGate(pair.lab, primary)
+  await pair.untilServing(otherOf(primary))
+  await sleep(3_000)
+  const { violations } = (await pair.trial.end()).judgement
+  const hosts = violations.map(({ instances }) => instances.map(instance => instance.host).sort())
+  assert.ok(violations.length > 0, 'the observers saw nothing')
+  assert.deepEqual(hosts[0], ['a', 'b'])
+})
+
+async function removeSecondGate(lab: string, host: HostName): Promise<void> {
+  const folder = join(groupPath(lab, host), `postgres-${lab}-${host}`)
+  if (!existsSync(folder)) return
+  const { attachedPrograms, detachFromCgroup, openCgroup } = await import('../../node-agent/kernel/bpf.ts')
+  const cgroup = openCgroup(folder)
+  for (const point of ['ingress', 'egress'] as const) {
+    for (const { fd } of attachedPrograms(cgroup, point)) detachFromCgroup(cgroup, fd, point)
+  }
+}
