@@ -1,6 +1,6 @@
-import { acceptedValue, inDoubt, isBackup, isOlder, knownValue, logIsWhole } from './facts.ts'
+import { acceptedValue, inDoubt, isBackup, isOlder, knownValue, logIsWhole, peerVoter } from './facts.ts'
 import { beginRound } from './proposer.ts'
-import { backoff, say, sayStanding, type Turn } from './turn.ts'
+import { backoff, say, sayStanding, send, type Turn } from './turn.ts'
 import type { Resign } from './types.ts'
 
 /**
@@ -15,6 +15,20 @@ export function onResign(turn: Turn, resign: Resign): void {
   if (s.backup.resignHeard === resign.version) return
   say(turn, `heard that ${s.peer} resigned from version ${resign.version}`)
   s.backup = { ...s.backup, resignHeard: resign.version, candidacyAfterAt: 0 }
+}
+
+/**
+ * A primary that lost everybody fell silent, and waits for a word of this host: it gets one while this host waits out
+ * its start, so that it goes on before anybody stands. A plain read, since that promises and changes nothing.
+ */
+export function driveGreeting(turn: Turn): void {
+  const { s, now } = turn
+  const inc = peerVoter(s)
+  if (!isBackup(s) || inc === null || s.backup.heartbeat !== null || now >= s.backup.quarantineUntil) return
+  if (s.backup.greetedAt > 0 && now - s.backup.greetedAt < s.timing.heartbeatMs) return
+  s.backup = { ...s.backup, greetedAt: now }
+  s.req += 1
+  send(turn, s.peer, { kind: 'read', req: s.req, inc })
 }
 
 export function driveCandidacy(turn: Turn): void {

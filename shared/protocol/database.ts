@@ -5,6 +5,7 @@ import {
   inDoubt,
   isBackup,
   isPrimary,
+  isStalled,
   knownValue,
   nobodyMaySucceed,
   otherIsNamed,
@@ -109,7 +110,7 @@ function syncOp(s: HostState, now: number): DatabaseOp | null {
 
 const backupIsLost = (s: HostState, now: number): boolean =>
   silenceMs(s, now) >= s.timing.silenceMs ||
-  s.database.view.stalledMs >= s.timing.stallMs ||
+  isStalled(s) ||
   s.lease.ack?.asks === 'leave' ||
   (s.lease.replicaGoneAt > 0 && now - s.lease.replicaGoneAt >= s.timing.silenceMs)
 

@@ -5,6 +5,7 @@ import {
   isPrimary,
   isResigned,
   isSealed,
+  isStalled,
   knownBallot,
   knownValue,
   peerVoter,
@@ -65,9 +66,9 @@ function officeWants(s: HostState, turn: Turn): Proposal | null {
 /** Why S must not succeed any longer, or null. */
 function shrinkGround(turn: Turn): Ground | null {
   const { s, now } = turn
-  const { duty, lease, database } = s
+  const { duty, lease } = s
   if (silenceMs(s, now) >= s.timing.prepareAfterMs) return 'silent'
-  if (database.view.stalledMs >= s.timing.stallMs) return 'stalled'
+  if (isStalled(s)) return 'stalled'
   if (lease.replicaGoneAt > 0 && now - lease.replicaGoneAt >= s.timing.silenceMs) return 'replica gone'
   if (duty.maintenanceUntil > now) return 'maintenance'
   if (lease.ack?.asks === 'leave') return 'leave'

@@ -119,6 +119,17 @@ export function isSealed(s: HostState): boolean {
   return s.witness.wanted === null && Object.keys(s.durable.wSeen).length === 0
 }
 
+/**
+ * A commit has waited for S for too long. No commit is quicker than the link: on a slow one the limit counts round trips,
+ * as the newest answered heartbeat took, so that a lost segment which TCP sends again is not taken for a stuck backup.
+ */
+export const isStalled = (s: HostState): boolean => {
+  const roundTripMs = Math.min(s.lease.ackAt - s.lease.ackSentAt, s.timing.leaseMs)
+  return s.database.view.stalledMs >= s.timing.stallMs + stallRoundTrips * roundTripMs
+}
+/** One for the commit, two to four until TCP sends again what got lost (RFC 6298), and the same once more. */
+const stallRoundTrips = 8
+
 export function quorumOf(voters: Voters, has: { [node in NodeId]?: Incarnation | undefined }): boolean {
   let size = 0
   let votes = 0

@@ -124,6 +124,8 @@ export interface LeaseState {
 export interface BackupState {
   /** No candidacy before: the wait after a start or a clock jump. */
   quarantineUntil: number
+  /** When this host last told a primary it has not heard that it is there. */
+  greetedAt: number
   /** No candidacy before: promised to P. */
   promiseUntil: number
   heartbeat: Heartbeat | null
@@ -264,6 +266,7 @@ export function newHost(options: { node: DataNode; timing: Timing }): HostState 
     },
     backup: {
       quarantineUntil: 0,
+      greetedAt: 0,
       promiseUntil: 0,
       heartbeat: null,
       heardAt: 0,

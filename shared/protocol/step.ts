@@ -1,6 +1,6 @@
 import { assert, unreachable } from '../assert.ts'
 import { accept } from './acceptor.ts'
-import { driveCandidacy, onResign } from './backup.ts'
+import { driveCandidacy, driveGreeting, onResign } from './backup.ts'
 import { genOf, roundOf } from './ballot.ts'
 import { driveDatabase, onDatabaseDone, onView } from './database.ts'
 import { driveRegister } from './duties.ts'
@@ -41,6 +41,7 @@ function decide(turn: Turn): void {
   driveVacating(turn)
   driveRound(turn)
   considerUnpin(turn)
+  driveGreeting(turn)
   driveCandidacy(turn)
   driveRegister(turn)
   considerAbdication(turn)

@@ -41,7 +41,7 @@ export interface Timing {
   resendMs: number
   /** Back-off between rounds of one host: random between half and the whole. */
   backoffMs: number
-  /** A commit that waits this long for S without flush progress makes S ineligible. */
+  /** A commit that waits this long for S without flush progress makes S ineligible; longer on a slow link, see isStalled. */
   stallMs: number
   /** Abdication: this many leases without lease or finished round. */
   abdicateAfterMs: number

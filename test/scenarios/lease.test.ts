@@ -129,3 +129,36 @@ for (const profile of ['fast', 'default', 'conservative'] as const) {
     assert.equal(isFrozenByVotes(profile, limitMs * 1.45), true)
   })
 }
+
+test('a primary that fell silent, the witness away, goes on as soon as its backup has booted', () => {
+  const scene = Scene.protected()
+  scene.cutBoth('a', 'w')
+  scene.cutBoth('b', 'w')
+  scene.b.powerCut()
+  scene.until('the primary has fallen silent', () => scene.a.state.lease.abdicated)
+  scene.b.boot()
+  scene.until('the backup has started', () => scene.b.agent.upSince > 0)
+  scene.until('the primary serves again', () => scene.a.serves, 2000)
+  assert.deepEqual([scene.value.primary, scene.value.epoch], ['a', 1])
+  scene.heal()
+})
+
+test('a segment that is lost on a slow link, and sent again, does not cost the backup its eligibility', () => {
+  const scene = Scene.protected({ change: { linkMs: 200, linkJitterMs: 50, loss: 0.05, paths: 2 } })
+  const shrinks = scene.count('shrink')
+  for (let i = 0; i < 5; i++) {
+    // TCP waits for the double of the round trip and more before it sends again.
+    scene.a.cluster.stream.holdUntil = scene.pair.world.now + 1000
+    scene.run(5000)
+  }
+  assert.equal(scene.count('shrink') - shrinks, 0)
+  assert.deepEqual([scene.value.primary, scene.value.epoch], ['a', 1])
+  scene.heal()
+})
+
+test('a backup that makes no progress although the link is quick loses its eligibility at once', () => {
+  const scene = Scene.protected()
+  scene.a.cluster.stream.holdUntil = scene.pair.world.now + 3000
+  scene.until('the shrink is chosen', () => !scene.value.successor, 1000)
+  scene.heal()
+})

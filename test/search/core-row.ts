@@ -90,6 +90,7 @@ const fillLease = filler<LeaseState>({
 
 const fillBackup = filler<BackupState>({
   quarantineUntil: future,
+  greetedAt: past(t.heartbeatMs),
   promiseUntil: future,
   heartbeat: (row, beat, backup) =>
     beat === null || row.now - backup.heardAt >= t.leaseMs ? row.put(-1) : fillHeartbeat(row, beat),
@@ -130,7 +131,7 @@ const fillDatabase = filler<DatabaseState>({
     word(row, view.process)
     row.put(view.end.timeline * 64 + view.end.lsn)
     row.put(view.sender === null ? -1 : view.sender.flushedLsn)
-    row.put(Math.min(view.stalledMs, t.stallMs))
+    row.put(Math.min(view.stalledMs, t.stallMs + 8 * t.leaseMs))
     row.flag(view.streaming)
   },
   op: (row, op) => word(row, op?.op.op ?? '-'),
