@@ -1,3 +1,5 @@
+import { crashEffects } from './faults/crash-at.ts'
+
 /** How often each thing that matters happened. A count that stays at zero over a whole set of runs means that the set proves nothing about it. */
 export class Coverage {
   readonly counts: { [name: string]: number } = {}
@@ -68,4 +70,8 @@ export const required: readonly string[] = [
   'failed write',
   'adopted an unknown outcome',
   'stale command refused',
+  'log removed',
+  'torn flush of the log',
+  'torn write of the register',
+  ...crashEffects.filter(effect => effect !== '*').map(effect => `crash at ${effect}`),
 ]

@@ -62,7 +62,7 @@ export class Driver {
     const token = this.token
     this.start(op)
     this.env.cluster.parts.world.after(operationLimitMs, () => {
-      if (token === this.token && this.running === id) this.fail('the operation timed out')
+      this.whenRunning(token, () => this.fail('the operation timed out'))
     })
   }
 
@@ -183,15 +183,15 @@ export class Driver {
     const life = cluster.life
     const token = this.token
     const ready = () => {
-      const mine = token === this.token
-      if (cluster.life !== life) return mine ? this.fail('the server ended while it started') : undefined
+      const fail = (why: string) => this.whenRunning(token, () => this.fail(why))
+      if (cluster.life !== life) return fail('the server ended while it started')
       if (disk.ioError || disk.full > 0) {
         cluster.end('on')
-        return mine ? this.fail('the volume refuses writes') : undefined
+        return fail('the volume refuses writes')
       }
       if (disk.hangs > 0 || cluster.stopped) return void world.after(50, ready)
       open()
-      if (mine) this.later(1, then)
+      if (token === this.token) this.later(1, then)
     }
     world.after(options.recoveryMs * random.between(0.7, 1.3) + disk.flushMs(), ready)
   }

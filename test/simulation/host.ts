@@ -100,6 +100,7 @@ export class Host {
     if (this.power !== 'on') return 'nothing'
     if (!this.gate.isOpen) return this.gate.isClosed ? 'refused' : 'nothing'
     if (this.cluster.answers) this.pair.checks.read(this, this.cluster)
+    if (this.cluster.orphans) this.pair.count('orphans served')
     if (write !== noWrite && this.cluster.write(write)) return 'answered'
     return this.cluster.answers ? 'answered' : 'refused'
   }

@@ -138,6 +138,7 @@ async function accumulate(wish: {
     from = { seed: next, violations: totals.found.length, hours, steps: totals.steps, at: performance.now() }
   }
   let last = first
+  let told = 0
   const totals = await runBatch({
     first,
     runs,
@@ -145,6 +146,8 @@ async function accumulate(wish: {
     minutes,
     progress: ({ next, totals: sum }) => {
       last = next
+      for (const one of sum.found.slice(told)) print(`seed ${one.seed}: ${one.checker}: ${one.message}`)
+      told = sum.found.length
       if (performance.now() - from.at > logEveryMinutes * 60_000) note(next, sum)
     },
   })

@@ -79,7 +79,7 @@ test('an accumulation goes on where its log ends, and a log that is not one is r
 test('no seed that ever failed fails again', () => {
   const failed = keptSeeds().flatMap(kept => {
     const { violation } = run({ seed: kept.seed })
-    return violation === null ? [] : [`${violation.checker}: ${violation.message} (${again(kept.seed)})`]
+    return violation === null ? [] : [`${again(kept.seed)}: ${violation.checker}: ${violation.message}`]
   })
   assert.deepEqual(failed, [])
 })
@@ -94,7 +94,7 @@ test(`${coverageRuns} fresh seeds hold every checker, and all that matters happe
     `seeds ${first} to ${first + coverageRuns - 1}: ${totals.steps} steps, ${hours.toFixed(1)} pair-hours, ${((hours / seconds) * 60).toFixed(1)} a minute`,
   )
   assert.deepEqual(
-    totals.found.map(one => `${one.checker}: ${one.message} (${again(one.seed)})`),
+    totals.found.map(one => `${again(one.seed)}: ${one.checker}: ${one.message}`),
     [],
   )
   assert.deepEqual(missingIn(totals.counts), [], 'what never happened proves nothing')

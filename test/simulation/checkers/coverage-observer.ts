@@ -1,9 +1,12 @@
 import { proposerOf } from '../../../shared/protocol/ballot.ts'
+import type { HostState } from '../../../shared/protocol/state.ts'
+import type { Effect } from '../../../shared/protocol/types.ts'
 import type { MakeChecker } from './check.ts'
 import { isDecree } from './register-truth.ts'
 
 /** Counts what the runs have seen; demands nothing. */
 export const observeCoverage: MakeChecker = pair => {
+  const tailSaid = { a: false, b: false }
   const frozenSince = { a: false, b: false }
   return {
     name: 'coverage',
@@ -42,7 +45,12 @@ export const observeCoverage: MakeChecker = pair => {
           } else if (effect.set === 'closed') frozenSince[node] = false
         }
       }
+      const lost = after.backup.promiseUntil === 0 && effects.some(isLostTail)
+      if (lost && !tailSaid[node]) pair.count('lost tail refused')
+      if (event.event === 'start') tailSaid[node] = false
+      else if (lost) tailSaid[node] = true
       if (before === after || event.event === 'start') return
+      if (adoptsUnknown(before, after)) pair.count('adopted an unknown outcome')
       if (after.witness.pinned && !before.witness.pinned) pair.count('pin')
       if (!after.witness.pinned && before.witness.pinned) pair.count('unpin')
       if (after.lease.abdicated && !before.lease.abdicated) pair.count('abdication')
@@ -55,4 +63,15 @@ export const observeCoverage: MakeChecker = pair => {
       if (after.vacate?.kind === 'planned' && before.vacate === null) pair.count('switchover')
     },
   }
+}
+
+const isLostTail = (effect: Effect): boolean =>
+  effect.do === 'send' && effect.message.kind === 'ack' && effect.message.why.includes('lost its tail')
+
+/** A round found a value of which nobody knew whether it was chosen, and commits it as it is. */
+function adoptsUnknown(before: HostState, after: HostState): boolean {
+  const { round } = after
+  if (round === null || round.phase !== 'accept' || before.round?.phase === 'accept' || round.best === null)
+    return false
+  return round.value === round.best.value && round.best.ballot > (before.durable.known?.ballot ?? 0)
 }
