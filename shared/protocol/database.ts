@@ -237,8 +237,10 @@ function onFailed(turn: Turn, op: DatabaseOp, why: string): void {
   say(turn, `could not ${op.op}: ${why}`)
   if (op.op === 'drain' && s.vacate !== null) {
     // At worst commits that nobody acknowledged have to be rewound.
-    s.vacate = { ...s.vacate, drained: true }
     s.database = { ...s.database, retryAt: 0 }
+    s.vacate = { ...s.vacate, drained: true }
+    // Without a successor it must have the whole log, and gets no more of it once the database here is killed.
+    if (s.vacate.kind === 'planned' && knownValue(s)?.successor !== true) takeBack(turn, why)
   }
   // A kill that cannot prove the end keeps the place vacated: nothing else may start.
   if (op.op === 'startPrimary') s.database = { ...s.database, restartsAt: [...s.database.restartsAt.slice(-9), now] }

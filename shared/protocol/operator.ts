@@ -114,6 +114,13 @@ function force(turn: Turn, command: OperatorCommand & { command: 'force' }): voi
       `the command is meant for gen ${command.gen}, epoch ${command.epoch}; this host is at gen ${known.gen}, epoch ${known.epoch}`,
     )
   }
+  // In the middle of a copy, or not read yet: there may be nothing here that could be served.
+  if (s.database.view.end.timeline === 0)
+    return refuse(
+      turn,
+      'force',
+      'this host has no whole database, as far as is known; force the other one, or look again',
+    )
   const newest = s.durable.acc.value
   const w = known.voters.w ?? s.witness.wanted ?? undefined
   const value: Value = {

@@ -43,10 +43,12 @@ export function beginSwitchover(turn: Turn, why: string, answer: OperatorCommand
  */
 export function onAsked(turn: Turn): void {
   const { s, now } = turn
-  const tried = s.duty.takenBackAt > 0 && now - s.duty.takenBackAt < s.timing.switchoverLimitMs
-  if (s.vacate !== null || tried) return
+  if (s.vacate !== null || triedLately(s, now)) return
   beginSwitchover(turn, 'the backup was told to take over', null)
 }
+
+const triedLately = (s: HostState, now: number): boolean =>
+  s.duty.takenBackAt > 0 && now - s.duty.takenBackAt < s.timing.switchoverLimitMs
 
 /** The database died, hangs or lost its disk while this host was primary. */
 export function considerFailure(turn: Turn): void {
@@ -103,7 +105,8 @@ function staysDown(s: HostState, now: number): string | null {
 /** The clients' network is gone here and fine there: a planned hand-over, not an expiry of the lease. */
 function considerUplink(turn: Turn): void {
   const { s } = turn
-  if (s.uplink || s.vacate !== null || s.lease.ack?.uplink !== true || readyToSwitch(s, turn.now) !== null) return
+  if (s.uplink || s.vacate !== null || triedLately(s, turn.now) || s.lease.ack?.uplink !== true) return
+  if (readyToSwitch(s, turn.now) !== null) return
   beginSwitchover(turn, 'the uplink of the primary is down and the backup has its own', null)
 }
 
