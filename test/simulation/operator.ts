@@ -14,6 +14,10 @@ export class Operator {
   private readonly pair: Pair
   private readonly random: Random
   private off: Host | null = null
+  /** The newest force was refused: nothing was changed by it. */
+  private refused = false
+  /** The gen that it was to end. */
+  private forcedFrom = 0
   /** How often a switchover was asked for, by the epoch that was named. */
   private readonly asked = new Map<number, number>()
   private readonly letGo = new Set<DataNode>()
@@ -74,14 +78,17 @@ export class Operator {
     peer.powerCut()
     const { gen, epoch } = known
     const decided = () => (host.file.content.acc?.value.gen ?? 0) > gen
-    const ask = (tries: number) => {
+    this.refused = false
+    this.forcedFrom = gen
+    // Without an answer nobody knows whether it was done: the other host stays off until that is seen.
+    const ask = () => {
       if (decided()) return this.awaitSeal(host)
-      if (tries === 0 || host.power === 'off') return this.release()
+      if (this.refused) return this.release()
       const now = host.state.durable.known?.value
       host.agent.command({ command: 'force', gen, epoch: now?.epoch ?? epoch, withWitness: options.withWitness })
-      world.after(1000, () => ask(tries - 1))
+      world.after(1000, ask)
     }
-    world.after(this.random.spread(50, 3000), () => ask(5))
+    world.after(this.random.spread(50, 3000), ask)
   }
 
   private awaitSeal(host: Host): void {
@@ -113,7 +120,9 @@ export class Operator {
     if (!effect.ok && effect.why.startsWith('the command is meant for')) this.pair.count('stale command refused')
     if (effect.ok && effect.command === 'giveUp') this.pair.count('given up')
     if (effect.ok && effect.command === 'cancelSwitchover') this.pair.count('switchover called off')
-    void host
+    const gen = host.state.durable.known?.value.gen ?? 0
+    if (!effect.ok && effect.command === 'force' && host === this.off?.peer && gen <= this.forcedFrom)
+      this.refused = true
   }
 
   // ------------------------------------------------------------ care

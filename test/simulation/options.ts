@@ -97,7 +97,7 @@ export function drawOptions(seed: number): Options {
     retryIntervalMs: 100,
     // Alone, a fault is measured by its client: that one writes often.
     clientEveryMs: runClass === 'single' ? r.spread(10, 40) : r.spread(40, 250),
-    strictQueue: r.chance(0.2),
+    strictQueue: r.chance(0.2) && runClass !== 'single',
     oneVolume: r.chance(0.5),
     // A host that is slow to apply grants has a fault of its own.
     gateLagMs: r.chance(0.3) && runClass !== 'single' ? r.spread(1, 60) : 0.1,

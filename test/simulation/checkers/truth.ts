@@ -1,6 +1,6 @@
 import { genOf } from '../../../shared/protocol/ballot.ts'
 import { statusOf } from '../../../shared/protocol/status.ts'
-import type { Voters } from '../../../shared/protocol/types.ts'
+import type { AcceptorState, Voters } from '../../../shared/protocol/types.ts'
 import type { Host } from '../host.ts'
 import type { Pair } from '../pair.ts'
 import { type MakeChecker, Violation } from './check.ts'
@@ -28,9 +28,10 @@ export const shownIsTrue: MakeChecker = pair => {
     if (known === undefined || voters === undefined || known.primary !== host.node) return
     const { state } = pair.witness
     const { content } = host.peer.file
-    const older = (promised: number): number => (genOf(promised) < known.gen ? 1 : 0)
-    const other = voters[host.peer.node] === content.inc ? older(content.promised) : 0
-    const witness = voters.w === state.inc ? older(state.promised) : 0
+    const older = (store: AcceptorState): number =>
+      genOf(Math.max(store.promised, store.acc?.ballot ?? 0)) < known.gen ? 1 : 0
+    const other = voters[host.peer.node] === content.inc ? older(content) : 0
+    const witness = voters.w === state.inc ? older(state) : 0
     if ((other + witness) * 2 <= Object.keys(voters).length) return
     throw new Violation(
       'truth',
