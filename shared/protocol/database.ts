@@ -15,6 +15,7 @@ import {
   sameReign,
   silenceMs,
   syncRequired,
+  waitsForGiveUp,
   withinBudget,
 } from './facts.ts'
 import { beat } from './lease.ts'
@@ -147,11 +148,10 @@ function backupOp(turn: Turn): DatabaseOp | null {
   // Only the primary of the committed epoch is followed, and none older than what this host knows.
   if (known !== null && !sameReign(known, heartbeat)) return null
   if (view.ioError) return stayDown(turn, 'its volume returned an I/O error; replace it, then join again')
-  const { dataGen, gaveUpGen } = s.durable
-  if (known !== null && dataGen !== 0 && dataGen !== known.gen && gaveUpGen !== known.gen) {
+  if (waitsForGiveUp(s)) {
     return stayDown(
       turn,
-      `gen ${known.gen} was forced while this host had data of gen ${dataGen}: \`understudy evidence collect\` shows what would be given up, \`understudy evidence give-up\` permits it`,
+      `gen ${known?.gen} was forced while this host had data of gen ${s.durable.dataGen}: \`understudy evidence collect\` shows what would be given up, \`understudy evidence give-up\` permits it`,
     )
   }
   if (s.duty.leaving) return null

@@ -130,6 +130,14 @@ export const isStalled = (s: HostState): boolean => {
 /** One for the commit, two to four until TCP sends again what got lost (RFC 6298), and the same once more. */
 const stallRoundTrips = 8
 
+/** A takeover was forced elsewhere while this host had data of its own: an operator has to say that it may be given up. */
+export function waitsForGiveUp(s: HostState): boolean {
+  const known = knownValue(s)
+  const { dataGen, gaveUpGen } = s.durable
+  if (known === null || known.primary === s.node) return false
+  return dataGen !== 0 && dataGen !== known.gen && gaveUpGen !== known.gen
+}
+
 export function quorumOf(voters: Voters, has: { [node in NodeId]?: Incarnation | undefined }): boolean {
   let size = 0
   let votes = 0

@@ -1,3 +1,4 @@
+import { waitsForGiveUp } from '../../shared/protocol/facts.ts'
 import { statusOf } from '../../shared/protocol/status.ts'
 import type { DataNode, Effect } from '../../shared/protocol/types.ts'
 import type { Host } from './host.ts'
@@ -157,7 +158,7 @@ export class Operator {
     if (running && host.state.witness.wanted !== this.pair.wantedWitness && this.random.chance(0.5)) {
       host.agent.witnessIs(this.pair.wantedWitness)
     }
-    const asks = running && (host.state.duty.said.database ?? '').includes('acknowledge it')
+    const asks = running && waitsForGiveUp(host.state)
     this.after(`give up ${node}`, { needed: asks, least: 500, most: 4000 }, () => {
       this.letGo.add(node)
       host.agent.command({ command: 'giveUp', gen: host.state.durable.known?.value.gen ?? 0 })

@@ -231,9 +231,9 @@ export const register: readonly Mutant[] = [
     breaks: 'After a forced takeover the old side is rewound before an operator saw what is given up.',
     edits: [
       {
-        file: 'shared/protocol/database.ts',
-        before: 'if (known !== null && dataGen !== 0 && dataGen !== known.gen && gaveUpGen !== known.gen) {',
-        after: 'if (known !== null && dataGen < 0 && gaveUpGen !== known.gen) {',
+        file: 'shared/protocol/facts.ts',
+        before: 'return dataGen !== 0 && dataGen !== known.gen && gaveUpGen !== known.gen',
+        after: 'return dataGen < 0 && gaveUpGen !== known.gen',
       },
     ],
     checks: [{ by: 'interruptions' }, { by: 'sim' }],
