@@ -1,5 +1,6 @@
 import { Violation } from '../simulation/checkers/check.ts'
 import { type Action, after, choicesOf } from './actions.ts'
+import { demandConvergence } from './converge.ts'
 import { keyOf } from './key.ts'
 import type { World } from './pair.ts'
 import { Visited } from './visited.ts'
@@ -30,6 +31,8 @@ export interface Report {
   cost: number
   /** The most actions in a row. */
   depth: number
+  /** States from which everything healed: the pair became whole again. */
+  healed: number
   /** States first seen at each cost. */
   levels: number[]
   /** Nothing is left to explore. */
@@ -39,6 +42,8 @@ export interface Report {
 }
 
 const unkindCost = 8
+/** It takes as long as some hundred steps, so it is tried from a sample, the same one each time. */
+const healedOneIn = 400
 
 /** A way: which of the choices in order, and at which moment of it the agent died. */
 const momentsMax = 64
@@ -49,6 +54,7 @@ export const nothingYet: Report = {
   transitions: 0,
   cost: 0,
   depth: 0,
+  healed: 0,
   levels: [],
   complete: false,
   wallMs: 0,
@@ -117,7 +123,8 @@ class Search {
 
   private reach(to: { world: World; parent: number; code: number; cost: number }): void {
     const { report, parents, codes, depths, levels } = this
-    if (!this.visited.add(keyOf(to.world))) return
+    const key = keyOf(to.world)
+    if (!this.visited.add(key)) return
     const id = parents.length
     parents.push(to.parent)
     codes.push(to.code)
@@ -127,6 +134,9 @@ class Search {
     report.levels[to.cost] = (report.levels[to.cost] ?? 0) + 1
     levels[to.cost] ??= []
     levels[to.cost]!.push({ world: to.world, id })
+    if (key.low % healedOneIn !== 0) return
+    report.healed++
+    demandConvergence(to.world)
   }
 
   /** The steps of this unkindness from one state. */

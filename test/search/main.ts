@@ -65,7 +65,7 @@ function show(name: string, report: Report): string {
   return (
     `${name.padEnd(16)} ${report.complete ? 'everything' : `cost ≤ ${report.cost}`}`.padEnd(32) +
     `${report.states.toLocaleString('en')} states, ${report.transitions.toLocaleString('en')} transitions, ` +
-    `up to ${report.depth} actions deep, ${(report.wallMs / 1000).toFixed(1)} s, ${perSecond.toFixed(0)} transitions/s`
+    `up to ${report.depth} actions deep, ${report.healed} healed, ${(report.wallMs / 1000).toFixed(1)} s, ${perSecond.toFixed(0)} transitions/s`
   )
 }
 

@@ -16,7 +16,12 @@ const capacityOf = (kind: string): number =>
 export function post(d: { net: readonly Flight[]; cuts: readonly Link[] }, sent: Omit<Flight, 'held'>): void {
   if (d.cuts.includes(linkOf(sent.from, sent.to))) return
   const flight = { ...sent, held: false }
-  if (d.net.some(one => same(one, flight))) return
+  // The same again bears another request number; whether it is late is as before.
+  const again = d.net.findIndex(one => same(one, flight))
+  if (again >= 0) {
+    d.net = d.net.with(again, { ...flight, held: d.net[again]!.held })
+    return
+  }
   const alike = d.net.filter(
     one => one.from === flight.from && one.to === flight.to && one.message.kind === flight.message.kind,
   )
@@ -44,6 +49,7 @@ export const weed = (world: World): readonly Flight[] => {
 
 function matters(world: World, { from, to, message, sentAt }: Flight): boolean {
   const { hosts, witness } = world
+  if (isProbe(world, { from, to, message })) return true
   const receiver = to === 'w' ? witness : hosts[to].disk
   if (to !== 'w' && !isUp(hosts[to])) return isRequest(message.kind) || message.kind === 'resign'
   switch (message.kind) {
@@ -72,6 +78,13 @@ function matters(world: World, { from, to, message, sentAt }: Flight): boolean {
     case 'state':
       return true
   }
+}
+
+/** A question whose answer shows that the witness is there, or that answer. */
+function isProbe({ hosts }: World, { from, to, message }: Pick<Flight, 'from' | 'to' | 'message'>): boolean {
+  const node = from === 'w' ? to : from
+  if ((from !== 'w' && to !== 'w') || node === 'w' || !('req' in message)) return false
+  return isUp(hosts[node]) && message.req === hosts[node].core.witness.probeReq
 }
 
 const isRequest = (kind: string): boolean => kind === 'prepare' || kind === 'accept' || kind === 'cas'
