@@ -42,8 +42,15 @@ export interface DeviceSources {
 export function listDevices(sysfs: Sysfs, sources: DeviceSources): DeviceList {
   const adapterOf = new Map(sources.adapters.flatMap(adapter => adapter.hosts.map(host => [host, adapter.name])))
   const names = sysfs.list('sys/block').filter(name => /^(sd|sr|st|nvme\d+n)/.test(name) || /^(vd|xvd)/.test(name))
-  const disks = names.slice(0, devicesMax).flatMap(name => readDisk(sysfs, { name, adapterOf }) ?? [])
-  const users = new Users(sysfs)
+  const partsOf = partitions(sysfs)
+  const stack = holders(sysfs)
+  const disks = names.slice(0, devicesMax).flatMap(name => {
+    const parts = partsOf.get(name) ?? []
+    return (
+      readDisk(sysfs, { name, adapterOf, parts, holders: [name, ...parts].flatMap(one => stack.get(one) ?? []) }) ?? []
+    )
+  })
+  const users = new Users(sysfs, stack)
   const mapOf = new Map(sources.maps.map(map => [map.device, map]))
   const devices: StorageDevice[] = []
   const byMap = new Map<string, Disk[]>()
@@ -56,11 +63,37 @@ export function listDevices(sysfs: Sysfs, sources: DeviceSources): DeviceList {
   return { devices, truncated: Math.max(0, names.length - devicesMax) }
 }
 
-function readDisk(sysfs: Sysfs, { name, adapterOf }: { name: string; adapterOf: Map<string, string> }): Disk | null {
+/** Partitions by disk. One listing for all of them: a large host has thousands of disks. */
+function partitions(sysfs: Sysfs): Map<string, string[]> {
+  const found = new Map<string, string[]>()
+  for (const name of sysfs.list('sys/class/block')) {
+    const disk = /^(sd[a-z0-9]*?[a-z])\d+$/.exec(name)?.[1] ?? /^(nvme\d+n\d+)p\d+$/.exec(name)?.[1]
+    if (disk !== undefined) found.set(disk, [...(found.get(disk) ?? []), name])
+  }
+  return found
+}
+
+/** Who stands on a block device, directly: read from above, since few devices are made of others. */
+function holders(sysfs: Sysfs): Map<string, string[]> {
+  const found = new Map<string, string[]>()
+  for (const name of sysfs.list('sys/block').filter(one => /^(dm-|md|bcache)/.test(one))) {
+    for (const below of sysfs.list(`sys/block/${name}/slaves`)) found.set(below, [...(found.get(below) ?? []), name])
+  }
+  return found
+}
+
+interface DiskFacts {
+  name: string
+  adapterOf: ReadonlyMap<string, string>
+  parts: string[]
+  holders: string[]
+}
+
+function readDisk(sysfs: Sysfs, { name, adapterOf, parts, holders }: DiskFacts): Disk | null {
   const base = `sys/block/${name}`
   const sectors = sysfs.number(`${base}/size`)
   if (sectors === null) return null
-  const real = sysfs.target(base) ?? ''
+  const real = sysfs.link(base) ?? ''
   const address = /\/(\d+:\d+:\d+:(\d+))\/block\//.exec(real)
   const nvme = /\/(nvme\d+)(?:\/|c\d+n\d+|n\d+)/.exec(real)?.[1]
   const host = address === null ? undefined : `host${address[1]!.split(':')[0]}`
@@ -68,11 +101,10 @@ function readDisk(sysfs: Sysfs, { name, adapterOf }: { name: string; adapterOf: 
   // A paravirtual disk has no adapter of its own and is nobody else's.
   if (adapter === undefined) return null
   const state = sysfs.text(`${base}/device/state`) ?? 'unknown'
-  const parts = sysfs.list(base).filter(entry => entry.startsWith(name))
-  const holders = [base, ...parts.map(part => `${base}/${part}`)].flatMap(at => sysfs.list(`${at}/holders`))
   return {
     name,
-    wwid: wwidOf(sysfs, base),
+    // "naa.6001405…", "eui.…", "t10.…" (SPC-4, page 0x83), or NVMe's own. A disk that only names itself has none.
+    wwid: sysfs.text(nvme === undefined ? `${base}/device/wwid` : `${base}/wwid`),
     lun: address === null ? namespaceOf(name) : Number(address[2]),
     sizeBytes: sectors * sectorBytes,
     vendor: sysfs.text(`${base}/device/vendor`) ?? (nvme === undefined ? 'unknown' : 'NVMe'),
@@ -87,11 +119,6 @@ function readDisk(sysfs: Sysfs, { name, adapterOf }: { name: string; adapterOf: 
 const namespaceOf = (name: string): number | null => {
   const id = /n(\d+)$/.exec(name)?.[1]
   return id === undefined ? null : Number(id)
-}
-
-/** "naa.6001405…", "eui.…", "t10.…" (SPC-4 page 0x83), or NVMe's own. A disk that only names itself has none. */
-function wwidOf(sysfs: Sysfs, base: string): string | null {
-  return sysfs.text(`${base}/wwid`) ?? sysfs.text(`${base}/device/wwid`)
 }
 
 const single = (disk: Disk, users: Users): StorageDevice => ({
@@ -129,8 +156,11 @@ class Users {
   readonly #mounts = new Map<string, string[]>()
   readonly #swaps: Set<string>
 
-  constructor(sysfs: Sysfs) {
+  readonly #stack: ReadonlyMap<string, string[]>
+
+  constructor(sysfs: Sysfs, stack: ReadonlyMap<string, string[]>) {
     this.#sysfs = sysfs
+    this.#stack = stack
     for (const line of (sysfs.file('proc/self/mountinfo') ?? '').split('\n')) {
       const [, , device, , point] = line.split(' ')
       if (device === undefined || point === undefined) continue
@@ -149,7 +179,7 @@ class Users {
   }
 
   holdersOf(name: string): string[] {
-    return this.#sysfs.list(`sys/block/${name}/holders`)
+    return this.#stack.get(name) ?? []
   }
 
   of(names: readonly string[], holders: readonly string[]): string[] {

@@ -1,4 +1,4 @@
-import { closeSync, openSync, readdirSync, readFileSync, readSync, realpathSync } from 'node:fs'
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync, realpathSync } from 'node:fs'
 import { basename, join } from 'node:path'
 
 /**
@@ -11,9 +11,12 @@ export class Sysfs {
   readonly #page = Buffer.alloc(4096)
 
   readonly #realRoot: string
+  /** With the slash: paths are put together some ten thousand times for a large host. */
+  readonly #base: string
 
   constructor(root = '/') {
     this.root = root
+    this.#base = root.endsWith('/') ? root : `${root}/`
     this.#realRoot = root === '/' ? '' : realpathSync.native(root)
   }
 
@@ -21,7 +24,7 @@ export class Sysfs {
   text(path: string): string | null {
     let file: number
     try {
-      file = openSync(join(this.root, path), 'r')
+      file = openSync(`${this.#base}${path}`, 'r')
     } catch {
       return null
     }
@@ -74,6 +77,15 @@ export class Sysfs {
     }
   }
 
+  /** Where one link leads, as it stands in it; null where it is none. */
+  link(path: string): string | null {
+    try {
+      return readlinkSync(`${this.#base}${path}`)
+    } catch {
+      return null
+    }
+  }
+
   /** The name at the end of a link ("driver" → "ahci"). */
   targetName(path: string): string | null {
     const target = this.target(path)
@@ -82,4 +94,4 @@ export class Sysfs {
 }
 
 /** host2 before host10. */
-const byNumber = (x: string, y: string): number => x.localeCompare(y, 'en', { numeric: true })
+const byNumber = new Intl.Collator('en', { numeric: true }).compare

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join, relative } from 'node:path'
 
@@ -8,7 +8,8 @@ import { dirname, join, relative } from 'node:path'
  * Documentation/ABI, device paths as `ls -l /sys/class/scsi_host` shows them for the drivers named.
  */
 export function fakeSysfs(text: string): { root: string; remove: () => void } {
-  const root = mkdtempSync(join(tmpdir(), 'understudy-sysfs-'))
+  // In memory, as sysfs is: a disk that is busy would be measured with it.
+  const root = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'understudy-sysfs-'))
   for (const line of text.split('\n').map(one => one.trim())) {
     if (line === '' || line.startsWith('#')) continue
     const link = /^(\S+) -> (\S+)$/.exec(line)
@@ -75,7 +76,9 @@ export const qla2xxx = `
   ${fcPath({ name: 'sdc', address: '3:0:1:1', state: 'transport-offline' })}
   sys/block/dm-0/dm/name = mpatha
   sys/block/dm-0/dm/uuid = mpath-3600a098038304437415d4b6a59684b35
-  sys/block/dm-0/holders/dm-1/x = 1
+  sys/block/dm-0/slaves/sdb/x = 1
+  sys/block/dm-0/slaves/sdc/x = 1
+  sys/block/dm-1/slaves/dm-0/x = 1
   sys/block/dm-1/dm/name = vg0-data
   sys/block/dm-1/dm/uuid = LVM-abc
   sys/class/block/dm-1/dev = 254:1
@@ -87,7 +90,6 @@ function fcPath({ name, address, state }: { name: string; address: string; state
   return `
   sys/block/${name} -> ${device}/block/${name}
   ${device}/block/${name}/size = 209715200
-  ${device}/block/${name}/holders/dm-0/x = 1
   ${device}/block/${name}/device -> ${device}
   ${device}/vendor = NETAPP
   ${device}/model = LUN C-Mode

@@ -1,0 +1,219 @@
+/**
+ * `npm run bench:adapters`: what the adapters to the host cost. A virtual address until a client is answered through it,
+ * beside the round trip of one that is there; the inventory of a large host, and what a loop beside it notices; a scan of
+ * 32 adapters. `--json`: the last line of stdout is one JSON object.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { parseArgs } from 'node:util'
+import { ALL_PACKAGES, ensureDebianPackages, unsuitable } from '../../infra/dev/debian-packages.ts'
+import { exec } from '../../node-agent/exec.ts'
+import { bootMs } from '../../node-agent/kernel/clock.ts'
+import { readNetwork } from '../../node-agent/network/inventory.ts'
+import { storageInventory } from '../../node-agent/storage/inventory.ts'
+import { Scanner } from '../../node-agent/storage/scan.ts'
+import { Sysfs } from '../../node-agent/storage/sysfs.ts'
+import { VirtualAddresses } from '../../node-agent/vip/virtual-addresses.ts'
+import { type Figures, figuresOf } from '../../shared/figures.ts'
+import { Netns } from '../integration/support/netns.ts'
+import { createPair, type TestPair, VIP4 } from '../integration/support/pair.ts'
+import { fakeSysfs } from '../unit/hosts/fake-sysfs.ts'
+
+const PORT = 7000
+const INTERFACES = 200
+const DEVICES = 2000
+const ADAPTERS = 32
+const CLIENT = new URL('./adapters-client.ts', import.meta.url)
+
+async function ready(child: ChildProcess): Promise<ChildProcess> {
+  await once(child, 'message')
+  return child
+}
+
+/** The address moves to and fro between two hosts; a client sends each millisecond. */
+async function virtualAddress(runs: number): Promise<{ vipAddMs: Figures; floorRoundTripMs: Figures }> {
+  const net: TestPair = createPair('unba')
+  try {
+    const stdio = { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] as ['ignore', 'inherit', 'inherit', 'ipc'] }
+    const server = (ns: Netns, name: string) => ready(ns.node(CLIENT, ['server', '0.0.0.0', `${PORT}`, name], stdio))
+    await server(net.host, 'host')
+    await server(net.peer, 'peer')
+    const client = await ready(net.client.node(CLIENT, ['client', VIP4, `${PORT}`], stdio))
+    const vipsOf = (ns: Netns) => ns.run(() => new VirtualAddresses([{ iface: 'lan0', address: VIP4 }]))
+    const sides = [
+      { name: 'host', ns: net.host, vips: vipsOf(net.host) },
+      { name: 'peer', ns: net.peer, vips: vipsOf(net.peer) },
+    ]
+    const answerOf = async (name: string, afterMs: number): Promise<number> => {
+      client.send({ server: name, afterMs })
+      const [{ answeredMs }] = (await once(client, 'message')) as [{ answeredMs: number }]
+      return answeredMs - afterMs
+    }
+    const claim = (side: (typeof sides)[number]): Promise<number> => {
+      const began = bootMs()
+      side.ns.run(() => {
+        side.vips.add()
+        side.vips.announce(bootMs())
+      })
+      return answerOf(side.name, began)
+    }
+    await claim(sides[0]!)
+    const moves: number[] = []
+    const trips: number[] = []
+    for (let run = 1; run <= runs; run += 1) {
+      const [from, to] = [sides[(run + 1) % 2]!, sides[run % 2]!]
+      // The next answer of a server that has the address: a wait for the next datagram, and its way there and back.
+      trips.push(await answerOf(from.name, bootMs()))
+      from.ns.run(() => from.vips.remove())
+      await sleep(20 + Math.random() * 20)
+      moves.push(await claim(to))
+    }
+    for (const side of sides) side.vips.close()
+    return { vipAddMs: figuresOf(moves), floorRoundTripMs: figuresOf(trips) }
+  } finally {
+    await net.remove()
+  }
+}
+
+/** A host with many interfaces and disks; the disks are a tree of files, which sysfs is too. */
+async function inventory(runs: number): Promise<{ inventoryMs: Figures; devices: number; interfaces: number }> {
+  const tree = fakeSysfs(largeHost())
+  const ns = new Netns('unba-inv')
+  try {
+    const batch = Array.from({ length: INTERFACES / 2 }, (_, i) => `link add v${i}a type veth peer name v${i}b`)
+    for (const line of batch) ns.exec('ip', ...line.split(' '))
+    const ask = (argv: readonly string[], limitMs: number) =>
+      exec(['ip', 'netns', 'exec', ns.name, ...argv], { limitMs })
+    const sysfs = new Sysfs(tree.root)
+    const samples: number[] = []
+    let seen = { devices: 0, interfaces: 0 }
+    for (let run = 0; run < runs; run += 1) {
+      const began = performance.now()
+      const [storage, network] = await Promise.all([
+        storageInventory(sysfs),
+        readNetwork({ record: [], root: tree.root, ask }),
+      ])
+      samples.push(performance.now() - began)
+      seen = { devices: storage.devices.length, interfaces: network.nics.length }
+    }
+    if (seen.devices !== DEVICES || seen.interfaces !== INTERFACES) {
+      throw new Error(
+        `the inventory saw ${seen.devices} devices and ${seen.interfaces} interfaces of ${DEVICES} and ${INTERFACES}`,
+      )
+    }
+    return { inventoryMs: figuresOf(samples), ...seen }
+  } finally {
+    await ns.remove()
+    tree.remove()
+  }
+}
+
+function largeHost(): string {
+  const lines: string[] = []
+  for (let n = 0; n < ADAPTERS; n += 1) {
+    const host = `sys/devices/pci0000:00/0000:00:${n.toString(16).padStart(2, '0')}.0/host${n}`
+    lines.push(
+      `sys/class/scsi_host/host${n} -> ${host}/scsi_host/host${n}`,
+      `${host}/scsi_host/host${n}/proc_name = qla2xxx`,
+      `${host}/scsi_host/host${n}/state = running`,
+      `${host}/scsi_host/host${n}/scan =`,
+      `sys/class/fc_host/host${n}/port_name = 0x21000024ff7e${n.toString(16).padStart(4, '0')}`,
+      `sys/class/fc_host/host${n}/port_state = Online`,
+    )
+  }
+  for (let i = 0; i < DEVICES; i += 1) {
+    const n = i % ADAPTERS
+    const address = `${n}:0:0:${Math.floor(i / ADAPTERS)}`
+    const device = `sys/devices/pci0000:00/0000:00:${n.toString(16).padStart(2, '0')}.0/host${n}/target${n}:0:0/${address}`
+    lines.push(
+      `sys/block/sd${i} -> ${device}/block/sd${i}`,
+      `${device}/block/sd${i}/size = 209715200`,
+      `${device}/block/sd${i}/device -> ${device}`,
+      `${device}/vendor = NETAPP`,
+      `${device}/model = LUN C-Mode`,
+      `${device}/state = running`,
+      `${device}/rescan =`,
+      `${device}/wwid = naa.600a09803830443741${i.toString(16).padStart(14, '0')}`,
+    )
+  }
+  return lines.join('\n')
+}
+
+/** How late a 10 ms timer of this process is, calm and while another process takes the inventory of this machine. */
+async function heartbeatBeside(): Promise<{ timerLateCalmMs: Figures; timerLateBesideMs: Figures }> {
+  const listen = async (until: Promise<unknown>): Promise<Figures> => {
+    let ended = false
+    void until.finally(() => {
+      ended = true
+    })
+    const late: number[] = []
+    while (!ended) {
+      const due = performance.now() + 10
+      await sleep(10)
+      late.push(Math.max(0, performance.now() - due))
+    }
+    return figuresOf(late)
+  }
+  const calm = await listen(sleep(2000))
+  const child = spawn(
+    process.execPath,
+    ['--disable-warning=ExperimentalWarning', new URL(import.meta.url).pathname, '--only-inventory'],
+    {
+      stdio: 'ignore',
+    },
+  )
+  const beside = await listen(once(child, 'close'))
+  return { timerLateCalmMs: calm, timerLateBesideMs: beside }
+}
+
+async function scan(runs: number): Promise<{ scanMs: Figures; adapters: number; devices: number }> {
+  const tree = fakeSysfs(largeHost())
+  try {
+    const sysfs = new Sysfs(tree.root)
+    const { adapters, devices } = await storageInventory(sysfs)
+    // Without devices: their capacities are one write each, and the adapters are what is scanned.
+    const scanner = new Scanner({ sysfs, devices: async () => [] })
+    const samples: number[] = []
+    for (let run = 0; run < runs; run += 1) {
+      const began = performance.now()
+      const result = await scanner.scan(adapters, { limitMs: 10_000, lip: false })
+      samples.push(performance.now() - began)
+      const failed = result.adapters.find(one => !one.ok)
+      if (failed !== undefined) throw new Error(`${failed.adapter} was not scanned`)
+    }
+    return { scanMs: figuresOf(samples), adapters: adapters.length, devices: devices.length }
+  } finally {
+    tree.remove()
+  }
+}
+
+const { values } = parseArgs({
+  options: {
+    json: { type: 'boolean', default: false },
+    runs: { type: 'string', default: '20' },
+    'only-inventory': { type: 'boolean', default: false },
+  },
+})
+const runs = Number(values.runs)
+const reason = unsuitable()
+if (reason !== null) throw new Error(reason)
+if (values['only-inventory']) {
+  await inventory(10)
+} else {
+  await ensureDebianPackages(ALL_PACKAGES, { why: 'the benchmark', say: line => process.stderr.write(`${line}\n`) })
+  const vip = await virtualAddress(runs)
+  const large = await inventory(runs)
+  const scanned = await scan(Math.min(runs, 10))
+  const beside = await heartbeatBeside()
+  const show = (f: Figures): string => `p50 ${f.p50Ms} ms, p99 ${f.p99Ms} ms, max ${f.maxMs} ms (${f.count} runs)`
+  console.log(`virtual address until a client is answered: ${show(vip.vipAddMs)}   to reach: 30 ms`)
+  console.log(`  floor, the next answer of one that is there: ${show(vip.floorRoundTripMs)}`)
+  console.log(
+    `inventory of ${large.interfaces} interfaces and ${large.devices} block devices: ${show(large.inventoryMs)}   to reach: 300 ms`,
+  )
+  console.log(`scan of ${scanned.adapters} adapters at once: ${show(scanned.scanMs)}`)
+  console.log(`a 10 ms timer of another process is late, calm: ${show(beside.timerLateCalmMs)}`)
+  console.log(`  and beside an inventory: ${show(beside.timerLateBesideMs)}`)
+  if (values.json) console.log(JSON.stringify({ bench: 'adapters', ...vip, ...large, ...scanned, ...beside }))
+}
