@@ -148,6 +148,8 @@ export interface WitnessState {
   answeredAt: number
   probeAt: number
   probeReq: number
+  /** The latest request whose answer said how far W has got: one to an earlier request may say less. */
+  seenReq: number
   /** First probe or vote without an answer since the last answer; 0 = none. */
   unansweredAt: number
   /** Reached without a break since; 0 = not reached. */
@@ -277,7 +279,16 @@ export function newHost(options: { node: DataNode; timing: Timing }): HostState 
       astrayAt: 0,
       astrayJoins: 0,
     },
-    witness: { wanted: null, answeredAt: 0, probeAt: 0, probeReq: 0, unansweredAt: 0, backAt: 0, pinned: false },
+    witness: {
+      wanted: null,
+      answeredAt: 0,
+      probeAt: 0,
+      probeReq: 0,
+      seenReq: 0,
+      unansweredAt: 0,
+      backAt: 0,
+      pinned: false,
+    },
     gate: {
       seq: 0,
       set: 'untouched',

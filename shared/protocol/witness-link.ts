@@ -45,6 +45,8 @@ export function onWitnessAnswer(turn: Turn, reply: RegisterReply): boolean {
         ? reply.ballot
         : seen
   if (shows < seen) {
+    // An answer that was overtaken by a later one: it has no vote either, but nothing was rolled back.
+    if (reply.req <= s.witness.seenReq) return false
     sayStanding(
       turn,
       'witness',
@@ -60,6 +62,7 @@ export function onWitnessAnswer(turn: Turn, reply: RegisterReply): boolean {
   s.witness = {
     ...s.witness,
     answeredAt: now,
+    seenReq: reply.kind === 'nack' ? s.witness.seenReq : Math.max(s.witness.seenReq, reply.req),
     unansweredAt: 0,
     probeReq: isProbe ? 0 : s.witness.probeReq,
     probeAt: Math.max(s.witness.probeAt, isProbe ? now + s.timing.witnessProbeMs * (0.75 + turn.random / 4) : 0),

@@ -108,6 +108,8 @@ const fillWitness = filler<WitnessState>({
   answeredAt: (row, at) => row.flag(at > 0),
   probeAt: future,
   probeReq: (row, req) => row.flag(req > 0),
+  // Tells a late answer from a witness that was set back.
+  seenReq: skip,
   unansweredAt: past(t.leaseMs),
   backAt: past(t.unpinAfterMs),
   pinned: flag,

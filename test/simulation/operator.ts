@@ -152,7 +152,7 @@ export class Operator {
   }
 
   private lookAfter(host: Host): void {
-    const { node, peer } = host
+    const { node } = host
     const running = host.agent.process === 'running' && host.state.started
     // The configuration on the host is read when its agent gets to it.
     if (running && host.state.witness.wanted !== this.pair.wantedWitness && this.random.chance(0.5)) {
@@ -170,7 +170,6 @@ export class Operator {
       this.pair.count('host re-imaged')
       this.pair.world.after(2000, () => host.boot())
     })
-    void peer
   }
 
   /** New disks only where the other host serves and has everything. */
