@@ -6,7 +6,7 @@ import { Violation } from '../simulation/checkers/check.ts'
 import { showMessage } from '../simulation/show.ts'
 import { carryOut, noDatabase, streams, viewOf } from './database.ts'
 import { weed } from './network.ts'
-import { type BudgetItem, dataNodes, type Link, links, otherOf, unitMs, type World } from './pair.ts'
+import { type BudgetItem, dataNodes, type Link, links, otherOf, searchTiming, unitMs, type World } from './pair.ts'
 import { crash, type Draft, draftOf, give, look, noteSeen, receive, release, start } from './run.ts'
 import { demandOneWholeServer } from './truth.ts'
 
@@ -16,7 +16,10 @@ export type Action =
   | { does: 'deliver' | 'hold' | 'duplicate'; index: number }
   | { does: 'done' | 'hold up' | 'replicate' | 'stall' | 'flow' | 'write' | 'start' | 'reboot'; node: DataNode }
   | { does: 'cut' | 'mend'; link: Link }
-  | { does: 'rest' | 'power on' | 'stop' | 'go on' | 'lose database' | 'wipe' | 'switchover' | 'force'; node: DataNode }
+  | {
+      does: 'rest' | 'power on' | 'stop' | 'wake' | 'go on' | 'lose database' | 'wipe' | 'switchover' | 'force'
+      node: DataNode
+    }
 
 const price: { [does in Action['does']]?: BudgetItem } = {
   write: 'writes',
@@ -109,7 +112,10 @@ function addFaults(world: World, add: Add): void {
   for (const node of dataNodes) {
     const { agent, gate, database } = hosts[node]
     const peer = hosts[otherOf[node]]
-    if (agent === 'stopped') add({ does: 'go on', node })
+    if (agent === 'stopped') {
+      add({ does: 'go on', node })
+      add({ does: 'wake', node })
+    }
     if (agent === 'resting') add({ does: 'start', node })
     if (agent === 'off' && mayPowerOn(world, otherOf[node])) add({ does: 'power on', node })
     const open = gate.state === 'open' && gate.until > world.now
@@ -199,6 +205,8 @@ function perform(d: Draft, action: Action): void {
     case 'go on':
       d.hosts[action.node].agent = 'up'
       return give(d, action.node, { event: 'view', view: viewOf(d, action.node) })
+    case 'wake':
+      return wake(d, action.node)
     case 'lose database':
       d.hosts[action.node].database = { ...d.hosts[action.node].database, process: 'dead', waiting: [], inForce: false }
       return look(d, action.node)
@@ -213,6 +221,16 @@ function perform(d: Draft, action: Action): void {
       return give(d, action.node, { event: 'operator', command: { command: 'force', gen, epoch, withWitness: true } })
     }
   }
+}
+
+/** The host was suspended, not only its agent: the hook before it has shut the gate, and the clocks show it. */
+function wake(d: Draft, node: DataNode): void {
+  const host = d.hosts[node]
+  host.agent = 'up'
+  host.nonces += 1
+  host.gate = { state: 'frozen', until: 0 }
+  host.quarantineUntil = d.now + searchTiming.leaseMs
+  give(d, node, { event: 'clockJump', nonce: host.nonces })
 }
 
 /** Replication hears of it at once. */

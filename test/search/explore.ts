@@ -87,6 +87,7 @@ class Search {
   private readonly began = performance.now()
   private cost = 0
   private steps = 0
+  private over = false
 
   constructor(start: World, limits: Limits) {
     this.start = start
@@ -117,8 +118,9 @@ class Search {
 
   private get isOver(): boolean {
     const { report, limits } = this
-    if (report.found !== null || report.states >= limits.states) return true
-    return this.steps++ % 64 === 0 && performance.now() - this.began > limits.wallMs
+    this.over ||= report.found !== null || report.states >= limits.states
+    if (this.steps++ % 64 === 0) this.over ||= performance.now() - this.began > limits.wallMs
+    return this.over
   }
 
   private reach(to: { world: World; parent: number; code: number; cost: number }): void {

@@ -7,7 +7,7 @@ import { after, choicesOf } from './actions.ts'
 import { explore } from './explore.ts'
 import { keyOf } from './key.ts'
 import type { World } from './pair.ts'
-import { isProtected, starts } from './starts.ts'
+import { isProtected, startOf, starts } from './starts.ts'
 
 /** From each of the starts: the same states on every machine, a minute on two cores. */
 const statesShort = 40_000
@@ -68,6 +68,12 @@ test('a healthy pair in a calm world goes in a circle: states that differ by tim
     const world = start.world()
     if (isProtected(world)) assert.ok(calmCircle(world) < 100, start.name)
   }
+})
+
+test('a search ends when its time is over', () => {
+  const { world } = startOf('protected')
+  const { wallMs } = explore(world(), { wallMs: 50, states: Number.MAX_SAFE_INTEGER })
+  assert.ok(wallMs < 20_000)
 })
 
 test('the search counts states and transitions, and tells how deep it went', () => {
