@@ -2,7 +2,7 @@ import { assert } from '../assert.ts'
 import { isOlder } from './facts.ts'
 import type { HostState } from './state.ts'
 import type { Turn } from './turn.ts'
-import type { Value } from './types.ts'
+import type { Durable, Message, Value } from './types.ts'
 
 /**
  * What must hold after every step on one host, in production too: a violation ends the process, and the kernel shuts
@@ -32,4 +32,38 @@ function monotonic(name: string, was: Value | null, is: Value | null): void {
   if (was === null) return
   assert(is !== null, `${name} was forgotten`)
   assert(!isOlder(is, was), `${name} went back from version ${was.version} to ${is.version}`)
+}
+
+/**
+ * I9, of one store: what a message says of the register lies on the disk of whoever says it. A sentence that says what is
+ * missing, or null. A learn is another matter: it lies on the disks of a quorum.
+ */
+export function notOnDisk(disk: Durable, message: Message): string | null {
+  const missing = (is: number, said: number): string | null =>
+    is >= said ? null : `sends ${message.kind} ${said}, but ${is} is on its disk`
+  switch (message.kind) {
+    case 'promise':
+      return missing(disk.promised, message.ballot)
+    case 'accepted':
+    case 'accept':
+      return missing(disk.acc?.ballot ?? 0, message.ballot)
+    case 'prepare':
+    case 'cas':
+      return missing(Math.min(disk.lastOwn, disk.promised), message.ballot)
+    case 'resign':
+      return disk.resigned === message.version ? null : 'resigns before it is on its disk'
+    default:
+      return null
+  }
+}
+
+/** I8, of one store over its writes: no promise of an acceptor is broken. A sentence that says which, or null. */
+export function brokenPromise(before: Durable, after: Durable): string | null {
+  const was = before.acc?.ballot ?? 0
+  const is = after.acc?.ballot ?? 0
+  const isLearned = after.known?.ballot === is
+  if (after.promised < before.promised) return `promised went back from ${before.promised} to ${after.promised} on disk`
+  if (is < was) return `the accepted ballot went back from ${was} to ${is} on disk`
+  if (is !== was && is < before.promised && !isLearned) return `accepted ${is} after it had promised ${before.promised}`
+  return null
 }

@@ -1,5 +1,6 @@
 import { proposerOf } from '../../shared/protocol/ballot.ts'
 import { isOlder } from '../../shared/protocol/facts.ts'
+import { brokenPromise, notOnDisk } from '../../shared/protocol/invariants.ts'
 import type { HostState } from '../../shared/protocol/state.ts'
 import type { Accepted, AcceptorState, DataNode, Durable, Event, Message, Voters } from '../../shared/protocol/types.ts'
 import { Violation } from '../simulation/checkers/check.ts'
@@ -104,22 +105,8 @@ export function demandGrant(world: World, node: DataNode, until: number): void {
 
 /** I9: nothing is said that is not on the disk of whoever says it. */
 export function demandOnDisk(disk: Durable, node: DataNode, message: Message): void {
-  const demand = (ok: boolean): void => {
-    if (!ok) throw new Violation('I9', `${node} sends ${message.kind}, which is not on its disk`)
-  }
-  switch (message.kind) {
-    case 'promise':
-      return demand(disk.promised >= message.ballot)
-    case 'accepted':
-    case 'accept':
-      return demand((disk.acc?.ballot ?? 0) >= message.ballot)
-    case 'prepare':
-    case 'cas':
-      return demand(disk.lastOwn >= message.ballot)
-    case 'resign':
-      return demand(disk.resigned === message.version)
-    default:
-  }
+  const missing = notOnDisk(disk, message)
+  if (missing !== null) throw new Violation('I9', `${node} ${missing}`)
 }
 
 /** I9: what a host takes for committed lies on the disks of a quorum. */
@@ -132,13 +119,8 @@ export function demandChosen(world: World, node: DataNode, disk: Durable): void 
 
 /** I8: an acceptor's promise, on disk. */
 export function demandKept(before: Durable, after: Durable, node: DataNode): void {
-  const was = before.acc?.ballot ?? 0
-  const is = after.acc?.ballot ?? 0
-  if (before.inc !== after.inc) return
-  if (after.promised < before.promised) throw new Violation('I8', `${node}: promised went back on disk`)
-  if (is < was) throw new Violation('I8', `${node}: the accepted ballot went back on disk`)
-  if (is !== was && is < before.promised && after.known?.ballot !== is)
-    throw new Violation('I8', `${node} accepted ${is} after it had promised ${before.promised}`)
+  const broken = before.inc === after.inc ? brokenPromise(before, after) : null
+  if (broken !== null) throw new Violation('I8', `${node} ${broken}`)
 }
 
 /** I8: the promise to wait, the wait after a start, and silence during a candidacy. Answers what candidacy is open. */

@@ -1,4 +1,5 @@
-import type { DataNode, Incarnation } from '../../../shared/protocol/types.ts'
+import { brokenPromise } from '../../../shared/protocol/invariants.ts'
+import type { DataNode, Durable, Incarnation } from '../../../shared/protocol/types.ts'
 import { type MakeChecker, Violation } from './check.ts'
 
 interface Memory {
@@ -16,7 +17,7 @@ export const promisesKept: MakeChecker = pair => {
     a: { until: 0, candidacy: 0, quarantine: 0 },
     b: { until: 0, candidacy: 0, quarantine: 0 },
   }
-  const stores = new Map<Incarnation, { promised: number; acc: number }>()
+  const stores = new Map<Incarnation, Durable>()
   const slackMs = 0.001
   return {
     name: 'I8',
@@ -51,17 +52,10 @@ export const promisesKept: MakeChecker = pair => {
       }
     },
     durable: (host, durable) => {
-      const accBallot = durable.acc?.ballot ?? 0
       const before = stores.get(durable.inc)
-      if (before !== undefined) {
-        const learned = durable.known?.ballot === accBallot
-        if (durable.promised < before.promised) throw new Violation('I8', `${host.node}: promised went back on disk`)
-        if (accBallot < before.acc) throw new Violation('I8', `${host.node}: the accepted ballot went back on disk`)
-        if (accBallot !== before.acc && accBallot < before.promised && !learned) {
-          throw new Violation('I8', `${host.node} accepted ${accBallot} after it had promised ${before.promised}`)
-        }
-      }
-      stores.set(durable.inc, { promised: durable.promised, acc: accBallot })
+      const broken = before === undefined ? null : brokenPromise(before, durable)
+      if (broken !== null) throw new Violation('I8', `${host.node}: ${broken}`)
+      stores.set(durable.inc, durable)
     },
   }
 }
