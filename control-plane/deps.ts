@@ -1,4 +1,5 @@
 import type { DocumentSigner } from '../shared/contract/signing.ts'
+import type { AuthoritySecrets } from './auth/x509.ts'
 import type { Publisher } from './broker/publisher.ts'
 import type { Database } from './db/client.ts'
 
@@ -13,6 +14,8 @@ export interface Deps {
     document: string
     rootFingerprint: string
   }
+  /** Issues the broker's client certificates; null: somebody else does. */
+  authority: AuthoritySecrets | null
   identityProviders: readonly IdentityProvider[]
   /** Where this API is reached, without a slash at its end: goes into enrolment tokens. */
   publicUrl: string

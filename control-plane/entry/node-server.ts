@@ -1,22 +1,29 @@
+import { randomUUID } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { serve } from '@hono/node-server'
 import { createApp } from '../app.ts'
 import { signingDeps } from '../auth/signing-keys.ts'
+import type { AuthoritySecrets } from '../auth/x509.ts'
+import { Ingest } from '../broker/ingest.ts'
+import { type BrokerAccess, connectBroker, MqttPublisher } from '../broker/mqtt-client.ts'
 import { noBroker, type Publisher } from '../broker/publisher.ts'
 import { openDatabase } from '../db/client.ts'
 import { migrateDatabase } from '../db/migrate.ts'
 import { type Deps, defaultLimits, type IdentityProvider, type Limits, type LogLine } from '../deps.ts'
 import { sweep } from '../services/sweep.ts'
 import { bootstrap } from './bootstrap.ts'
+import { startLocalMosquitto } from './local/mosquitto.ts'
 import { startLocalPostgres } from './local/postgres.ts'
-import { localSecrets } from './local/secrets.ts'
+import { localAuthority, localSecrets } from './local/secrets.ts'
 
 export interface NodeOptions {
   dataDir: string
   listen: { address: string; port: number }
   /** null: a cluster of its own, as a child. */
   databaseUrl: string | null
+  /** null: a Mosquitto of its own, as a child; 'none': no broker, everything travels by HTTPS. */
+  broker: BrokerAccess | null | 'none'
   /** null: as it listens. */
   publicUrl: string | null
   identityProviders: readonly IdentityProvider[]
@@ -30,6 +37,8 @@ export interface RunningControlPlane {
   /** Of an empty database: shown once. */
   tokens: { admin: string; instance: string } | null
   databaseUrl: string
+  broker: BrokerAccess | null
+  authority: AuthoritySecrets
   /** Of the superuser of a cluster of its own. */
   adminUrl: string | null
   /** Resolves when a child has ended by itself: without it there is nothing to serve. */
@@ -57,7 +66,19 @@ export async function startControlPlane(options: NodeOptions): Promise<RunningCo
     await migrateDatabase(databaseUrl)
     const { database, close: closeDatabase } = openDatabase({ url: databaseUrl, max: connectionsMax })
     closing.push(closeDatabase)
-    const publisher: Publisher = noBroker
+    const authority = await localAuthority(join(options.dataDir, 'keys'))
+    const mosquitto =
+      options.broker === null
+        ? await startLocalMosquitto(join(options.dataDir, 'mosquitto'), { authority, address: '127.0.0.1' })
+        : null
+    if (mosquitto !== null) closing.push(mosquitto.close)
+    const access = options.broker === 'none' ? null : (options.broker ?? mosquitto!.access)
+    const client =
+      access === null
+        ? null
+        : connectBroker(access, { clientId: `control-plane-${randomUUID()}`, log: brokerLog(options.log) })
+    if (client !== null) closing.push(() => client.endAsync(true))
+    const publisher: Publisher = client === null ? noBroker : new MqttPublisher(client)
     const working = new Set<Promise<unknown>>()
     const deps: Deps = {
       database,
@@ -65,7 +86,8 @@ export async function startControlPlane(options: NodeOptions): Promise<RunningCo
       ...(await signingDeps(secrets)),
       identityProviders: options.identityProviders,
       publicUrl: options.publicUrl ?? '',
-      brokerUrl: null,
+      authority,
+      brokerUrl: access === null ? null : withoutCredentials(access.url),
       limits: options.limits ?? defaultLimits,
       now: () => new Date(),
       later: work => {
@@ -75,6 +97,8 @@ export async function startControlPlane(options: NodeOptions): Promise<RunningCo
       log: options.log,
       clientAddress: request => addresses.get(request) ?? '',
     }
+    const ingest = client === null ? null : new Ingest(deps, client)
+    if (ingest !== null) closing.push(() => ingest.close())
     const { url, stop } = await listen(options, deps)
     closing.push(stop)
     deps.publicUrl = options.publicUrl ?? url
@@ -85,15 +109,44 @@ export async function startControlPlane(options: NodeOptions): Promise<RunningCo
     })
     const tokens = await bootstrap(database, deps.now())
     const failed = new Promise<string>(resolve => {
-      void local?.ended.then(why => {
-        if (closing.length > 0) resolve(why)
-      })
+      for (const child of [local, mosquitto]) {
+        void child?.ended.then(why => {
+          if (closing.length > 0) resolve(why)
+        })
+      }
     })
-    return { url, deps, tokens, databaseUrl, adminUrl: local?.adminUrl ?? null, failed, close }
+    return {
+      url,
+      deps,
+      tokens,
+      broker: access,
+      authority,
+      databaseUrl,
+      adminUrl: local?.adminUrl ?? null,
+      failed,
+      close,
+    }
   } catch (error) {
     await close()
     throw error
   }
+}
+
+/** A broker that is away says so once, not each second. */
+function brokerLog(log: NodeOptions['log']): (why: string) => void {
+  let last = ''
+  return why => {
+    if (why === last) return
+    last = why
+    log({ level: 'warning', message: `broker: ${why}` })
+  }
+}
+
+function withoutCredentials(url: string): string {
+  const parsed = new URL(url)
+  parsed.username = ''
+  parsed.password = ''
+  return parsed.href
 }
 
 /** The address of the socket behind a request, which a Request does not carry. */

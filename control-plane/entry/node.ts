@@ -1,12 +1,12 @@
 import { isIP } from 'node:net'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { identityProvidersOf } from './environment.ts'
+import { brokerOf, identityProvidersOf } from './environment.ts'
 import { isRoot } from './local/users.ts'
 import { startControlPlane } from './node-server.ts'
 
 /**
- * The control plane under Node. Nothing has to be configured: it brings its own PostgreSQL. Settings come from the
+ * The control plane under Node. Nothing has to be configured: it brings its own PostgreSQL and Mosquitto. Settings come from the
  * environment, since some are secrets and arguments can be read by everybody on the machine.
  */
 async function main(env: NodeJS.ProcessEnv): Promise<number> {
@@ -20,6 +20,7 @@ async function main(env: NodeJS.ProcessEnv): Promise<number> {
     dataDir,
     listen,
     databaseUrl: env.DATABASE_URL ?? null,
+    broker: brokerOf(env),
     publicUrl: env.PUBLIC_URL?.replace(/\/+$/, '') ?? null,
     identityProviders: identityProvidersOf(env.OIDC_PROVIDERS),
     log: ({ level, message, requestId }) => {

@@ -2,6 +2,7 @@ import * as contract from '../../shared/contract/api/agents.ts'
 import { asHost } from '../auth/caller.ts'
 import { inOrganisation } from '../db/transaction.ts'
 import type { Api } from '../http/api.ts'
+import { brokerCertificate } from '../services/host/certificates.ts'
 import { documentsFor } from '../services/host/pull-desired.ts'
 import { takeAck } from '../services/ingest/acks.ts'
 import { storeHostEvents } from '../services/ingest/host-events.ts'
@@ -34,6 +35,12 @@ export function agentRoutes(api: Api): void {
   api.implement(contract.pushAck, async call => {
     asHost(call.caller)
     return { body: { known: await takeAck(call.deps, call.body.ack) } }
+  })
+
+  api.implement(contract.renewCertificate, async call => {
+    const { organisation, host } = asHost(call.caller)
+    const part = { host, organisation, publicKey: call.body.publicKey, now: call.deps.now() }
+    return { body: await brokerCertificate(call.deps.authority, part) }
   })
 
   api.implement(contract.getTime, async call => ({ body: { now: call.deps.now().toISOString() } }))

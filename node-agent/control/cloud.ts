@@ -15,6 +15,8 @@ const documents = z.object({
 })
 export type PulledDocuments = z.output<typeof documents>
 
+const brokerCertificate = z.object({ certificate: z.string(), authority: z.string(), endsAt: z.iso.datetime() })
+
 const requestLimitMs = 15_000
 /** The greatest answer is a desired document with some commands that carry sealed secrets. */
 const answerBytesMax = 2 * 1024 * 1024
@@ -49,6 +51,16 @@ export class Cloud {
   report = (report: HostReport): Promise<Outcome<unknown>> => this.#post('/agent/v1/report', report)
   events = (events: readonly HostEvent[]): Promise<Outcome<unknown>> => this.#post('/agent/v1/events', { v: 1, events })
   ack = (ack: string): Promise<Outcome<unknown>> => this.#post('/agent/v1/acks', { ack })
+
+  /** For the broker: the first or the next one, by the key of the enrolment. `publicKey`: P-256, SPKI, base64url. */
+  async certificate(publicKey: string): Promise<Outcome<z.output<typeof brokerCertificate>>> {
+    const answer = await this.#post('/agent/v1/certificate', { publicKey })
+    if (!answer.ok) return answer
+    const parsed = brokerCertificate.safeParse(answer.value)
+    return parsed.success
+      ? { ok: true, value: parsed.data }
+      : { ok: false, status: null, why: 'the answer is no certificate' }
+  }
 
   /** The documents are wanted whole again: what was held of them is lost or void. */
   forget(): void {

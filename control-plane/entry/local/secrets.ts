@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from '
 import { join } from 'node:path'
 import type { PrivateJwk } from '../../../shared/contract/signing.ts'
 import { makePrivateJwk, makeSigningSecrets, type SigningSecrets, signingSecrets } from '../../auth/signing-keys.ts'
+import { type AuthoritySecrets, makeAuthority } from '../../auth/x509.ts'
 
 /** Keys that were made here at the first start; enrolled hosts know this control plane by them, so they are kept. */
 export async function localSecrets(folder: string): Promise<SigningSecrets> {
@@ -22,6 +23,15 @@ async function rootKey(folder: string): Promise<PrivateJwk> {
   const path = join(folder, 'root.json')
   if (existsSync(path)) return JSON.parse(readFileSync(path, 'utf8')) as PrivateJwk
   const made = await makePrivateJwk()
+  writeSecret(path, JSON.stringify(made, null, 2))
+  return made
+}
+
+export async function localAuthority(folder: string): Promise<AuthoritySecrets> {
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  const path = join(folder, 'broker-authority.json')
+  if (existsSync(path)) return JSON.parse(readFileSync(path, 'utf8')) as AuthoritySecrets
+  const made = await makeAuthority('understudy broker authority', new Date())
   writeSecret(path, JSON.stringify(made, null, 2))
   return made
 }

@@ -14,12 +14,16 @@ export interface FromHost<Body> {
   body: Body
 }
 
-/** The newest of each host: one statement must not touch a row twice. */
+/**
+ * The newest of each host: one statement must not touch a row twice. By organisation too, since a message that names a
+ * foreign one is dropped by the registry and must not take the genuine one with it.
+ */
 function newestOfEach<Body extends { boot: number; seq: number }>(given: readonly FromHost<Body>[]): FromHost<Body>[] {
   const newest = new Map<string, FromHost<Body>>()
   for (const one of given) {
-    const known = newest.get(one.host)
-    if (known === undefined || isNewer(one.body, known.body)) newest.set(one.host, one)
+    const key = `${one.organisation}/${one.host}`
+    const known = newest.get(key)
+    if (known === undefined || isNewer(one.body, known.body)) newest.set(key, one)
   }
   // In one order, so that two batches never wait for each other.
   return [...newest.values()].sort((one, other) => (one.host < other.host ? -1 : 1))

@@ -57,6 +57,17 @@ export const pushAck = route({
   reply: z.object({ known: z.boolean() }),
 })
 
+export const renewCertificate = route({
+  id: 'renewCertificate',
+  method: 'post',
+  path: '/agent/v1/certificate',
+  tag: 'agents',
+  summary: 'A certificate for the broker, the first or the next: by the key the host enrolled with, which does not end',
+  access: 'host',
+  body: z.strictObject({ publicKey: text(200).describe('P-256, SubjectPublicKeyInfo, DER, base64url') }),
+  reply: z.object({ certificate: z.string(), authority: z.string(), endsAt: time }),
+})
+
 export const getTime = route({
   id: 'getTime',
   method: 'get',

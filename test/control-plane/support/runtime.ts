@@ -1,7 +1,12 @@
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { MqttClient } from 'mqtt'
+import type { AuthoritySecrets } from '../../../control-plane/auth/x509.ts'
+import { connectBroker } from '../../../control-plane/broker/mqtt-client.ts'
 import { defaultLimits, type Limits } from '../../../control-plane/deps.ts'
+import { startLocalMosquitto } from '../../../control-plane/entry/local/mosquitto.ts'
+import { localAuthority } from '../../../control-plane/entry/local/secrets.ts'
 import { startControlPlane } from '../../../control-plane/entry/node-server.ts'
 import { ApiClient } from '../../../shared/contract/api/client.ts'
 import { createOrganisation } from '../../../shared/contract/api/organisations.ts'
@@ -23,14 +28,25 @@ const testLimits: Limits = {
   perToken: { perSecond: 10_000, burst: 10_000 },
 }
 
-export async function nodeRuntime(): Promise<Runtime> {
+/** With what only the Node entry has: the broker as its child. */
+export interface NodeRuntime extends Runtime {
+  brokerUrl: string | null
+  /** A client with a certificate of the broker's own authority, under whatever name; the control plane's may do all. */
+  brokerClient: ((clientId: string) => Promise<MqttClient>) | null
+  restartBroker: (() => Promise<void>) | null
+}
+
+export async function nodeRuntime({ broker }: { broker: null | 'none' } = { broker: 'none' }): Promise<NodeRuntime> {
   const folder = mkdtempSync(join(tmpdir(), 'understudy-cp-'))
   chmodSync(folder, 0o711)
   const faults: string[] = []
+  const authority = await localAuthority(join(folder, 'keys'))
+  const own = broker === null ? await ownBroker(join(folder, 'mosquitto'), authority) : null
   const running = await startControlPlane({
     dataDir: folder,
     listen: { address: '127.0.0.1', port: 0 },
     databaseUrl: null,
+    broker: own?.access ?? 'none',
     publicUrl: null,
     identityProviders: [],
     limits: testLimits,
@@ -43,11 +59,39 @@ export async function nodeRuntime(): Promise<Runtime> {
     instanceToken: running.tokens!.instance,
     databaseUrl: running.databaseUrl,
     adminUrl: running.adminUrl!,
+    brokerUrl: own?.access.url ?? null,
+    brokerClient: own?.client ?? null,
+    restartBroker: own?.restart ?? null,
     close: async () => {
       await running.close()
+      await own?.close()
       rmSync(folder, { recursive: true, force: true })
       if (faults.length > 0) throw new Error(`the control plane logged errors:\n${faults.join('\n')}`)
     },
+  }
+}
+
+async function ownBroker(folder: string, authority: AuthoritySecrets) {
+  let running = await startLocalMosquitto(folder, { authority, address: '127.0.0.1' })
+  const { access } = running
+  return {
+    access,
+    client: async (clientId: string): Promise<MqttClient> => {
+      const client = connectBroker(access, { clientId, log: () => {} })
+      await new Promise<void>(resolve => client.once('connect', () => resolve()))
+      return client
+    },
+    /** Everything it retained is lost, as after a crash before it saved. */
+    restart: async (): Promise<void> => {
+      await running.close()
+      rmSync(join(folder, 'data'), { recursive: true, force: true })
+      running = await startLocalMosquitto(folder, {
+        authority,
+        address: '127.0.0.1',
+        port: Number(new URL(access.url).port),
+      })
+    },
+    close: () => running.close(),
   }
 }
 

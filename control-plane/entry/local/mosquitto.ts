@@ -1,0 +1,137 @@
+import { generateKeyPairSync } from 'node:crypto'
+import { chmodSync, chownSync, mkdirSync, writeFileSync } from 'node:fs'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import { topicRoot } from '../../../shared/contract/topics.ts'
+import { type AuthoritySecrets, authorityPem, issueCertificate } from '../../auth/x509.ts'
+import { type BrokerAccess, packetBytesMax } from '../../broker/mqtt-client.ts'
+import { type Child, freePort, startChild } from './child.ts'
+import { isRoot, systemUser } from './users.ts'
+
+/** Debian's Mosquitto as a child, on a port of its own on loopback, with client certificates of our authority alone. */
+export interface LocalMosquitto {
+  url: string
+  access: BrokerAccess
+  close: () => Promise<void>
+  ended: Promise<string>
+}
+
+/** In a host's certificate the name is its id; this one is no id. */
+const ownName = 'control-plane'
+const startLimitMs = 15_000
+/** Made anew with each start. */
+const certificateDays = 398
+
+/** A host writes and reads below its own id; which organisation stands before it the ingest compares with the registry. */
+const accessList = `user ${ownName}
+topic readwrite ${topicRoot}/#
+topic read $share/#
+
+pattern write ${topicRoot}/+/%u/up/#
+pattern read ${topicRoot}/+/%u/dn/#
+`
+
+export async function startLocalMosquitto(
+  folder: string,
+  { authority, address, port: wanted }: { authority: AuthoritySecrets; address: string; port?: number },
+): Promise<LocalMosquitto> {
+  const user = isRoot() ? (systemUser('mosquitto') ?? systemUser('nobody')) : null
+  mkdirSync(join(folder, 'data'), { recursive: true, mode: 0o711 })
+  const port = wanted ?? (await freePort())
+  const now = new Date()
+  const server = await keyed(authority, { commonName: 'broker', use: 'server', address, now })
+  const own = await keyed(authority, { commonName: ownName, use: 'client', address: null, now })
+  const path = (name: string): string => join(folder, name)
+  const files: [string, string][] = [
+    ['ca.pem', authorityPem(authority)],
+    ['server.pem', server.certificatePem],
+    ['server-key.pem', server.keyPem],
+    ['acl', accessList],
+    ['mosquitto.conf', configuration({ path, address, port })],
+  ]
+  for (const [name, text] of files) {
+    writeFileSync(path(name), text, { mode: 0o600 })
+    chmodSync(path(name), 0o600)
+    if (user !== null) chownSync(path(name), user.uid, user.gid)
+  }
+  if (user !== null) chownSync(path('data'), user.uid, user.gid)
+  const child = startChild('mosquitto', ['-c', path('mosquitto.conf')], {
+    user,
+    deathSignal: 'TERM',
+    env: { PATH: `${process.env.PATH}:/usr/sbin` },
+  })
+  await waitUntilListening(child, { address, port })
+  const url = `mqtts://${address}:${port}`
+  return {
+    url,
+    access: { url, tls: { authorityPem: authorityPem(authority), ...own } },
+    close: () => child.stop('SIGTERM'),
+    ended: child.ended,
+  }
+}
+
+async function keyed(
+  authority: AuthoritySecrets,
+  part: { commonName: string; use: 'server' | 'client'; address: string | null; now: Date },
+): Promise<{ keyPem: string; certificatePem: string }> {
+  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const request = {
+    commonName: part.commonName,
+    use: part.use,
+    publicKey: new Uint8Array(publicKey.export({ type: 'spki', format: 'der' })),
+    names: part.address === null ? [] : [{ kind: 'ip' as const, value: part.address }],
+    notAfter: new Date(part.now.getTime() + certificateDays * 86_400_000),
+  }
+  return {
+    keyPem: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+    certificatePem: await issueCertificate(authority, request, part.now),
+  }
+}
+
+function configuration({
+  path,
+  address,
+  port,
+}: {
+  path: (name: string) => string
+  address: string
+  port: number
+}): string {
+  return `per_listener_settings false
+listener ${port} ${address}
+cafile ${path('ca.pem')}
+certfile ${path('server.pem')}
+keyfile ${path('server-key.pem')}
+tls_version tlsv1.3
+require_certificate true
+use_identity_as_username true
+allow_anonymous false
+acl_file ${path('acl')}
+max_packet_size ${packetBytesMax}
+max_queued_messages 1000
+max_inflight_messages 100
+persistence true
+persistence_location ${path('data')}/
+autosave_interval 60
+log_dest stderr
+log_type error
+log_type warning
+`
+}
+
+async function waitUntilListening(child: Child, at: { address: string; port: number }): Promise<void> {
+  const until = Date.now() + startLimitMs
+  while (Date.now() < until) {
+    if (child.process.exitCode !== null) throw new Error(`Mosquitto did not start: ${child.lastWords()}`)
+    const open = await new Promise<boolean>(resolve => {
+      const socket = connect({ host: at.address, port: at.port }, () => {
+        socket.destroy()
+        resolve(true)
+      })
+      socket.once('error', () => resolve(false))
+    })
+    if (open) return
+    await new Promise(resolve => setTimeout(resolve, 30))
+  }
+  throw new Error(`Mosquitto did not listen within ${startLimitMs / 1000} s: ${child.lastWords()}`)
+}

@@ -1,0 +1,33 @@
+import { fromBase64url } from '../../../shared/signing.ts'
+import { type AuthoritySecrets, authorityPem, isPublicKey, issueCertificate } from '../../auth/x509.ts'
+import { Refusal } from '../../http/problem.ts'
+
+/**
+ * Short, and renewed at half of it. Whoever's certificate is over asks again by the key it enrolled with, which does not
+ * end: a host that slept for months comes back by itself, and a retired one never.
+ */
+const lifeHours = 72
+
+export async function brokerCertificate(
+  authority: AuthoritySecrets | null,
+  part: { host: string; organisation: string; publicKey: string; now: Date },
+): Promise<{ certificate: string; authority: string; endsAt: string }> {
+  if (authority === null)
+    throw new Refusal('conflict', 'this control plane has no broker of its own to issue certificates for')
+  const spki = fromBase64url(part.publicKey)
+  if (spki === null || !(await isPublicKey(spki)))
+    throw new Refusal('invalid', 'body.publicKey is no P-256 key (SubjectPublicKeyInfo, DER, base64url)')
+  const notAfter = new Date(part.now.getTime() + lifeHours * 3_600_000)
+  const certificate = await issueCertificate(
+    authority,
+    {
+      commonName: part.host,
+      publicKey: spki,
+      use: 'client',
+      names: [{ kind: 'uri', value: `understudy://${part.organisation}/${part.host}` }],
+      notAfter,
+    },
+    part.now,
+  )
+  return { certificate, authority: authorityPem(authority), endsAt: notAfter.toISOString() }
+}

@@ -1,0 +1,256 @@
+import assert from 'node:assert/strict'
+import { generateKeyPairSync } from 'node:crypto'
+import { after, before, test } from 'node:test'
+import mqtt, { type MqttClient } from 'mqtt'
+import { makePrivateJwk } from '../../control-plane/auth/signing-keys.ts'
+import { judgeCommand } from '../../node-agent/control/commands.ts'
+import { acceptTrust, keyRing } from '../../node-agent/control/trust.ts'
+import { getHost } from '../../shared/contract/api/hosts.ts'
+import { getOperation } from '../../shared/contract/api/operations.ts'
+import { changeSettings, getPair, switchOver } from '../../shared/contract/api/pairs.ts'
+import { desiredDocument } from '../../shared/contract/api/settings.ts'
+import type { Ack, Command } from '../../shared/contract/documents.ts'
+import { documentSigner, verifyDocument } from '../../shared/contract/signing.ts'
+import { downTopic, upTopic } from '../../shared/contract/topics.ts'
+import type { TestHost } from './support/host.ts'
+import { adoptedPair } from './support/pair.ts'
+import { type NodeRuntime, nodeRuntime } from './support/runtime.ts'
+
+/** A real Mosquitto with client certificates; hosts get theirs from the control plane. */
+let runtime: NodeRuntime
+before(async () => {
+  runtime = await nodeRuntime({ broker: null })
+})
+const clients: MqttClient[] = []
+after(async () => {
+  // One that a failed test left open would keep this process alive.
+  for (const client of clients) client.end(true)
+  await runtime?.close()
+})
+
+interface OnBroker {
+  client: MqttClient
+  next: (topicEnd: string, limitMs?: number) => Promise<string>
+  publish: (topic: string, payload: string, retain?: boolean) => Promise<number>
+}
+
+async function onBroker(host: TestHost): Promise<OnBroker> {
+  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const answer = await host.cloud.certificate(publicKey.export({ type: 'spki', format: 'der' }).toString('base64url'))
+  assert.ok(answer.ok, JSON.stringify(answer))
+  const { certificate, authority } = answer.value
+  const key = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
+  const client = mqtt.connect(runtime.brokerUrl!, {
+    protocolVersion: 5,
+    clean: true,
+    cert: certificate,
+    key,
+    ca: authority,
+    clientId: host.identity.host,
+    reconnectPeriod: 200,
+  })
+  clients.push(client)
+  const came: { topic: string; payload: string }[] = []
+  client.on('message', (topic, payload) => came.push({ topic, payload: payload.toString() }))
+  client.on('error', () => {})
+  await new Promise<void>((resolve, reject) => {
+    client.once('connect', () => resolve())
+    setTimeout(() => reject(new Error('the broker does not let the host in')), 10_000).unref()
+  })
+  const address = { organisation: host.identity.organisation, host: host.identity.host }
+  await client.subscribeAsync(downTopic(address, 'cmd').replace(/cmd$/, '#'), { qos: 1 })
+  return {
+    client,
+    next: async (end, limitMs = 10_000) => {
+      const until = Date.now() + limitMs
+      while (Date.now() < until) {
+        const at = came.findIndex(one => one.topic.endsWith(end))
+        if (at >= 0) return came.splice(at, 1)[0]!.payload
+        await new Promise(resolve => setTimeout(resolve, 20))
+      }
+      throw new Error(`nothing came on …${end} within ${limitMs} ms`)
+    },
+    publish: (topic, payload, retain = false) =>
+      new Promise(resolve => {
+        client.publish(topic, payload, { qos: 1, retain }, (error, packet) => {
+          const reason = (packet as { reasonCode?: number } | undefined)?.reasonCode
+          resolve(error ? ((error as { code?: number }).code ?? 255) : (reason ?? 0))
+        })
+      }),
+  }
+}
+
+const addressOf = (host: TestHost) => ({ organisation: host.identity.organisation, host: host.identity.host })
+
+async function until(holds: () => Promise<boolean>, what: string): Promise<void> {
+  const end = Date.now() + 10_000
+  while (!(await holds())) {
+    if (Date.now() > end) throw new Error(`not within 10 s: ${what}`)
+    await new Promise(resolve => setTimeout(resolve, 50))
+  }
+}
+
+test('the wish lies retained on the broker as a whole signed document, and a change comes at once', async () => {
+  const { client, id, a } = await adoptedPair(runtime)
+  const host = await onBroker(a)
+  const trusted = await acceptTrust(await host.next('/trust'), {
+    rootFingerprint: a.identity.rootFingerprint,
+    heldVersion: 0,
+  })
+  assert.ok(trusted.ok)
+  const read = async (): Promise<number> => {
+    const verified = await verifyDocument(await host.next('/desired'), 'desired', keyRing(trusted.document, 'desired'))
+    assert.ok(verified.ok)
+    return desiredDocument.parse(verified.payload).generation
+  }
+  assert.equal(await read(), 1)
+  const { etag } = await client.call(getPair, { params: { pair: id } })
+  await client.call(changeSettings, { params: { pair: id }, body: { profile: 'fast' }, ifMatch: etag! })
+  assert.equal(await read(), 2)
+  await host.client.endAsync()
+})
+
+test('a command goes out over the broker, its answer comes back over it, and the operation ends', async () => {
+  const { client, id, a, healthy } = await adoptedPair(runtime)
+  const host = await onBroker(a)
+  const begun = await client.call(switchOver, { params: { pair: id }, body: { reason: 'update' } })
+  assert.ok('id' in begun.body)
+  const jws = JSON.parse(await host.next('/cmd')) as { payload: string }
+  const command = JSON.parse(Buffer.from(jws.payload, 'base64url').toString()) as Command
+  const signer = await documentSigner(a.identity.host, a.identity.key)
+  const ack: Ack = {
+    v: 1,
+    host: command.audience,
+    operation: command.operation,
+    jti: command.jti,
+    phase: 'done',
+    message: '',
+    percent: null,
+    result: null,
+    at: new Date().toISOString(),
+  }
+  assert.equal(await host.publish(upTopic(addressOf(a), 'ack'), await signer.sign('ack', ack)), 0)
+  await healthy({ primary: 'b', epoch: 2 })
+  const done = await client.call(getOperation, { params: { operation: begun.body.id }, wait: 10 })
+  assert.equal(done.body.state, 'succeeded', done.body.message)
+  await host.client.endAsync()
+})
+
+test('reports and heartbeats over the broker show the host, and an older one changes nothing', async () => {
+  const { client, a } = await adoptedPair(runtime)
+  const host = await onBroker(a)
+  const shown = async () => (await client.call(getHost, { params: { host: a.identity.host } })).body
+  const report = a.report({ boot: 2, seq: 9, observedGeneration: 5 })
+  await host.publish(upTopic(addressOf(a), 'report'), JSON.stringify(report))
+  await until(async () => (await shown()).observedGeneration === 5, 'the report is shown')
+  await host.publish(
+    upTopic(addressOf(a), 'report'),
+    JSON.stringify({ ...report, boot: 1, seq: 99, observedGeneration: 4 }),
+  )
+  await host.publish(upTopic(addressOf(a), 'report'), '{"v":1,"deep":'.repeat(50))
+  const { lastSeenAt: before } = await shown()
+  await host.publish(
+    upTopic(addressOf(a), 'hb'),
+    JSON.stringify({ v: 1, boot: 2, seq: 10, role: 'primary', epoch: 1, observedGeneration: 5 }),
+  )
+  await until(async () => (await shown()).lastSeenAt !== before, 'the heartbeat is shown')
+  assert.equal((await shown()).observedGeneration, 5)
+  await host.client.endAsync()
+})
+
+test('the broker lets a host write below its own id alone, and the ingest believes no other organisation', async () => {
+  const mine = await adoptedPair(runtime)
+  const theirs = await adoptedPair(runtime)
+  const host = await onBroker(mine.a)
+  const forged = JSON.stringify(theirs.a.report({ boot: 9, seq: 1, observedGeneration: 77 }))
+  // mqtt.js drops its connection after a refusal, so this one is for nothing else.
+  const refused = await onBroker(mine.b)
+  assert.notEqual(await refused.publish(upTopic(addressOf(theirs.a), 'report'), forged), 0)
+  refused.client.end(true)
+  // Mosquitto cannot bind the organisation's level: this one is taken by the broker and dropped by the ingest.
+  await host.publish(
+    upTopic({ organisation: theirs.a.identity.organisation, host: mine.a.identity.host }, 'report'),
+    forged,
+  )
+  await host.publish(
+    upTopic(addressOf(mine.a), 'report'),
+    JSON.stringify(mine.a.report({ boot: 3, seq: 1, observedGeneration: 6 })),
+  )
+  const shown = async () => (await mine.client.call(getHost, { params: { host: mine.a.identity.host } })).body
+  await until(async () => (await shown()).observedGeneration === 6, 'the host’s own report is shown')
+  const { body } = await theirs.client.call(getHost, { params: { host: theirs.a.identity.host } })
+  assert.equal(body.observedGeneration, 0)
+  await host.client.endAsync()
+})
+
+test('an attacker who owns the broker demotes nobody and rolls nothing back', async () => {
+  const { client, id, a, healthy } = await adoptedPair(runtime)
+  const victim = await onBroker(a)
+  const trusted = await acceptTrust(await victim.next('/trust'), {
+    rootFingerprint: a.identity.rootFingerprint,
+    heldVersion: 0,
+  })
+  assert.ok(trusted.ok)
+  const firstDesired = await victim.next('/desired')
+  const begun = await client.call(switchOver, { params: { pair: id }, body: { reason: 'update' } })
+  assert.ok('id' in begun.body)
+  const genuine = await victim.next('/cmd')
+  // The attacker holds the broker's own key to everything, and what ever went over it.
+  const attacker = await runtime.brokerClient!('attacker')
+  const evil = await documentSigner('cp-evil', await makePrivateJwk())
+  const payload = JSON.parse(
+    Buffer.from((JSON.parse(genuine) as { payload: string }).payload, 'base64url').toString(),
+  ) as Command
+  const known = trusted.document.keys[0]!.kid
+  const impostor = await documentSigner(known, await makePrivateJwk())
+  const attempts = [
+    genuine,
+    await evil.sign('command', payload),
+    await impostor.sign('command', payload),
+    JSON.stringify({
+      ...JSON.parse(genuine),
+      payload: Buffer.from(JSON.stringify({ ...payload, only: {} })).toString('base64url'),
+    }),
+    firstDesired,
+  ]
+  for (const retain of [false, true])
+    for (const text of attempts) await attacker.publishAsync(downTopic(addressOf(a), 'cmd'), text, { qos: 1, retain })
+  // The switchover has happened: the host is at epoch 2 when the attacker's copies arrive.
+  await healthy({ primary: 'b', epoch: 2 })
+  const context = {
+    host: a.identity.host,
+    organisation: a.identity.organisation,
+    ring: keyRing(trusted.document, 'command'),
+    nowMs: Date.now(),
+    present: { gen: 1, epoch: 2, node: 'a' as const },
+    policy: { refuse: [] },
+  }
+  const verdicts: string[] = []
+  for (const _ of attempts) verdicts.push((await judgeCommand(await victim.next('/cmd'), context)).verdict)
+  assert.deepEqual(verdicts, ['refuse', 'ignore', 'ignore', 'ignore', 'ignore'])
+  const forgedTrust = await impostor.sign('trust', { ...trusted.document, version: 99 })
+  const refused = await acceptTrust(forgedTrust, { rootFingerprint: a.identity.rootFingerprint, heldVersion: 1 })
+  assert.equal(refused.ok, false)
+  // Upwards: a forged answer and a forged report leave operation and view as they are.
+  await attacker.publishAsync(
+    upTopic(addressOf(a), 'ack'),
+    await evil.sign('ack', { v: 1, host: a.identity.host, jti: payload.jti, phase: 'failed' }),
+    { qos: 1 },
+  )
+  const { body } = await client.call(getOperation, { params: { operation: begun.body.id } })
+  assert.notEqual(body.state, 'failed')
+  await attacker.endAsync()
+  await victim.client.endAsync()
+})
+
+test('a broker that was away gets what waited for it, and what it lost', async () => {
+  const { client, id, a } = await adoptedPair(runtime)
+  const host = await onBroker(a)
+  await host.next('/desired')
+  await runtime.restartBroker!()
+  const { etag } = await client.call(getPair, { params: { pair: id } })
+  await client.call(changeSettings, { params: { pair: id }, body: { profile: 'conservative' }, ifMatch: etag! })
+  const text = await host.next('/desired', 20_000)
+  assert.ok(text.length > 0)
+  await host.client.endAsync()
+})
