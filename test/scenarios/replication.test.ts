@@ -101,3 +101,19 @@ test('a pinned primary whose database dies keeps its place where the backup is b
   scene.pair.witness.down--
   scene.heal()
 })
+
+test('a standby that is on another timeline is not made the successor, whatever it promises', () => {
+  const scene = Scene.protected()
+  scene.maintain(1000)
+  // As a diverged one does that was started without a look at its log.
+  scene.rewrite((from, message) => {
+    if (from !== 'b' || message.kind !== 'ack') return message
+    const { timeline, lsn } = message.flushed
+    return { ...message, flushed: { timeline: timeline - 1, lsn } }
+  })
+  for (let i = 0; i < 80; i++) {
+    scene.run(100)
+    assert.equal(scene.value.successor, false)
+  }
+  scene.heal()
+})

@@ -15,6 +15,7 @@ export class Scene {
   readonly a: Host
   readonly b: Host
   private readonly captured: { from: DataNode; to: NodeId; message: Message }[] = []
+  private change: (from: DataNode, message: Message) => Message = (_, message) => message
   private lost: (from: DataNode, to: NodeId, message: Message) => boolean = () => false
 
   constructor(options: { seed?: number; change?: Partial<Options> } = {}) {
@@ -57,6 +58,7 @@ export class Scene {
   /** Everything heals; the pair has to become whole again in time. */
   heal(): void {
     this.lost = () => false
+    this.change = (_, message) => message
     heal(this.pair, new Set())
   }
 
@@ -79,6 +81,11 @@ export class Scene {
     this.lost = lost
   }
 
+  /** Datagrams leave as this makes them from now on. */
+  rewrite(change: (from: DataNode, message: Message) => Message): void {
+    this.change = change
+  }
+
   /** The newest message of that kind that a host has sent. */
   sent<K extends Message['kind']>(from: DataNode, kind: K): Extract<Message, { kind: K }> {
     const found = this.captured.findLast(one => one.from === from && one.message.kind === kind)
@@ -96,7 +103,7 @@ export class Scene {
     host.send = (to, message) => {
       this.captured.push({ from: host.node, to, message })
       if (this.captured.length > keptMax) this.captured.splice(0, keptMax / 2)
-      if (!this.lost(host.node, to, message)) send(to, message)
+      if (!this.lost(host.node, to, message)) send(to, this.change(host.node, message))
     }
   }
 

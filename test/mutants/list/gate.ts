@@ -14,7 +14,7 @@ export const gate: readonly Mutant[] = [
         after: 'const until = now + s.timing.pinnedGrantMs',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/replication.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'grant-not-cut-before-a-grow',
@@ -26,7 +26,7 @@ export const gate: readonly Mutant[] = [
         after: 'return null',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/clocks.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'grants-not-added-up',
@@ -39,7 +39,7 @@ export const gate: readonly Mutant[] = [
         after: 'grantUntil: until,',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/clocks.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'gate-replies-not-matched',
@@ -47,7 +47,7 @@ export const gate: readonly Mutant[] = [
     edits: [
       { file: 'shared/protocol/gatekeeper.ts', before: 'if (seq !== s.gate.seq) return', after: 'if (seq < 0) return' },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/clocks.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'pinned-grant-during-a-grow',
@@ -64,7 +64,7 @@ export const gate: readonly Mutant[] = [
         after: 'return null',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/replication.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'open-grant-extended-on-restart',
@@ -76,7 +76,7 @@ export const gate: readonly Mutant[] = [
         after: '      isPrimary(s)\n    ) {\n      openGate(turn, now + s.timing.pinnedGrantMs)\n      return\n    }\n',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/lease.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'no-margin-for-a-late-grant',
@@ -88,7 +88,7 @@ export const gate: readonly Mutant[] = [
         after: 'const longest = Math.floor(times.untilMs - times.armedMs)',
       },
     ],
-    checks: [{ by: 'sim' }, { by: 'tests', files: ['test/unit/grants.test.ts'] }],
+    checks: [{ by: 'tests', files: ['test/scenarios/takeover.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'opened-without-arming',

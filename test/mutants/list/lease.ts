@@ -14,7 +14,7 @@ export const lease: readonly Mutant[] = [
           '  s.nSeen = Math.max(roundOf(event.durable.promised), roundOf(event.durable.lastOwn))\n  s.backup = { ...s.backup, quarantineUntil: now }',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/replication.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'acknowledging-during-a-candidacy',
@@ -26,7 +26,7 @@ export const lease: readonly Mutant[] = [
         after: '',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/lease.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'promise-not-kept',
@@ -43,7 +43,7 @@ export const lease: readonly Mutant[] = [
         after: 'now < backup.heardAt + s.timing.silenceMs)',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/lease.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'lease-counted-from-the-receipt',
@@ -55,7 +55,7 @@ export const lease: readonly Mutant[] = [
         after: 'Math.max(s.lease.leaseUntil, now + s.timing.leaseHeldMs)',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/clocks.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'no-margin-for-drift',
@@ -72,7 +72,7 @@ export const lease: readonly Mutant[] = [
         after: 't.leaseHeldMs <= t.leaseMs,',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/takeover.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'nonce-not-compared',
@@ -177,7 +177,7 @@ export const lease: readonly Mutant[] = [
         after: '  }\n  s.backup',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/clocks.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'clock-jump-ignored',
@@ -194,7 +194,7 @@ export const lease: readonly Mutant[] = [
         after: 'export function onClockJump(turn: Turn, nonce: number): void {',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/clocks.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'quarantine-not-after-a-jump',
@@ -206,7 +206,7 @@ export const lease: readonly Mutant[] = [
         after: '  s.roundAfterAt = now\n',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/clocks.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'lease-outlives-the-office',

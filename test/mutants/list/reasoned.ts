@@ -12,29 +12,7 @@ export const reasoned: readonly Mutant[] = [
         after: '    } else s.durable = { ...s.durable, promised, acc }\n',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
-  },
-  {
-    id: 'serving-during-an-open-handover',
-    breaks: 'The gate stays open while the place is being given up.',
-    edits: [
-      {
-        file: 'shared/protocol/gatekeeper.ts',
-        before: '  if (s.vacate !== null) {\n',
-        after: "  if (s.vacate !== null && s.vacate.kind === 'failure') {\n",
-      },
-      {
-        file: 'shared/protocol/vacating.ts',
-        before: "  freezeGate(turn, 'planned switchover')\n",
-        after: '',
-      },
-      {
-        file: 'shared/protocol/facts.ts',
-        before: 'rightToServe(s, now) !== null && s.vacate === null && databaseServes(s)',
-        after: 'rightToServe(s, now) !== null && databaseServes(s)',
-      },
-    ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/lease.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'killed-only-when-committed',
@@ -51,7 +29,7 @@ export const reasoned: readonly Mutant[] = [
         after: 'export const otherIsNamed = (s: HostState): boolean => knownValue(s)?.primary === s.peer',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/office.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'frozen-rather-than-dead-at-a-handover',
@@ -64,7 +42,7 @@ export const reasoned: readonly Mutant[] = [
           "    startDatabaseOp(turn, { op: 'drain' })\n    return\n  }\n  if (vacate.kind === 'planned') s.vacate = { ...vacate, end: s.database.view.end, killedAt: turn.now }\n  else killDatabase(turn)\n",
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/office.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'timelines-not-compared',
@@ -92,7 +70,7 @@ export const reasoned: readonly Mutant[] = [
         after: 'const hasAll = ack.flushed.lsn >= vacate.end.lsn',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/replication.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'member-change-from-an-unconfirmed-value',

@@ -181,7 +181,7 @@ export const register: readonly Mutant[] = [
           "    delete voters[member.node]\n    if (member.node === 'w' && s.witness.wanted !== null) voters.w = s.witness.wanted\n",
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/office.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'one-trip-shrink-by-a-deaf-primary',
@@ -224,7 +224,7 @@ export const register: readonly Mutant[] = [
         after: 'if (known === null || known.epoch < epoch) {\n',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/office.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'data-given-up-unasked',
@@ -236,6 +236,6 @@ export const register: readonly Mutant[] = [
         after: 'return dataGen < 0 && gaveUpGen !== known.gen',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/takeover.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
 ]

@@ -12,7 +12,7 @@ export const replication: readonly Mutant[] = [
         after: 'if (backupIsLost(s, now))',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/replication.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'names-emptied-at-the-accepted-shrink',
@@ -25,7 +25,7 @@ export const replication: readonly Mutant[] = [
         after: 'return acceptedValue(s)?.successor === false && s.openGrow <= knownBallot(s)',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/replication.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'grow-open-ignored',
@@ -156,7 +156,7 @@ export const replication: readonly Mutant[] = [
         after: 'export const ownEpoch = (s: HostState): boolean => s.database.view.epoch >= 0',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/office.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
     id: 'resigned-with-the-database-alive',
@@ -173,6 +173,6 @@ export const replication: readonly Mutant[] = [
         after: '  if (vacate.end === null) driveStop(turn, vacate)\n',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/office.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
 ]

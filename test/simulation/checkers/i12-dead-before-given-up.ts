@@ -2,7 +2,7 @@ import { type MakeChecker, Violation } from './check.ts'
 
 /**
  * I12: a primary gives its place up (Handover, Resign) only when no process of its database is left and its gate is shut;
- * and whoever says that it accepted the other host as primary has its gate shut by then.
+ * and whoever says that it accepted the other host as primary has its gate shut and its database killed by then.
  */
 export const deadBeforeGivenUp: MakeChecker = () => ({
   name: 'I12',
@@ -16,8 +16,10 @@ export const deadBeforeGivenUp: MakeChecker = () => ({
       if (gate.isOpen) throw new Violation('I12', `${node} ${what} with its gate open`)
     }
     const named = host.file.safe.acc?.value.primary
-    if (message.kind === 'accepted' && named === host.peer.node && gate.isOpen) {
-      throw new Violation('I12', `${node} says that it accepted ${named} as primary, with its gate open`)
-    }
+    if (message.kind !== 'accepted' || named !== host.peer.node) return
+    const what = `${node} says that it accepted ${named} as primary`
+    if (gate.isOpen) throw new Violation('I12', `${what}, with its gate open`)
+    // The kill has been asked for: from then on no process of it answers anybody.
+    if (cluster.process === 'primary' && !cluster.stopped) throw new Violation('I12', `${what}, and its database runs`)
   },
 })

@@ -1,0 +1,67 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Scene } from './scene.ts'
+
+test('a planned switchover and back: each time the old primary is dead before the new one is named', () => {
+  const scene = Scene.protected()
+  for (const [host, epoch] of [
+    [scene.a, 2],
+    [scene.b, 3],
+  ] as const) {
+    scene.pair.operator.switchover(host)
+    scene.until('the other host is primary', () => scene.value.epoch === epoch)
+    scene.until('the pair is protected', () => scene.pair.isProtected())
+    scene.run(1500)
+  }
+  scene.heal()
+})
+
+test('a switchover that was meant for an earlier epoch does nothing', () => {
+  const scene = Scene.protected()
+  scene.pair.operator.switchover(scene.a)
+  scene.until('the other host is primary', () => scene.value.epoch === 2)
+  scene.run(3000)
+  scene.tell(scene.b, { command: 'switchover', epoch: 1 })
+  scene.tell(scene.a, { command: 'switchover', epoch: 1 })
+  scene.run(3000)
+  assert.equal(scene.value.epoch, 2)
+  scene.heal()
+})
+
+test('a primary whose dead database leaves processes that hang resigns only when they are gone', () => {
+  const scene = Scene.protected({ change: { oneVolume: false } })
+  scene.cut('b', 'a')
+  scene.a.dataDisk.hang()
+  scene.a.cluster.losePostmaster(60_000)
+  scene.run(400)
+  scene.a.dataDisk.goOn()
+  scene.until('somebody serves', () => scene.a.serves || scene.b.serves)
+  scene.heal()
+})
+
+test('a primary that votes for its successor has killed its database before it says so', () => {
+  const scene = Scene.protected()
+  scene.pair.witness.down++
+  // It answers, but nothing that it asks for arrives anywhere, its heartbeats neither.
+  const asked = new Set(['heartbeat', 'prepare', 'accept', 'cas', 'learn'])
+  scene.lose((from, _to, { kind }) => from === 'a' && asked.has(kind))
+  scene.until('the backup serves', () => scene.b.serves, 60_000)
+  scene.pair.witness.down--
+  scene.heal()
+})
+
+test('another witness comes in by two changes, one member each', () => {
+  const scene = Scene.protected()
+  scene.pair.operator.replaceWitness()
+  scene.until('the new one is a voter', () => scene.value.voters.w === 'w2', 60_000)
+  scene.heal()
+})
+
+test('a forced takeover on the host that was primary starts a timeline of its own', () => {
+  const scene = Scene.protected()
+  const { timeline } = scene.a.cluster.view().end
+  scene.pair.operator.force(scene.a, { withWitness: true })
+  scene.until('it serves', () => scene.value.gen === 2 && scene.a.serves)
+  assert.ok(scene.a.cluster.view().end.timeline > timeline)
+  scene.heal()
+})
