@@ -136,7 +136,7 @@ export const gate: readonly Mutant[] = [
         after: 'if (errors.length === 0) return { ok: true }',
       },
     ],
-    checks: [{ by: 'lab', files: kernelTests }],
+    checks: [{ by: 'tests', files: ['test/unit/nft.test.ts'] }],
   },
   {
     id: 'grant-measured-from-before-arming',
