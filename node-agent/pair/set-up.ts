@@ -55,9 +55,12 @@ export async function beginPair(options: SetUpOptions & { enrolmentToken: string
     setup = { ...setup, witnessInc: await admit(config, setup, options.enrolmentToken) }
     await writeSetup(config.stateDir, setup)
   }
-  progress(config.postgres.mode === 'create' ? 'a new PostgreSQL cluster' : 'the PostgreSQL cluster is adopted')
-  await options.prepareDatabase(config, progress)
-  await makeState(config, progress)
+  // The state is the last thing that is made: where it is, an agent may be running on this database.
+  if (!hasState(config)) {
+    progress(config.postgres.mode === 'create' ? 'a new PostgreSQL cluster' : 'the PostgreSQL cluster is adopted')
+    await options.prepareDatabase(config, progress)
+    await makeState(config, progress)
+  }
   const { witness } = config
   const token: JoinToken = {
     v: 1,
@@ -105,6 +108,7 @@ async function check(
   { part, before, token }: { part: Setup['part']; before: Setup | null; token?: JoinToken },
 ): Promise<number> {
   await preflight(config)
+  hasState(config)
   const major = await postgresMajor(config)
   if (before !== null && (before.pair !== config.pair || before.node !== config.node || before.part !== part)) {
     const rule = `belongs to host ${before.node} of pair ${before.pair}, which ${before.part} its pair`
@@ -169,9 +173,16 @@ async function admit(config: Config, setup: Setup, enrolmentToken: string | null
   throw new Error(`the witness ${witness.url} does not admit pair ${pair}: ${answer.why}`)
 }
 
+/** @throws with a sentence where it is damaged: it is never made anew. */
+function hasState({ stateDir }: Config): boolean {
+  const read = readState(stateDir)
+  if (!read.ok && read.code !== 'missing') throw new Error(read.why)
+  return read.ok
+}
+
 /** The store of this host, with an incarnation of its own. Never made anew where one is. */
 async function makeState(config: Config, progress: (line: string) => void): Promise<void> {
-  if (readState(config.stateDir).ok) return
+  if (hasState(config)) return
   progress('the durable state of this host')
   const options = { folder: config.stateDir, now: bootMs, onPersisted: () => {}, onFailed: () => {}, ...stateWriter() }
   const made = await createStateFile(options, newDurable(randomUUID()))

@@ -1,9 +1,10 @@
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { assert } from '../../shared/assert.ts'
 import { exec } from '../exec.ts'
 import { bin, type ClusterSpec, replicationRole, unfinishedFile } from './cluster.ts'
 import { newClusterAccess, own, removeOverrides, setStandbySignal, writeConfig } from './config-files.ts'
-import { killAll, sleep, startPostmaster } from './processes.ts'
+import { killAll, scan, sleep, startPostmaster } from './processes.ts'
 import { connect, disconnect, type Sql } from './sql.ts'
 
 /** Makes a new cluster, or prepares an adopted one, with the role that the other host replicates by. */
@@ -54,6 +55,7 @@ export async function initialise(spec: ClusterSpec, progress: (line: string) => 
 
 /** Starts the cluster alone, as a primary of nobody, to create the replication role. Behind a gate that is not open. */
 export async function prepareRole(spec: ClusterSpec): Promise<void> {
+  assert(scan(spec).length === 0, 'the cluster is in use; nothing is prepared beside a running server')
   await writeConfig(spec, { syncNames: 'empty', source: null })
   await removeOverrides(spec)
   await setStandbySignal(spec, 'primary')
