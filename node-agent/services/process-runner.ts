@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { readdirSync } from 'node:fs'
+import { readdirSync, writeFileSync } from 'node:fs'
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -57,6 +57,7 @@ export class ProcessRunner implements Runner {
     this.#process = started
     child.once('exit', (code, signal) => this.#ended(started, `${file} ended with ${signal ?? `code ${code}`}`))
     child.unref()
+    spareNothing(child.pid)
     await this.#record(started)
     await sleep(settleMs)
     return this.#process === started ? '' : this.#end
@@ -111,6 +112,15 @@ export class ProcessRunner implements Runner {
 
   get #file(): string {
     return join(this.#folder, `${this.#service.name}.json`)
+  }
+}
+
+/** The agent is spared when memory runs out, and its children would inherit that: a service that leaks is to be killed. */
+function spareNothing(pid: number): void {
+  try {
+    writeFileSync(`/proc/${pid}/oom_score_adj`, '0')
+  } catch {
+    // It has ended already.
   }
 }
 
