@@ -28,7 +28,9 @@ export function addPairVerbs(program: Command): void {
     .action(join)
   pair
     .command('leave')
-    .description('take this host out of its pair in an orderly way: a primary hands over first')
+    .description(
+      'let the pair go on without this host: a primary hands over first; its agent takes part again when it is started anew',
+    )
     .addHelpText('after', '\nExample:\n  understudy pair leave && systemctl disable --now understudy\n')
     .action(async (_options: object, command: Command) => {
       done(await long(command, 'leave', {}))
