@@ -34,6 +34,7 @@ export function addActVerbs(program: Command): void {
   maintenance
     .command('off')
     .description('automatic takeover again')
+    .addHelpText('after', '\nExample:\n  understudy maintenance off\n')
     .action(async (_options: object, command: Command) =>
       done(await askAgent(command, 'maintenance', { args: { forMs: 0 } })),
     )

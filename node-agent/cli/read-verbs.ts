@@ -1,8 +1,11 @@
+import { existsSync } from 'node:fs'
 import { type Command, InvalidArgumentError } from 'commander'
+import { loadConfig } from '../config.ts'
 import type { Decision } from '../decisions.ts'
 import type { CheckReport } from '../report/check-report.ts'
 import type { StatusReport } from '../report/status-report.ts'
-import { askAgent } from './connection.ts'
+import { AgentUnreachable } from '../socket/client.ts'
+import { askAgent, defaultConfigPath, type GlobalOptions } from './connection.ts'
 import { Exit } from './exit-codes.ts'
 import { showCheck, showDecision, showStatus, showWhy, type WhyReport } from './show.ts'
 
@@ -21,7 +24,7 @@ export function addReadVerbs(program: Command): void {
     .option(...jsonOption)
     .addHelpText('after', '\nExample:\n  understudy status --json | jq -r .protection\n')
     .action(async (options: { json?: boolean }, command: Command) => {
-      const report = (await askAgent(command, 'status')) as StatusReport
+      const report = (await askAgent(command, 'status').catch(error => offline(error, command))) as StatusReport
       if (options.json) printJson(report)
       else print(showStatus(report, Date.now()))
     })
@@ -63,6 +66,23 @@ export function addReadVerbs(program: Command): void {
       '\nExample, for the textfile collector of the node exporter:\n  understudy metrics > /var/lib/node_exporter/understudy.prom\n',
     )
     .action(async (_options: object, command: Command) => print((await askAgent(command, 'metrics')) as string))
+}
+
+/** Without an agent there is still what it wrote down last. @throws always; the exit code says that nobody answers. */
+async function offline(error: unknown, command: Command): Promise<never> {
+  const path = command.optsWithGlobals<GlobalOptions>().config ?? defaultConfigPath
+  if (!(error instanceof AgentUnreachable) || !existsSync(path)) throw error
+  const { readState } = await import('../state-file/state-file.ts')
+  const read = readState(loadConfig(path).stateDir)
+  const value = read.ok ? (read.durable.known?.value ?? null) : null
+  const last = !read.ok
+    ? read.why
+    : value === null
+      ? 'its state on disk: this host belongs to no pair yet'
+      : `its state on disk: ${value.primary} was primary of epoch ${value.epoch} (gen ${value.gen}, version ${value.version}), ${value.successor ? 'the other host may have taken over since' : 'without a successor'}`
+  throw new AgentUnreachable(
+    `${error.message}\n  ${last}\n  the gate is shut by the kernel while no agent runs; \`journalctl -u understudy\` says why it ended`,
+  )
 }
 
 async function events(options: { last: number; follow?: boolean; json?: boolean }, command: Command): Promise<void> {

@@ -11,7 +11,7 @@ export function showStatus(report: StatusReport, now: number): string {
   const rows: [string, string][] = [
     [
       'peer',
-      `${peer.node} ${heard(peer.heardAgoMs)} on ${livePaths(peer.paths)}${peer.why === '' ? '' : `; ${peer.why}`}`,
+      `${peer.node} ${heard(peer.heardAgoMs)}, ${livePaths(peer.paths)} ${peer.paths.length === 1 ? 'works' : 'work'}${peer.why === '' ? '' : `; ${peer.why}`}`,
     ],
     ['witness', witness === null ? 'none: no automatic takeover' : witnessLine(witness)],
     [
@@ -41,25 +41,35 @@ export function showStatus(report: StatusReport, now: number): string {
   const primary = report.primary === null ? 'no primary known' : `${report.primary} is primary`
   return [
     `pair ${report.pair} · host ${report.node} · ${report.role} · ${primary} · epoch ${report.epoch} (gen ${report.gen}, version ${report.version})`,
-    `${report.protection.toUpperCase()} since ${clock(since)} (${span(now - since)}): ${report.why}`,
-    ...(report.sealed ? [] : ['NOT SEALED: keep the other host off until another member holds the new generation']),
-    ...(report.maintenance ? ['maintenance: no automatic takeover'] : []),
+    `${headline(report)} since ${clock(since)} (${span(now - since)}): ${report.why}`,
+    ...report.blocking.filter(why => why !== report.why).map(why => `  no automatic takeover: ${why}`),
+    ...(report.sealed || report.role !== 'primary'
+      ? []
+      : ['NOT SEALED: keep the other host off until another member holds the new generation']),
+    ...(report.maintenanceUntil === null ? [] : [`maintenance until ${clock(Date.parse(report.maintenanceUntil))}`]),
     '',
     ...rows.map(([label, text]) => `${label.padEnd(10)}${text}`),
     '',
   ].join('\n')
 }
 
+/** A backup that does not serve is as it should be; whether it may take over is what one wants to know of it. */
+function headline({ protection, role, blocking }: StatusReport): string {
+  if (role !== 'backup') return protection.toUpperCase()
+  return blocking.length === 0 ? 'STANDING BY, may take over,' : 'NOT SERVING, MAY NOT TAKE OVER,'
+}
+
 function livePaths(paths: readonly LinkPath[]): string {
   const live = paths.filter(path => path.heardMs !== null && path.heardMs < pathLiveMs).length
   const word = paths.length === 1 ? 'path' : 'paths'
-  return `${live} of ${paths.length} ${word}`
+  const refused = paths.reduce((sum, path) => sum + path.refused, 0)
+  return `${live} of ${paths.length} ${word}${refused === 0 ? '' : ` (${refused} packets refused)`}`
 }
 /** Heartbeats come ten times a lease; a path without any for this long is down whatever the profile. */
 const pathLiveMs = 2000
 
 const heard = (agoMs: number | null): string =>
-  agoMs === null ? 'not heard' : `heard ${(agoMs / 1000).toFixed(2)} s ago`
+  agoMs === null ? 'not heard since this agent started' : `heard ${(agoMs / 1000).toFixed(2)} s ago`
 
 function witnessLine(witness: NonNullable<StatusReport['witness']>): string {
   const vote = witness.voteP99Ms === null ? '' : `, votes in ${Math.round(witness.voteP99Ms)} ms (p99)`
@@ -84,7 +94,8 @@ function databaseLine(replication: StatusReport['replication'], role: string): s
         : '; does not stream'
   const doing = replication.operation === null ? '' : `; now: ${replication.operation}`
   const error = replication.lastError === '' ? '' : `; last error: ${replication.lastError}`
-  return `${replication.process}${at}${lag}${doing}${error}`
+  const standing = replication.standing === '' ? '' : `; ${replication.standing}`
+  return `${replication.process}${at}${lag}${doing}${error}${standing}`
 }
 
 export interface WhyReport {

@@ -71,9 +71,9 @@ export class PeerDriver implements PeerLinkPort {
     return statistics.paths.map((path, index) => ({
       local: path.localAddress,
       peer: path.peerAddress,
-      heardMs: path.heardAgoMs,
+      heardMs: path.heardAgoMs === null ? null : Math.round(path.heardAgoMs),
       lossPercent: path.loss === null ? null : Math.round(path.loss * 1000) / 10,
-      roundTripMs: path.rttMs,
+      roundTripMs: path.rttMs === null ? null : Math.round(path.rttMs * 100) / 100,
       // Counted for the link as a whole: a forged packet belongs to no path.
       refused: index === 0 ? refused : 0,
     }))

@@ -88,7 +88,8 @@ export function checkReport(
   }
 }
 
-function obstacles(agent: Agent, now: number): string[] {
+/** As this host sees it; [] when a takeover would succeed. */
+export function obstacles(agent: Agent, now: number): string[] {
   const { state } = agent
   const status = agent.status()
   const trouble = agent.ports.peer.trouble()
@@ -110,6 +111,8 @@ function obstacles(agent: Agent, now: number): string[] {
   else if (!state.database.view.streaming) found.push('the standby does not stream from the primary')
   if (state.backup.heartbeat === null || now - state.backup.heardAt > agent.timing.silenceMs)
     found.push('the primary is silent')
+  const standing = state.duty.said.database ?? ''
+  if (standing !== '') found.push(standing)
   return found
 }
 

@@ -5,6 +5,7 @@ import type { Agent } from '../agent.ts'
 import type { LinkPath, ServiceState, VipState } from '../ports.ts'
 import { softwareVersion } from '../version.ts'
 import type { WorkerState } from '../workers/supervisor.ts'
+import { obstacles } from './check-report.ts'
 
 /** What `status --json` prints; the fields are part of the CLI's contract, new ones may be added. */
 export interface StatusReport {
@@ -24,6 +25,10 @@ export interface StatusReport {
   why: string
   sealed: boolean
   maintenance: boolean
+  /** ISO 8601 of when maintenance ends, or null. */
+  maintenanceUntil: string | null
+  /** Why no automatic takeover would succeed now, as this host sees it; [] means that one would. */
+  blocking: string[]
   lease: { held: boolean; leftMs: number }
   gate: { state: string; leftMs: number }
   peer: { node: DataNode; heardAgoMs: number | null; admitted: boolean; why: string; paths: LinkPath[] }
@@ -37,6 +42,8 @@ export interface StatusReport {
     lagBytes: number | null
     operation: string | null
     lastError: string
+    /** Why the database is left as it is, or ''. */
+    standing: string
   }
   vips: VipState[]
   uplink: { up: boolean; why: string }
@@ -68,9 +75,19 @@ export function statusReport(agent: Agent): StatusReport {
     why: status.why,
     sealed: status.sealed,
     maintenance: status.maintenance,
-    lease: status.lease,
+    maintenanceUntil: status.maintenance
+      ? new Date(Date.now() + state.duty.maintenanceUntil - now).toISOString()
+      : null,
+    blocking: obstacles(agent, now),
+    lease: { held: status.lease.held, leftMs: Math.round(status.lease.leftMs) },
     gate: { state: state.gate.report.state, leftMs: Math.max(0, Math.round(state.gate.report.expiresUntil - now)) },
-    peer: { node: state.peer, heardAgoMs, admitted, why: ports.peer.trouble() || why, paths },
+    peer: {
+      node: state.peer,
+      heardAgoMs: heardAgoMs === null ? null : Math.round(heardAgoMs),
+      admitted,
+      why: ports.peer.trouble() || why,
+      paths,
+    },
     witness: witnessOf(agent, now),
     replication: {
       process: status.database.process,
@@ -80,6 +97,7 @@ export function statusReport(agent: Agent): StatusReport {
       lagBytes: status.database.lagBytes,
       operation: status.database.operation,
       lastError: status.database.lastError,
+      standing: state.duty.said.database ?? '',
     },
     vips: ports.vip.state(),
     uplink: agent.uplink,

@@ -107,6 +107,12 @@ async function switchover(agent: Agent): Promise<unknown> {
   if (known === null)
     throw new VerbError('refused', 'this host belongs to no pair yet: set it up with `understudy pair init` or `join`')
   const asPrimary = isPrimary(agent.state)
+  const { heardAgoMs } = agent.status().peer
+  if (!asPrimary && (heardAgoMs === null || heardAgoMs > agent.timing.leaseMs))
+    throw new VerbError(
+      'refused',
+      `${agent.state.peer} is silent and can't hand over. A lost primary is replaced by itself where \`understudy check\` says so; otherwise switch it off and use \`understudy takeover --force\``,
+    )
   const sentence = await accepted(agent.operator({ command: 'switchover', epoch: known.epoch }))
   if (asPrimary) return { why: sentence }
   const moved = await until(() => isPrimary(agent.state) && agent.status().serving, switchoverLimitMs)
@@ -145,7 +151,10 @@ async function maintenance(agent: Agent, { forMs }: { forMs: number }): Promise<
     )
   }
   const until = forMs === 0 ? 0 : agent.ports.clock.bootMs() + forMs
-  return { why: await accepted(agent.operator({ command: 'maintenance', until })) }
+  const sentence = await accepted(agent.operator({ command: 'maintenance', until }))
+  if (forMs === 0) return { why: `${sentence}: automatic takeover again, once the backup is proven to have everything` }
+  const end = new Date(agent.ports.clock.wallMs() + forMs).toLocaleTimeString('en-GB')
+  return { why: `no automatic takeover until ${end}; \`understudy maintenance off\` ends it sooner` }
 }
 
 async function collectEvidence(agent: Agent): Promise<unknown> {

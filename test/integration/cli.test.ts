@@ -49,6 +49,8 @@ const status: StatusReport = {
   why: 'a is the primary of epoch 3',
   sealed: true,
   maintenance: false,
+  maintenanceUntil: null,
+  blocking: ['the primary is silent'],
   lease: { held: false, leftMs: 0 },
   gate: { state: 'closed', leftMs: 0 },
   peer: {
@@ -67,6 +69,7 @@ const status: StatusReport = {
     lagBytes: null,
     operation: null,
     lastError: '',
+    standing: '',
   },
   vips: [{ address: '10.0.0.100/24', interface: 'lan0', present: false, conflict: null }],
   uplink: { up: true, why: '' },
@@ -113,7 +116,8 @@ test('status prints one screen, and with --json the whole report', async () => {
   const text = await understudy(['status', '--socket', agent.path])
   assert.equal(text.code, 0, text.stderr)
   assert.match(text.stdout, /pair orders · host b · backup · a is primary · epoch 3/)
-  assert.match(text.stdout, /NOT SERVING since .*: a is the primary of epoch 3/)
+  assert.match(text.stdout, /NOT SERVING, MAY NOT TAKE OVER, since .*: a is the primary of epoch 3/)
+  assert.match(text.stdout, /no automatic takeover: the primary is silent/)
   assert.match(text.stdout, /ALARM +the gate was removed/)
   const json = await understudy(['--socket', agent.path, 'status', '--json'])
   assert.deepEqual(JSON.parse(json.stdout), status)
