@@ -17,12 +17,19 @@ export interface OutageRow {
   promisedMs: number
 }
 
-const cases: readonly { fault: string; kind: FaultKind; role: Fault['role'] }[] = [
+interface Case {
+  fault: string
+  kind: FaultKind
+  role: Fault['role']
+  /** The backup is not heard from the same moment on, so that there is nobody to hand over to: the primary resigns. */
+  unheard?: boolean
+}
+const cases: readonly Case[] = [
   { fault: 'power cut of the primary', kind: 'powerCut', role: 'primary' },
   { fault: 'loss of the backup', kind: 'powerCut', role: 'backup' },
   { fault: 'partition between the hosts', kind: 'cutPeer', role: 'primary' },
   { fault: 'database of the primary dies (hand-over)', kind: 'backendCrash', role: 'primary' },
-  { fault: 'database of the primary dies, backup not heard (resign)', kind: 'postmasterKill', role: 'primary' },
+  { fault: 'the same, and the backup is not heard (resign)', kind: 'backendCrash', role: 'primary', unheard: true },
   { fault: 'planned switchover', kind: 'switchover', role: 'primary' },
 ]
 
@@ -88,7 +95,7 @@ export function measureOutages(wish: { first: number; runs: number }): OutageRow
   )
 }
 
-function measure(o: Options, what: (typeof cases)[number]): { gapMs: number; promisedMs: number } {
+function measure(o: Options, what: Case): { gapMs: number; promisedMs: number } {
   const pair = new Pair(o, { text: false })
   const { world } = pair
   const r = new Random(o.seed, 'outages')
@@ -96,15 +103,14 @@ function measure(o: Options, what: (typeof cases)[number]): { gapMs: number; pro
   world.runUntil(world.now + 500 + r.next() * 1000)
   const fault: Fault = { id: 0, at: 0, kind: what.kind, role: what.role, ms: faultMs, x: 0, y: 0 }
   pair.client.resetGap()
-  // A resign is what is left where the backup is not heard: its answers are lost for a moment before.
-  if (what.fault.includes('resign')) {
+  if (what.unheard === true) {
     const primary = pair.hosts[pair.named ?? 'a']
     pair.network.cutAll(primary.peer.node, primary.node, 1)
-    world.after(o.seed % 2 === 0 ? 210 : 260, () => schedule(pair, fault, new Set()))
-    world.after(2000, () => pair.network.cutAll(primary.peer.node, primary.node, -1))
-  } else schedule(pair, fault, new Set())
+  }
+  schedule(pair, fault, new Set())
   reach(pair, () => false, settleMs)
-  return { gapMs: pair.client.gapMs, promisedMs: outageLimitMs(pair, promises[what.kind]?.[what.role] ?? 'takeover') }
+  const promise = what.unheard === true ? 'takeover' : (promises[what.kind]?.[what.role] ?? 'takeover')
+  return { gapMs: pair.client.gapMs, promisedMs: outageLimitMs(pair, promise) }
 }
 
 export function showOutages(rows: readonly OutageRow[]): string {
