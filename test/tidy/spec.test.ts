@@ -11,15 +11,10 @@ import { allPaths, read, root } from './source.ts'
 const specPath = 'shared/protocol/SPEC.md'
 const spec = read(specPath)
 const spans = [...spec.text.matchAll(/`([^`\n]+)`/g)].map(match => match[1] ?? '')
-/** The cells of each rule's row: number, rule, place, checks. */
-const rules = spec.lines
-  .filter(line => /^\|\s*R-\d+\s*\|/.test(line))
-  .map(line =>
-    line
-      .split('|')
-      .slice(1, -1)
-      .map(cell => cell.trim()),
-  )
+/** Number, rule, places, checks. */
+const rules = [...spec.text.matchAll(/^- \*\*(R-\d+)\*\* (.+)\n {2}_In_ (.+)\n {2}_Checked by_ (.+)$/gm)].map(match =>
+  match.slice(1),
+)
 
 const declares = (text: string, name: string): boolean =>
   new RegExp(`\\b(?:function|const|class|interface|type)\\s+${name}\\b`).test(text)
@@ -75,6 +70,7 @@ test('every checker of the simulation is named in SPEC.md', () => {
 
 test('every rule of SPEC.md has its own number, a place that enforces it and something that checks it', () => {
   const numbers = rules.map(cells => cells[0])
+  assert.equal(rules.length, spec.lines.filter(line => line.includes('**R-')).length)
   assert.equal(new Set(numbers).size, numbers.length)
   const bare = rules.filter(cells => {
     return cells.length !== 4 || !/`[\w./-]+\.ts: \w+`/.test(cells[2] ?? '') || !/I\d|L\d|`/.test(cells[3] ?? '')
