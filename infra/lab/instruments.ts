@@ -16,6 +16,8 @@ const HERE = import.meta.dirname
 const START_LIMIT_MS = 15_000
 /** The writer waits for rows in flight; see STOP_LIMIT_MS there. */
 const STOP_LIMIT_MS = 8_000
+/** An observer answers a signal at once; one that does not has saved within the last second by itself. */
+const SAVE_LIMIT_MS = 200
 
 export interface Instrument {
   pid: number
@@ -164,17 +166,26 @@ export async function observeAgain(lab: string, host: HostName, all: ObserverTar
   return observe(lab, host, { targets, rhythmMs: all.rhythmMs })
 }
 
-/** Stops whatever observer of the lab runs, and judges what all of them saw. */
-export async function stopObservers(lab: string): Promise<Judgement> {
-  const running = processesIn(groupPath(lab, TOOLS_GROUP)).filter(pid =>
+function runningObservers(lab: string): number[] {
+  return processesIn(groupPath(lab, TOOLS_GROUP)).filter(pid =>
     commandLine(pid).some(argument => argument.endsWith('observer.ts')),
   )
-  for (const pid of running) await stopInstrument({ pid, file: '' })
+}
+
+/** Stops whatever observer of the lab runs, and judges what all of them saw. */
+export async function stopObservers(lab: string): Promise<Judgement> {
+  for (const pid of runningObservers(lab)) await stopInstrument({ pid, file: '' })
   return judgeObservations(servedSpans(lab))
 }
 
-/** What all observers of a lab have saved so far; those that run save each second. */
-export function servedSpans(lab: string): ServedSpan[] {
+/** What all observers of a lab have seen so far; those that run are asked to save it first. */
+export async function servedSpansNow(lab: string): Promise<ServedSpan[]> {
+  signal(runningObservers(lab), 'SIGUSR2')
+  await sleep(SAVE_LIMIT_MS)
+  return servedSpans(lab)
+}
+
+function servedSpans(lab: string): ServedSpan[] {
   const { runDir } = labPaths(lab)
   const files = readdirSync(runDir).filter(name => name.endsWith('.seen'))
   return files.flatMap(name => JSON.parse(readFileSync(join(runDir, name), 'utf8')) as ServedSpan[])

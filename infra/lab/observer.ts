@@ -4,7 +4,7 @@
  *
  * `observer.ts --targets FILE --output FILE [--rhythm-ms 10]`: the targets are a JSON object of names and URIs, in a file
  * because they hold passwords; one that only host `a` can answer is named `a:…`. Writes its {@link ServedSpan}s as JSON
- * each second and at SIGTERM. With `--prepare` it only makes the table it needs, at the first target.
+ * each second, at SIGUSR2 and at SIGTERM. With `--prepare` it only makes the table it needs, at the first target.
  */
 
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
@@ -107,6 +107,8 @@ async function main(): Promise<void> {
     process.exit(0)
   }
   process.once('SIGTERM', stop).once('SIGINT', stop)
+  // Whoever judges meanwhile need not wait for the next second.
+  process.on('SIGUSR2', () => save(output, seen))
   setInterval(() => save(output, seen), SAVE_EVERY_MS)
   const rhythmMs = Number(values['rhythm-ms'])
   for (const target of targets) {

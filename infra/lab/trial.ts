@@ -14,7 +14,7 @@ import {
   type ObserverTargets,
   observeAgain,
   prepareObservers,
-  servedSpans,
+  servedSpansNow,
   startObservers,
   startWriter,
   stopInstrument,
@@ -142,11 +142,11 @@ export class Trial {
 
   /**
    * The verdict so far, with load and observers going on: every row that was acknowledged before this call is looked for
-   * on both hosts, which must both be on; the observers' last second may not be judged yet.
+   * on both hosts, which must both be on.
    */
   async verdict(): Promise<TrialVerdict> {
     const writes = await this.judge()
-    return { writes, judgement: judgeObservations(this.observers === null ? [] : servedSpans(this.lab)) }
+    return { writes, judgement: judgeObservations(this.observers === null ? [] : await servedSpansNow(this.lab)) }
   }
 
   /** Ends load and observers and looks for every acknowledged row on both hosts, which must both be on. */
