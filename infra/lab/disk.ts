@@ -42,6 +42,10 @@ export function fillDisk(diskDir: string): void {
   }
 }
 
+export function isDiskFilled(diskDir: string): boolean {
+  return existsSync(join(diskDir, FILLER))
+}
+
 function writeUntilFull(fd: number, block: Buffer): void {
   for (;;) {
     try {
@@ -55,6 +59,24 @@ function writeUntilFull(fd: number, block: Buffer): void {
 
 export function emptyDisk(diskDir: string): void {
   rmSync(join(diskDir, FILLER), { force: true })
+}
+
+/**
+ * The disk hangs: no write ends, and none fails, until it is released; whoever writes sleeps where no signal reaches.
+ * @throws where the lab has no small disks
+ */
+export async function hangDisk(diskDir: string): Promise<void> {
+  if (!hasDisk(diskDir)) {
+    throw new Error(
+      'This lab has no small disks, and the machine’s own is not stopped: start it with `lab up --disk-mib 512`.',
+    )
+  }
+  await run('fsfreeze', ['--freeze', diskDir])
+}
+
+/** Writes go on; one that does not hang is left alone. */
+export async function releaseDisk(diskDir: string): Promise<void> {
+  if (existsSync(diskDir) && hasDisk(diskDir)) await tryRun('fsfreeze', ['--unfreeze', diskDir])
 }
 
 /** Unmounts and removes a disk; the loop device goes with the mount. */

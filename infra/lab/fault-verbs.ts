@@ -27,6 +27,7 @@ export type Fault =
   | { kind: 'kill'; host: HostName; what: KillWhat }
   | { kind: 'start-agent'; host: HostName }
   | { kind: 'disk-full'; host: HostName }
+  | { kind: 'disk-hang'; host: HostName }
   | { kind: 'clock'; host: HostName; jumpMs: number }
   | { kind: 'witness-down' }
   | { kind: 'witness-up' }
@@ -48,6 +49,7 @@ export const FAULT_HELP = `  power a                     power cut: links down, 
   kill a [agent|postmaster|backend|walsender|walreceiver|service]
   start-agent a               starts the agent again after it was killed
   disk-full a                 fills the host's disk (needs a lab made with --disk-mib)
+  disk-hang a                 no write to the host's disk ends until heal (needs a lab made with --disk-mib)
   clock a --jump-ms 3600000   the agent's wall clock jumps
   witness-down                kills the witness
   witness-up                  starts it again
@@ -104,6 +106,7 @@ export function parseFault(words: readonly string[], options: FaultOptions): Fau
     case 'continue':
     case 'start-agent':
     case 'disk-full':
+    case 'disk-hang':
       return { kind, host: host() }
     case 'isolate':
     case 'mute':

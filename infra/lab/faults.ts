@@ -1,7 +1,7 @@
 /** Carries out a fault, and undoes all of them. */
 
 import { HOSTS, type HostName, type LinkName, type Member } from './addresses.ts'
-import { emptyDisk, fillDisk, hasDisk } from './disk.ts'
+import { emptyDisk, fillDisk, hangDisk, hasDisk, releaseDisk } from './disk.ts'
 import { applyFabric } from './fabric.ts'
 import { type Direction, directionsBetween, sameDirection } from './fabric-faults.ts'
 import type { Fault, KillWhat } from './fault-verbs.ts'
@@ -60,7 +60,9 @@ async function apply(state: LabState, fault: Fault): Promise<void> {
       return applyFabric(state)
     }
     case 'freeze':
-      stopProcesses(state.name, fault.host, fault.what)
+      if (stopProcesses(state.name, fault.host, fault.what).length === 0) {
+        throw new Error(`Host ${fault.host} runs nothing to freeze (${fault.what}).`)
+      }
       return
     case 'continue':
       continueProcesses(state.name, fault.host)
@@ -68,9 +70,12 @@ async function apply(state: LabState, fault: Fault): Promise<void> {
     case 'kill':
       return kill(state, fault.host, fault.what)
     case 'start-agent':
+      if (runs(state.agentPid[fault.host])) throw new Error(`The agent of host ${fault.host} runs already.`)
       return startAgent(state, fault.host)
     case 'disk-full':
       return fillDisk(hostPaths(state.name, fault.host).diskDir)
+    case 'disk-hang':
+      return hangDisk(hostPaths(state.name, fault.host).diskDir)
     case 'clock':
       state.wallClockOffsetMs[fault.host] += fault.jumpMs
       return setWallClock(state, fault.host)
@@ -97,6 +102,7 @@ export function heal(lab: string): Promise<void> {
   return withLabState(lab, async state => {
     await healFabric(state)
     for (const host of HOSTS) {
+      await releaseDisk(hostPaths(lab, host).diskDir)
       if (state.off.includes(host)) await bootHost(state, host)
       continueProcesses(state.name, host)
       state.wallClockOffsetMs[host] = 0

@@ -1,12 +1,15 @@
 /** A whole lab: machines with a formed pair on them. What the command line, the demo, the tests and benchmarks use. */
 
+import { setTimeout as sleep } from 'node:timers/promises'
 import { addressOf, BRIDGE, HOSTS, type HostName, labPaths, namespaceName, VIP, WEB_PORT } from './addresses.ts'
+import { isDiskFilled } from './disk.ts'
 import { describeFabricFaults } from './fabric-faults.ts'
-import { isPoweredOn } from './hosts.ts'
+import { hostPaths, isPoweredOn } from './hosts.ts'
 import type { ObserverTargets } from './instruments.ts'
-import { readLabState } from './lab-state.ts'
-import { createMachines, destroyMachines } from './machine.ts'
-import { databaseUri, databaseUriAt, formPair, lastWords, statuses } from './pair.ts'
+import { type LabState, labExists, readLabState } from './lab-state.ts'
+import { createMachines, destroyMachines, remainsOf } from './machine.ts'
+import { databaseUri, databaseUriAt, formPair, isPairFormed, lastWords, statuses } from './pair.ts'
+import { hostProcesses, isAlive, processState } from './processes.ts'
 import { type AgentStatus, agentPaths, type PairOptions } from './product.ts'
 
 export const DEFAULT_NAME = 'lab'
@@ -23,9 +26,12 @@ export interface LabOptions extends Partial<PairOptions> {
 /** Brings up machines and pair. On failure everything is removed again, and the error has the agents' last words. */
 export async function up(options: LabOptions): Promise<void> {
   const { name, diskMib = 0, say = () => {}, ...wishes } = options
-  say('two hosts, a witness and a client are made')
-  await createMachines({ name, diskMib })
+  // Not ours to remove when it fails for this.
+  if (labExists(name))
+    throw new Error(`A lab named "${name}" is there already: \`npm run lab -- down --name ${name}\` ends it.`)
   try {
+    say('two hosts, a witness and a client are made')
+    await createMachines({ name, diskMib })
     await formPair(name, { ...defaults, ...wishes, say })
   } catch (error) {
     const words = lastWords(name)
@@ -37,6 +43,21 @@ export async function up(options: LabOptions): Promise<void> {
 /** Removes everything of the lab; also what a crash left, and nothing at all. */
 export function down(name: string): Promise<void> {
   return destroyMachines(name)
+}
+
+/** An `up` that was interrupted and has not noticed yet goes on making things for a moment. */
+const DOWN_ROUNDS_LIMIT = 20
+const DOWN_SETTLE_MS = 300
+
+/** As {@link down}, while an `up` of this very process may still be under way: until nothing of it appears any more. */
+export async function downWhileUp(name: string): Promise<void> {
+  for (let round = 0; round < DOWN_ROUNDS_LIMIT; round += 1) {
+    // What appears while it is removed makes the removal fail; the next round finds it.
+    await down(name).catch(() => {})
+    await sleep(DOWN_SETTLE_MS)
+    if (remainsOf(name).length === 0) return
+  }
+  await down(name)
 }
 
 export interface HostInfo {
@@ -119,8 +140,26 @@ export async function status(name: string): Promise<LabStatus> {
   return {
     hosts: await statuses(name),
     powered: { a: isPoweredOn(name, 'a'), b: isPoweredOn(name, 'b') },
-    faults: describeFabricFaults(state.fabric),
+    faults: [...describeFabricFaults(state.fabric), ...describeOtherFaults(state)],
   }
+}
+
+function describeOtherFaults(state: LabState): string[] {
+  const { name, witnessPid, wallClockOffsetMs, agentPid } = state
+  const onHosts = HOSTS.filter(host => isPoweredOn(name, host)).flatMap(host => {
+    const stopped = hostProcesses(name, host, 'all').filter(pid => processState(pid) === 'T').length
+    const pid = agentPid[host]
+    return [
+      ...(stopped > 0 ? [`${stopped} processes of host ${host} are stopped`] : []),
+      ...(pid !== null && !isAlive(pid) ? [`the agent of host ${host} is dead`] : []),
+      ...(wallClockOffsetMs[host] !== 0
+        ? [`the wall clock of host ${host} is off by ${wallClockOffsetMs[host]} ms`]
+        : []),
+      ...(isDiskFilled(hostPaths(name, host).diskDir) ? [`the disk of host ${host} was filled`] : []),
+    ]
+  })
+  const witness = witnessPid !== null && isAlive(witnessPid) ? [] : ['the witness is down']
+  return [...(isPairFormed(name) ? witness : []), ...onHosts]
 }
 
 /** A line for each host and each fault. */

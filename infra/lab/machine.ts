@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { join } from 'node:path'
 import { HOSTS, type HostName, labPaths, type Member } from './addresses.ts'
 import { destroyGroups, groupPath } from './control-groups.ts'
-import { createDisk, destroyDisk } from './disk.ts'
+import { createDisk, destroyDisk, releaseDisk } from './disk.ts'
 import { applyFabric } from './fabric.ts'
 import { noFabricFaults } from './fabric-faults.ts'
 import { hostPaths, powerCut, powerOn } from './hosts.ts'
@@ -36,6 +36,7 @@ export async function createMachines(options: MachineOptions): Promise<void> {
 
 /** Removes everything of a lab, in whatever state a crash left it; nothing there is fine. */
 export async function destroyMachines(name: string): Promise<void> {
+  for (const host of HOSTS) await releaseDisk(hostPaths(name, host).diskDir)
   await destroyGroups(name)
   await destroyNetwork(name)
   const { runDir, diskDir } = labPaths(name)
@@ -59,6 +60,8 @@ function mountsBelow(path: string): string[] {
 }
 
 export async function cutPower(state: LabState, host: HostName): Promise<void> {
+  // Who waits for a disk that hangs cannot be killed.
+  await releaseDisk(hostPaths(state.name, host).diskDir)
   await powerCut(state.name, host)
   state.agentPid[host] = null
   if (!state.off.includes(host)) state.off.push(host)

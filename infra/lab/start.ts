@@ -5,7 +5,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ensureDebianPackages, LAB_PACKAGES, unsuitable } from '../dev/debian-packages.ts'
-import { down, info, type LabInfo, showStatus, status, up } from './lab.ts'
+import { down, downWhileUp, info, type LabInfo, showStatus, status, up } from './lab.ts'
 import { labExists } from './lab-state.ts'
 
 const NAME = 'lab'
@@ -63,7 +63,8 @@ async function main(): Promise<void> {
     await down(NAME)
   }
   const stop = new AbortController()
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => stop.abort())
+  // Kept to the end: an impatient second Ctrl-C must not leave half of it behind.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop.abort())
   try {
     const stopping = new Promise<never>((_, reject) => {
       stop.signal.addEventListener('abort', () => reject(new Error('stopped while it came up')))
@@ -74,8 +75,9 @@ async function main(): Promise<void> {
     say(instructions(info(NAME)))
     await showLive(stop.signal)
   } finally {
-    say('\neverything is removed')
-    await down(NAME)
+    say('\nremoving everything ...')
+    await downWhileUp(NAME)
+    say('everything is removed')
   }
 }
 

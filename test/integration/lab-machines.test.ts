@@ -92,6 +92,24 @@ test('a full disk is full for its own host, and healing empties it', async () =>
   await write('a')
 })
 
+test('a disk that hangs ends no write and fails none until healing, and a power cut gets through to its writers', async () => {
+  const write = (host: 'a' | 'b') =>
+    runOnHost(lab, host, ['dd', 'if=/dev/zero', `of=${hostPaths(lab, host).diskDir}/some`, 'bs=64k', 'count=16'])
+  await inject(lab, { kind: 'disk-hang', host: 'a' })
+  const hanging = write('a').then(() => 'ended')
+  assert.equal(await Promise.race([hanging, sleep(500, 'hangs')]), 'hangs')
+  await write('b')
+  await heal(lab)
+  assert.equal(await hanging, 'ended')
+  await inject(lab, { kind: 'disk-hang', host: 'a' })
+  const cutOff = write('a').catch(() => 'cut off')
+  await sleep(100)
+  await inject(lab, { kind: 'power', host: 'a' })
+  assert.notEqual(await cutOff, 'hangs')
+  assert.equal(isPoweredOn(lab, 'a'), false)
+  await heal(lab)
+})
+
 test('the wall clock of one host’s programs jumps and no other clock does', async () => {
   const { wallClockOffsetMs: none } = newLabState(lab, 0)
   assert.deepEqual(none, { a: 0, b: 0 })
