@@ -3,7 +3,6 @@ import { join } from 'node:path'
 import { parseLsn, timelineOfFile } from '../../shared/lsn.ts'
 import type { WalPosition } from '../../shared/protocol/types.ts'
 import { type ClusterSpec, otherNode, recordedPid, standbyName } from './cluster.ts'
-import { own } from './config-files.ts'
 import { sleep } from './processes.ts'
 import type { Sql } from './sql.ts'
 
@@ -24,8 +23,9 @@ export async function promote(
   if (postmaster === null) throw new Error('there is no postmaster.pid: the server has ended')
   // The trigger file and SIGUSR1 are what pg_promote() does, without a backend of their own in between.
   const trigger = join(spec.dataDir, 'promote')
+  // Not made over to the server's user: it removes the file, for which its folder is enough, and any other SIGUSR1 that the
+  // postmaster gets has it do so before we could.
   await writeFile(trigger, '')
-  await own(spec, trigger, 0o600)
   process.kill(postmaster, 'SIGUSR1')
   const until = performance.now() + options.limitMs
   let nudgedAt = 0
