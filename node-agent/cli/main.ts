@@ -50,8 +50,12 @@ export async function main(args: readonly string[]): Promise<void> {
     const { code, message } = exitOf(error)
     if (message !== '') process.stderr.write(`understudy: ${message}\n`)
     process.exitCode = code
+    // An agent whose start failed half-way holds its socket and its folder; it must not go on holding them. Whatever was
+    // printed has gone out by then, and a process with nothing left ends earlier by itself.
+    setTimeout(() => process.exit(), lingerMs).unref()
   }
 }
+const lingerMs = 500
 
 const entry = process.argv[1]
 if (entry !== undefined && realpathSync(entry) === fileURLToPath(import.meta.url)) {
