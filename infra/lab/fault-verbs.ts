@@ -73,7 +73,8 @@ const LINKS: readonly LinkName[] = ['lan', 'peer']
 
 function oneOf<T extends string>(words: readonly T[], word: string | undefined, meaning: string): T {
   const found = words.find(candidate => candidate === word)
-  if (found === undefined) throw new Error(`"${word ?? ''}" is no ${meaning}: use one of ${words.join(', ')}.`)
+  if (word === undefined) throw new Error(`A ${meaning} is missing: add one of ${words.join(', ')}.`)
+  if (found === undefined) throw new Error(`"${word}" is no ${meaning}: use one of ${words.join(', ')}.`)
   return found
 }
 

@@ -26,7 +26,7 @@ Look (in another terminal, as root):
   npm run lab -- status                     both hosts in one line each; info --json has every address
   ip netns exec ${client.netns} psql '${uri}'
   ip netns exec ${client.netns} curl -s ${web}
-  node node-agent/cli/main.ts status --socket ${hosts.a.socket}
+  infra/dev/with-tools node-agent/cli/main.ts status --socket ${hosts.a.socket}
 
 Break it, and watch here:
   npm run lab -- fault power a              power cut of host a      (fault power-on a)
@@ -45,9 +45,11 @@ async function showLive(stopped: AbortSignal): Promise<void> {
   let shownAtMs = 0
   while (!stopped.aborted) {
     const lines = showStatus(await status(NAME)).join('\n')
-    if (lines !== shown || performance.now() - shownAtMs > REPEAT_MS) {
+    // How far behind the backup is changes all the time and is no news.
+    const news = lines.replaceAll(/, lag -?\d+ bytes/g, '')
+    if (news !== shown || performance.now() - shownAtMs > REPEAT_MS) {
       say(`${new Date().toLocaleTimeString()}\n${lines.replaceAll(/^/gm, '  ')}`)
-      shown = lines
+      shown = news
       shownAtMs = performance.now()
     }
     await sleep(LOOK_EVERY_MS, undefined, { signal: stopped }).catch(() => {})

@@ -44,6 +44,7 @@ test('the words of the command line become a fault', () => {
 test('a wrong word is refused with the word and what it may be', () => {
   assert.throws(() => parseFault(['explode', 'a'], {}), /"explode" is no fault/)
   assert.throws(() => parseFault(['power', 'w'], {}), /"w" is no host: use one of a, b/)
+  assert.throws(() => parseFault(['cut', 'a'], {}), /A member is missing: add one of a, b, w, c/)
   assert.throws(() => parseFault(['cut', 'a', 'a'], {}), /given twice/)
   assert.throws(() => parseFault(['loss', 'a', 'b'], { percent: '120' }), /--percent is "120"/)
   assert.throws(() => parseFault(['clock', 'a'], {}), /--jump-ms is ""/)
