@@ -60,6 +60,16 @@ const stages: readonly Stage[] = [
     run: { tests: 'test/simulation/*.test.ts', concurrency: 1 },
   },
   {
+    name: 'mutants',
+    shows: 'five defects out of the list, one a kind of check, are noticed',
+    realParts: false,
+    run: program(
+      'test/mutants/main.ts',
+      '--only',
+      'executor-lets-promises-overtake,no-hold-after-a-start,f8-resign-of-an-old-version,takeover-without-being-successor,persist-after-send',
+    ),
+  },
+  {
     name: 'interruptions',
     shows: 'a crash after any effect of any plan, and the pair becomes whole again',
     realParts: false,

@@ -162,3 +162,30 @@ test('a backup that makes no progress although the link is quick loses its eligi
   scene.until('the shrink is chosen', () => !scene.value.successor, 1000)
   scene.heal()
 })
+
+test('a promise that names another epoch or gen extends no lease', () => {
+  const scene = Scene.protected()
+  scene.lose((from, _to, { kind }) => from === 'b' && kind === 'ack')
+  scene.run(1500)
+  const ack = { ...scene.sent('b', 'ack'), seq: scene.a.state.lease.seq }
+  const { leaseUntil } = scene.a.state.lease
+  scene.arrives(scene.a, 'b', { ...ack, epoch: ack.epoch - 1 })
+  scene.arrives(scene.a, 'b', { ...ack, gen: ack.gen + 1 })
+  assert.equal(scene.a.state.lease.leaseUntil, leaseUntil)
+  scene.heal()
+})
+
+test('whoever comes into office begins without a lease, also when it had one before', () => {
+  const scene = Scene.protected()
+  scene.pair.operator.switchover(scene.a)
+  scene.until('the other host is primary', () => scene.value.epoch === 2)
+  scene.until('the pair is protected', () => scene.pair.isProtected())
+  scene.run(1500)
+  scene.pair.operator.switchover(scene.b)
+  scene.until('it is under way', () => scene.b.state.vacate !== null)
+  scene.until('the hand-over is proposed', () => scene.b.state.round?.change === 'handover' || scene.value.epoch === 3)
+  scene.lose((from, _to, { kind }) => from === 'b' && kind === 'ack')
+  scene.until('it is in office again', () => scene.a.state.durable.known?.value.epoch === 3)
+  assert.equal(scene.a.state.lease.leaseUntil, 0)
+  scene.heal()
+})

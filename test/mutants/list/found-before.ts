@@ -82,7 +82,7 @@ export const foundBefore: readonly Mutant[] = [
           "s.round = { ...round, phase: 'cas', best: acc, value: ready.value }\n  persist(turn, { acc: { ballot: round.ballot, value: ready.value } })",
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'sim' }, { by: 'interruptions' }],
   },
   {
     id: 'f7-resign-in-memory-only',
@@ -129,7 +129,7 @@ export const foundBefore: readonly Mutant[] = [
         after: 'if (now < s.round.startedAt) {',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'sim' }, { by: 'interruptions' }],
   },
   {
     id: 'f10b-doubt-left-lying',

@@ -129,7 +129,7 @@ export const lease: readonly Mutant[] = [
         after: 'const current = acc === null || acc.primary === s.peer',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/lease.test.ts'] }, { by: 'sim' }],
   },
   {
     id: 'log-lost-its-tail-unseen',
@@ -218,7 +218,7 @@ export const lease: readonly Mutant[] = [
         after: '      abdicated: false,\n      promisedAt: 0,\n',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/lease.test.ts'] }, { by: 'sim' }],
   },
   {
     id: 'never-pinned',

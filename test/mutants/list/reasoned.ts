@@ -82,7 +82,7 @@ export const reasoned: readonly Mutant[] = [
         after: 'best.value.successor || isResigned(s)) {',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/unit/protocol-tables.test.ts'] }, { by: 'sim' }],
   },
   {
     id: 'grow-without-the-backups-confirm',
@@ -95,6 +95,6 @@ export const reasoned: readonly Mutant[] = [
         after: '  return null\n',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/unit/protocol-tables.test.ts'] }, { by: 'sim' }],
   },
 ]

@@ -113,7 +113,7 @@ export const register: readonly Mutant[] = [
         after: 'if (ballot > state.promised && expect > 0) {',
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'sim' }, { by: 'interruptions' }],
   },
   {
     id: 'takeover-without-being-successor',

@@ -122,7 +122,7 @@ export const replication: readonly Mutant[] = [
         after: "s.database.barrier !== null && s.database.passedBy !== ''",
       },
     ],
-    checks: [{ by: 'interruptions' }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/unit/protocol-tables.test.ts'] }, { by: 'sim' }],
   },
   {
     id: 'handover-without-the-end-of-the-log',
