@@ -1,4 +1,5 @@
 import mqtt, { type MqttClient } from 'mqtt'
+import { packetBytesMax } from './limits.ts'
 import type { Publication, Publisher } from './publisher.ts'
 
 /** How this process reaches the broker. */
@@ -12,8 +13,6 @@ export interface BrokerAccess {
 const reconnectMs = 1_000
 const connectLimitMs = 10_000
 const publishLimitMs = 10_000
-/** Larger than any document; a packet beyond it is refused by the broker as well. */
-export const packetBytesMax = 256 * 1024
 
 /** A long-lived session for Node and Deno: clean, so that the broker keeps nothing for us while we are away. */
 export function connectBroker(

@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs'
 import { z } from 'zod'
-import type { BrokerAccess } from '../broker/mqtt-client.ts'
-import type { IdentityProvider } from '../deps.ts'
+import { type SigningSecrets, signingSecrets } from '../auth/signing-keys.ts'
+import type { AuthoritySecrets } from '../auth/x509.ts'
+import { defaultLimits, type IdentityProvider, type Limits } from '../deps.ts'
 
 const provider = z.strictObject({
   issuer: z.url({ protocol: /^https?$/ }),
@@ -26,21 +26,53 @@ export function identityProvidersOf(json: string | undefined): IdentityProvider[
   throw new Error(`OIDC_PROVIDERS: ${issue?.path.join('.')}: ${issue?.message}`)
 }
 
-/**
- * MQTT_URL: absent, a Mosquitto of our own; "none", no broker; else its address, with MQTT_CA_FILE, MQTT_CERT_FILE and
- * MQTT_KEY_FILE where it wants certificates. @throws with what is wrong
- */
-export function brokerOf(env: NodeJS.ProcessEnv): BrokerAccess | null | 'none' {
-  const url = env.MQTT_URL
-  if (url === undefined || url === '') return null
-  if (url === 'none') return 'none'
-  if (!/^mqtts?:\/\//.test(url) || !URL.canParse(url))
-    throw new Error('MQTT_URL is no address of a broker; write it as mqtts://host:8883, or "none"')
-  const files = [env.MQTT_CA_FILE, env.MQTT_CERT_FILE, env.MQTT_KEY_FILE]
-  if (files.every(one => one === undefined)) return { url, tls: null }
-  const [ca, cert, key] = files
-  if (ca === undefined || cert === undefined || key === undefined)
-    throw new Error('MQTT_CA_FILE, MQTT_CERT_FILE and MQTT_KEY_FILE belong together')
-  const read = (path: string): string => readFileSync(path, 'utf8')
-  return { url, tls: { authorityPem: read(ca), certificatePem: read(cert), keyPem: read(key) } }
+/** What a control plane without a disk of its own is told: the same names on Workers and Deno. */
+export interface Settings {
+  databaseUrl: string
+  secrets: SigningSecrets
+  publicUrl: string
+  /** null: no broker; agents use HTTPS. */
+  mqttUrl: string | null
+  authority: AuthoritySecrets | null
+  identityProviders: IdentityProvider[]
+  limits: Limits
+}
+
+const authoritySecrets = z.object({ privateKey: z.string(), certificate: z.string(), name: z.string() })
+
+/** @throws with the variable and what is wrong with it */
+export function settingsOf(env: Readonly<Record<string, unknown>>): Settings {
+  const text = (name: string): string | null => {
+    const value = env[name]
+    return typeof value === 'string' && value !== '' ? value : null
+  }
+  const needed = (name: string, what: string): string => {
+    const value = text(name)
+    if (value === null) throw new Error(`${name} is missing: ${what}`)
+    return value
+  }
+  const json = <T>(name: string, schema: z.ZodType<T>, value: string): T => {
+    const parsed = schema.safeParse(JSON.parse(value))
+    if (parsed.success) return parsed.data
+    throw new Error(`${name} is not as \`npm run control-plane\` wrote it to its keys folder`)
+  }
+  const authority = text('BROKER_AUTHORITY')
+  return {
+    databaseUrl: needed('DATABASE_URL', 'the address of the PostgreSQL database'),
+    secrets: json('SIGNING_SECRETS', signingSecrets, needed('SIGNING_SECRETS', 'the content of keys/signing.json')),
+    publicUrl: needed('PUBLIC_URL', 'where this API is reached').replace(/\/+$/, ''),
+    mqttUrl: text('MQTT_URL'),
+    authority: authority === null ? null : json('BROKER_AUTHORITY', authoritySecrets, authority),
+    identityProviders: identityProvidersOf(text('OIDC_PROVIDERS') ?? undefined),
+    limits: limitsOf(text('RATE_LIMIT_PER_SECOND')),
+  }
+}
+
+/** Of each token and of each address; four seconds' worth at once. */
+function limitsOf(text: string | null): Limits {
+  if (text === null) return defaultLimits
+  const perSecond = Number(text)
+  if (!Number.isFinite(perSecond) || perSecond <= 0) throw new Error('RATE_LIMIT_PER_SECOND is no number above 0')
+  const rate = { perSecond, burst: perSecond * 4 }
+  return { perToken: rate, perAddress: rate }
 }

@@ -1,7 +1,8 @@
 import { isIP } from 'node:net'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { brokerOf, identityProvidersOf } from './environment.ts'
+import { identityProvidersOf } from './environment.ts'
+import { brokerOf } from './local/broker-access.ts'
 import { isRoot } from './local/users.ts'
 import { startControlPlane } from './node-server.ts'
 

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict'
 import { generateKeyPairSync } from 'node:crypto'
+import { Duplex } from 'node:stream'
 import { after, before, test } from 'node:test'
+import { connect } from 'node:tls'
 import mqtt, { type MqttClient } from 'mqtt'
 import { makePrivateJwk } from '../../control-plane/auth/signing-keys.ts'
+import { type ByteSocket, SocketPublisher } from '../../control-plane/broker/socket-publisher.ts'
 import { judgeCommand } from '../../node-agent/control/commands.ts'
 import { acceptTrust, keyRing } from '../../node-agent/control/trust.ts'
 import { getHost } from '../../shared/contract/api/hosts.ts'
@@ -252,5 +255,35 @@ test('a broker that was away gets what waited for it, and what it lost', async (
   await client.call(changeSettings, { params: { pair: id }, body: { profile: 'conservative' }, ifMatch: etag! })
   const text = await host.next('/desired', 20_000)
   assert.ok(text.length > 0)
+  await host.client.endAsync()
+})
+
+test('the publisher of Workers, a connection for each batch by the codec alone, delivers every message once it is acknowledged', async () => {
+  const { a } = await adoptedPair(runtime)
+  const host = await onBroker(a)
+  const { url, tls } = runtime.brokerAccess!
+  const publisher = new SocketPublisher(url, ({ host: name, port }) => {
+    const { authorityPem, certificatePem, keyPem } = tls!
+    const socket = connect({ host: name, port, ca: authorityPem, cert: certificatePem, key: keyPem })
+    const { readable, writable } = Duplex.toWeb(socket) as unknown as Pick<ByteSocket, 'readable' | 'writable'>
+    return { readable, writable, close: async () => void socket.destroy() }
+  })
+  const topic = downTopic(addressOf(a), 'cmd')
+  const messages = Array.from({ length: 50 }, (_, at) => ({
+    topic,
+    payload: `${at}`,
+    qos: 1 as const,
+    retain: false,
+    expirySeconds: 60,
+  }))
+  assert.deepEqual(
+    await publisher.publish(messages),
+    messages.map(() => null),
+  )
+  for (const { payload } of messages) assert.equal(await host.next('/cmd'), payload)
+  const nobody = new SocketPublisher('mqtt://127.0.0.1:1', () => {
+    throw new Error('refused')
+  })
+  assert.deepEqual(await nobody.publish(messages.slice(0, 1)), ['the broker is not reached: refused'])
   await host.client.endAsync()
 })

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { MqttClient } from 'mqtt'
 import type { AuthoritySecrets } from '../../../control-plane/auth/x509.ts'
-import { connectBroker } from '../../../control-plane/broker/mqtt-client.ts'
+import { type BrokerAccess, connectBroker } from '../../../control-plane/broker/mqtt-client.ts'
 import { defaultLimits, type Limits } from '../../../control-plane/deps.ts'
 import { startLocalMosquitto } from '../../../control-plane/entry/local/mosquitto.ts'
 import { localAuthority } from '../../../control-plane/entry/local/secrets.ts'
@@ -31,6 +31,7 @@ const testLimits: Limits = {
 /** With what only the Node entry has: the broker as its child. */
 export interface NodeRuntime extends Runtime {
   brokerUrl: string | null
+  brokerAccess: BrokerAccess | null
   /** A client with a certificate of the broker's own authority, under whatever name; the control plane's may do all. */
   brokerClient: ((clientId: string) => Promise<MqttClient>) | null
   restartBroker: (() => Promise<void>) | null
@@ -60,6 +61,7 @@ export async function nodeRuntime({ broker }: { broker: null | 'none' } = { brok
     databaseUrl: running.databaseUrl,
     adminUrl: running.adminUrl!,
     brokerUrl: own?.access.url ?? null,
+    brokerAccess: own?.access ?? null,
     brokerClient: own?.client ?? null,
     restartBroker: own?.restart ?? null,
     close: async () => {

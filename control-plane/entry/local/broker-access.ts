@@ -1,0 +1,21 @@
+import { readFileSync } from 'node:fs'
+import type { BrokerAccess } from '../../broker/mqtt-client.ts'
+
+/**
+ * MQTT_URL: absent, a Mosquitto of our own; "none", no broker; else its address, with MQTT_CA_FILE, MQTT_CERT_FILE and
+ * MQTT_KEY_FILE where it wants certificates. @throws with what is wrong
+ */
+export function brokerOf(env: NodeJS.ProcessEnv): BrokerAccess | null | 'none' {
+  const url = env.MQTT_URL
+  if (url === undefined || url === '') return null
+  if (url === 'none') return 'none'
+  if (!/^mqtts?:\/\//.test(url) || !URL.canParse(url))
+    throw new Error('MQTT_URL is no address of a broker; write it as mqtts://host:8883, or "none"')
+  const files = [env.MQTT_CA_FILE, env.MQTT_CERT_FILE, env.MQTT_KEY_FILE]
+  if (files.every(one => one === undefined)) return { url, tls: null }
+  const [ca, cert, key] = files
+  if (ca === undefined || cert === undefined || key === undefined)
+    throw new Error('MQTT_CA_FILE, MQTT_CERT_FILE and MQTT_KEY_FILE belong together')
+  const read = (path: string): string => readFileSync(path, 'utf8')
+  return { url, tls: { authorityPem: read(ca), certificatePem: read(cert), keyPem: read(key) } }
+}
