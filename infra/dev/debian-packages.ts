@@ -15,8 +15,11 @@ interface Need {
   isThere: () => boolean
   /** The lab does without. */
   onlyTests?: true
+  /** Not even by the tests: benchmarks compare with it. */
+  onlyBench?: true
 }
 const onlyTests = true
+const onlyBench = true
 
 /** Programs of the administrator are not on every user's PATH. */
 const ADMIN_DIRS = ['/usr/local/sbin', '/usr/sbin', '/sbin']
@@ -60,9 +63,9 @@ const NEEDS = {
   },
   mount: { purpose: 'disks of a host of the lab', isThere: () => hasPrograms('mount', 'umount', 'losetup') },
   e2fsprogs: { purpose: 'small disks that can be filled', isThere: () => hasPrograms('mkfs.ext4') },
-  rsync: { purpose: 'comparing two trees in everything it knows', isThere: () => hasPrograms('rsync') },
-  attr: { purpose: 'extended attributes of files', isThere: () => hasPrograms('setfattr') },
-  acl: { purpose: 'access lists of files', isThere: () => hasPrograms('setfacl') },
+  rsync: { purpose: 'comparing two trees in everything it knows', isThere: () => hasPrograms('rsync'), onlyTests },
+  attr: { purpose: 'extended attributes of files', isThere: () => hasPrograms('setfattr'), onlyTests },
+  acl: { purpose: 'access lists of files', isThere: () => hasPrograms('setfacl'), onlyTests },
   hostname: { purpose: 'a name for each host of the lab', isThere: () => hasPrograms('hostname') },
   'iputils-ping': {
     purpose: 'asking whether the other side is reached',
@@ -85,11 +88,14 @@ const NEEDS = {
     isThere: () => hasPrograms('iscsi-ls'),
     onlyTests,
   },
+  lsyncd: { purpose: 'a peer of the file replication', isThere: () => hasPrograms('lsyncd'), onlyBench },
+  syncthing: { purpose: 'a peer of the file replication', isThere: () => hasPrograms('syncthing'), onlyBench },
 } satisfies { [name: string]: Need }
 
 export type DebianPackage = keyof typeof NEEDS
 
-export const ALL_PACKAGES = Object.keys(NEEDS) as readonly DebianPackage[]
+const everything = Object.keys(NEEDS) as readonly DebianPackage[]
+export const ALL_PACKAGES = everything.filter(name => !('onlyBench' in NEEDS[name]))
 export const LAB_PACKAGES = ALL_PACKAGES.filter(name => !('onlyTests' in NEEDS[name]))
 
 export function missingPackages(wanted: readonly DebianPackage[] = ALL_PACKAGES): DebianPackage[] {

@@ -2,7 +2,8 @@ import { readSync } from 'node:fs'
 import { type FileStat, nextData, nextHole, statFd } from '../kernel/file-calls.ts'
 import { ENXIO } from '../kernel/libc.ts'
 import { blockBytes, blockCount, hashBlock, hashBytes, isSameHash } from './block-hashes.ts'
-import type { Base, StreamFrame } from './messages.ts'
+import type { FramePool } from './framing.ts'
+import { type Base, dataHeadBytes, frameData, type StreamFrame } from './messages.ts'
 import type { Meta } from './meta.ts'
 
 /** Files above this go in streams, by changed blocks; smaller ones in one frame. */
@@ -23,6 +24,9 @@ export interface BigFilePart {
   /** What the backup has, or null: everything is sent. */
   known: Known | null
   send: (frame: StreamFrame) => void
+  /** A frame of data made in a buffer of the pool. */
+  sendData: (buffer: Buffer, frame: Buffer) => void
+  pool: FramePool
 }
 
 /**
@@ -33,7 +37,6 @@ export class BigFile {
   readonly stream: number
   readonly #part: BigFilePart
   readonly #hashes: Buffer
-  readonly #block = Buffer.allocUnsafe(blockBytes)
   #index = 0
   #dataEnd = 0
   #sentBytes = 0
@@ -52,11 +55,14 @@ export class BigFile {
 
   /** Handles one block; false when there is none left. @throws what the file system says */
   step(): boolean {
-    const { fd, meta, before, key, known, stream, send } = this.#part
+    const { fd, meta, before, key, known, stream, sendData, pool } = this.#part
     const offset = this.#index * blockBytes
     if (offset >= meta.size) return false
     const length = Math.min(blockBytes, meta.size - offset)
-    const block = this.#isHole(offset, length) ? zeroBlock.subarray(0, length) : this.#read(fd, offset, length)
+    const buffer = pool.take()
+    const block = buffer.subarray(dataHeadBytes, dataHeadBytes + length)
+    if (this.#isHole(offset, length)) block.fill(0)
+    else readFully(fd, block, offset)
     const hash = hashBlock(key, block)
     hash.copy(this.#hashes, this.#index * hashBytes)
     const isSent =
@@ -64,9 +70,9 @@ export class BigFile {
         ? !(before.allocated < before.size && isZeroBlock(block))
         : !isSameHash(known.hashes, this.#index, hash)
     if (isSent) {
-      send({ op: 'data', stream, offset, bytes: block })
+      sendData(buffer, frameData(buffer, { stream, offset, length }))
       this.#sentBytes += length
-    }
+    } else pool.give(buffer)
     this.#index += 1
     return true
   }
@@ -100,17 +106,17 @@ export class BigFile {
     if (data >= 0) this.#dataEnd = Math.max(offset + length, nextHole(fd, data))
     return false
   }
+}
 
-  #read(fd: number, offset: number, length: number): Buffer {
-    let got = 0
-    while (got < length) {
-      const read = readSync(fd, this.#block, got, length - got, offset + got)
-      // It became shorter: the rest reads as zeros, and isUnchanged will tell.
-      if (read === 0) break
-      got += read
-    }
-    return this.#block.fill(0, got, length).subarray(0, length)
+/** What is missing because the file became shorter reads as zeros. */
+function readFully(fd: number, block: Buffer, offset: number): void {
+  let got = 0
+  while (got < block.length) {
+    const read = readSync(fd, block, got, block.length - got, offset + got)
+    if (read === 0) break
+    got += read
   }
+  block.fill(0, got)
 }
 
 const zeroBlock = Buffer.alloc(blockBytes)

@@ -50,6 +50,8 @@ export interface Verdict {
 }
 
 const problemsNoted = 10
+/** A directory that is not where it was: its event is read by then. */
+const laterMs = 5
 
 /**
  * Compares the two copies directory by directory, within the log: the backup looks at its own when all that was sent
@@ -128,9 +130,15 @@ export class Comparison {
         return
       }
       // On its way to somewhere else, as an event will tell.
-      if (dir.parent !== null) this.#part.queue.changed(dir.parent, dir.name, { lane: entry.lane, since: entry.since })
+      this.#later(entry)
+      return
     }
     this.#closed(entry, { wasCounted: false })
+  }
+
+  #later({ dir, since }: CompareEntry): void {
+    const { queue, now } = this.#part
+    queue.compare(dir, { lane: 'settling', since, dueMs: now() + laterMs })
   }
 
   #list(dir: DirectoryNode): Listing | null {
@@ -173,7 +181,10 @@ export class Comparison {
     asked.differs = true
     if (message.op === 'want') return this.#want(entry, message)
     const listing = this.#list(dir)
-    if (listing === null) return
+    if (listing === null) {
+      if (this.#run?.since === entry.since) this.#run.open += 1
+      return this.#later(entry)
+    }
     if (message.absent) {
       for (let up: DirectoryNode | null = dir; up !== null; up = up.parent) up.isKnown = up.parent === null
       this.#part.queue.directory(dir, { lane: entry.lane, since: entry.since })

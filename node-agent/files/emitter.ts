@@ -2,6 +2,7 @@ import { closeSync, readSync } from 'node:fs'
 import { EIO, ELOOP, type FileStat, O_NONBLOCK, openAt, statAt, statFd } from '../kernel/file-calls.ts'
 import { ENOENT, KernelError } from '../kernel/libc.ts'
 import { BigFile, type Known, smallBytesMax } from './big-file.ts'
+import type { FramePool } from './framing.ts'
 import type { DirectoryNode, FilePlace, LinkIndex } from './local-tree.ts'
 import type { Operation, StreamFrame } from './messages.ts'
 import { type Meta, readMeta } from './meta.ts'
@@ -21,6 +22,8 @@ export interface EmitterPart {
   /** Numbers and sends an operation; `entry` is what has to be done again if it is not acknowledged. */
   send: (operation: NewOperation, entry: Entry, known?: { ino: number; known: Known }) => number
   stream: (frame: StreamFrame) => void
+  sendData: (buffer: Buffer, frame: Buffer) => void
+  pool: FramePool
   /** What the backup's hashes of a file are; null when it has none. */
   askHashes: (path: string, entry: NameEntry) => Promise<Known | null>
   /** Something that can't be replicated, or not now. */
@@ -70,7 +73,10 @@ export class Emitter {
   /** A transfer when it is a large file; null when all is said. */
   emit(entry: NameEntry | NodeEntry | RenameEntry): Transfer | null {
     if (entry.kind === 'node') {
-      if (!entry.dir.isGone) this.#directory(entry.dir, entry)
+      if (!entry.dir.isGone && !this.#directory(entry.dir, entry)) {
+        const dueMs = this.#part.now() + movedMs
+        this.#part.queue.directory(entry.dir, { lane: 'settling', since: entry.since, dueMs })
+      }
       return null
     }
     if (entry.kind === 'rename') return this.#rename(entry)
@@ -121,7 +127,7 @@ export class Emitter {
     if (meta === null || typeof meta === 'number') return false
     const wasKnown = dir.isKnown
     dir.isKnown = true
-    const again: NodeEntry = { kind: 'node', dir, since: entry.since, lane: entry.lane }
+    const again: NodeEntry = { kind: 'node', dir, since: entry.since, lane: entry.lane, dueMs: 0 }
     this.#part.send({ op: 'directory', path: dir.remotePath, meta }, again)
     if (!wasKnown && dir.remoteParent !== null) this.#touch(dir.remoteParent, entry)
     return true
@@ -172,6 +178,7 @@ export class Emitter {
     if (stat === -ENOENT) {
       problem(path, null)
       if (!entry.isNew) send({ op: 'remove', path }, entry)
+      dir.halfSent.delete(name)
       this.#touch(dir, entry)
       return null
     }
@@ -220,6 +227,7 @@ export class Emitter {
       const stat = statFd(fd)
       if (typeof stat === 'number' || stat.kind !== 'file') return this.#again(entry, 0)
       const others = this.#linksOf(stat, entry)
+      if (others === null) return this.#again(entry, movedMs)
       const twin = entry.isNew && !entry.isWritten ? others.find(one => !one.isWaiting) : undefined
       if (twin !== undefined) {
         this.#part.send({ op: 'link', path: twin.path, to: path }, entry)
@@ -269,9 +277,15 @@ export class Emitter {
     }
     const sparse = stat.allocated < stat.size
     this.#part.send({ op: 'put', path, meta: { ...meta, size: got }, sparse, content: content.subarray(0, got) }, entry)
+    this.#noteHalf(entry)
     if (got < stat.size) this.#again(entry, readAgainMs)
     this.#linkOthers(path, entry, others)
     return null
+  }
+
+  #noteHalf({ dir, name, isClosed, isWritten }: NameEntry): void {
+    if (isWritten && !isClosed) dir.halfSent.add(name)
+    else dir.halfSent.delete(name)
   }
 
   #big(file: FileInHand): Transfer {
@@ -280,8 +294,19 @@ export class Emitter {
     let known: Known | null | undefined = this.#known.get(stat.ino) ?? (entry.isNew ? null : undefined)
     const open = (): BigFile => {
       this.#streams += 1
-      const { hashKey: key, stream: send } = this.#part
-      return new BigFile({ fd, stream: this.#streams, path, meta, before: stat, key, known: known ?? null, send })
+      const { hashKey: key, stream: send, sendData, pool } = this.#part
+      return new BigFile({
+        fd,
+        stream: this.#streams,
+        path,
+        meta,
+        before: stat,
+        key,
+        known: known ?? null,
+        send,
+        sendData,
+        pool,
+      })
     }
     if (known === undefined) {
       void this.#part.askHashes(path, entry).then(found => {
@@ -299,6 +324,7 @@ export class Emitter {
           this.#again(entry, readAgainMs)
         } else {
           this.#part.send({ op: 'end', stream: big.stream }, entry, { ino: stat.ino, known: big.result() })
+          this.#noteHalf(entry)
           if (!big.isUnchanged()) this.#again(entry, readAgainMs)
           this.#linkOthers(path, entry, others)
         }
@@ -309,14 +335,18 @@ export class Emitter {
     }
   }
 
-  /** Other names of the same file, looked at now; a file of one name is noted in case it gets another. */
-  #linksOf(stat: FileStat, entry: NameEntry): OtherName[] {
+  /**
+   * Other names of the same file, looked at now; a file of one name is noted in case it gets another. Null: one of them
+   * is in a directory that is on its way.
+   */
+  #linksOf(stat: FileStat, entry: NameEntry): OtherName[] | null {
     const { links, tree, queue } = this.#part
     links.note(stat.ino, entry.dir, entry.name)
     if (stat.links < 2) return []
     const found: OtherName[] = []
     for (const place of links.others(stat.ino, entry.dir, entry.name)) {
       const fd = place.dir.isGone ? -1 : place.dir.open(tree)
+      if (fd < 0 && !place.dir.isGone) return null
       const there = fd < 0 ? fd : statAt(fd, place.name)
       if (typeof there === 'number' || there.ino !== stat.ino) links.forget(stat.ino, place)
       else if (place.dir.isKnown || place.dir.parent === null) {

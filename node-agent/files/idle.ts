@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { TreeWatcher } from './watcher.ts'
 
 /** The kernel is asked anew so often; only a thread of Node's pool waits. */
@@ -21,10 +20,9 @@ export class Idle {
     const woken = new Promise<void>(resolve => {
       this.#wake = resolve
     })
-    const timer = new AbortController()
-    const due = sleep(Math.max(1, ms), null, { signal: timer.signal }).catch(() => null)
-    await Promise.race([this.#events, woken, due])
-    timer.abort()
+    const due = setTimeout(this.#wake, Math.max(1, ms))
+    await Promise.race([this.#events, woken])
+    clearTimeout(due)
     this.#wake = () => {}
   }
 

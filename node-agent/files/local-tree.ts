@@ -24,6 +24,8 @@ export class DirectoryNode {
   /** Work that waits, by the name in this directory. */
   waiting: Map<string, NameEntry> | null = null
   waitingSelf: NodeEntry | null = null
+  /** Names sent while somebody was still writing: the backup may have half of what was meant. */
+  readonly halfSent = new Set<string>()
 
   constructor(parent: DirectoryNode | null, name: string) {
     this.parent = parent

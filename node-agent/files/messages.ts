@@ -98,6 +98,21 @@ const types = {
   ack: 65, differs: 66, want: 67, hashesOf: 68, pong: 69,
 } as const // biome-ignore format: a table
 
+export const isDataFrame = (type: number): boolean => type === types.data
+
+/** Length, type, stream, offset, length of the bytes. */
+export const dataHeadBytes = 21
+/** Makes a frame of data in place: its bytes are at {@link dataHeadBytes} already. Answers the frame. */
+export function frameData(buffer: Buffer, data: { stream: number; offset: number; length: number }): Buffer {
+  const { stream, offset, length } = data
+  buffer.writeUInt32LE(dataHeadBytes - 4 + length, 0)
+  buffer.writeUInt8(types.data, 4)
+  buffer.writeUInt32LE(stream, 5)
+  buffer.writeDoubleLE(offset, 9)
+  buffer.writeUInt32LE(length, 17)
+  return buffer.subarray(0, dataHeadBytes + length)
+}
+
 /** A whole frame, ready to be sent. */
 export function encode(message: FromSender | FromReceiver): Buffer {
   const content = message.op === 'put' ? message.content.length : message.op === 'data' ? message.bytes.length : 0

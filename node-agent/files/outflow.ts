@@ -1,9 +1,11 @@
+import { FramePool } from './framing.ts'
 import { encode, type FromSender } from './messages.ts'
 import type { SentLog } from './sent-log.ts'
 
 /** To the backup; `send` never blocks, `backlogBytes` tells what it has not taken yet. */
 export interface Outlet {
-  send(frame: Buffer): void
+  /** `taken`: the buffer may be used again. */
+  send(frame: Buffer, taken?: () => void): void
   backlogBytes(): number
 }
 
@@ -23,12 +25,15 @@ export class Outflow {
   readonly #sent: SentLog
   readonly #bulkBytesPerS: number
   readonly #now: () => number
+  readonly #onRoom: () => void
+  readonly pool = new FramePool()
   #outlet: Outlet | null = null
 
-  constructor(part: { sent: SentLog; bulkBytesPerS: number; now: () => number }) {
+  constructor(part: { sent: SentLog; bulkBytesPerS: number; now: () => number; onRoom: () => void }) {
     this.#sent = part.sent
     this.#bulkBytesPerS = part.bulkBytesPerS
     this.#now = part.now
+    this.#onRoom = part.onRoom
   }
 
   set outlet(outlet: Outlet | null) {
@@ -42,6 +47,21 @@ export class Outflow {
   frame(message: FromSender): number {
     const frame = encode(message)
     this.#outlet?.send(frame)
+    return this.#count(frame)
+  }
+
+  /** A frame in a buffer of the pool, which gets it back. */
+  data(buffer: Buffer, frame: Buffer): void {
+    const taken = (): void => {
+      this.pool.give(buffer)
+      this.#onRoom()
+    }
+    if (this.#outlet === null) this.pool.give(buffer)
+    else this.#outlet.send(frame, taken)
+    this.#count(frame)
+  }
+
+  #count(frame: Buffer): number {
     this.sentBytes += frame.length
     if (this.#bulkBytesPerS > 0) {
       this.bulkFromMs = Math.max(this.#now(), this.bulkFromMs) + (frame.length / this.#bulkBytesPerS) * 1000

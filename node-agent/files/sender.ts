@@ -67,7 +67,7 @@ export class Sender {
   constructor(part: SenderPart) {
     this.#part = part
     const { tree, filter, now, note, bulkBytesPerS } = part
-    this.#out = new Outflow({ sent: this.#sent, bulkBytesPerS, now })
+    this.#out = new Outflow({ sent: this.#sent, bulkBytesPerS, now, onRoom: () => this.#idle.wake() })
     this.queue = new WorkQueue(now)
     this.problems = new Problems(why => note(`${tree.path}: ${why}`))
     this.#watcher = new TreeWatcher({
@@ -94,6 +94,8 @@ export class Sender {
       now,
       send: (operation, entry, known) => this.#operation(operation, entry, known ?? null),
       stream: frame => this.#out.frame(frame),
+      sendData: (buffer, frame) => this.#out.data(buffer, frame),
+      pool: this.#out.pool,
       askHashes: (path, entry) => this.#askHashes(path, entry),
       problem: (path, why) => this.problems.set(path, why),
       isCompared: () => this.comparison.isIdle,

@@ -2,6 +2,7 @@ import type { AddressInfo } from 'node:net'
 import { connect, createServer, type Server, type TLSSocket } from 'node:tls'
 import { FrameSplitter } from './framing.ts'
 import { type Answer, decodeFromReceiver, decodeFromSender, encode, type Hello, wireVersion } from './messages.ts'
+import type { Outlet } from './outflow.ts'
 import type { Receiver } from './receiver.ts'
 import type { Sender } from './sender.ts'
 
@@ -25,6 +26,7 @@ const reconnectMs = 250
 /** Refused for good reasons that may pass (an epoch the other side has not heard of). */
 const refusedRetryMs = 500
 const roomLookMs = 5
+const joinedBytesMax = 64 * 1024
 
 const tlsOptions = (identity: TlsIdentity) =>
   ({
@@ -99,7 +101,6 @@ export class LinkServer {
     this.#all.add(socket)
     socket.on('close', () => this.#all.delete(socket))
     socket.setNoDelay(true)
-    const splitter = new FrameSplitter()
     let receiver: Receiver | null = null
     let tree = ''
     let heardMs = performance.now()
@@ -110,24 +111,23 @@ export class LinkServer {
     }, aliveEveryMs)
     socket.on('close', () => clearInterval(watch))
     const take = (frame: Buffer): void => {
-      if (receiver === null) early.push(frame)
+      if (receiver === null) early.push(Buffer.from(frame))
       else receiver.receive(decodeFromSender(frame), frame.length)
     }
+    const splitter = new FrameSplitter(frame => {
+      if (isOpening) return take(frame)
+      isOpening = true
+      void this.#open(socket, frame).then(opened => {
+        if (opened === null) return
+        receiver = opened.receiver
+        tree = opened.tree
+        for (const one of early.splice(0)) take(one)
+      })
+    })
     socket.on('data', chunk => {
       heardMs = performance.now()
       try {
-        for (const frame of splitter.push(chunk)) {
-          if (isOpening) take(frame)
-          else {
-            isOpening = true
-            void this.#open(socket, frame).then(opened => {
-              if (opened === null) return
-              receiver = opened.receiver
-              tree = opened.tree
-              for (const one of early.splice(0)) take(one)
-            })
-          }
-        }
+        splitter.push(chunk)
         if (receiver?.isFull === true) pauseFor(socket, receiver)
       } catch (error) {
         note(
@@ -211,7 +211,6 @@ export class LinkClient {
     const { host, port, identity, sender } = this.#part
     const socket = connect({ host, port, ...tlsOptions(identity), checkServerIdentity: () => undefined })
     this.#socket = socket
-    const splitter = new FrameSplitter()
     let heardMs = performance.now()
     let isAnswered = false
     let again = reconnectMs
@@ -226,16 +225,15 @@ export class LinkClient {
         socket.destroy()
       } else socket.write(jsonFrame(this.#hello()))
     })
+    const splitter = new FrameSplitter(frame => {
+      if (isAnswered) return sender.receive(decodeFromReceiver(frame))
+      isAnswered = true
+      again = this.#answered(socket, JSON.parse(frame.toString('utf8')) as Answer)
+    })
     socket.on('data', chunk => {
       heardMs = performance.now()
       try {
-        for (const frame of splitter.push(chunk)) {
-          if (isAnswered) sender.receive(decodeFromReceiver(frame))
-          else {
-            isAnswered = true
-            again = this.#answered(socket, JSON.parse(frame.toString('utf8')) as Answer)
-          }
-        }
+        splitter.push(chunk)
       } catch (error) {
         this.#part.note(`the connection for files is cut: ${error instanceof Error ? error.message : error}`)
         socket.destroy()
@@ -261,14 +259,34 @@ export class LinkClient {
       return refusedRetryMs
     }
     this.refusal = null
-    const outlet = { send: (frame: Buffer) => void socket.write(frame), backlogBytes: () => socket.writableLength }
-    this.#part.sender.attach(outlet, answer.applied)
+    this.#part.sender.attach(outletOf(socket), answer.applied)
     return reconnectMs
   }
 
   #refused(why: string): void {
     if (this.refusal !== why) this.#part.note(why)
     this.refusal = why
+  }
+}
+
+/** What is sent in one turn goes out as one record of TLS; large frames go by themselves, since joining would copy them. */
+function outletOf(socket: TLSSocket): Outlet {
+  let isCorked = false
+  const uncork = (): void => {
+    if (isCorked) socket.uncork()
+    isCorked = false
+  }
+  return {
+    send(frame, taken) {
+      if (frame.length > joinedBytesMax) uncork()
+      else if (!isCorked) {
+        isCorked = true
+        socket.cork()
+        process.nextTick(uncork)
+      }
+      socket.write(frame, taken)
+    },
+    backlogBytes: () => socket.writableLength,
   }
 }
 

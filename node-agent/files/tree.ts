@@ -56,6 +56,16 @@ export class Tree {
     return fd
   }
 
+  /** The directory that is at this path now, whatever was there before. */
+  fresh(path: string): number {
+    const open = this.#open.get(path)
+    if (open !== undefined) {
+      this.#open.delete(path)
+      closeFile(open.fd)
+    }
+    return this.directory(path)
+  }
+
   /** To be called when a directory was moved or removed, so that no path leads to where it was. */
   forget(): void {
     for (const { fd } of this.#open.values()) closeFile(fd)

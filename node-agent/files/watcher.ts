@@ -16,6 +16,7 @@ import {
   IN_UNMOUNT,
   Inotify,
 } from '../kernel/inotify.ts'
+import { smallBytesMax } from './big-file.ts'
 import type { Filter } from './filter.ts'
 import { DirectoryNode, type LinkIndex } from './local-tree.ts'
 import { workFolderName } from './names.ts'
@@ -96,11 +97,23 @@ export class TreeWatcher {
    * was moved is looked at when all events are read; another directory there is taken in as new.
    */
   #verify(): void {
+    if (this.#suspects.size === 0) return
+    const { tree, queue } = this.#part
+    tree.forget()
     for (const node of this.#suspects) {
       this.#suspects.delete(node)
       if (node.isGone || node.parent === null) continue
-      const fd = node.open(this.#part.tree)
-      if (fd === -ESTALE) this.adopt(node.parent, node.name, 'live')
+      const fd = node.open(tree)
+      if (fd === -ESTALE) {
+        const other = this.adopt(node.parent, node.name, null)
+        if (other === null) continue
+        queue.directory(other, { lane: 'live' })
+        queue.compare(other, { lane: 'live' })
+      } else if (fd >= 0 && this.#byWatch.get(node.watch) !== node) {
+        // Its events went to what was taken for it.
+        this.#watch(node, 0)
+        queue.compare(node, { lane: 'live' })
+      }
     }
   }
 
@@ -127,24 +140,30 @@ export class TreeWatcher {
 
   #take(node: DirectoryNode, lane: Lane | null): void {
     const { tree, queue, links } = this.#part
+    // Looked at through one descriptor: by the time its children are taken in, it may have been moved.
     const fd = node.open(tree)
     const own = fd < 0 ? fd : statAt(fd, '')
+    const below: string[] = []
+    if (fd < 0) queue.compare(node, { lane: 'live' })
     for (const name of (fd < 0 ? null : namesIn(fd)) ?? []) {
       if (this.#isExcluded(node, name)) continue
-      const stat = statAt(node.open(tree), name)
+      const stat = statAt(fd, name)
       if (typeof stat === 'number') continue
       if (stat.kind === 'directory') {
         // Another mount has files and rules of its own.
-        if (typeof own !== 'number' && own.device === stat.device) this.adopt(node, name, lane)
+        if (typeof own !== 'number' && own.device === stat.device) below.push(name)
       } else {
         if (stat.kind === 'file' && stat.links > 1) links.note(stat.ino, node, name)
         if (lane !== null) queue.changed(node, name, { lane, isNew: true, isWritten: true })
       }
     }
+    // One that is not there any more either was removed or went with this directory: a comparison finds it.
+    const missed = below.filter(name => this.adopt(node, name, lane) === null)
+    if (missed.length > 0) queue.compare(node, { lane: 'live' })
   }
 
   #watch(node: DirectoryNode, more: number): boolean {
-    const fd = this.#part.tree.directory(node.path)
+    const fd = this.#part.tree.fresh(node.path)
     const stat = fd < 0 ? fd : statAt(fd, '')
     if (typeof stat === 'number') return false
     node.ino = stat.ino
@@ -256,8 +275,13 @@ export class TreeWatcher {
       queue.directory(from.dir, { lane: 'live' })
       return
     }
-    queue.renamed({ node: null, from: { dir: from.dir, name: from.name }, to })
-    if (waiting !== undefined) queue.changed(to.dir, to.name, { lane: 'live', isWritten: true, isClosed: true })
+    // What the backup has under the old name is older: under the new one it must not show, unless a large file would
+    // have to be sent as a whole because of it.
+    const isOlder = waiting !== undefined || from.dir.halfSent.has(from.name)
+    if (!isOlder || (isLarge(to, this.#part.tree) && !from.dir.halfSent.has(from.name))) {
+      queue.renamed({ node: null, from: { dir: from.dir, name: from.name }, to })
+    } else queue.changed(from.dir, from.name, { lane: 'live' })
+    if (isOlder) queue.changed(to.dir, to.name, { lane: 'live', isWritten: true, isClosed: true })
   }
 
   /** The other half did not come: it left the tree. */
@@ -266,9 +290,17 @@ export class TreeWatcher {
     this.#halves.delete(cookie)
     if (!half.isDirectory) return this.#deleted(half.dir, half.name)
     const node = half.dir.children.get(half.name)
-    for (const one of node?.all() ?? []) if (one.watch >= 0) this.#inotify.remove(one.watch)
+    for (const one of node?.all() ?? []) {
+      if (one.watch >= 0 && this.#byWatch.get(one.watch) === one) this.#inotify.remove(one.watch)
+    }
     node?.remove()
     tree.forget()
     queue.changed(half.dir, half.name, { lane: 'live' })
   }
+}
+
+function isLarge(at: { dir: DirectoryNode; name: string }, tree: Tree): boolean {
+  const fd = at.dir.open(tree)
+  const stat = fd < 0 ? fd : statAt(fd, at.name)
+  return typeof stat !== 'number' && stat.size > smallBytesMax
 }

@@ -29,6 +29,7 @@ export interface NodeEntry {
   dir: DirectoryNode
   since: number
   lane: Lane
+  dueMs: number
 }
 
 export interface RenameEntry {
@@ -46,6 +47,7 @@ export interface CompareEntry {
   dir: DirectoryNode
   since: number
   lane: Lane
+  dueMs: number
 }
 
 /** settling: still being written; live: in the order of the changes; bulk: seed and repair, when nothing is live. */
@@ -137,10 +139,11 @@ export class WorkQueue {
     return entry
   }
 
-  directory(dir: DirectoryNode, how: { lane: Lane; since?: number }): void {
+  directory(dir: DirectoryNode, how: { lane: Lane; since?: number; dueMs?: number }): void {
     const present = dir.waitingSelf
     if (present !== null) return this.#promote(present, how.lane)
-    const entry: NodeEntry = { kind: 'node', dir, since: how.since ?? this.nextMark(), lane: how.lane }
+    const { lane, since = this.nextMark(), dueMs = 0 } = how
+    const entry: NodeEntry = { kind: 'node', dir, since, lane, dueMs }
     dir.waitingSelf = entry
     this.#lanes[how.lane].add(entry)
   }
@@ -149,8 +152,9 @@ export class WorkQueue {
     this.#lanes.live.add({ kind: 'rename', ...part, since: this.nextMark(), lane: 'live' })
   }
 
-  compare(dir: DirectoryNode, how: { lane: Lane; since?: number }): void {
-    this.#lanes[how.lane].add({ kind: 'compare', dir, since: how.since ?? this.nextMark(), lane: how.lane })
+  compare(dir: DirectoryNode, how: { lane: Lane; since?: number; dueMs?: number }): void {
+    const { lane, since = this.nextMark(), dueMs = 0 } = how
+    this.#lanes[lane].add({ kind: 'compare', dir, since, lane, dueMs })
   }
 
   #promote(entry: Entry, lane: Lane): void {
@@ -176,7 +180,7 @@ export class WorkQueue {
   /** Files whose time to settle is over take their place in the live lane. */
   settle(nowMs: number): void {
     for (const entry of this.#lanes.settling) {
-      if (entry.kind === 'name' && entry.dueMs > nowMs) continue
+      if (entry.kind !== 'rename' && entry.dueMs > nowMs) continue
       this.#promote(entry, 'live')
     }
   }
@@ -184,7 +188,7 @@ export class WorkQueue {
   /** When the next one is due; Infinity when none settles. */
   nextDueMs(): number {
     let due = Number.POSITIVE_INFINITY
-    for (const entry of this.#lanes.settling) if (entry.kind === 'name' && entry.dueMs < due) due = entry.dueMs
+    for (const entry of this.#lanes.settling) if (entry.kind !== 'rename' && entry.dueMs < due) due = entry.dueMs
     return due
   }
 
