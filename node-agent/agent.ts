@@ -13,6 +13,7 @@ import { readBootId } from './kernel/clock.ts'
 import { Loop } from './loop.ts'
 import { PeerNews } from './peer-news.ts'
 import type { Ports, ServiceContext, StoredHost } from './ports.ts'
+import { standingTopic } from './workers/definition.ts'
 import type { Workers } from './workers/supervisor.ts'
 
 /**
@@ -304,8 +305,6 @@ export class Agent {
   }
 }
 
-/** Published to the workers: where this host stands, as of the last 100 ms. */
-export const standingTopic = 'standing'
 export type Standing = Pick<Status, 'role' | 'epoch' | 'gen' | 'primary' | 'serving' | 'protection'>
 
 const verdictMark = 'verdict: '

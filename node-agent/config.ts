@@ -4,6 +4,8 @@ import { z } from 'zod'
 import { contains, isSpecial, parseAddress, parsePrefix, sameAddress } from '../shared/ip.ts'
 import { type ConfigFault, explainIssues, showFault } from './config-faults.ts'
 import { serviceSchema } from './config-services.ts'
+import { syncFaults } from './config-sync.ts'
+import { syncSchema } from './files/settings.ts'
 
 /**
  * The one configuration file of a host: strict JSON, checked as a whole before anything is touched.
@@ -141,6 +143,8 @@ export const configSchema = z.strictObject({
   protectedPorts: z.array(port).min(1).max(portsMax),
   witness: witnessSchema.nullable(),
   postgres: postgresSchema,
+  /** Directory trees kept on both hosts; null: none. */
+  sync: syncSchema.nullable().default(null),
   services: z.array(serviceSchema).max(servicesMax).default([]),
   uplink: z.strictObject({ interface: interfaceName, gateway: address }).nullable().default(null),
   bootIdPath: absolutePath.default('/proc/sys/kernel/random/boot_id'),
@@ -271,7 +275,7 @@ export function crossFieldFaults(config: Config): ConfigFault[] {
       'heartbeats must pass a shut gate: choose another port',
     )
   }
-  faults.push(...pathFaults(config), ...duplicateServices(config))
+  faults.push(...pathFaults(config), ...duplicateServices(config), ...syncFaults(config))
   return faults
 }
 

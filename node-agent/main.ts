@@ -5,6 +5,7 @@ import { Decisions } from './decisions.ts'
 import { hostClock } from './drivers/clock.ts'
 import { notifier } from './drivers/notify.ts'
 import { openPorts } from './drivers/ports-of-host.ts'
+import { filesDefinitions, publishFilesSettings } from './files/core-side.ts'
 import { partsOf } from './network/change-process.ts'
 import { restoreVswitches } from './network/vswitches.ts'
 import { readSetup } from './pair/setup-file.ts'
@@ -43,11 +44,12 @@ export async function runAgent(configPath: string): Promise<void> {
   await decisions.load()
   const stored = { durable, witnessInc: setup?.witnessInc ?? null, begins: setup?.part === 'begins' }
   const workers = new Workers({
-    definitions: [],
+    definitions: filesDefinitions(config, why => agent.note(why)),
     runtimeDir: dirname(config.socket),
     note: why => agent.note(why),
     random: hostClock.random,
   })
+  publishFilesSettings(workers, config)
   const exit = (why: string): void => void broken(decisions, why)
   const agent: Agent = new Agent({ config, ports, decisions, stored, workers, log, exit })
   const server = new SocketServer({

@@ -10,6 +10,7 @@ import { addNetworkVerbs } from './network-verbs.ts'
 import { addPairVerbs } from './pair-verbs.ts'
 import { addReadVerbs } from './read-verbs.ts'
 import { addStorageVerbs } from './storage-verbs.ts'
+import { addSyncVerbs } from './sync-verbs.ts'
 
 /** The one command of the product: the agent, the witness, and what a person asks of them. */
 export function understudy(): Command {
@@ -30,6 +31,7 @@ export function understudy(): Command {
   addPairVerbs(program)
   addNetworkVerbs(program)
   addStorageVerbs(program)
+  addSyncVerbs(program)
   addDaemonVerbs(program)
   addInternalVerbs(program)
   return program

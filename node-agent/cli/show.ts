@@ -30,6 +30,10 @@ export function showStatus(report: StatusReport, now: number): string {
       'service',
       `${service.name} ${service.state}${service.why === '' ? '' : `: ${service.why}`}${service.restarts > 0 ? `, restarted ${service.restarts} times` : ''}`,
     ]),
+    ...report.sync.map((tree): [string, string] => [
+      'files',
+      `${tree.tree}: ${tree.role === 'primary' ? `${tree.state}${(tree.behindChanges ?? 0) > 0 ? `, ${tree.behindChanges} changes and ${tree.behindS} s behind` : ''}` : tree.state}`,
+    ]),
     ...report.workers
       .filter(worker => worker.state !== 'running')
       .map((worker): [string, string] => [

@@ -13,7 +13,7 @@ export interface ReplicaPart {
   node: string
   tree: TreeConfig
   stateDir: string
-  peer: { host: string; port: number }
+  peer: { hosts: readonly string[]; port: number }
   identity: TlsIdentity
   note: (why: string) => void
 }

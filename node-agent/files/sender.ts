@@ -242,8 +242,6 @@ export class Sender {
         answer?.(message.base === null ? null : { base: message.base, hashes: message.hashes })
         break
       }
-      case 'pong':
-        break
     }
     this.#idle.wake()
   }

@@ -47,8 +47,9 @@ export const filesSettingsSchema = z.strictObject({
   pair: z.string(),
   node: z.enum(['a', 'b']),
   stateDir: z.string(),
-  listen: z.strictObject({ host: z.string(), port: z.int() }),
-  peer: z.strictObject({ host: z.string(), port: z.int() }),
+  /** One for each path between the hosts. */
+  listen: z.strictObject({ hosts: z.array(z.string()).min(1), port: z.int() }),
+  peer: z.strictObject({ hosts: z.array(z.string()).min(1), port: z.int() }),
   tls: z.strictObject({ key: z.string(), certificate: z.string(), authority: z.string() }),
   trees: z.array(treeSchema),
 })
@@ -60,6 +61,10 @@ export const filesRoleSchema = z.strictObject({
   epoch: z.int().min(0),
 })
 export type FilesRole = z.output<typeof filesRoleSchema>
+
+/** A forced takeover begins a generation, in which epochs go on from there; one number grows with both. */
+const epochsInGeneration = 1_000_000
+export const termOf = ({ gen, epoch }: { gen: number; epoch: number }): number => gen * epochsInGeneration + epoch
 
 export const settingsTopic = 'files settings'
 export const roleTopic = 'files role'

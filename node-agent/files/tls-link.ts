@@ -180,7 +180,8 @@ function pauseFor(socket: TLSSocket, receiver: Receiver): void {
 }
 
 export interface ClientPart {
-  host: string
+  /** Tried by turns. */
+  hosts: readonly string[]
   port: number
   identity: TlsIdentity
   hello: () => Omit<Hello, 'version' | 'log' | 'hashKey'>
@@ -195,6 +196,7 @@ export class LinkClient {
   #socket: TLSSocket | null = null
   #retry: NodeJS.Timeout | null = null
   #closed = false
+  #turn = 0
 
   constructor(part: ClientPart) {
     this.#part = part
@@ -208,7 +210,9 @@ export class LinkClient {
   }
 
   #connect(): void {
-    const { host, port, identity, sender } = this.#part
+    const { hosts, port, identity, sender } = this.#part
+    const host = hosts[this.#turn % hosts.length]!
+    this.#turn += 1
     const socket = connect({ host, port, ...tlsOptions(identity), checkServerIdentity: () => undefined })
     this.#socket = socket
     let heardMs = performance.now()

@@ -2,7 +2,9 @@ import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { readSecret } from '../keys/secret-file.ts'
+import { standingTopic } from '../workers/definition.ts'
 import type { Core, WorkerProgram } from '../workers/worker-process.ts'
+import type { Hello } from './messages.ts'
 import { Replica } from './replica.ts'
 import {
   type FilesRole,
@@ -11,8 +13,9 @@ import {
   filesSettingsSchema,
   roleTopic,
   settingsTopic,
+  termOf,
 } from './settings.ts'
-import { LinkServer, type TlsIdentity } from './tls-link.ts'
+import { type Admission, LinkServer, type TlsIdentity } from './tls-link.ts'
 
 const reportEveryMs = 1000
 /** A role that could not be taken (a disk error) is tried again. */
@@ -23,6 +26,8 @@ const waitLimitMaxMs = 3_600_000
 /** The core's questions are many; a barrier each would only wait for the same. */
 const waitsMax = 64
 
+/** What the core publishes to all workers, as far as it matters here. */
+const standingSchema = z.object({ role: z.string(), gen: z.int().min(0), epoch: z.int().min(0) })
 const waitSchema = z.strictObject({ tree: z.string().optional(), limitMs: z.int().min(0).max(waitLimitMaxMs) })
 const treeWish = z.strictObject({ tree: z.string().optional() })
 
@@ -33,7 +38,7 @@ export class FilesWorker implements WorkerProgram {
   /** Null: not told yet. */
   #role: FilesRole | null = null
   #replicas: Replica[] = []
-  #server: LinkServer | null = null
+  readonly #servers: LinkServer[] = []
   #opening: Promise<void> = Promise.resolve()
   #timers: NodeJS.Timeout[] = []
   #waits = 0
@@ -52,6 +57,12 @@ export class FilesWorker implements WorkerProgram {
       this.#settings = filesSettingsSchema.parse(body)
       const settings = this.#settings
       this.#opening = this.#open(settings).catch(error => this.#failed(error))
+    } else if (topic === standingTopic) {
+      const standing = standingSchema.parse(body)
+      // Frozen or not known yet: nothing changes until the register says who is primary.
+      if (standing.role !== 'primary' && standing.role !== 'backup') return
+      this.#role = { role: standing.role, epoch: termOf(standing) }
+      this.#take()
     } else if (topic === roleTopic) {
       this.#role = filesRoleSchema.parse(body)
       this.#take()
@@ -81,7 +92,7 @@ export class FilesWorker implements WorkerProgram {
   async stop(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer)
     await this.#opening
-    this.#server?.close()
+    for (const server of this.#servers) server.close()
     await Promise.all(this.#replicas.map(replica => replica.close()))
   }
 
@@ -95,20 +106,20 @@ export class FilesWorker implements WorkerProgram {
     }
     for (const tree of trees) {
       const replica = await Replica.open({ pair, node, tree, stateDir, peer, identity, note })
-      replica.onCut = name => this.#server?.cut(name)
+      replica.onCut = name => {
+        for (const server of this.#servers) server.cut(name)
+      }
       this.#replicas.push(replica)
     }
-    this.#server = await LinkServer.listen({
-      ...listen,
-      identity,
-      note,
-      admit: hello =>
-        this.#replicas.find(one => one.name === hello.tree)?.admit(hello) ?? {
-          ok: false,
-          why: `there is no tree ${hello.tree} here`,
-          remedy: 'never',
-        },
-    })
+    const admit = (hello: Hello): Admission =>
+      this.#replicas.find(one => one.name === hello.tree)?.admit(hello) ?? {
+        ok: false,
+        why: `there is no tree ${hello.tree} here`,
+        remedy: 'never',
+      }
+    for (const host of listen.hosts) {
+      this.#servers.push(await LinkServer.listen({ host, port: listen.port, identity, note, admit }))
+    }
     this.#take()
   }
 

@@ -3,6 +3,7 @@ import { isBackup, isPrimary } from '../../shared/protocol/facts.ts'
 import { readyToSwitch } from '../../shared/protocol/primary-conditions.ts'
 import { leaseLeftAtShrinkMs, shrinkNeedsMs, voteLimitMs } from '../../shared/protocol/timing.ts'
 import type { Agent } from '../agent.ts'
+import { filesObstacles, filesWarnings, reportedTrees } from '../files/core-side.ts'
 
 /** Would a takeover succeed now, and what would it cost? */
 export interface CheckReport {
@@ -49,7 +50,9 @@ export function checkReport(
   const voteP99Ms = ports.witness?.health().p99Ms ?? null
   const limit = voteLimitMs(timing)
   const blocking = obstacles(agent, now)
-  const warnings = [...agent.alarms.values()]
+  const trees = reportedTrees(agent.workers)
+  const warnings = [...agent.alarms.values(), ...filesWarnings(trees)]
+  blocking.push(...filesObstacles(trees))
   if (voteP99Ms !== null && voteP99Ms > limit) {
     blocking.push(
       `the witness votes in ${Math.round(voteP99Ms)} ms (p99), the profile ${timing.profile} allows ${Math.round(limit)} ms: use a nearer witness or a slower profile`,

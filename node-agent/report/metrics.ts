@@ -154,6 +154,36 @@ function families(status: StatusReport, counters: Counters): Family[] {
       ),
     },
     {
+      name: 'understudy_sync_behind_seconds',
+      help: 'How old the oldest change of a tree is that the backup has not yet.',
+      type: 'gauge',
+      samples: of(
+        status.sync.filter(one => one.role === 'primary'),
+        one => ({ tree: one.tree }),
+        one => one.behindS ?? 0,
+      ),
+    },
+    {
+      name: 'understudy_sync_behind_changes',
+      help: 'Changes of a tree that the backup has not yet.',
+      type: 'gauge',
+      samples: of(
+        status.sync.filter(one => one.role === 'primary'),
+        one => ({ tree: one.tree }),
+        one => one.behindChanges ?? 0,
+      ),
+    },
+    {
+      name: 'understudy_sync_in_sync',
+      help: 'Whether everything of a tree is durable on the backup and was compared.',
+      type: 'gauge',
+      samples: of(
+        status.sync.filter(one => one.role === 'primary'),
+        one => ({ tree: one.tree }),
+        one => yes(one.state === 'in sync'),
+      ),
+    },
+    {
       name: 'understudy_disk_free_bytes',
       help: 'Free space of a volume that the pair needs.',
       type: 'gauge',

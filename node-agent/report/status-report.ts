@@ -2,6 +2,7 @@ import { showLsn } from '../../shared/lsn.ts'
 import type { Protection, Role } from '../../shared/protocol/status.ts'
 import type { DataNode, Reach } from '../../shared/protocol/types.ts'
 import type { Agent } from '../agent.ts'
+import { type ReportedTree, reportedTrees } from '../files/core-side.ts'
 import type { LinkPath, ServiceState, VipState } from '../ports.ts'
 import { softwareVersion } from '../version.ts'
 import type { WorkerState } from '../workers/supervisor.ts'
@@ -50,6 +51,8 @@ export interface StatusReport {
   disks: { path: string; freeMb: number; totalMb: number }[]
   services: ServiceState[]
   workers: WorkerState[]
+  /** The directory trees kept on both hosts, as the files worker last reported them. */
+  sync: ReportedTree[]
   alarms: string[]
   agent: { pid: number; version: string; startedAt: string; profile: string }
 }
@@ -104,6 +107,7 @@ export function statusReport(agent: Agent): StatusReport {
     disks: ports.disk.state().volumes,
     services: ports.services.state(),
     workers: agent.workers.state(),
+    sync: reportedTrees(agent.workers),
     alarms: [...agent.alarms.values()],
     agent: {
       pid: process.pid,

@@ -8,6 +8,7 @@ import { metricsText } from '../report/metrics.ts'
 import { statusReport } from '../report/status-report.ts'
 import { VerbError } from './messages.ts'
 import type { Call, Verb } from './server.ts'
+import { drainFiles, syncVerbs } from './sync-verbs.ts'
 
 /** What the agent does for the CLI. Reading changes nothing; the rest goes through the core like any other event. */
 export function verbsOf(agent: Agent): Record<string, Verb> {
@@ -35,6 +36,7 @@ export function verbsOf(agent: Agent): Record<string, Verb> {
       maintenance(agent, parse(z.strictObject({ forMs: z.int().min(0).max(maintenanceMaxMs) }), args)),
     evidenceFolder: async () => ({ folder: evidenceDirOf(agent.config.stateDir) }),
     collectEvidence: (_args, call) => told(agent, call, () => collectEvidence(agent)),
+    ...syncVerbs(agent),
     leave: (_args, call) => told(agent, call, () => leave(agent)),
   }
 }
@@ -113,6 +115,7 @@ async function switchover(agent: Agent): Promise<unknown> {
       'refused',
       `${agent.state.peer} is silent and can't hand over. A lost primary is replaced by itself where \`understudy check\` says so; otherwise switch it off and use \`understudy takeover --force\``,
     )
+  if (asPrimary) await drainFiles(agent)
   const sentence = await accepted(agent.operator({ command: 'switchover', epoch: known.epoch }))
   if (asPrimary) return { why: sentence }
   const moved = await until(() => isPrimary(agent.state) && agent.status().serving, switchoverLimitMs)

@@ -35,6 +35,8 @@ export const backoffMaxMs = 30_000
 /** After so long without a death the back-off begins anew. */
 export const healthyAfterMs = 60_000
 
+/** Published by the core: where this host stands (role, epoch, …), as of the last 100 ms. */
+export const standingTopic = 'standing'
 /** The topic under which a worker tells what `status` shows of it. */
 export const reportTopic = 'report'
 /** What `status` shows of a worker fits on a screen. */

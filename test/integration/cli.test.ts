@@ -76,6 +76,7 @@ const status: StatusReport = {
   disks: [{ path: '/var', freeMb: 900, totalMb: 1000 }],
   services: [],
   workers: [],
+  sync: [],
   alarms: ['the gate was removed by somebody else and restored'],
   agent: { pid: 1, version: 'development', startedAt: '2026-01-02T03:04:05.000Z', profile: 'default' },
 }

@@ -1,0 +1,87 @@
+import { type Command, InvalidArgumentError } from 'commander'
+import { askAgent } from './connection.ts'
+
+/** The synchronisation partition, as the agent's files worker knows it. */
+
+const print = (text: string): void => {
+  process.stdout.write(text)
+}
+/** A script that needs the guarantee rather waits than goes on without it. */
+const waitLimitS = 60
+
+export function addSyncVerbs(program: Command): void {
+  const sync = program.command('sync').description('the directory trees that are kept on both hosts')
+  sync
+    .command('status', { isDefault: true })
+    .description('how far the copies are')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  understudy sync status\n')
+    .action(async (options: { json?: boolean }, command: Command) => {
+      const report = (await askAgent(command, 'syncStatus')) as SyncReport
+      print(options.json ? `${JSON.stringify(report, null, 2)}\n` : showSync(report))
+    })
+  sync
+    .command('wait')
+    .description('return when everything written before is durable on the backup')
+    .argument('[tree]', 'all of them unless named')
+    .option('--limit <seconds>', 'give up after that', seconds, waitLimitS)
+    .addHelpText('after', '\nExample, in a script that must not lose what it wrote:\n  understudy sync wait data\n')
+    .action(async (tree: string | undefined, options: { limit: number }, command: Command) => {
+      const limitMs = options.limit * 1000
+      const args = tree === undefined ? { limitMs } : { limitMs, tree }
+      await askAgent(command, 'syncWait', { args, silenceMs: limitMs + marginMs })
+    })
+  sync
+    .command('scrub')
+    .description('compare both copies now; differences are repaired')
+    .argument('[tree]', 'all of them unless named')
+    .addHelpText('after', '\nExample:\n  understudy sync scrub && understudy sync wait\n')
+    .action(async (tree: string | undefined, _options: object, command: Command) => {
+      await askAgent(command, 'syncScrub', { args: tree === undefined ? {} : { tree } })
+    })
+}
+
+/** The agent's own limit answers first. */
+const marginMs = 5000
+
+function seconds(text: string): number {
+  const value = Number(text)
+  if (Number.isInteger(value) && value >= 1 && value <= 3600) return value
+  throw new InvalidArgumentError('give whole seconds from 1 to 3600')
+}
+
+interface SyncReport {
+  why: string
+  trees: {
+    tree: string
+    path: string
+    role: string
+    state: string
+    behindChanges?: number
+    behindBytes?: number
+    behindS?: number
+    refusal?: string | null
+    blocked?: string | null
+    unwatched?: string | null
+    problems?: string[]
+    problemCount?: number
+    unresolved?: { epoch: number } | null
+    comparison?: { last: { files: number; differences: number; manifest: string } | null }
+  }[]
+}
+
+function showSync({ why, trees }: SyncReport): string {
+  const lines = why === '' ? [] : [why]
+  for (const tree of trees) {
+    const { behindChanges = 0, behindBytes = 0, behindS = 0 } = tree
+    const lag = behindChanges > 0 ? `, ${behindChanges} changes, about ${behindBytes} bytes, ${behindS} s behind` : ''
+    lines.push(`${tree.tree}  ${tree.path}  ${tree.role}: ${tree.state}${lag}`)
+    for (const reason of [tree.refusal, tree.blocked, tree.unwatched]) if (reason) lines.push(`  ${reason}`)
+    for (const problem of tree.problems ?? []) lines.push(`  not replicated: ${problem}`)
+    if (tree.unresolved) lines.push(`  own changes of epoch ${tree.unresolved.epoch} are not resolved yet`)
+    const last = tree.comparison?.last
+    if (last)
+      lines.push(`  compared: ${last.files} files, ${last.differences} differences, ${last.manifest.slice(0, 16)}`)
+  }
+  return `${lines.length === 0 ? 'no tree is replicated here' : lines.join('\n')}\n`
+}

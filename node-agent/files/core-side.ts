@@ -1,0 +1,99 @@
+import type { Config } from '../config.ts'
+import { tlsPaths } from '../pair/keys.ts'
+import type { WorkerDefinition } from '../workers/definition.ts'
+import { workerCommand } from '../workers/registry.ts'
+import type { Workers } from '../workers/supervisor.ts'
+import { type FilesSettings, settingsTopic } from './settings.ts'
+
+/** What the core knows of its files worker: how to start it, what to tell it, how to ask it. */
+
+export const filesWorkerName = 'files'
+/** Measured: 130 to 190 MiB with 50 000 files; twenty times as many have room, and a leak ends. */
+const memoryMb = 2048
+/** A flush that the disk takes long for is no hang; the loop itself never waits for the disk that long. */
+const hangLimitMs = 60_000
+/** Questions of the CLI are answered from memory. */
+const askLimitMs = 5000
+
+export function filesDefinitions(config: Config, note: (why: string) => void): WorkerDefinition[] {
+  if (config.sync === null) return []
+  const command = workerCommand(filesWorkerName, { memoryMb })
+  const told = (topic: string, body: unknown): void => {
+    if (topic === 'note') note(String(body))
+  }
+  return [{ name: filesWorkerName, command, memoryMb, hangLimitMs, told }]
+}
+
+/** Told once; the supervisor tells it again to a worker that was started anew. */
+export function publishFilesSettings(workers: Workers, config: Config): void {
+  if (config.sync === null) return
+  const { pair, node, stateDir, sync, peer } = config
+  const tls = tlsPaths(config)
+  const settings: FilesSettings = {
+    pair,
+    node,
+    stateDir,
+    listen: { hosts: peer.paths.map(path => path.local), port: sync.port },
+    peer: { hosts: peer.paths.map(path => path.peer), port: sync.port },
+    tls: { key: tls.key, certificate: tls.certificate, authority: tls.authority },
+    trees: sync.trees,
+  }
+  workers.publish(settingsTopic, settings)
+}
+
+/** @throws a sentence, also when nothing is to be replicated here */
+export async function askFiles(
+  workers: Workers,
+  question: { verb: string; body: unknown; limitMs?: number },
+): Promise<unknown> {
+  const { verb, body, limitMs = askLimitMs } = question
+  const answer = await workers.ask(filesWorkerName, { verb, body, limitMs })
+  if (answer.ok) return answer.body
+  throw new Error(answer.why)
+}
+
+/** Of a tree, as the worker reports it. */
+export interface ReportedTree {
+  tree: string
+  state: string
+  role: string
+  policy: string
+  lagLimitS: number
+  behindS?: number
+  behindChanges?: number
+  behindBytes?: number
+  blocked?: string | null
+  refusal?: string | null
+  problemCount?: number
+}
+
+export function reportedTrees(workers: Workers): ReportedTree[] {
+  const report = workers.state().find(one => one.name === filesWorkerName)?.report as { trees?: ReportedTree[] } | null
+  return report?.trees ?? []
+}
+
+/** What keeps the backup's copies from counting as ready, each a sentence: trees with the policy "required". */
+export function filesObstacles(trees: readonly ReportedTree[]): string[] {
+  return trees
+    .filter(tree => tree.policy === 'required' && tree.role === 'primary')
+    .flatMap(tree => {
+      const isCurrent = tree.state === 'in sync' || (tree.state === 'behind' && (tree.behindS ?? 0) <= tree.lagLimitS)
+      if (isCurrent) return []
+      return [
+        `the files of ${tree.tree} are required on the backup and are ${tree.state} by ${tree.behindS ?? 0} s (limit ${tree.lagLimitS} s)`,
+      ]
+    })
+}
+
+/** Lag beyond the limit, and what stands in the way: alarms whatever the policy. */
+export function filesWarnings(trees: readonly ReportedTree[]): string[] {
+  return trees
+    .filter(tree => tree.role === 'primary')
+    .flatMap(tree => [
+      ...((tree.behindS ?? 0) > tree.lagLimitS
+        ? [`the files of ${tree.tree} are ${tree.behindS} s behind on the backup (limit ${tree.lagLimitS} s)`]
+        : []),
+      ...(tree.blocked ? [`the files of ${tree.tree}: ${tree.blocked}`] : []),
+      ...((tree.problemCount ?? 0) > 0 ? [`${tree.problemCount} files of ${tree.tree} are not replicated`] : []),
+    ])
+}
