@@ -1,6 +1,6 @@
 import type { DataNode } from '../../shared/protocol/types.ts'
-import type { CrashPlan } from '../simulation/agent.ts'
 import { Violation } from '../simulation/checkers/check.ts'
+import type { CrashPlan } from '../simulation/effect-kinds.ts'
 import { drawOptions, type Options } from '../simulation/options.ts'
 import { Pair } from '../simulation/pair.ts'
 import { heal, reach } from '../simulation/run.ts'

@@ -5,6 +5,7 @@ import { type Timing, timingOf } from '../../shared/protocol/timing.ts'
 import type { Effect, Event, Message, NodeId, OperatorCommand } from '../../shared/protocol/types.ts'
 import { Violation } from './checkers/check.ts'
 import { Driver } from './driver.ts'
+import { type CrashPlan, effectKind, mayOvertake } from './effect-kinds.ts'
 import { applyGrant } from './gate.ts'
 import type { Host } from './host.ts'
 import { showEffect, showEvent } from './show.ts'
@@ -13,17 +14,6 @@ import { showEffect, showEvent } from './show.ts'
 const socketMax = 64
 /** The service manager starts a dead agent again after this. */
 const respawnMs = { least: 50, most: 900 }
-
-/** A crash that waits for its moment. */
-export interface CrashPlan {
-  /** 'persist', 'gate:open', 'send:ack', ... or '*'. */
-  effect: string
-  when: 'before' | 'during' | 'after'
-  how: 'kill' | 'power'
-  /** How many such effects still pass. */
-  countdown: number
-  happened: () => void
-}
 
 /**
  * The agent's process on one host: the core, and the executor that carries its effects out one after the other. Effects
@@ -388,29 +378,5 @@ export class Agent {
         this.pump()
       },
     })
-  }
-}
-
-/** Effects that may always go at once. */
-const mayOvertake = (effect: Effect): boolean =>
-  (effect.do === 'gate' && effect.set !== 'open') ||
-  (effect.do === 'database' && effect.op.op === 'kill') ||
-  (effect.do === 'send' &&
-    (effect.message.kind === 'heartbeat' || effect.message.kind === 'ack' || effect.message.kind === 'read'))
-
-export function effectKind(effect: Effect): string {
-  switch (effect.do) {
-    case 'send':
-      return `send:${effect.message.kind}`
-    case 'gate':
-      return `gate:${effect.set}`
-    case 'database':
-      return `database:${effect.op.op}`
-    case 'vip':
-      return `vip:${effect.set}`
-    case 'services':
-      return `services:${effect.set}`
-    default:
-      return effect.do
   }
 }
