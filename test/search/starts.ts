@@ -182,7 +182,7 @@ export const starts: readonly Start[] = [
     asks: 'the database of a protected primary died: hand over or resign',
     world: () => {
       const dead = do1(withBudget(protectedPair(), { databaseDeaths: 1 }), { does: 'lose database', node: 'a' })
-      return withBudget(dead, { crashes: 2, duplicates: 1, cuts: 1 })
+      return withBudget(dead, { crashes: 2, duplicates: 1, cuts: 1, writes: 1 })
     },
   },
   {
