@@ -2,18 +2,29 @@ import { existsSync } from 'node:fs'
 import { parsePrefix } from '../shared/ip.ts'
 import { type Config, ConfigError, vipInSubnet } from './config.ts'
 import type { ConfigFault } from './config-faults.ts'
+import { GateDriver } from './drivers/gate-port.ts'
 import { addressOf } from './drivers/host-addresses.ts'
 import { exec } from './exec.ts'
 import { readBootId } from './kernel/clock.ts'
 import { interfaceIndex } from './kernel/libc.ts'
 import { RouteSocket } from './kernel/rtnetlink.ts'
+import { lookUpUser } from './users.ts'
 
 /**
  * What only this host can tell of a configuration. Reads; changes nothing.
  * @throws ConfigError with one sentence for each fault.
  */
 export async function preflight(config: Config): Promise<void> {
-  const faults = [...rights(), ...interfaces(config), ...(await programs(config)), ...bootId(config), ...cgroup(config)]
+  const faults = [
+    ...rights(),
+    ...interfaces(config),
+    ...(await programs(config)),
+    ...(await user(config)),
+    ...bootId(config),
+    ...cgroup(config),
+  ]
+  // Asked last: without rights or interfaces it would say the same in worse words.
+  if (faults.length === 0) faults.push(...(await gate(config)))
   if (faults.length > 0) throw new ConfigError('this configuration', faults)
 }
 
@@ -56,6 +67,33 @@ function interfaces(config: Config): ConfigFault[] {
     })
   } finally {
     route.close()
+  }
+}
+
+async function user({ postgres }: Config): Promise<ConfigFault[]> {
+  if ((await lookUpUser(postgres.user)) !== null) return []
+  const remedy = 'create it, or name the user that is to own and run the database'
+  return [{ field: 'postgres.user', value: postgres.user, rule: 'does not exist on this host', remedy }]
+}
+
+/** No program is needed for the gate (it is netlink), but a kernel that has it. */
+async function gate(config: Config): Promise<ConfigFault[]> {
+  const driver = new GateDriver(config)
+  try {
+    driver.read()
+    return []
+  } catch (error) {
+    const rule = `has no nftables for us: ${error instanceof Error ? error.message : String(error)}`
+    return [
+      {
+        field: 'the kernel',
+        value: undefined,
+        rule,
+        remedy: 'load nf_tables (`modprobe nf_tables`), or use a kernel with it',
+      },
+    ]
+  } finally {
+    await driver.detach()
   }
 }
 

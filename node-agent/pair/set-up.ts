@@ -2,8 +2,10 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { chmodSync, mkdirSync } from 'node:fs'
 import { newDurable } from '../../shared/protocol/durable.ts'
 import { type Config, ConfigError } from '../config.ts'
+import type { ConfigFault } from '../config-faults.ts'
 import { addressOf } from '../drivers/host-addresses.ts'
 import { stateWriter } from '../drivers/store-port.ts'
+import { exec } from '../exec.ts'
 import { bootMs } from '../kernel/clock.ts'
 import { RouteSocket } from '../kernel/rtnetlink.ts'
 import { hostKeyOf, makeHostKeyPem, readHostKey } from '../keys/host-key.ts'
@@ -126,10 +128,22 @@ async function check(
     ...(token === undefined ? [] : disagreements(config, token, major)),
     ...dataDirectoryFaults({ dataDir, mode, part, major, configFile, hbaFile, resumed: before !== null }),
     ...(before === null && part === 'begins' ? await takenAddresses(config) : []),
+    ...(part === 'begins' && config.postgres.tls === null ? await certificateMaker() : []),
   ]
   if (faults.length > 0) throw new ConfigError('this set-up', faults)
   return major
 }
+
+/** Only set-up needs it; said before anything is changed, not in the middle. */
+async function certificateMaker(): Promise<ConfigFault[]> {
+  const answer = await exec(['openssl', 'version'], { limitMs: opensslLimitMs })
+  if (answer.ok) return []
+  const rule = 'is missing, and it needs openssl to make the pair’s certificates'
+  return [
+    { field: 'postgres.tls', value: undefined, rule, remedy: 'install openssl, or name certificates of your own' },
+  ]
+}
+const opensslLimitMs = 5000
 
 async function takenAddresses(config: Config) {
   const route = new RouteSocket()
