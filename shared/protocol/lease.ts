@@ -133,7 +133,11 @@ export function onHeartbeat(turn: Turn, beat: Heartbeat): void {
     s.backup = { ...s.backup, promiseUntil: now + s.timing.leaseMs }
     keepFlushed(turn)
   }
-  if (beat.note === 'switching') turn.effects.push({ do: 'look' })
+  if (beat.note === 'switching') {
+    // The wish was heard: a primary that is started again in the middle must not take it for a second one.
+    s.duty = { ...s.duty, asksSwitchoverUntil: 0 }
+    turn.effects.push({ do: 'look' })
+  }
   answer(turn, beat, why)
 }
 

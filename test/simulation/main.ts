@@ -139,6 +139,14 @@ async function accumulate(wish: {
   }
   let last = first
   let told = 0
+  let soFar = noTotals()
+  // Stopped by hand: what is done so far is not lost.
+  const stop = (): void => {
+    note(last, soFar)
+    process.exit(130)
+  }
+  process.once('SIGTERM', stop)
+  process.once('SIGINT', stop)
   const totals = await runBatch({
     first,
     runs,
@@ -146,6 +154,7 @@ async function accumulate(wish: {
     minutes,
     progress: ({ next, totals: sum }) => {
       last = next
+      soFar = sum
       for (const one of sum.found.slice(told)) print(`seed ${one.seed}: ${one.checker}: ${one.message}`)
       told = sum.found.length
       if (performance.now() - from.at > logEveryMinutes * 60_000) note(next, sum)
