@@ -130,6 +130,8 @@ export interface AgentStatus {
   serving: boolean
   primary: HostName | null
   successor: boolean
+  lease: { leftMs: number }
+  gate: { leftMs: number }
   protection: string
   since: string
   why: string

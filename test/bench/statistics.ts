@@ -4,6 +4,7 @@ export interface Summary {
   min: number
   median: number
   p90: number
+  p99: number
   max: number
 }
 
@@ -20,6 +21,7 @@ export function summary(values: readonly number[]): Summary {
     min: round(at(0)),
     median: round(median),
     p90: round(at(0.9)),
+    p99: round(at(0.99)),
     max: round(sorted.at(-1) ?? Number.NaN),
   }
 }

@@ -1,0 +1,248 @@
+/**
+ * `npm run bench:agent`: what an idle pair costs each host, and how steady the beat of the core is while every core of the
+ * machine is busy. The agents run as the bundled file, without a protected service; PostgreSQL is not counted.
+ *
+ * `--json`: the last line of stdout is one JSON object. `--seconds N` for each of the two parts (default 60).
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { cpus } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { parseArgs } from 'node:util'
+import { ensureDebianPackages, LAB_PACKAGES, unsuitable } from '../../infra/dev/debian-packages.ts'
+import { HOSTS, type HostName, namespacePath, otherOf } from '../../infra/lab/addresses.ts'
+import { down, up } from '../../infra/lab/lab.ts'
+import { untilProtected } from '../../infra/lab/pair.ts'
+import { commandLine, hostProcesses } from '../../infra/lab/processes.ts'
+import { agentStatus, PROFILES, type Profile } from '../../infra/lab/product.ts'
+import { Trial } from '../../infra/lab/trial.ts'
+import { timingOf } from '../../shared/protocol/timing.ts'
+import { watchPeerLink } from './arrivals.ts'
+import { buildBundles } from './bundles.ts'
+import { decisionsOf } from './failover-timeline.ts'
+import { type Summary, summary } from './statistics.ts'
+
+const LAB = 'bench-agent'
+/** The first looks, the warm-up of the standby and the proof of replication are over by then. */
+const SETTLE_MS = 10_000
+const TICKS_PER_SECOND = 100
+const STATUS_EVERY_MS = 50
+
+interface HostCost {
+  role: 'primary' | 'backup'
+  /** Command and resident memory of each process. */
+  processes: { command: string; rssMib: number; pssMib: number }[]
+  /** Sums over the agent and all its children; shared pages (Node's own code) count in each process of the first one. */
+  rssMib: number
+  pssMib: number
+  idleCpuPercent: number
+}
+
+interface Beat {
+  seconds: number
+  hogs: number
+  /** Between two packets of the primary to the backup on the direct link, at most a heartbeat interval in calm. */
+  heartbeatGapMs: Summary
+  /** From a packet of the primary to the backup's next one. */
+  answerMs: Summary
+  /** Between two renewals of the grant in the kernel. */
+  renewalGapMs: Summary
+  /** What was left of lease and grant at the worst look; 0: it ran out. */
+  leaseLeastLeftMs: number
+  grantLeastLeftMs: number
+  shrinks: number
+  takeovers: number
+}
+
+const say = (line: string): void => {
+  process.stderr.write(`${line}\n`)
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      json: { type: 'boolean', default: false },
+      seconds: { type: 'string', default: '60' },
+      profile: { type: 'string', default: 'default' },
+    },
+  })
+  const profile = PROFILES.find(one => one === values.profile)
+  const seconds = Number(values.seconds)
+  if (profile === undefined) throw new Error(`--profile is "${values.profile}"; use one of ${PROFILES.join(', ')}.`)
+  if (!(seconds >= 1 && seconds <= 86_400)) throw new Error(`--seconds is "${values.seconds}"; use 1 to 86400.`)
+  const reason = unsuitable()
+  if (reason !== null) throw new Error(reason)
+  await ensureDebianPackages(LAB_PACKAGES, { why: 'the benchmark', say })
+  await buildBundles()
+  await up({ name: LAB, profile, services: [], say })
+  try {
+    const primary = await untilProtected(LAB)
+    await sleep(SETTLE_MS)
+    say(`idle for ${seconds} s`)
+    const idle = await idleCost(primary, seconds)
+    say(`every core busy for ${seconds} s`)
+    const beat = await beatUnderLoad(primary, { seconds, profile })
+    show({ profile, idle, beat })
+    if (values.json) process.stdout.write(`${JSON.stringify({ profile, ...idle, underLoad: beat })}\n`)
+  } finally {
+    await down(LAB)
+  }
+}
+
+async function idleCost(primary: HostName, seconds: number): Promise<{ primary: HostCost; backup: HostCost }> {
+  const before = new Map(HOSTS.map(host => [host, cpuTicks(host)]))
+  await sleep(seconds * 1000)
+  const of = (host: HostName, role: HostCost['role']): HostCost => {
+    const processes = hostProcesses(LAB, host, 'agent').map(pid => ({
+      command: commandLine(pid)
+        .slice(1)
+        .filter(part => !part.startsWith('--'))
+        .map(part => part.split('/').at(-1))
+        .slice(0, 2)
+        .join(' '),
+      ...memoryOf(pid),
+    }))
+    const sum = (key: 'rssMib' | 'pssMib'): number => round(processes.reduce((total, one) => total + one[key], 0))
+    const ticks = cpuTicks(host) - (before.get(host) ?? 0)
+    return {
+      role,
+      processes,
+      rssMib: sum('rssMib'),
+      pssMib: sum('pssMib'),
+      idleCpuPercent: Math.round((ticks / TICKS_PER_SECOND / seconds) * 10_000) / 100,
+    }
+  }
+  return { primary: of(primary, 'primary'), backup: of(otherOf(primary), 'backup') }
+}
+
+const round = (value: number): number => Math.round(value * 10) / 10
+
+/** proc(5), smaps_rollup. */
+function memoryOf(pid: number): { rssMib: number; pssMib: number } {
+  const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8')
+  const field = (name: string): number =>
+    round(Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1]) / 1024)
+  return { rssMib: field('Rss'), pssMib: field('Pss') }
+}
+
+/** User and system time of the agent's processes and of those they have waited for, proc(5) fields 14 to 17. */
+function cpuTicks(host: HostName): number {
+  return hostProcesses(LAB, host, 'agent')
+    .map(pid => {
+      const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+      return [11, 12, 13, 14].reduce((sum, index) => sum + Number(fields[index]), 0)
+    })
+    .reduce((sum, ticks) => sum + ticks, 0)
+}
+
+async function beatUnderLoad(
+  primary: HostName,
+  { seconds, profile }: { seconds: number; profile: Profile },
+): Promise<Beat> {
+  const trial = await Trial.begin(LAB, { observe: 'nothing', writer: { intervalMs: 100 } })
+  const began = { wallMs: Date.now(), epoch: (await agentStatus(LAB, primary))?.epoch ?? 0 }
+  // In the normal class, whatever class this benchmark was started in.
+  const hogs = cpus().map(() =>
+    spawn('chrt', ['--other', '0', process.execPath, '-e', 'for(;;);'], { stdio: 'ignore' }),
+  )
+  const packets = watchPeerLink(LAB, primary)
+  const renewals = watchRenewals(primary)
+  let leaseLeast = Number.POSITIVE_INFINITY
+  let grantLeast = Number.POSITIVE_INFINITY
+  const end = performance.now() + seconds * 1000
+  while (performance.now() < end) {
+    const status = await agentStatus(LAB, primary)
+    if (status !== null) {
+      leaseLeast = Math.min(leaseLeast, status.lease.leftMs)
+      grantLeast = Math.min(grantLeast, status.gate.leftMs)
+    }
+    await sleep(STATUS_EVERY_MS)
+  }
+  const seen = packets.end()
+  const renewed = await renewals.end()
+  for (const hog of hogs) hog.kill('SIGKILL')
+  await untilProtected(LAB)
+  await trial.end()
+  const sent = seen.filter(packet => packet.outgoing).map(packet => packet.atMs)
+  const shrinks = HOSTS.flatMap(host => decisionsOf(LAB, host)).filter(
+    ({ wallMs, why }) => wallMs > began.wallMs && why.startsWith('committed shrink'),
+  )
+  const epoch = Math.max(...(await Promise.all(HOSTS.map(async host => (await agentStatus(LAB, host))?.epoch ?? 0))))
+  say(`heartbeat interval ${timingOf(profile).heartbeatMs} ms`)
+  return {
+    seconds,
+    hogs: hogs.length,
+    heartbeatGapMs: summary(gaps(sent)),
+    answerMs: summary(answers(seen)),
+    renewalGapMs: summary(gaps(renewed)),
+    leaseLeastLeftMs: leaseLeast,
+    grantLeastLeftMs: grantLeast,
+    shrinks: shrinks.length,
+    takeovers: epoch - began.epoch,
+  }
+}
+
+const gaps = (times: readonly number[]): number[] => times.slice(1).map((time, index) => time - times[index]!)
+
+function answers(seen: readonly { atMs: number; outgoing: boolean }[]): number[] {
+  return seen.flatMap((packet, index) => {
+    const next = seen[index + 1]
+    return packet.outgoing && next !== undefined && !next.outgoing ? [next.atMs - packet.atMs] : []
+  })
+}
+
+/** The times at which the kernel told of a new element in the set of the grant. */
+function watchRenewals(host: HostName): { end: () => Promise<number[]> } {
+  const times: number[] = []
+  const monitor: ChildProcess = spawn(
+    'nsenter',
+    [`--net=${namespacePath(LAB, host)}`, 'nft', 'monitor', 'new', 'elements'],
+    { stdio: ['ignore', 'pipe', 'ignore'] },
+  )
+  monitor.stdout?.on('data', (chunk: Buffer) => {
+    if (/add element inet \S+ open /.test(chunk.toString())) times.push(performance.now())
+  })
+  return {
+    end: async () => {
+      monitor.kill('SIGKILL')
+      return times
+    },
+  }
+}
+
+function show({
+  profile,
+  idle,
+  beat,
+}: {
+  profile: Profile
+  idle: { primary: HostCost; backup: HostCost }
+  beat: Beat
+}): void {
+  const out = (line: string): void => {
+    process.stdout.write(`${line}\n`)
+  }
+  out(`profile ${profile}; an idle pair, the agent with all its children, PostgreSQL left out`)
+  for (const cost of [idle.primary, idle.backup]) {
+    out(
+      `  ${cost.role.padEnd(8)} resident ${cost.rssMib} MiB (RSS summed), ${cost.pssMib} MiB (PSS: shared pages once); ${cost.idleCpuPercent} % of a core`,
+    )
+    for (const one of cost.processes) out(`           ${one.rssMib} MiB RSS, ${one.pssMib} MiB PSS: ${one.command}`)
+  }
+  const spread = ({ median, p99, max }: Summary): string => `${median} ms, p99 ${p99} ms, max ${max} ms`
+  out(`${beat.hogs} busy processes on ${cpus().length} cores for ${beat.seconds} s, under writes`)
+  out(`  between heartbeats (${timingOf(profile).heartbeatMs} ms wanted)   ${spread(beat.heartbeatGapMs)}`)
+  out(`  heartbeat to answer                ${spread(beat.answerMs)}`)
+  out(`  between renewals of the grant      ${spread(beat.renewalGapMs)}`)
+  out(`  left at the worst moment           lease ${beat.leaseLeastLeftMs} ms, grant ${beat.grantLeastLeftMs} ms`)
+  out(`  ${beat.shrinks} times unprotected, ${beat.takeovers} takeovers`)
+}
+
+main().then(
+  () => process.exit(0),
+  error => {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
+    process.exit(1)
+  },
+)
