@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type HostName, otherOf } from '../../infra/lab/addresses.ts'
-import { runOnHost } from '../../infra/lab/hosts.ts'
 import { readLabState } from '../../infra/lab/lab-state.ts'
 import { servingHost, until, untilProtected } from '../../infra/lab/pair.ts'
 import { isAlive } from '../../infra/lab/processes.ts'
-import { agentPaths, agentStatus, type DatabaseOrigin, understudyCommand } from '../../infra/lab/product.ts'
+import { agentPaths, agentStatus, type DatabaseOrigin } from '../../infra/lab/product.ts'
 import type { Step, Trial } from '../../infra/lab/trial.ts'
+import { ask } from '../../node-agent/socket/client.ts'
 
 /**
  * What is done to the pair, once for each run, and what must come of it. Every scenario begins with a protected pair at a
@@ -144,8 +144,10 @@ async function upgradeAgent(context: Context, host: HostName): Promise<void> {
 }
 
 const cutPower: Act = ({ trial }, host) => trial.inject({ kind: 'power', host })
+/** What \`understudy switchover\` asks the agent, without a program that starts in the moment that is measured. */
+/** What `understudy switchover` asks the agent, without a program that starts in the moment that is measured. */
 const switchOver: Act = ({ lab }, host) =>
-  runOnHost(lab, host, understudyCommand(['switchover', '--socket', agentPaths(lab, host).socket]))
+  ask({ path: agentPaths(lab, host).socket, verb: 'switchover', silenceMs: TAKEOVER_LIMIT_MS })
 const andWatch =
   (act: Act): Act =>
   async (context, primary) => {
