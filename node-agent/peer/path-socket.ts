@@ -50,7 +50,15 @@ export class PathSocket {
     this.#timer = null
     const { localAddress, port } = this.config
     const type = isIPv6(localAddress.split('%')[0] ?? '') ? 'udp6' : 'udp4'
-    const socket = createSocket({ type, ipv6Only: type === 'udp6', recvBufferSize: receiveBufferBytes })
+    const family = type === 'udp4' ? 4 : 6
+    const socket = createSocket({
+      type,
+      ipv6Only: type === 'udp6',
+      recvBufferSize: receiveBufferBytes,
+      // Addresses here are addresses. Node's own lookup answers in a later turn even then, and the packet would leave after
+      // whatever else this step does: 15 ms of killing a database, for one.
+      lookup: (address, _options, found) => found(null, address, family),
+    })
     this.#socket = socket
     socket.on('error', fault => this.#failed(socket, fault))
     socket.on('message', (bytes, from) => this.#receive(bytes, from.address))

@@ -110,6 +110,8 @@ export async function killAll(spec: ClusterSpec): Promise<boolean> {
   const inCgroup = (): boolean => events !== '' && existsSync(events) && isPopulated(events)
   for (;;) {
     if (inCgroup() && spec.cgroup !== null) writeFileSync(join(spec.cgroup, 'cgroup.kill'), '1')
+    // The scan holds the loop for some milliseconds: what else this turn has to do comes first.
+    await sleep(0)
     const members = inCgroup() ? membersOf(spec) : new Set<number>()
     const outside = scan(spec).filter(pid => !members.has(pid))
     for (const pid of outside) killOne(pid)
