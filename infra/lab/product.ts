@@ -131,7 +131,6 @@ export interface AgentStatus {
   primary: HostName | null
   successor: boolean
   lease: { leftMs: number }
-  gate: { leftMs: number }
   protection: string
   since: string
   why: string
