@@ -17,8 +17,13 @@ export interface LoopOptions<S> {
   failed: (error: unknown) => void
 }
 
-/** Ticks while something is due. Finer than any time of the protocol but the heartbeat retry of `fast` (6 ms). */
-export const tickMs = 10
+/**
+ * Between ticks: as fine as the finest time of the protocol, the retry of a heartbeat (6 ms in `fast`), within bounds. An
+ * idle agent spends most of its time on ticks, and whatever is urgent comes as an event of its own.
+ */
+export const tickMsOf = (timing: Timing): number => Math.min(tickMaxMs, Math.max(tickMinMs, timing.heartbeatRetryMs))
+const tickMinMs = 10
+const tickMaxMs = 20
 /** BOOTTIME and MONOTONIC are read one after the other; they only ever come apart by a suspend. */
 const suspendSlackMs = 50
 /** So many events wait at most; more means that steps produce events without end. */
@@ -91,7 +96,7 @@ export class Loop<S> {
   }
 
   #schedule(): void {
-    this.#timer = setTimeout(() => this.#tick(), tickMs)
+    this.#timer = setTimeout(() => this.#tick(), tickMsOf(this.#options.timing))
   }
 
   #tick(): void {

@@ -1,5 +1,17 @@
 import { softwareVersion } from './version.ts'
 
+/** The build puts the state writer's program here, see infra/dev/build.ts. */
+declare const UNDERSTUDY_STATE_WRITER: string | undefined
+
+/**
+ * The state writer of a bundled agent: handed to Node as text, since the whole bundle would cost a second process 80 MB
+ * for 40 lines. undefined in development.
+ */
+export function bundledStateWriter(): { command: string; args: string[] } | undefined {
+  if (typeof UNDERSTUDY_STATE_WRITER !== 'string') return undefined
+  return { command: process.execPath, args: ['--input-type=module', '--eval', UNDERSTUDY_STATE_WRITER, '--'] }
+}
+
 /**
  * How this program starts a child that is part of it. As one bundled file it starts itself with a hidden verb; in
  * development the child has a file of its own, named by whoever starts it.

@@ -67,6 +67,18 @@ export default load()
 `
 }
 
+/** Runs as a process of its own beside the agent: a program of its own, and not the whole bundle once more. */
+const writer = await build({
+  entryPoints: [join(root, 'node-agent', 'state-file', 'writer.ts')],
+  bundle: true,
+  minify: true,
+  platform: 'node',
+  format: 'esm',
+  target: 'node24',
+  write: false,
+  logLevel: 'warning',
+})
+
 const result = await build({
   entryPoints: [join(root, 'node-agent', 'cli', 'main.ts')],
   outfile,
@@ -78,7 +90,10 @@ const result = await build({
   banner: {
     js: "#!/usr/bin/env node\nimport { createRequire as understudyRequire } from 'node:module'; const require = understudyRequire(import.meta.url);",
   },
-  define: { UNDERSTUDY_VERSION: JSON.stringify(version) },
+  define: {
+    UNDERSTUDY_VERSION: JSON.stringify(version),
+    UNDERSTUDY_STATE_WRITER: JSON.stringify(writer.outputFiles[0]?.text),
+  },
   plugins: [embeddedKoffi],
   legalComments: 'none',
   logLevel: 'warning',

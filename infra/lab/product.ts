@@ -47,7 +47,9 @@ export function understudyCommand(args: readonly string[]): string[] {
   if (wish === '') return nodeCommand(SOURCE, args)
   const bundle = wish === '1' ? BUNDLE : wish
   if (!existsSync(bundle)) throw new Error(`There is no ${bundle}: make it with \`npm run build\`.`)
-  return nodeCommand(bundle, args)
+  // As infra/systemd/understudy.service starts it.
+  const [node = '', ...rest] = nodeCommand(bundle, args)
+  return [node, '--max-semi-space-size=1', ...rest]
 }
 
 export interface AgentPaths {

@@ -30,13 +30,6 @@ export function addDaemonVerbs(program: Command): void {
 
 /** Children of the agent when the program is one file: not for people. */
 export function addInternalVerbs(program: Command): void {
-  program
-    .command('state-writer', { hidden: true })
-    .argument('<folder>')
-    .argument('<name>')
-    .action(async () => {
-      await import('../state-file/writer.ts')
-    })
   program.command('network-change', { hidden: true }).action(async () => {
     const { changeProcess } = await import('../network/change-process.ts')
     await changeProcess()

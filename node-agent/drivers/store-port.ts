@@ -1,7 +1,7 @@
 import type { Durable } from '../../shared/protocol/types.ts'
 import { bootMs } from '../kernel/clock.ts'
 import type { StateStorePort } from '../ports.ts'
-import { bundledChild } from '../self.ts'
+import { bundledStateWriter } from '../self.ts'
 import { openStateFile, type StateFile, type StateFileOptions } from '../state-file/state-file.ts'
 
 /** How long a stopping agent waits for a write that is under way. */
@@ -9,7 +9,7 @@ const closeLimitMs = 2000
 
 /** The child that writes the state, when this program is one file. */
 export function stateWriter(): Pick<StateFileOptions, 'writer'> {
-  const writer = bundledChild('state-writer')
+  const writer = bundledStateWriter()
   return writer === undefined ? {} : { writer }
 }
 

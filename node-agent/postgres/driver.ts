@@ -411,7 +411,9 @@ export class PostgresDriver {
 
   #watch(): void {
     this.#forgiveStarvation()
-    if (this.#pid !== null && this.#view.process !== 'starting' && isGone(this.#pid)) this.#gone()
+    // An own child's end is an event; one that an earlier agent started has to be looked for.
+    const adopted = this.#child === null && this.#pid !== null && this.#view.process !== 'starting'
+    if (adopted && this.#pid !== null && isGone(this.#pid)) this.#gone()
     else if (this.#health.hanging !== this.#view.hanging) this.#noteHang()
   }
 
@@ -465,9 +467,9 @@ export class PostgresDriver {
     const sql = this.#sql
     if (sql === null || this.#pid === null) return
     this.#lookSince = performance.now()
-    const [row] = await sql`select pg_is_in_recovery() as recovering`
-    const standby = row?.recovering === true
-    const seen = standby ? await this.#standbyView(sql) : await this.#primaryView(sql)
+    // A primary becomes a standby only as another process.
+    const standby = this.#view.process === 'primary' ? null : await this.#standbyView(sql)
+    const seen = standby ?? (await this.#primaryView(sql))
     // A look that was overtaken by a kill shows a server that is gone.
     if (sql !== this.#sql) return
     this.#lookSince = 0
@@ -476,8 +478,10 @@ export class PostgresDriver {
     this.#show(seen)
   }
 
-  async #standbyView(sql: Sql): Promise<DatabaseView> {
+  /** null: it is none. */
+  async #standbyView(sql: Sql): Promise<DatabaseView | null> {
     const look = await lookAtStandby(sql, this.#view.process === 'standby' ? this.#view.end : nothingSeen.end)
+    if (look === null) return null
     return {
       ...this.#view,
       process: 'standby',

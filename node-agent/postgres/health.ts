@@ -1,6 +1,5 @@
 import { connect as connectSocket } from 'node:net'
 import type { ClusterSpec } from './cluster.ts'
-import { flushLog } from './promote.ts'
 import { connect, disconnect, type Sql } from './sql.ts'
 
 /**
@@ -38,7 +37,8 @@ export class HealthProbe {
 
   start(): void {
     if (this.#timers.length > 0) return
-    this.#sql = connect(this.#spec)
+    // Its writes flush the log here and do not wait for the standby: its silence is another matter.
+    this.#sql = connect(this.#spec, { settings: { synchronous_commit: 'local' } })
     this.#timers = [
       setInterval(() => void this.#write(), writeEveryMs),
       setInterval(() => this.#connect(), connectEveryMs),
@@ -54,13 +54,12 @@ export class HealthProbe {
     this.#connectSince = 0
   }
 
-  /** Flushes the log here, without waiting for the standby: its silence is another matter. */
   async #write(): Promise<void> {
     const sql = this.#sql
     if (sql === null || this.#writeSince > 0) return
     this.#writeSince = performance.now()
     try {
-      await flushLog(sql)
+      await sql`select pg_logical_emit_message(true, 'understudy', '')`
       if (sql === this.#sql) this.#writeSince = 0
     } catch {
       // A server that refuses (too many connections, shutting down) answers; one that is dead is seen by its process.

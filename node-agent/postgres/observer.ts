@@ -52,13 +52,15 @@ export interface StandbyLook {
 /**
  * The flushed position of a standby. The receiver's own figure is empty before it streams and after it ends, so what
  * was replayed (a lower bound of what is on disk) and what was seen before count as well, on one timeline.
+ * null: it is no standby (any more).
  */
-export async function lookAtStandby(sql: Sql, before: WalPosition): Promise<StandbyLook> {
+export async function lookAtStandby(sql: Sql, before: WalPosition): Promise<StandbyLook | null> {
   const [row] = await sql`
-    select coalesce(r.flushed_lsn, pg_last_wal_receive_lsn())::text as received, r.received_tli as tli, r.status,
+    select pg_is_in_recovery() as recovering, coalesce(r.flushed_lsn, pg_last_wal_receive_lsn())::text as received, r.received_tli as tli, r.status,
       pg_last_wal_replay_lsn()::text as replayed, (select timeline_id from pg_control_checkpoint()) as control
     from (select 1) one left join pg_stat_wal_receiver r on true`
   if (row === undefined) throw new Error('the server answered a look with nothing')
+  if (row.recovering === false) return null
   const timeline = Math.max(row.tli ?? 0, before.timeline, row.control ?? 0)
   const positions = [row.received, row.replayed].filter(text => text !== null).map(parseLsn)
   const lsn = Math.max(...positions, before.timeline === timeline ? before.lsn : 0)

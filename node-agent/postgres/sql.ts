@@ -7,7 +7,10 @@ export type Sql = postgres.Sql
 /** A statement that takes longer than this is given up with its connection. */
 const connectLimitS = 2
 
-export function connect(spec: ClusterSpec, { database = 'postgres' }: { database?: string } = {}): Sql {
+export function connect(
+  spec: ClusterSpec,
+  { database = 'postgres', settings = {} }: { database?: string; settings?: Record<string, string> } = {},
+): Sql {
   return postgres({
     host: `${spec.socketDir}/.s.PGSQL.${spec.port}`,
     path: `${spec.socketDir}/.s.PGSQL.${spec.port}`,
@@ -20,7 +23,7 @@ export function connect(spec: ClusterSpec, { database = 'postgres' }: { database
     fetch_types: false,
     // A statement on a dead connection fails at once; the caller decides when to try again.
     backoff: () => 0.02,
-    connection: { application_name: 'understudy agent', statement_timeout: 0, lock_timeout: 0 },
+    connection: { application_name: 'understudy agent', statement_timeout: 0, lock_timeout: 0, ...settings },
     onnotice: () => {},
   })
 }

@@ -94,12 +94,7 @@ async function idleCost(primary: HostName, seconds: number): Promise<{ primary: 
   await sleep(seconds * 1000)
   const of = (host: HostName, role: HostCost['role']): HostCost => {
     const processes = hostProcesses(LAB, host, 'agent').map(pid => ({
-      command: commandLine(pid)
-        .slice(1)
-        .filter(part => !part.startsWith('--'))
-        .map(part => part.split('/').at(-1))
-        .slice(0, 2)
-        .join(' '),
+      command: commandLine(pid).includes('--eval') ? 'state writer' : 'agent',
       ...memoryOf(pid),
     }))
     const sum = (key: 'rssMib' | 'pssMib'): number => round(processes.reduce((total, one) => total + one[key], 0))
@@ -176,7 +171,7 @@ async function beatUnderLoad(
     heartbeatGapMs: summary(gaps(sent)),
     answerMs: summary(answers(seen)),
     renewalGapMs: summary(gaps(renewed)),
-    leaseLeastLeftMs: leaseLeast,
+    leaseLeastLeftMs: Math.round(leaseLeast),
     grantLeastLeftMs: grantLeast,
     shrinks: shrinks.length,
     takeovers: epoch - began.epoch,
@@ -197,11 +192,12 @@ function watchRenewals(host: HostName): { end: () => Promise<number[]> } {
   const times: number[] = []
   const monitor: ChildProcess = spawn(
     'nsenter',
-    [`--net=${namespacePath(LAB, host)}`, 'nft', 'monitor', 'new', 'elements'],
+    // By lines: a full buffer would come with the times of its last one.
+    [`--net=${namespacePath(LAB, host)}`, 'stdbuf', '-oL', 'nft', 'monitor', 'new', 'elements'],
     { stdio: ['ignore', 'pipe', 'ignore'] },
   )
   monitor.stdout?.on('data', (chunk: Buffer) => {
-    if (/add element inet \S+ open /.test(chunk.toString())) times.push(performance.now())
+    if (/\bopen\b/.test(chunk.toString())) times.push(performance.now())
   })
   return {
     end: async () => {
