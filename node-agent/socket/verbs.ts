@@ -26,7 +26,7 @@ export function verbsOf(agent: Agent): Record<string, Verb> {
       return metricsText(statusReport(agent), counters)
     },
     events: (args, call) => events(agent, parse(z.strictObject({ last: z.int().min(0).max(linesMax) }), args), call),
-    switchover: (_args, call) => told(agent, call, () => switchover(agent)),
+    switchover: (args, call) => told(agent, call, () => switchover(agent, parse(switchoverArgs, args))),
     takeover: (args, call) => told(agent, call, () => takeover(agent, parse(takeoverArgs, args))),
     giveUp: async args => {
       const { gen } = parse(z.strictObject({ gen: z.int().min(1) }), args)
@@ -104,7 +104,10 @@ function events(agent: Agent, { last }: { last: number }, call: Call): Promise<u
   })
 }
 
-async function switchover(agent: Agent): Promise<unknown> {
+/** `epoch`: of whoever asked with one in mind; another one at the moment it is carried out is refused by the core. */
+const switchoverArgs = z.strictObject({ epoch: z.int().min(0).optional() })
+
+async function switchover(agent: Agent, wanted: z.output<typeof switchoverArgs>): Promise<unknown> {
   const known = knownValue(agent.state)
   if (known === null)
     throw new VerbError('refused', 'this host belongs to no pair yet: set it up with `understudy pair init` or `join`')
@@ -116,7 +119,7 @@ async function switchover(agent: Agent): Promise<unknown> {
       `${agent.state.peer} is silent and can't hand over. A lost primary is replaced by itself where \`understudy check\` says so; otherwise switch it off and use \`understudy takeover --force\``,
     )
   if (asPrimary) await drainFiles(agent)
-  const sentence = await accepted(agent.operator({ command: 'switchover', epoch: known.epoch }))
+  const sentence = await accepted(agent.operator({ command: 'switchover', epoch: wanted.epoch ?? known.epoch }))
   if (asPrimary) return { why: sentence }
   const moved = await until(() => isPrimary(agent.state) && agent.status().serving, switchoverLimitMs)
   if (moved) return { why: `${agent.state.node} serves in epoch ${knownValue(agent.state)?.epoch}` }

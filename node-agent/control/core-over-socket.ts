@@ -1,0 +1,123 @@
+import { z } from 'zod'
+import type { Command } from '../../shared/contract/documents.ts'
+import type { HostReport } from '../../shared/contract/report.ts'
+import type { CheckReport } from '../report/check-report.ts'
+import type { StatusReport } from '../report/status-report.ts'
+import { ask } from '../socket/client.ts'
+import { VerbError } from '../socket/messages.ts'
+import type { HostPort, RunOutcome } from './session.ts'
+
+/**
+ * The core as the control plane's link sees it: through the same socket as the command line, so that whatever the portal
+ * can do to a pair, an operator on the host can do too, and nothing more.
+ */
+export function coreOverSocket(path: string, agent: HostReport['agent']): Omit<HostPort, 'apply'> {
+  const read = async <T>(verb: string): Promise<T | null> => {
+    try {
+      return (await ask({ path, verb, silenceMs: readLimitMs })) as T
+    } catch {
+      return null
+    }
+  }
+  return {
+    present: async () => {
+      const status = await read<StatusReport>('status')
+      return status === null ? null : { gen: status.gen, epoch: status.epoch, node: status.node }
+    },
+    state: async () => {
+      const status = await read<StatusReport>('status')
+      if (status === null) return { pair: null, agent }
+      const check = await read<CheckReport>('check')
+      return {
+        pair: pairOf(status, check),
+        agent: { version: status.agent.version, startedAt: status.agent.startedAt },
+      }
+    },
+    run: (command, progress) => run(path, command, progress),
+  }
+}
+
+const readLimitMs = 5_000
+/** A switchover says something meanwhile; a forced takeover may replay for long. */
+const actLimitMs = 120_000
+
+async function run(path: string, command: Command, progress: (message: string) => void): Promise<RunOutcome> {
+  const call = callOf(command)
+  if (call === null)
+    return { phase: 'refused', message: `this version of the agent knows no ${command.verb} from afar` }
+  try {
+    const answer = await ask({ path, ...call, silenceMs: actLimitMs, progress: line => progress(whyOf(line)) })
+    return { phase: 'done', message: whyOf(answer) }
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error)
+    const refused = error instanceof VerbError && (error.code === 'refused' || error.code === 'usage')
+    return { phase: refused ? 'refused' : 'failed', message }
+  }
+}
+
+/** The epoch goes along to the core, which refuses any other at the moment it acts. */
+function callOf({ verb, args, only }: Command): { verb: string; args: Record<string, unknown> } | null {
+  switch (verb) {
+    case 'switchover':
+      return only.epoch === undefined ? null : { verb, args: { epoch: only.epoch } }
+    case 'takeover':
+      if (only.gen === undefined || only.epoch === undefined) return null
+      return { verb, args: { gen: only.gen, epoch: only.epoch, withWitness: args.withWitness === true } }
+    case 'maintenance':
+      return { verb, args: { forMs: args.forMs } }
+    default:
+      return null
+  }
+}
+
+function whyOf(answer: unknown): string {
+  const parsed = z.object({ why: z.string() }).safeParse(answer)
+  return parsed.success ? parsed.data.why : ''
+}
+
+/** Cut to what the contract takes: a report that is refused as a whole tells nothing. */
+function pairOf(status: StatusReport, check: CheckReport | null): NonNullable<HostReport['pair']> {
+  const { replication, witness, peer } = status
+  return {
+    role: status.role,
+    gen: status.gen,
+    epoch: status.epoch,
+    version: status.version,
+    serving: status.serving,
+    primary: status.primary,
+    successor: status.successor,
+    protection: status.protection,
+    since: status.since,
+    why: cut(status.why),
+    sealed: status.sealed,
+    maintenance: status.maintenance,
+    peer: { heardAgoMs: peer.heardAgoMs, admitted: peer.admitted, why: cut(peer.why) },
+    witness: witness === null ? null : { reach: witness.reach, voteP99Ms: witness.voteP99Ms, why: cut(witness.why) },
+    replication: { ...pick(replication), lastError: cut(replication.lastError) },
+    vips: status.vips
+      .slice(0, listMax)
+      .map(({ address, interface: on, present, conflict }) => ({ address, interface: on, present, conflict })),
+    alarms: status.alarms.slice(0, listMax).map(cut),
+    check:
+      check === null
+        ? null
+        : {
+            takeover: check.takeover,
+            switchover: check.switchover,
+            blocking: check.blocking.slice(0, listMax).map(cut),
+            warnings: check.warnings.slice(0, listMax).map(cut),
+            predicted: { ...check.predicted, loss: cut(check.predicted.loss) },
+          },
+  }
+}
+
+const listMax = 32
+const cut = (text: string): string => text.slice(0, 500)
+const pick = ({ process, timeline, lsn, streaming, lagBytes, operation }: StatusReport['replication']) => ({
+  process,
+  timeline,
+  lsn,
+  streaming,
+  lagBytes,
+  operation,
+})

@@ -1,0 +1,220 @@
+import { type DesiredDocument, desiredDocument } from '../../shared/contract/api/settings.ts'
+import { type Ack, type Command, freshDocument } from '../../shared/contract/documents.ts'
+import type { HostReport } from '../../shared/contract/report.ts'
+import { type DocumentSigner, documentSigner, sha256Hex, verifyDocument } from '../../shared/contract/signing.ts'
+import type { Cloud, PulledDocuments } from './cloud.ts'
+import { type CommandContext, judgeCommand, type LocalPolicy } from './commands.ts'
+import type { Identity } from './identity.ts'
+import type { ControlMemory } from './memory.ts'
+import { acceptTrust, keyRing } from './trust.ts'
+
+/** What the link needs of this host; behind it are the core's socket and the workers. */
+export interface HostPort {
+  /** null: the core does not answer, or this host is in no pair. */
+  present: () => Promise<CommandContext['present']>
+  state: () => Promise<Pick<HostReport, 'pair' | 'agent'>>
+  /** Never throws. `refused`: nothing was done. */
+  run: (command: Command, progress: (message: string) => void) => Promise<RunOutcome>
+  /** Applies the whole wish, or leaves everything as it was and says why. */
+  apply: (wish: DesiredDocument) => Promise<{ ok: true } | { ok: false; why: string }>
+}
+
+export interface RunOutcome {
+  phase: 'done' | 'failed' | 'refused'
+  message: string
+  result?: Record<string, unknown>
+}
+
+export interface SessionOptions {
+  identity: Identity
+  cloud: Cloud
+  memory: ControlMemory
+  host: HostPort
+  policy: LocalPolicy
+  nowMs: () => number
+  /** For the log of this host. */
+  note: (why: string) => void
+}
+
+/**
+ * One host's dealings with its control plane, whichever way documents come: pulled, from the broker, or from the peer.
+ * Everything is checked here and remembered before it takes effect; a command runs at most once, whatever is replayed,
+ * and its answer is said again when it comes again.
+ */
+export class ControlSession {
+  readonly #options: SessionOptions
+  readonly #signer: Promise<DocumentSigner>
+  #seq = 0
+  #applied: HostReport['applied'] = { status: 'Unknown', generation: 0, why: '' }
+  #observedGeneration = 0
+  /** Commands that run now, by id: the same one from two ways is one. */
+  readonly #running = new Set<string>()
+
+  constructor(options: SessionOptions) {
+    this.#options = options
+    this.#signer = documentSigner(options.identity.host, options.identity.key)
+  }
+
+  /** Pulls, takes what is new, reports. Never throws. @returns seconds until the next one, as the control plane asks */
+  async cycle(): Promise<number> {
+    const pulled = await this.#options.cloud.pull()
+    if (!pulled.ok) {
+      this.#options.note(`the control plane is not reached: ${pulled.why}`)
+      return retrySeconds
+    }
+    if (pulled.value !== null) await this.takeDocuments(pulled.value)
+    await this.tellAnswers()
+    await this.sendReport()
+    return pulled.value?.pollAfterSeconds ?? retrySeconds
+  }
+
+  async takeDocuments(documents: Pick<PulledDocuments, 'trust' | 'desired' | 'fresh' | 'commands'>): Promise<void> {
+    await this.takeTrust(documents.trust)
+    if (documents.desired !== null) await this.takeDesired(documents.desired)
+    await this.takeFresh(documents.fresh)
+    await Promise.all(documents.commands.map(text => this.takeCommand(text)))
+  }
+
+  async takeTrust(text: string): Promise<void> {
+    const { memory, identity, note } = this.#options
+    if (text === memory.present.trust) return
+    const heldVersion = memory.present.trustVersion
+    const trusted = await acceptTrust(text, { rootFingerprint: identity.rootFingerprint, heldVersion })
+    if (!trusted.ok) return note(`a trust document is refused: ${trusted.why}`)
+    await memory.change({ trust: text, trustVersion: trusted.document.version })
+  }
+
+  /** Taken only forwards: what the broker kept, or somebody replays, never sets a setting back. */
+  async takeDesired(text: string): Promise<void> {
+    const { memory, identity, host, note } = this.#options
+    const verified = await verifyDocument(text, 'desired', await this.#ring('desired'))
+    if (!verified.ok) return note(`a desired document is refused: ${verified.why}`)
+    const parsed = desiredDocument.safeParse(verified.payload)
+    if (!parsed.success) return note('a desired document is of a form this version does not know')
+    const wish = parsed.data
+    if (wish.host !== identity.host || wish.organisation !== identity.organisation)
+      return note(`a desired document is refused: it is meant for host ${wish.host}`)
+    if (wish.generation < memory.present.generation)
+      return note(
+        `a desired document of generation ${wish.generation} is refused: ${memory.present.generation} was taken`,
+      )
+    if (wish.generation === this.#observedGeneration && this.#applied.status === 'True') return
+    await memory.change({ generation: wish.generation, desired: text })
+    const outcome = await host.apply(wish)
+    const why = outcome.ok ? '' : outcome.why.slice(0, whyMax)
+    this.#applied = { status: outcome.ok ? 'True' : 'False', generation: wish.generation, why }
+    if (outcome.ok) this.#observedGeneration = wish.generation
+  }
+
+  async takeFresh(text: string): Promise<void> {
+    const { memory, identity, note } = this.#options
+    const verified = await verifyDocument(text, 'fresh', await this.#ring('desired'))
+    const parsed = verified.ok ? freshDocument.safeParse(verified.payload) : null
+    if (parsed?.success !== true || parsed.data.host !== identity.host) return note('a word of freshness is refused')
+    const { issuedAt, generation, sha256 } = parsed.data
+    if (memory.present.freshAt !== null && issuedAt <= memory.present.freshAt) return
+    // It says which document is the newest: one that we do not hold is being kept from us, so the word does not count.
+    const held = memory.present.desired === null ? '' : await sha256Hex(memory.present.desired)
+    if (generation > memory.present.generation || (generation === memory.present.generation && sha256 !== held)) return
+    await memory.change({ freshAt: issuedAt })
+  }
+
+  async takeCommand(text: string): Promise<void> {
+    const { identity, memory, host, policy, nowMs, note } = this.#options
+    const verdict = await judgeCommand(text, {
+      host: identity.host,
+      organisation: identity.organisation,
+      ring: await this.#ring('command'),
+      nowMs: nowMs(),
+      present: await host.present(),
+      policy,
+    })
+    if (verdict.verdict === 'ignore') return note(`a command is ignored: ${verdict.why}`)
+    const { command } = verdict
+    const seen = memory.seen(command.jti)
+    if (seen !== null || this.#running.has(command.jti)) {
+      if (seen !== null) await this.#tell(command.jti)
+      return
+    }
+    if (verdict.verdict === 'refuse') {
+      note(`${command.verb} is refused: ${verdict.why}`)
+      return this.#answer(command, { phase: 'refused', message: verdict.why })
+    }
+    this.#running.add(command.jti)
+    try {
+      // Remembered before it begins: after a crash it is not run again, and says that its outcome is not known.
+      await this.#answer(command, { phase: 'accepted', message: 'begins' })
+      const outcome = await host.run(command, message => note(`${command.verb}: ${message}`))
+      await this.#answer(command, outcome)
+    } finally {
+      this.#running.delete(command.jti)
+    }
+  }
+
+  /** What was not told yet, because the control plane was away. */
+  async tellAnswers(): Promise<void> {
+    for (const { jti, told } of this.#options.memory.present.seen) if (!told) await this.#tell(jti)
+  }
+
+  async sendReport(): Promise<boolean> {
+    const { cloud, memory, host, nowMs, note } = this.#options
+    const { boot, freshAt } = memory.present
+    const { pair, agent } = await host.state()
+    const sent = await cloud.report({
+      v: 1,
+      boot,
+      seq: ++this.#seq,
+      observedGeneration: this.#observedGeneration,
+      applied: this.#applied,
+      pair,
+      agent,
+      sentAt: new Date(nowMs()).toISOString(),
+      freshAt,
+      certificateEndsAt: null,
+    })
+    if (!sent.ok) note(`the report is not taken: ${sent.why}`)
+    return sent.ok
+  }
+
+  async #ring(use: 'desired' | 'command') {
+    const { memory, identity } = this.#options
+    const { trust } = memory.present
+    if (trust === null) return () => null
+    const trusted = await acceptTrust(trust, { rootFingerprint: identity.rootFingerprint, heldVersion: 0 })
+    return trusted.ok ? keyRing(trusted.document, use) : () => null
+  }
+
+  async #answer(command: Command, outcome: RunOutcome | { phase: 'accepted'; message: string }): Promise<void> {
+    const { identity, memory, nowMs } = this.#options
+    const ack: Ack = {
+      v: 1,
+      host: identity.host,
+      operation: command.operation,
+      jti: command.jti,
+      phase: outcome.phase,
+      message: outcome.message.slice(0, whyMax),
+      percent: null,
+      result: 'result' in outcome ? (outcome.result ?? null) : null,
+      at: new Date(nowMs()).toISOString(),
+    }
+    const text = await (await this.#signer).sign('ack', ack)
+    const { jti, expiresAt } = command
+    await memory.remember({ jti, expiresAt, ack: text, told: false }, nowMs() / 1000)
+    await this.#tell(jti)
+  }
+
+  async #tell(jti: string): Promise<void> {
+    const { cloud, memory, nowMs } = this.#options
+    const seen = memory.seen(jti)
+    if (seen === null || seen.ack === '') return
+    const sent = await cloud.ack(seen.ack)
+    // An answer that came meanwhile is another one, and not told yet.
+    if (sent.ok && !seen.told && memory.seen(jti)?.ack === seen.ack)
+      await memory.remember({ ...seen, told: true }, nowMs() / 1000)
+  }
+}
+
+/** After a failure, and between two pulls that brought nothing. */
+const retrySeconds = 5
+/** As the contract bounds a sentence. */
+const whyMax = 500

@@ -1,0 +1,193 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { Cloud } from '../../node-agent/control/cloud.ts'
+import type { LocalPolicy } from '../../node-agent/control/commands.ts'
+import { coreOverSocket } from '../../node-agent/control/core-over-socket.ts'
+import { ControlMemory } from '../../node-agent/control/memory.ts'
+import { ControlSession, type HostPort } from '../../node-agent/control/session.ts'
+import { VerbError } from '../../node-agent/socket/messages.ts'
+import { SocketServer } from '../../node-agent/socket/server.ts'
+import { getHost } from '../../shared/contract/api/hosts.ts'
+import { getOperation } from '../../shared/contract/api/operations.ts'
+import { changeSettings, getPair, switchOver } from '../../shared/contract/api/pairs.ts'
+import { pairReport, type TestHost } from './support/host.ts'
+import { adoptedPair } from './support/pair.ts'
+import { nodeRuntime, type Runtime } from './support/runtime.ts'
+
+let runtime: Runtime
+before(async () => {
+  runtime = await nodeRuntime()
+})
+after(async () => {
+  await runtime?.close()
+})
+
+const newFolder = (): string => mkdtempSync(join(tmpdir(), 'understudy-control-'))
+
+async function sessionOf(host: TestHost, part: { core?: Partial<HostPort>; policy?: LocalPolicy; path?: string } = {}) {
+  const notes: string[] = []
+  const path = part.path ?? join(newFolder(), 'control.json')
+  const memory = await ControlMemory.open(path)
+  const core: HostPort = {
+    present: async () => ({ gen: 1, epoch: 1, node: 'a' }),
+    state: async () => ({
+      pair: pairReport({ role: 'primary', primary: 'a' }),
+      agent: { version: '0.1.0', startedAt: new Date().toISOString() },
+    }),
+    run: async () => ({ phase: 'done', message: 'it is done' }),
+    apply: async () => ({ ok: true }),
+    ...part.core,
+  }
+  // Reports of the test before this session were of boot 1.
+  await memory.change({ boot: memory.present.boot + 10 })
+  const cloud = new Cloud(host.identity)
+  const session = new ControlSession({
+    identity: host.identity,
+    cloud,
+    memory,
+    host: core,
+    policy: part.policy ?? { refuse: [] },
+    nowMs: Date.now,
+    note: why => notes.push(why),
+  })
+  return { session, memory, notes, path, cloud }
+}
+
+test('a host takes its wish, applies it, and its reports show the generation; what it could not apply is shown with why', async () => {
+  const { client, id, a } = await adoptedPair(runtime)
+  let refuse = false
+  const apply: HostPort['apply'] = async wish =>
+    refuse ? { ok: false, why: `no such interface for ${wish.pair?.name}` } : { ok: true }
+  const { session } = await sessionOf(a, { core: { apply } })
+  await session.cycle()
+  const shown = async () => (await client.call(getHost, { params: { host: a.identity.host } })).body
+  const applied = async () => (await shown()).conditions.find(one => one.type === 'Applied')
+  assert.deepEqual([(await shown()).observedGeneration, (await applied())?.status], [1, 'True'])
+  refuse = true
+  const { etag } = await client.call(getPair, { params: { pair: id } })
+  await client.call(changeSettings, { params: { pair: id }, body: { profile: 'fast' }, ifMatch: etag! })
+  await session.cycle()
+  const failed = await applied()
+  assert.deepEqual([failed?.status, failed?.message], ['False', 'generation 2: no such interface for orders'])
+  assert.equal((await shown()).observedGeneration, 1)
+})
+
+test('a command runs once, however often and on however many ways it comes, also after the agent was started again', async () => {
+  const { client, id, a } = await adoptedPair(runtime)
+  let runs = 0
+  const core: Partial<HostPort> = {
+    run: async () => {
+      runs++
+      return { phase: 'done', message: 'handed over' }
+    },
+  }
+  const { session, memory, path, cloud } = await sessionOf(a, { core })
+  const begun = await client.call(switchOver, { params: { pair: id }, body: { reason: 'update' } })
+  assert.ok('id' in begun.body)
+  const pulled = await cloud.pull()
+  assert.ok(pulled.ok && pulled.value?.commands.length === 1)
+  const documents = pulled.value
+  await session.takeTrust(documents.trust)
+  await Promise.all([session.takeDocuments(documents), session.takeDocuments(documents)])
+  await session.takeDocuments(documents)
+  await memory.close()
+  const again = await sessionOf(a, { core, path })
+  await again.session.takeDocuments(documents)
+  assert.equal(runs, 1)
+  const { body } = await client.call(getOperation, { params: { operation: begun.body.id } })
+  assert.equal(body.steps[0]?.state, 'done')
+})
+
+test('an answer that could not be told is told when the control plane is back', async () => {
+  const { client, id, a } = await adoptedPair(runtime)
+  const begun = await client.call(switchOver, { params: { pair: id }, body: { reason: 'update' } })
+  assert.ok('id' in begun.body)
+  const { session, cloud } = await sessionOf(a)
+  const pulled = await cloud.pull()
+  assert.ok(pulled.ok && pulled.value !== null)
+  const { ack } = cloud
+  cloud.ack = async () => ({ ok: false, status: null, why: 'away' })
+  await session.takeDocuments(pulled.value)
+  const { id: operation } = begun.body
+  const step = async () => (await client.call(getOperation, { params: { operation } })).body.steps[0]
+  assert.equal((await step())?.state, 'sent')
+  cloud.ack = ack
+  await session.tellAnswers()
+  assert.deepEqual([(await step())?.state, (await step())?.message], ['done', 'it is done'])
+})
+
+test('an older wish is refused, and a word of freshness for a wish that was kept back does not count', async () => {
+  const { client, id, a } = await adoptedPair(runtime)
+  const { session, memory, notes, cloud } = await sessionOf(a)
+  const old = await cloud.pull()
+  assert.ok(old.ok && old.value !== null)
+  const { etag } = await client.call(getPair, { params: { pair: id } })
+  await client.call(changeSettings, { params: { pair: id }, body: { profile: 'fast' }, ifMatch: etag! })
+  const fresh = await cloud.pull()
+  assert.ok(fresh.ok && fresh.value !== null)
+  await session.takeTrust(old.value.trust)
+  await session.takeDesired(old.value.desired!)
+  // The broker lets the word through and holds the document back.
+  await session.takeFresh(fresh.value.fresh)
+  assert.equal(memory.present.freshAt, null)
+  await session.takeDocuments(fresh.value)
+  assert.notEqual(memory.present.freshAt, null)
+  await session.takeDesired(old.value.desired!)
+  assert.equal(memory.present.generation, 2)
+  assert.match(notes.at(-1) ?? '', /generation 1 is refused: 2 was taken/)
+})
+
+test('the local policy refuses a verb, and the operation says so', async () => {
+  const { client, id, a } = await adoptedPair(runtime)
+  const { session } = await sessionOf(a, { policy: { refuse: ['switchover'] } })
+  const begun = await client.call(switchOver, { params: { pair: id }, body: { reason: 'update' } })
+  assert.ok('id' in begun.body)
+  await session.cycle()
+  const { body } = await client.call(getOperation, { params: { operation: begun.body.id } })
+  assert.equal(body.state, 'failed')
+  assert.match(body.message, /local policy of this host/)
+})
+
+test('over the agent’s socket the epoch of the command reaches the core, whose refusal is the answer', async () => {
+  const { a } = await adoptedPair(runtime)
+  const socket = join(newFolder(), 'agent.sock')
+  const asked: unknown[] = []
+  const server = new SocketServer({
+    path: socket,
+    verbs: {
+      switchover: async args => {
+        asked.push(args)
+        throw new VerbError('refused', 'the register is at epoch 2')
+      },
+    },
+    failed: () => {},
+  })
+  await server.listen()
+  try {
+    const core = coreOverSocket(socket, { version: '0.1.0', startedAt: new Date().toISOString() })
+    const id = '01j00000000000000000000000'
+    const command = {
+      v: 1 as const,
+      organisation: a.identity.organisation,
+      audience: a.identity.host,
+      pair: id,
+      operation: id,
+      jti: id,
+      args: {},
+      issuedAt: 0,
+      expiresAt: 0,
+      only: { epoch: 1 },
+      actor: '',
+    }
+    const outcome = await core.run({ ...command, verb: 'switchover' }, () => {})
+    assert.deepEqual(outcome, { phase: 'refused', message: 'the register is at epoch 2' })
+    assert.deepEqual(asked, [{ epoch: 1 }])
+    assert.equal((await core.run({ ...command, verb: 'pairLeave' }, () => {})).phase, 'refused')
+    assert.equal(await core.present(), null, 'an agent that does not answer is no member of anything')
+  } finally {
+    server.close()
+  }
+})
