@@ -101,6 +101,8 @@ export interface DatabasePort {
   cancelledWaits(): number
   /** The server ended for want of space, and was not started since. */
   endedFull(): boolean
+  /** Roles and databases that commit without waiting for the other host, each a sentence. */
+  unprotectedCommits(): Promise<string[]>
   /** Keeps what this host's stopped database has and the primary has not, and changes nothing else. */
   collectEvidence(): Promise<CollectedEvidence>
   /** Stops watching and leaves PostgreSQL as it is. */

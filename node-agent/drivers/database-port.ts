@@ -147,6 +147,10 @@ export class DatabaseDriver implements DatabasePort {
     return this.#driver.cancelledWaits
   }
 
+  unprotectedCommits(): Promise<string[]> {
+    return this.#driver.unprotectedCommits()
+  }
+
   collectEvidence(): Promise<CollectedEvidence> {
     return this.#driver.collectEvidence()
   }

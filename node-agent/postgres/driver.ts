@@ -11,7 +11,7 @@ import { readEpoch, writeEpoch } from './epoch-marker.ts'
 import { nameRelations } from './evidence.ts'
 import { HealthProbe } from './health.ts'
 import { initialise } from './initialise.ts'
-import { lookAtPrimary, lookAtStandby } from './observer.ts'
+import { lookAtPrimary, lookAtStandby, unprotectedCommits } from './observer.ts'
 import {
   awaitReaped,
   findPostmaster,
@@ -382,6 +382,12 @@ export class PostgresDriver {
       progress: this.#options.progress,
       given: () => life !== this.#life,
     }
+  }
+
+  /** Who commits without waiting for the standby; [] where that can't be asked. */
+  async unprotectedCommits(): Promise<string[]> {
+    if (this.#sql === null || this.#view.process !== 'primary') return []
+    return within(this.#spec.hangMs, 'a look at the settings of roles', unprotectedCommits(this.#sql)).catch(() => [])
   }
 
   /** What the stopped cluster here has and the primary has not; nothing but the bundle is written. */

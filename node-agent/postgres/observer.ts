@@ -44,6 +44,19 @@ export interface PrimaryLook {
   waiting: number
 }
 
+/**
+ * Roles and databases whose commits do not wait for the standby's disk, by a setting of their own that counts more than
+ * ours: what they are told is done may be lost in a takeover.
+ */
+export async function unprotectedCommits(sql: Sql): Promise<string[]> {
+  const rows = await sql`
+    select coalesce(r.rolname, 'every role') as role, coalesce(d.datname, 'every database') as database, one as setting
+    from pg_db_role_setting s left join pg_roles r on r.oid = s.setrole left join pg_database d on d.oid = s.setdatabase,
+      unnest(s.setconfig) as one
+    where one ~* '^synchronous_commit=(off|local|remote_write|0|false|no|f|n)$' order by 1, 2 limit 20`
+  return rows.map(({ role, database, setting }) => `${role} in ${database} commits with ${setting}`)
+}
+
 export interface StandbyLook {
   end: WalPosition
   streaming: boolean

@@ -39,10 +39,10 @@ const handOverMs = 100
 /** Vote of a witness that was not measured yet: the profile's budget would flatter, this does not. */
 const unknownVoteMs = 300
 
-/** `probed` is the answer of a duplicate probe made for this report. */
+/** `asked`: a duplicate probe and a look at the settings of roles, made for this report. */
 export function checkReport(
   agent: Agent,
-  probed: readonly { address: string; conflict: string | null }[],
+  asked: { addresses: readonly { address: string; conflict: string | null }[]; unprotectedCommits: readonly string[] },
 ): CheckReport {
   const { state, timing, ports } = agent
   const status = agent.status()
@@ -58,7 +58,8 @@ export function checkReport(
       `the witness votes in ${Math.round(voteP99Ms)} ms (p99), the profile ${timing.profile} allows ${Math.round(limit)} ms: use a nearer witness or a slower profile`,
     )
   }
-  for (const { address, conflict } of probed) {
+  for (const one of asked.unprotectedCommits) warnings.push(`${one}: a takeover may lose what it was told is done`)
+  for (const { address, conflict } of asked.addresses) {
     if (conflict !== null)
       warnings.push(
         `${address} is answered by ${conflict}, which belongs to neither host: find it and give it another address`,

@@ -15,7 +15,11 @@ export function verbsOf(agent: Agent): Record<string, Verb> {
   return {
     status: async () => statusReport(agent),
     why: args => why(agent, parse(z.strictObject({ limit: z.int().min(1).max(linesMax) }), args)),
-    check: async () => checkReport(agent, await agent.ports.vip.probe()),
+    check: async () => {
+      const { vip, database } = agent.ports
+      const [addresses, unprotectedCommits] = await Promise.all([vip.probe(), database.unprotectedCommits()])
+      return checkReport(agent, { addresses, unprotectedCommits })
+    },
     metrics: async () => {
       const { gate, database } = agent.ports
       const counters = {

@@ -51,6 +51,14 @@ describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
     assert.equal(view.syncNames, 'set')
   })
 
+  test('a role that commits without waiting for the standby is named', async () => {
+    assert.deepEqual(await a.driver.unprotectedCommits(), [])
+    a.psql('create role hasty login; alter role hasty in database postgres set synchronous_commit = off')
+    a.psql('alter role hasty set synchronous_commit = on')
+    assert.deepEqual(await a.driver.unprotectedCommits(), ['hasty in postgres commits with synchronous_commit=off'])
+    a.psql('alter role hasty in database postgres reset synchronous_commit')
+  })
+
   test('an ALTER SYSTEM of the names is seen, nothing rests on it, and it is set back', async () => {
     a.psql("alter system set synchronous_standby_names = 'somebody, understudy_b'")
     a.psql('select pg_reload_conf()')

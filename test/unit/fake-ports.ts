@@ -76,6 +76,7 @@ export function fakePorts(): Fakes {
       },
       cancelledWaits: () => 0,
       endedFull: () => false,
+      unprotectedCommits: async () => [],
       collectEvidence: async () => ({ ok: false, why: 'a fake has none' }),
       detach: async () => {},
     },
