@@ -4,11 +4,11 @@
  */
 
 import assert from 'node:assert/strict'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type HostName, hardwareAddress, INTERFACE, otherOf, VIP } from '../../infra/lab/addresses.ts'
+import { HOSTS, type HostName, hardwareAddress, INTERFACE, otherOf, VIP } from '../../infra/lab/addresses.ts'
 import { groupPath } from '../../infra/lab/control-groups.ts'
 import { nowMs } from '../../infra/lab/database-client.ts'
 import { run } from '../../infra/lab/exec.ts'
@@ -16,7 +16,7 @@ import { nodeCommand } from '../../infra/lab/fabric.ts'
 import { networkOf, runOnHost } from '../../infra/lab/hosts.ts'
 import { readLabState } from '../../infra/lab/lab-state.ts'
 import { untilProtected } from '../../infra/lab/pair.ts'
-import { isAlive } from '../../infra/lab/processes.ts'
+import { hostProcesses, isAlive } from '../../infra/lab/processes.ts'
 import { agentPaths, understudyCommand } from '../../infra/lab/product.ts'
 import { openProbe } from './probes.ts'
 import { type Pair, pairUnderLoad } from './support.ts'
@@ -186,6 +186,25 @@ row(
 
 async function understudy(pair: Pair, host: HostName, words: readonly string[]): Promise<void> {
   await runOnHost(pair.lab, host, understudyCommand([...words, '--socket', agentPaths(pair.lab, host).socket]))
+}
+
+test('the agent comes before all else on its host, and what it starts does not', () => {
+  const { lab } = labPair()
+  const { agentPid } = readLabState(lab)
+  for (const host of HOSTS) {
+    assert.equal(schedulingPolicy(agentPid[host]!), SCHED_RR)
+    const others = hostProcesses(lab, host, 'all').filter(pid => pid !== agentPid[host])
+    assert.ok(others.length > 3)
+    for (const pid of others) assert.equal(schedulingPolicy(pid), 0, `policy of process ${pid}`)
+  }
+})
+
+const SCHED_RR = 2
+
+/** Field 41 of /proc/PID/stat (proc(5)): 0 for an ordinary process. */
+function schedulingPolicy(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+  return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[38])
 }
 
 test('with the gate taken away the observers see two hosts that serve: they would have seen it in every test', async () => {
