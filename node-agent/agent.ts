@@ -11,6 +11,7 @@ import { DiskGuard } from './disk/guard.ts'
 import { Executor, type OperatorAnswer } from './execute.ts'
 import { readBootId } from './kernel/clock.ts'
 import { Loop } from './loop.ts'
+import { type Moment, rememberedMaintenance } from './maintenance-file.ts'
 import { PeerNews } from './peer-news.ts'
 import type { Ports, ServiceContext, StoredHost } from './ports.ts'
 import { standingTopic } from './workers/definition.ts'
@@ -37,6 +38,9 @@ const housekeepingMs = 100
 const answerLimitMs = 15_000
 /** Operator commands that wait for the core's answer. */
 const waitingMax = 16
+
+/** A forgotten maintenance must not leave a pair without automatic takeover for good. */
+export const maintenanceMaxMs = 24 * 3_600_000
 
 /** Since when, by wall time, and why the verdict is what it is. */
 export interface Verdict {
@@ -157,8 +161,15 @@ export class Agent {
       witness: ports.witness === null ? null : stored.witnessInc,
     })
     if (stored.begins && stored.durable.acc === null) void this.operator({ command: 'init' })
+    const until = rememberedMaintenance(config.stateDir, { now: this.moment(), maxMs: maintenanceMaxMs })
+    if (until > 0) void this.operator({ command: 'maintenance', until })
     this.#housekeeping = setInterval(() => this.#keepHouse(), housekeepingMs)
     this.workers.start()
+  }
+
+  moment(): Moment {
+    const { clock } = this.ports
+    return { boot: readBootId(this.config.bootIdPath), bootMs: clock.bootMs(), wallMs: clock.wallMs() }
   }
 
   /** Tells the core, and waits for what it answers. */

@@ -1,8 +1,9 @@
 import { z } from 'zod'
 import { isPrimary, knownValue } from '../../shared/protocol/facts.ts'
-import type { Agent } from '../agent.ts'
+import { type Agent, maintenanceMaxMs } from '../agent.ts'
 import type { Decision } from '../decisions.ts'
 import { evidenceDirOf } from '../evidence-store.ts'
+import { rememberMaintenance } from '../maintenance-file.ts'
 import { checkReport } from '../report/check-report.ts'
 import { metricsText } from '../report/metrics.ts'
 import { statusReport } from '../report/status-report.ts'
@@ -47,8 +48,6 @@ export function verbsOf(agent: Agent): Record<string, Verb> {
 
 /** As many as the ring holds. */
 const linesMax = 2000
-/** A forgotten maintenance must not leave a pair without automatic takeover for good. */
-const maintenanceMaxMs = 24 * 3_600_000
 /** A backup that was asked to take over by a planned switchover: drain, stop, promotion and some retries. */
 const switchoverLimitMs = 10_000
 /** A forced takeover may have to replay what its standby has not replayed yet. */
@@ -162,6 +161,7 @@ async function maintenance(agent: Agent, { forMs }: { forMs: number }): Promise<
   }
   const until = forMs === 0 ? 0 : agent.ports.clock.bootMs() + forMs
   const sentence = await accepted(agent.operator({ command: 'maintenance', until }))
+  await rememberMaintenance(agent.config.stateDir, { until, now: agent.moment() })
   if (forMs === 0) return { why: `${sentence}: automatic takeover again, once the backup is proven to have everything` }
   const end = new Date(agent.ports.clock.wallMs() + forMs).toLocaleTimeString('en-GB')
   return { why: `no automatic takeover until ${end}; \`understudy maintenance off\` ends it sooner` }
