@@ -121,7 +121,9 @@ function backupKeepsUp(s: HostState, now: number): boolean {
   const { ack } = s.lease
   if (ack === null || view.sender === null || silenceMs(s, now) >= s.timing.silenceMs || !peerIsAdmitted(s))
     return false
-  if (now < s.duty.regrowAt || ack.asks === 'leave' || !ack.streaming) return false
+  if (now < s.duty.regrowAt || !ack.streaming || backupIsLost(s, now)) return false
+  // Still as stuck as when commits stopped waiting for it: they would wait again, and again for nothing.
+  if (view.sender.flushedLsn < s.database.lostLsn) return false
   return view.sender.timeline === view.end.timeline && view.end.lsn - view.sender.flushedLsn <= catchUpBytes
 }
 /** A backup further behind first catches up asynchronously. */
@@ -199,7 +201,8 @@ export function onDatabaseDone(turn: Turn, id: number, result: DatabaseResult): 
       s.database = { ...s.database, barrier: result.position, passedBy: '' }
       return
     case 'syncNames':
-      if (op.set === 'empty') s.database = { ...s.database, barrier: null, passedBy: '' }
+      if (op.set === 'empty')
+        s.database = { ...s.database, barrier: null, passedBy: '', lostLsn: s.database.view.end.lsn }
       return
     case 'startPrimary':
       s.database = {
@@ -210,7 +213,7 @@ export function onDatabaseDone(turn: Turn, id: number, result: DatabaseResult): 
       }
       return
     case 'promote':
-      s.database = { ...s.database, barrier: null, passedBy: '' }
+      s.database = { ...s.database, barrier: null, passedBy: '', lostLsn: 0 }
       persistData(turn, knownValue(s)?.gen ?? 0)
       return
     case 'rejoin':

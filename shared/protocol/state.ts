@@ -179,6 +179,8 @@ export interface DatabaseState {
   lastError: string
   /** Synchronous replication is proven in force since the database started, and the position that was read then. */
   barrier: WalPosition | null
+  /** End of the log when the names were last emptied: a backup that has flushed this far keeps up again. */
+  lostLsn: number
   /** The incarnation of the peer that has flushed the barrier, '' = none. */
   passedBy: Incarnation
   /** The database ran as a primary since this host last started or stopped it: gone means died. */
@@ -308,6 +310,7 @@ export function newHost(options: { node: DataNode; timing: Timing }): HostState 
       failures: 0,
       lastError: '',
       barrier: null,
+      lostLsn: 0,
       passedBy: '',
       ran: false,
       restartsAt: [],

@@ -142,6 +142,7 @@ const fillDatabase = filler<DatabaseState>({
   failures: (row, n) => row.put(Math.min(n, 3)),
   lastError: skip,
   barrier: (row, at) => row.put(at === null ? -1 : at.timeline * 64 + at.lsn),
+  lostLsn: number,
   passedBy: (row, inc) => row.inc(inc),
   ran: flag,
   restartsAt: (row, times) => row.put(times.length),

@@ -80,8 +80,7 @@ export class Agent {
     this.lookPending = false
     this.state = newHost({ node: host.node, timing: this.timing })
     host.pair.trace(host.node, `the agent starts (${why})`)
-    host.file.sync(() => {
-      if (life !== this.life) return
+    const begin = () => {
       this.upSince = host.pair.world.now
       host.pair.checks.durable(host, host.file.content)
       const report = host.gate.report()
@@ -99,7 +98,8 @@ export class Agent {
       if (host.uplink > 0) this.uplinkIs(false)
       this.tick(life)
       this.observe(life)
-    })
+    }
+    host.file.sync(() => this.whenRunning(life, begin))
   }
 
   /** The process is gone at once, with everything that was queued. */
