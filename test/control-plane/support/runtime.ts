@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { MqttClient } from 'mqtt'
 import type { AuthoritySecrets } from '../../../control-plane/auth/x509.ts'
 import { type BrokerAccess, connectBroker } from '../../../control-plane/broker/mqtt-client.ts'
-import { defaultLimits, type Limits } from '../../../control-plane/deps.ts'
+import { type Deps, defaultLimits, type IdentityProvider, type Limits } from '../../../control-plane/deps.ts'
 import { startLocalMosquitto } from '../../../control-plane/entry/local/mosquitto.ts'
 import { localAuthority } from '../../../control-plane/entry/local/secrets.ts'
 import { startControlPlane } from '../../../control-plane/entry/node-server.ts'
@@ -30,6 +30,8 @@ const testLimits: Limits = {
 
 /** With what only the Node entry has: the broker as its child. */
 export interface NodeRuntime extends Runtime {
+  /** The clock among them, which a test may set. */
+  deps: Deps
   brokerUrl: string | null
   brokerAccess: BrokerAccess | null
   /** A client with a certificate of the broker's own authority, under whatever name; the control plane's may do all. */
@@ -37,7 +39,10 @@ export interface NodeRuntime extends Runtime {
   restartBroker: (() => Promise<void>) | null
 }
 
-export async function nodeRuntime({ broker }: { broker: null | 'none' } = { broker: 'none' }): Promise<NodeRuntime> {
+export async function nodeRuntime(
+  part: { broker?: null | 'none'; identityProviders?: IdentityProvider[]; limits?: Limits } = {},
+): Promise<NodeRuntime> {
+  const { broker = 'none', identityProviders = [], limits = testLimits } = part
   const folder = mkdtempSync(join(tmpdir(), 'understudy-cp-'))
   chmodSync(folder, 0o711)
   const faults: string[] = []
@@ -49,8 +54,8 @@ export async function nodeRuntime({ broker }: { broker: null | 'none' } = { brok
     databaseUrl: null,
     broker: own?.access ?? 'none',
     publicUrl: null,
-    identityProviders: [],
-    limits: testLimits,
+    identityProviders,
+    limits,
     log: ({ level, message }) => {
       if (level === 'error') faults.push(message)
     },
@@ -60,6 +65,7 @@ export async function nodeRuntime({ broker }: { broker: null | 'none' } = { brok
     instanceToken: running.tokens!.instance,
     databaseUrl: running.databaseUrl,
     adminUrl: running.adminUrl!,
+    deps: running.deps,
     brokerUrl: own?.access.url ?? null,
     brokerAccess: own?.access ?? null,
     brokerClient: own?.client ?? null,
