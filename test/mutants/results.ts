@@ -18,7 +18,7 @@ export interface Row {
 
 const header = `# What noticed each mutant
 
-Written by \`npm run mutants -- --record\`, which replaces the rows of the mutants it tried. "After" counts from the first
+Written by \`npm run mutants -- --record\`, which replaces the rows of the mutants it tried (then \`npm run format\`). "After" counts from the first
 run, interruption or action that the check tried; seconds are of two cores that had other work. \`npm run mutants -- --list\`
 says what each one breaks.
 

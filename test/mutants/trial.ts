@@ -125,6 +125,7 @@ async function byTests(mutant: Mutant, check: Check & { files: readonly string[]
 async function runTests(id: string | null, file: string): Promise<{ failed: string; applied: string }> {
   const { code, stdout, applied } = await program(id, ['--test', '--test-reporter=tap', file])
   if (code === 0) return { failed: '', applied }
+  if (code === null) return { failed: `it did not end within ${testLimitMs / 1000} s`, applied }
   const names = stdout.split('\n').flatMap(line => /^\s*not ok \d+ - (.*)$/.exec(line)?.[1] ?? [])
   return { failed: names[0] ?? `it ended with ${code}`, applied }
 }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -11,6 +11,16 @@ test('the clocks go forward and agree up to the time in suspend', () => {
   assert(bootMs() >= first)
   assert(bootMs() - monotonicMs() > -1)
   assert(Math.abs(monotonicMs() - Number(process.hrtime.bigint()) / 1e6) < 1000)
+})
+
+test('leases are counted from the boot on, not on a clock that somebody can set', () => {
+  // proc_uptime(5): seconds since boot, time in suspend included.
+  const uptimeMs = () => Number(readFileSync('/proc/uptime', 'utf8').split(' ')[0]) * 1000
+  const before = uptimeMs()
+  const at = bootMs()
+  const after = uptimeMs()
+  // It is told in hundredths of a second.
+  assert.ok(at >= before - 20 && at <= after + 20, `${at} ms, but the uptime went from ${before} to ${after} ms`)
 })
 
 test('the boot id is read from where it is said to be, and a file without one is refused', t => {

@@ -4,6 +4,7 @@ import { stripTypeScriptTypes } from 'node:module'
 import { test } from 'node:test'
 import { applyEdits } from '../mutants/defect.ts'
 import { mutants } from '../mutants/list.ts'
+import { nothing, readResults } from '../mutants/results.ts'
 
 const edit = { file: 'somewhere.ts', before: 'one', after: 'two' }
 
@@ -26,4 +27,14 @@ test('each mutant still applies to the source as it is, and what comes out can b
 
 test('no two mutants share a name', () => {
   assert.equal(new Set(mutants.map(one => one.id)).size, mutants.length)
+})
+
+test('the results that are kept have a row for each mutant, and none was left unnoticed', () => {
+  const rows = readResults()
+  const missing = mutants.filter(({ id }) => !rows.has(id)).map(({ id }) => id)
+  assert.deepEqual(missing, [], 'npm run mutants -- --record --only ID,… adds them')
+  assert.deepEqual(
+    [...rows.values()].filter(row => row.noticedBy === nothing).map(({ id }) => id),
+    [],
+  )
 })
