@@ -1,6 +1,4 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { Cloud } from '../../node-agent/control/cloud.ts'
@@ -13,6 +11,7 @@ import { SocketServer } from '../../node-agent/socket/server.ts'
 import { getHost } from '../../shared/contract/api/hosts.ts'
 import { getOperation } from '../../shared/contract/api/operations.ts'
 import { changeSettings, getPair, switchOver } from '../../shared/contract/api/pairs.ts'
+import { temporaryFolder } from './support/folder.ts'
 import { pairReport, type TestHost } from './support/host.ts'
 import { adoptedPair } from './support/pair.ts'
 import { nodeRuntime, type Runtime } from './support/runtime.ts'
@@ -25,11 +24,9 @@ after(async () => {
   await runtime?.close()
 })
 
-const newFolder = (): string => mkdtempSync(join(tmpdir(), 'understudy-control-'))
-
 async function sessionOf(host: TestHost, part: { core?: Partial<HostPort>; policy?: LocalPolicy; path?: string } = {}) {
   const notes: string[] = []
-  const path = part.path ?? join(newFolder(), 'control.json')
+  const path = part.path ?? join(temporaryFolder(), 'control.json')
   const memory = await ControlMemory.open(path)
   const core: HostPort = {
     present: async () => ({ gen: 1, epoch: 1, node: 'a' }),
@@ -153,7 +150,7 @@ test('the local policy refuses a verb, and the operation says so', async () => {
 
 test('over the agent’s socket the epoch of the command reaches the core, whose refusal is the answer', async () => {
   const { a } = await adoptedPair(runtime)
-  const socket = join(newFolder(), 'agent.sock')
+  const socket = join(temporaryFolder(), 'agent.sock')
   const asked: unknown[] = []
   const server = new SocketServer({
     path: socket,

@@ -1,17 +1,16 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { enrol } from '../../../node-agent/control/identity.ts'
 import { createEnrolmentToken, getHost, listHosts, renameHost, retireHost } from '../../../shared/contract/api/hosts.ts'
 import { listEvents } from '../../../shared/contract/api/observation.ts'
 import { decodeTicket, encodeTicket } from '../../../shared/contract/documents.ts'
+import { temporaryFolder } from '../support/folder.ts'
 import { enrolledHost, facts } from '../support/host.ts'
 import { newTenant, type Runtime } from '../support/runtime.ts'
 import { refusal } from './tenancy.ts'
 
-const identityPath = (): string => join(mkdtempSync(join(tmpdir(), 'understudy-host-')), 'identity.json')
+const identityPath = (): string => join(temporaryFolder(), 'identity.json')
 
 export function hostTests(runtime: () => Runtime): void {
   test('a host enrols once with its token, and a second host with the same token is refused', async () => {

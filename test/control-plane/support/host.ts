@@ -1,5 +1,3 @@
-import { mkdtempSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Cloud } from '../../../node-agent/control/cloud.ts'
 import { enrol, type Identity } from '../../../node-agent/control/identity.ts'
@@ -9,6 +7,7 @@ import { createEnrolmentToken } from '../../../shared/contract/api/hosts.ts'
 import { type Ack, type Command, command } from '../../../shared/contract/documents.ts'
 import type { HostReport } from '../../../shared/contract/report.ts'
 import { documentSigner, verifyDocument } from '../../../shared/contract/signing.ts'
+import { temporaryFolder } from './folder.ts'
 
 /** A host for tests of the control plane: the agent's own enrolment, signatures and pull, without the machine. */
 export interface TestHost {
@@ -40,7 +39,7 @@ export async function enrolledHost(
   const { body } = await client.call(createEnrolmentToken, {
     body: { name, ...(replaces !== undefined && { replaces }) },
   })
-  const path = join(mkdtempSync(join(tmpdir(), 'understudy-host-')), 'identity.json')
+  const path = join(temporaryFolder(), 'identity.json')
   const identity = await enrol({
     path,
     ticketText: body.token,
