@@ -42,6 +42,8 @@ export interface Keeper {
   readonly isIndifferent: boolean
   /** Takes something away, which was at `path`. 0 or minus the errno. */
   take(at: Place, path: string, stat: FileStat): number
+  /** It came from the primary: it is nobody's own change. */
+  placed(stat: FileStat): void
   /** Whether it has to be taken before something else is put in its place. */
   wants(stat: FileStat): boolean
 }
@@ -60,6 +62,7 @@ export class Applier {
   readonly #folders = new Set<string>()
   #touchesWorkFolder = false
   #flushesAll = false
+  #isStale = false
 
   constructor(part: ApplierPart) {
     this.#part = part
@@ -74,6 +77,7 @@ export class Applier {
     }
     const nack = this.#renameInto(staged.at, path)
     staging.release(staged, { keepName: nack === null })
+    if (nack === null) this.#placed(path)
     return nack
   }
 
@@ -88,6 +92,14 @@ export class Applier {
     }
     const renamed = renameAt(from, at)
     return renamed < 0 ? codeOf(renamed) : null
+  }
+
+  /** Whatever is at this name now is as the primary has it. */
+  #placed(path: string): void {
+    if (this.#part.keeper().isIndifferent) return
+    const at = this.#placeOf(path)
+    const stat = typeof at === 'string' ? -1 : statAt(at.dirFd, at.name)
+    if (typeof stat !== 'number' && stat.kind !== 'directory') this.#part.keeper().placed(stat)
   }
 
   /** The blocks of a patch go into the file they were computed against. */
@@ -189,7 +201,9 @@ export class Applier {
       if (!isSame) return 'different'
       // Attributes are not in any directory; many at once are flushed together.
       this.#flushesAll = true
-      return this.#describe(fd, meta)
+      const nack = this.#describe(fd, meta)
+      if (nack === null) this.#placed(path)
+      return nack
     } finally {
       closeSync(fd)
     }
@@ -208,6 +222,7 @@ export class Applier {
       Math.min(0, setModified(made, meta.mtimeS, meta.mtimeNs))
     const nack = errno < 0 ? codeOf(errno) : this.#renameInto(made, path)
     if (nack !== null) unlinkAt(made.dirFd, made.name)
+    else this.#placed(path)
     return nack
   }
 
@@ -216,7 +231,8 @@ export class Applier {
     const other = this.#place(to)
     if (typeof at === 'string' || typeof other === 'string') return 'gone'
     const stat = statAt(at.dirFd, at.name)
-    if (typeof stat === 'number' || stat.kind !== 'file' || this.#part.keeper().wants(stat)) return 'gone'
+    const isLinkable = typeof stat !== 'number' && (stat.kind === 'file' || stat.kind === 'symlink')
+    if (!isLinkable || this.#part.keeper().wants(stat)) return 'gone'
     const there = statAt(other.dirFd, other.name)
     // Renaming one name of a file over another does nothing (rename(2)).
     if (typeof there !== 'number' && there.ino === stat.ino) return null
@@ -235,9 +251,11 @@ export class Applier {
     const other = this.#place(to)
     if (typeof other === 'string') return other
     this.#folders.add(splitPath(path).folder)
+    const isOwn = this.#part.keeper().wants(stat)
     const nack = this.#renameInto(at, to)
-    // Descriptors were opened by paths that lead elsewhere now.
-    if (stat.kind === 'directory') this.#part.tree.forget()
+    // A rename changes the time of the last change of status.
+    if (nack === null && !isOwn) this.#placed(to)
+    if (stat.kind === 'directory') this.#isStale = true
     return nack
   }
 
@@ -259,8 +277,17 @@ export class Applier {
   #take(at: Place, path: string, stat: FileStat): number {
     this.#touchesWorkFolder = true
     const taken = this.#part.keeper().take(at, path, stat)
-    if (stat.kind === 'directory') this.#part.tree.forget()
+    if (stat.kind === 'directory') this.#isStale = true
     return taken
+  }
+
+  /**
+   * To be called after each operation. Once a directory was moved, open descriptors belong to paths that lead elsewhere;
+   * closed within the operation they would be taken from under it, and their numbers given to other directories.
+   */
+  settle(): void {
+    if (this.#isStale) this.#part.tree.forget()
+    this.#isStale = false
   }
 
   /** Everything applied so far is durable when this resolves with null. */

@@ -85,16 +85,7 @@ export class BigFile {
 
   /** Whether the file is still as it was when the transfer began. */
   isUnchanged(): boolean {
-    const now = statFd(this.#part.fd)
-    const { before } = this.#part
-    return (
-      typeof now !== 'number' &&
-      now.size === before.size &&
-      now.mtimeS === before.mtimeS &&
-      now.mtimeNs === before.mtimeNs &&
-      now.ctimeS === before.ctimeS &&
-      now.ctimeNs === before.ctimeNs
-    )
+    return isSameStat(statFd(this.#part.fd), this.#part.before)
   }
 
   /** Skips what is not allocated without reading it. */
@@ -122,3 +113,12 @@ function readFully(fd: number, block: Buffer, offset: number): void {
 const zeroBlock = Buffer.alloc(blockBytes)
 const isZeroBlock = (block: Buffer): boolean =>
   block[0] === 0 && zeroBlock.compare(block, 0, block.length, 0, block.length) === 0
+
+/** Nothing was written and nothing else changed in between, as far as times tell. */
+export const isSameStat = (now: FileStat | number, before: FileStat): boolean =>
+  typeof now !== 'number' &&
+  now.size === before.size &&
+  now.mtimeS === before.mtimeS &&
+  now.mtimeNs === before.mtimeNs &&
+  now.ctimeS === before.ctimeS &&
+  now.ctimeNs === before.ctimeNs

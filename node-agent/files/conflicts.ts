@@ -31,6 +31,8 @@ export class ConflictKeeper implements Keeper {
   readonly named: string[] = []
   readonly #folder: WorkFolder
   readonly #own: { epoch: number; provenUntilMs: number }
+  /** Files that the new primary has sent since: their times are of today, and they are not this host's own. */
+  readonly #fromPrimary = new Set<number>()
   #filesFd = -1
   #epochFd = -1
 
@@ -44,7 +46,12 @@ export class ConflictKeeper implements Keeper {
     return `${this.#folder.path}/${conflictsName}/${this.#own.epoch}`
   }
 
+  placed(stat: FileStat): void {
+    this.#fromPrimary.add(stat.ino)
+  }
+
   wants(stat: FileStat): boolean {
+    if (this.#fromPrimary.has(stat.ino)) return false
     // The time of the last change of status: nobody can set it, other than by setting the clock.
     return stat.ctimeS * 1000 + stat.ctimeNs / 1e6 >= this.#own.provenUntilMs
   }

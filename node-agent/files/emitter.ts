@@ -1,7 +1,7 @@
 import { closeSync, readSync } from 'node:fs'
 import { EIO, ELOOP, type FileStat, O_NONBLOCK, openAt, statAt, statFd } from '../kernel/file-calls.ts'
 import { ENOENT, KernelError } from '../kernel/libc.ts'
-import { BigFile, type Known, smallBytesMax } from './big-file.ts'
+import { BigFile, isSameStat, type Known, smallBytesMax } from './big-file.ts'
 import type { FramePool } from './framing.ts'
 import type { DirectoryNode, FilePlace, LinkIndex } from './local-tree.ts'
 import type { Operation, StreamFrame } from './messages.ts'
@@ -154,12 +154,20 @@ export class Emitter {
       node.remoteParent = to.dir
       node.remoteName = to.name
     } else {
-      const stat = statAt(to.dir.open(this.#part.tree), to.name)
-      if (typeof stat !== 'number' && stat.kind === 'file') this.#part.links.note(stat.ino, to.dir, to.name)
+      this.#noteRenamed(to, entry)
     }
     this.#touch(from.dir, entry)
     this.#touch(to.dir, entry)
     return null
+  }
+
+  /** A name that was missing when another one of the same file was sent may hold an older version on the backup. */
+  #noteRenamed(to: FilePlace, { since }: RenameEntry): void {
+    const { links, queue, tree } = this.#part
+    const stat = statAt(to.dir.open(tree), to.name)
+    if (typeof stat !== 'number') links.note(stat.ino, to.dir, to.name)
+    if (typeof stat !== 'number' && !links.isPartial(stat.ino)) return
+    queue.changed(to.dir, to.name, { lane: 'live', since, isWritten: true, isClosed: true })
   }
 
   #name(entry: NameEntry): Transfer | null {
@@ -198,9 +206,12 @@ export class Emitter {
         if (!entry.isNew) send({ op: 'remove', path }, entry)
         return null
       case 'symlink': {
-        const meta = readMeta({ dirFd: fd, name }, stat)
+        const others = this.#linksOf(stat, entry)
+        if (others === null) return this.#again(entry, movedMs)
+        const meta = readMeta({ dirFd: fd, name }, stat, { linked: others.length > 0 })
         if (meta === null || typeof meta === 'number') return this.#again(entry, readAgainMs)
         send({ op: 'symlink', path, meta }, entry)
+        this.#linkOthers(path, entry, others)
         return null
       }
       case 'file':
@@ -272,7 +283,7 @@ export class Emitter {
       if (read === 0) break
       got += read
     }
-    if ((got < stat.size || !isSame(statFd(fd), stat)) && entry.failures < readAttempts) {
+    if ((got < stat.size || !isSameStat(statFd(fd), stat)) && entry.failures < readAttempts) {
       return this.#again(entry, readAgainMs)
     }
     const sparse = stat.allocated < stat.size
@@ -354,6 +365,7 @@ export class Emitter {
         found.push({ path: joinPath(place.dir.remotePath, place.name), isWaiting, ...place })
       }
     }
+    links.setPartial(stat.ino, { partial: found.length < stat.links - 1 })
     return found
   }
 
@@ -385,11 +397,3 @@ interface OtherName extends FilePlace {
   path: string
   isWaiting: boolean
 }
-
-const isSame = (now: FileStat | number, before: FileStat): boolean =>
-  typeof now !== 'number' &&
-  now.size === before.size &&
-  now.mtimeS === before.mtimeS &&
-  now.mtimeNs === before.mtimeNs &&
-  now.ctimeS === before.ctimeS &&
-  now.ctimeNs === before.ctimeNs

@@ -54,7 +54,7 @@ function listEntry(
   if (stat.kind === 'directory') return { name: at.name, meta: someDirectory }
   const meta = readMeta({ dirFd: at.fd, name: at.name }, stat, { linked: part.isLinked(stat) })
   if (meta === null || typeof meta === 'number') return null
-  if (stat.kind === 'file') part.onFile?.(at.name, stat)
+  part.onFile?.(at.name, stat)
   return { name: at.name, meta }
 }
 

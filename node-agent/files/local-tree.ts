@@ -82,6 +82,8 @@ export class DirectoryNode {
 /** Which names share a file. Known names are hints: each is looked at before it is used. */
 export class LinkIndex {
   readonly #places = new Map<number, FilePlace[]>()
+  /** Files that have names we do not know (yet): what comes to light under one has to be looked at. */
+  readonly #partial = new Set<number>()
 
   note(ino: number, dir: DirectoryNode, name: string): void {
     const places = this.#places.get(ino)
@@ -99,6 +101,15 @@ export class LinkIndex {
     return this.#places.get(ino)?.filter(one => one.dir !== dir || one.name !== name) ?? []
   }
 
+  setPartial(ino: number, is: { partial: boolean }): void {
+    if (is.partial) this.#partial.add(ino)
+    else this.#partial.delete(ino)
+  }
+
+  isPartial(ino: number): boolean {
+    return this.#partial.has(ino)
+  }
+
   isShared(ino: number): boolean {
     return (this.#places.get(ino)?.length ?? 0) > 1
   }
@@ -109,6 +120,7 @@ export class LinkIndex {
 
   clear(): void {
     this.#places.clear()
+    this.#partial.clear()
   }
 }
 

@@ -66,7 +66,7 @@ export function readMeta(at: Place, stat: FileStat, known = { linked: false }): 
     size: stat.kind === 'file' ? stat.size : 0,
     mtimeS: stat.mtimeS,
     mtimeNs: stat.mtimeNs,
-    linked: known.linked && stat.kind === 'file',
+    linked: known.linked && stat.kind !== 'directory',
     attributes: stat.kind === 'symlink' ? [] : readAttributes(at),
     target,
   }

@@ -150,6 +150,7 @@ export class Receiver {
       const nacks: { seq: number; code: NackCode; path: string }[] = []
       for (const pending of group) {
         const code = await this.#apply(pending)
+        this.#applier.settle()
         const { seq, path } = pending.operation
         if (code !== null) nacks.push({ seq, code, path })
       }
@@ -226,7 +227,9 @@ export class Receiver {
     const dirFd = part === null ? this.#part.tree.directory(folder) : -1
     const fd = part?.staged.fd ?? (dirFd < 0 ? dirFd : openAt(dirFd, name, { flags: O_NONBLOCK }))
     const stat = fd < 0 ? fd : statFd(fd)
-    if (typeof stat === 'number' || stat.kind !== 'file') {
+    // While own versions are kept, files are replaced as a whole: a patch would write into what is to be kept.
+    const mayPatch = part !== null || this.#keeper.isIndifferent
+    if (typeof stat === 'number' || stat.kind !== 'file' || !mayPatch) {
       this.#answer({ op: 'hashesOf', seq, base: null, hashes: Buffer.alloc(0) })
     } else {
       const { size, mtimeS, mtimeNs } = stat
@@ -289,5 +292,6 @@ export class Receiver {
 export const keepNothing = (folder: WorkFolder): Keeper => ({
   isIndifferent: true,
   take: (at: Place) => folder.discard(at),
+  placed: () => undefined,
   wants: () => false,
 })

@@ -13,7 +13,7 @@ import { joinPath } from './names.ts'
 import { Outflow, type Outlet } from './outflow.ts'
 import { Problems } from './problems.ts'
 import { lookAgain } from './second-look.ts'
-import { Barriers, SentLog } from './sent-log.ts'
+import { Barriers, HashQuestions, SentLog } from './sent-log.ts'
 import type { Tree } from './tree.ts'
 import { TreeWatcher } from './watcher.ts'
 import { type Entry, type NameEntry, WorkQueue } from './work-queue.ts'
@@ -31,6 +31,8 @@ export interface SenderPart {
 
 /** The loop looks at events and answers at least this often. */
 const sliceMs = 4
+/** Seed and repair get a turn after so many others, so that a tree that never rests does not put them off for ever. */
+const bulkTurn = 16
 const idleMs = 500
 /** After the backup could not write (disk full): replication pauses, the primary goes on. */
 const blockedRetryMs = 1000
@@ -55,10 +57,11 @@ export class Sender {
   readonly #sent = new SentLog()
   readonly #barriers = new Barriers()
   readonly #out: Outflow
-  readonly #hashAnswers = new Map<number, (known: Known | null) => void>()
+  readonly #hashes = new HashQuestions()
   #live: Transfer | null = null
   #bulk: Transfer | null = null
   readonly #idle = new Idle()
+  #liveSteps = 0
   #stopped = false
   #ended: Promise<void> = Promise.resolve()
   #blocked: { why: string; untilMs: number } | null = null
@@ -154,8 +157,7 @@ export class Sender {
     }
     this.#live = null
     this.#bulk = null
-    for (const answer of this.#hashAnswers.values()) answer(null)
-    this.#hashAnswers.clear()
+    this.#hashes.cancel()
   }
 
   get isAttached(): boolean {
@@ -183,7 +185,6 @@ export class Sender {
     this.#barriers.add(mark, () => this.#out.frame({ op: 'compared', manifest, files, differences }))
   }
 
-  /** Takes in what happened up to now. */
   look(): void {
     this.#watcher.drain()
   }
@@ -237,10 +238,8 @@ export class Sender {
         this.comparison.answer(message)
         break
       case 'hashesOf': {
-        const answer = this.#hashAnswers.get(message.seq)
-        this.#hashAnswers.delete(message.seq)
-        answer?.(message.base === null ? null : { base: message.base, hashes: message.hashes })
-        break
+        const { seq, base, hashes } = message
+        this.#hashes.answer(seq, base === null ? null : { base, hashes })
       }
     }
     this.#idle.wake()
@@ -313,10 +312,16 @@ export class Sender {
       if (this.#part.now() < this.#blocked.untilMs) return false
       this.#blocked = null
     }
+    this.#liveSteps += 1
+    if (this.#liveSteps > bulkTurn && this.#bulkStep()) return true
     if (this.#live !== null) return this.#advance('#live')
     const entry = this.queue.takeLive()
     if (entry !== null) return this.#handle(entry, '#live')
-    if (this.#flushTouched()) return true
+    return this.#flushTouched() || this.#bulkStep()
+  }
+
+  #bulkStep(): boolean {
+    this.#liveSteps = 0
     if (this.#out.isFull('bulk') || this.#part.now() < this.#out.bulkFromMs) return false
     if (this.#bulk !== null) return this.#advance('#bulk')
     const bulk = this.queue.takeBulk()
@@ -373,14 +378,10 @@ export class Sender {
     return seq
   }
 
-  #askHashes(path: string, entry: NameEntry): Promise<Known | null> {
-    const seq = this.#operation({ op: 'hashes', path }, { ...entry, kind: 'name' }, null)
-    return new Promise(resolve => {
-      this.#hashAnswers.set(seq, known => {
-        resolve(known)
-        this.#idle.wake()
-      })
-    })
+  async #askHashes(path: string, entry: NameEntry): Promise<Known | null> {
+    const known = await this.#hashes.ask(this.#operation({ op: 'hashes', path }, { ...entry }, null))
+    this.#idle.wake()
+    return known
   }
 
   #oldest(): number {

@@ -85,6 +85,26 @@ export class SentLog {
   }
 }
 
+/** Questions for the hashes of files, by the number of the operation that asks. */
+export class HashQuestions {
+  readonly #open = new Map<number, (known: Known | null) => void>()
+
+  ask(seq: number): Promise<Known | null> {
+    return new Promise(resolve => this.#open.set(seq, resolve))
+  }
+
+  answer(seq: number, known: Known | null): void {
+    this.#open.get(seq)?.(known)
+    this.#open.delete(seq)
+  }
+
+  /** The connection was cut. */
+  cancel(): void {
+    for (const resolve of this.#open.values()) resolve(null)
+    this.#open.clear()
+  }
+}
+
 interface Barrier {
   mark: number
   done: () => void

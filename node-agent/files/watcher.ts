@@ -153,7 +153,7 @@ export class TreeWatcher {
         // Another mount has files and rules of its own.
         if (typeof own !== 'number' && own.device === stat.device) below.push(name)
       } else {
-        if (stat.kind === 'file' && stat.links > 1) links.note(stat.ino, node, name)
+        if (stat.links > 1) links.note(stat.ino, node, name)
         if (lane !== null) queue.changed(node, name, { lane, isNew: true, isWritten: true })
       }
     }
