@@ -148,7 +148,7 @@ export interface WitnessState {
   answeredAt: number
   probeAt: number
   probeReq: number
-  /** The latest request whose answer said how far W has got: one to an earlier request may say less. */
+  /** The latest request that had been asked when W last said more than before: an answer to it or an earlier one may say less. */
   seenReq: number
   /** First probe or vote without an answer since the last answer; 0 = none. */
   unansweredAt: number

@@ -45,7 +45,7 @@ export function onWitnessAnswer(turn: Turn, reply: RegisterReply): boolean {
         ? reply.ballot
         : seen
   if (shows < seen) {
-    // An answer that was overtaken by a later one: it has no vote either, but nothing was rolled back.
+    // Asked before W was heard with more, so it may have been answered before, too: no vote, but no sign of a roll-back.
     if (reply.req <= s.witness.seenReq) return false
     sayStanding(
       turn,
@@ -62,7 +62,7 @@ export function onWitnessAnswer(turn: Turn, reply: RegisterReply): boolean {
   s.witness = {
     ...s.witness,
     answeredAt: now,
-    seenReq: reply.kind === 'nack' ? s.witness.seenReq : Math.max(s.witness.seenReq, reply.req),
+    seenReq: shows > seen ? s.req : s.witness.seenReq,
     unansweredAt: 0,
     probeReq: isProbe ? 0 : s.witness.probeReq,
     probeAt: Math.max(s.witness.probeAt, isProbe ? now + s.timing.witnessProbeMs * (0.75 + turn.random / 4) : 0),

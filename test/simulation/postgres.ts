@@ -60,7 +60,9 @@ export class Cluster {
   names: 'set' | 'empty' = 'empty'
   process: DatabaseView['process'] = 'none'
   /** SIGSTOP to every process. */
-  stopped = false
+  private held = false
+  /** The life that was killed: no process of it does anything any more, and no SIGCONT changes that. */
+  private killedLife = -1
   /** +1 whenever all processes are new or gone: nothing that was under way in them goes on. */
   life = 0
   /** The flag in shared memory that makes commits wait. */
@@ -86,6 +88,19 @@ export class Cluster {
     this.log = { tl: new Timeline(parts.nextTimelineId(), 1, null, 0), end: 0 }
     this.flushedOnce = this.log
     this.stream = new Stream(this)
+  }
+
+  /** Nothing of it runs: stopped by a signal, or killed and not yet gone. */
+  get stopped(): boolean {
+    return this.held || this.killedLife === this.life
+  }
+  set stopped(held: boolean) {
+    this.held = held
+  }
+
+  /** Clients get nothing any more from the first moment on. */
+  beginKill(): void {
+    this.killedLife = this.life
   }
 
   get node(): DataNode {
