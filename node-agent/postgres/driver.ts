@@ -9,6 +9,7 @@ import { type ClusterSpec, hasCluster } from './cluster.ts'
 import { removeOverrides, setStandbySignal, type Wanted, writeConfig } from './config-files.ts'
 import { readEpoch, writeEpoch } from './epoch-marker.ts'
 import { nameRelations } from './evidence.ts'
+import { FlushedEnd } from './flushed-end.ts'
 import { HealthProbe } from './health.ts'
 import { initialise } from './initialise.ts'
 import { lookAtPrimary, lookAtStandby, unprotectedCommits } from './observer.ts'
@@ -81,8 +82,7 @@ export class PostgresDriver {
   /** What follows a promotion and nobody waits for. */
   #settling: Promise<void> = Promise.resolve()
   #stall: { since: number; flushed: number } | null = null
-  /** On disk for certain: the end of the log is looked for from here. */
-  #flushed: WalPosition | null = null
+  readonly #flushed = new FlushedEnd()
   /** The marker in the data directory, which nobody else writes: a look must not wait for a disk. */
   #epoch = 0
 
@@ -234,7 +234,10 @@ export class PostgresDriver {
 
   async #endAfter(before: DatabaseView): Promise<WalPosition | null> {
     if (!(await hasCluster(this.#spec))) return null
-    return endOfLog(this.#spec, before.process === 'primary' || before.process === 'dead' ? this.#flushed : null)
+    return endOfLog(
+      this.#spec,
+      before.process === 'primary' || before.process === 'dead' ? this.#flushed.position : null,
+    )
   }
 
   async #start(wanted: Wanted, as: 'primary' | 'standby', life: number): Promise<void> {
@@ -247,7 +250,7 @@ export class PostgresDriver {
     this.#log.full = false
     await this.#configure(wanted)
     await setStandbySignal(this.#spec, as)
-    this.#flushed = null
+    this.#flushed.clear()
     this.#epoch = await readEpoch(this.#spec)
     this.#view = { ...nothingSeen, process: 'starting', epoch: this.#epoch }
     if (life !== this.#life) throw new Error('a kill came in between')
@@ -320,7 +323,7 @@ export class PostgresDriver {
     await within(drainLimitMs * 2, 'the drain', flushLog(this.#need()))
     while (performance.now() < until && life === this.#life) {
       const look = await within(drainLimitMs * 2, 'the drain', lookAtPrimary(this.#need(), this.#spec))
-      this.#flushed = look.flushed
+      this.#flushed.note(look)
       if (look.sender !== null && look.sender.flushedLsn >= look.flushed.lsn) return null
       await sleep(1)
     }
@@ -501,7 +504,9 @@ export class PostgresDriver {
 
   async #primaryView(sql: Sql): Promise<DatabaseView> {
     const { waiting, flushed: onDisk, ...look } = await lookAtPrimary(sql, this.#spec)
-    this.#flushed = onDisk
+    this.#flushed.note({ end: look.end, flushed: onDisk })
+    // Before its silence is judged: what arrived during a standstill is read before the timer that forgives it.
+    this.#forgiveStarvation()
     const flushed = look.sender?.flushedLsn ?? 0
     const now = performance.now()
     if (waiting === 0) this.#stall = null

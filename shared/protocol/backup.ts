@@ -24,8 +24,9 @@ export function onResign(turn: Turn, resign: Resign): void {
 export function driveGreeting(turn: Turn): void {
   const { s, now } = turn
   const inc = peerVoter(s)
-  if (!isBackup(s) || inc === null || s.backup.heartbeat !== null || now >= s.backup.quarantineUntil) return
-  if (s.backup.greetedAt > 0 && now - s.backup.greetedAt < s.timing.heartbeatMs) return
+  const starts = isBackup(s) && s.backup.heartbeat === null && now < s.backup.quarantineUntil
+  if (inc === null || (!starts && !s.lease.abdicated)) return
+  if (s.backup.greetedAt > 0 && now - s.backup.greetedAt < (starts ? s.timing.heartbeatMs : s.timing.leaseMs)) return
   s.backup = { ...s.backup, greetedAt: now }
   s.req += 1
   send(turn, s.peer, { kind: 'read', req: s.req, inc })

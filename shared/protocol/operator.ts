@@ -1,5 +1,5 @@
 import { assert, unreachable } from '../assert.ts'
-import { ballotOf, genOf } from './ballot.ts'
+import { ballotOf, genAfter, genOf } from './ballot.ts'
 import { closeGate, freezeGate } from './effects.ts'
 import { inDoubt, isBackup, isPrimary, knownValue } from './facts.ts'
 import { readyToSwitch } from './primary-conditions.ts'
@@ -101,7 +101,7 @@ function switchover(turn: Turn, epoch: number): void {
   done(turn, 'switchover', `asked ${s.peer} to hand over`)
 }
 
-/** gen+1: the operator vouches that the other host is off, and keeps it off until another member holds the new gen ("sealed"). */
+/** A higher gen of this host's own: the operator vouches that the other host is off, and keeps it off until another member holds the new gen ("sealed"). */
 function force(turn: Turn, command: OperatorCommand & { command: 'force' }): void {
   const { s } = turn
   const known = knownValue(s)
@@ -125,7 +125,7 @@ function force(turn: Turn, command: OperatorCommand & { command: 'force' }): voi
   const w = known.voters.w ?? s.witness.wanted ?? undefined
   const value: Value = {
     // A gen that this host has only promised in is taken as well: somebody was forced elsewhere and is gone again.
-    gen: Math.max(known.gen, newest.gen, genOf(s.durable.promised)) + 1,
+    gen: genAfter(Math.max(known.gen, newest.gen, genOf(s.durable.promised)), s.node),
     version: Math.max(known.version, newest.version) + 1,
     epoch: Math.max(known.epoch, newest.epoch) + 1,
     primary: s.node,

@@ -201,7 +201,7 @@ export type OperatorCommand =
   | { command: 'init' }
   | { command: 'switchover'; epoch: number }
   | { command: 'cancelSwitchover' }
-  /** gen+1: the other host is off, says the operator. `withWitness` keeps W as a voter. */
+  /** A higher gen of this host's own: the other host is off, says the operator. `withWitness` keeps W as a voter. */
   | { command: 'force'; gen: number; epoch: number; withWitness: boolean }
   /** This host's own, diverged data may be given up for the primary of this gen. */
   | { command: 'giveUp'; gen: number }

@@ -147,7 +147,7 @@ export class Driver {
       if (disk.hangs > 0) return world.after(50, die)
       cluster.end('on')
     }
-    if (disk.hangs === 0) cluster.beginKill()
+    cluster.beginKill()
     world.after(options.killMs * random.between(0.8, 1.2), die)
     this.poll({ everyMs: 2, limitMs: operationLimitMs, until: () => cluster.process === 'none', finish: report })
   }

@@ -17,6 +17,8 @@ export class Operator {
   private off: Host | null = null
   /** The newest force was refused: nothing was changed by it. */
   private refused = false
+  /** The newest gen that a force made. */
+  private forcedGen = 0
   /** The gen that it was to end. */
   private forcedFrom = 0
   /** How often a switchover was asked for, by the epoch that was named. */
@@ -75,6 +77,8 @@ export class Operator {
     const { world } = this.pair
     const { peer } = host
     if ((this.off !== null && this.off !== peer) || host.agent.process !== 'running' || known === undefined) return
+    // Not promised (infra/docs/guarantees.md): forcing a host that has not heard of an earlier forced takeover.
+    if (known.gen < this.forcedGen) return
     this.off = peer
     peer.powerCut()
     const { gen, epoch } = known
@@ -83,7 +87,10 @@ export class Operator {
     this.forcedFrom = gen
     // Without an answer nobody knows whether it was done: the other host stays off until that is seen.
     const ask = () => {
-      if (decided()) return this.awaitSeal(host)
+      if (decided()) {
+        this.forcedGen = Math.max(this.forcedGen, host.file.content.acc?.value.gen ?? 0)
+        return this.awaitSeal(host)
+      }
       if (this.refused) return this.release()
       const now = host.state.durable.known?.value
       host.agent.command({ command: 'force', gen, epoch: now?.epoch ?? epoch, withWitness: options.withWitness })

@@ -66,6 +66,6 @@ test('a force goes past a gen that this host has only promised in: the other hos
   assert.equal(promised.durable.promised, ballot)
   const command = { command: 'force', gen: 1, epoch: 1, withWitness: false } as const
   const { state } = take(promised, { event: 'operator', command })
-  assert.equal(state.durable.known?.value.gen, 3)
+  assert.equal(state.durable.known?.value.gen, 4)
   assert.ok(state.durable.promised > ballot)
 })

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { accept } from '../../shared/protocol/acceptor.ts'
-import { ballotOf, genMax, genOf, proposerOf, roundMax, roundOf } from '../../shared/protocol/ballot.ts'
+import { ballotOf, genAfter, genMax, genOf, proposerOf, roundMax, roundOf } from '../../shared/protocol/ballot.ts'
 import { readiness } from '../../shared/protocol/changes.ts'
 import { readyToGrow, readyToHandOver } from '../../shared/protocol/primary-conditions.ts'
 import type { Change, HostState, Round } from '../../shared/protocol/state.ts'
@@ -254,4 +254,11 @@ test('a hand-over needs each of its conditions, and pinned the end of the log as
   const late = { ...core, lease: { ...core.lease, ack: behind } }
   assert.equal(readyToHandOver(late, { ...known, successor: false }, world.now + 10_000), false)
   assert.equal(readyToHandOver(late, known, world.now + 10_000), true)
+})
+
+test('two hosts that are forced without having heard of each other never share a gen', () => {
+  for (const gen of [1, 2, 3, 4]) {
+    assert.ok(genAfter(gen, 'a') > gen && genAfter(gen, 'b') > gen)
+    assert.deepEqual([genAfter(gen, 'a') % 2, genAfter(gen, 'b') % 2], [1, 0])
+  }
 })
