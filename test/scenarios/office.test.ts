@@ -61,7 +61,7 @@ test('a forced takeover on the host that was primary starts a timeline of its ow
   const scene = Scene.protected()
   const { timeline } = scene.a.cluster.view().end
   scene.pair.operator.force(scene.a, { withWitness: true })
-  scene.until('it serves', () => scene.value.gen === 2 && scene.a.serves)
+  scene.until('it serves', () => scene.value.gen > 1 && scene.a.serves)
   assert.ok(scene.a.cluster.view().end.timeline > timeline)
   scene.heal()
 })
