@@ -11,10 +11,12 @@ import { Violation } from './check.ts'
  * - drop: the backup is made ineligible; writes wait for D and a vote, reads go on.
  * - release: the primary gives its place up without any timer.
  * - takeover: the lease ends, then the backup stands.
+ * - resume: a primary that lost power is back before its lease is over, and goes on: after recovery it waits D for a backup
+ *   whose stream still hangs in the old connection, then goes on without it.
  * - deaf: the primary hears nobody, so it cannot learn that it should go: it abdicates after three leases.
  * - hang: the primary's disk takes no write; after a lease it binds the backup no longer.
  */
-export type Promised = 'nothing' | 'drop' | 'release' | 'takeover' | 'deaf' | 'hang'
+export type Promised = 'nothing' | 'drop' | 'release' | 'takeover' | 'resume' | 'deaf' | 'hang'
 
 type Row = { readonly primary: Promised; readonly backup: Promised }
 const both = (promise: Promised): Row => ({ primary: promise, backup: promise })
@@ -64,6 +66,14 @@ export function outageLimitMs(pair: Pair, promise: Promised): number {
       return parts.releaseMs + parts.commitMs
     case 'takeover':
       return local(t.leaseMs) + parts.takeoverMs + parts.commitMs
+    case 'resume':
+      return (
+        local(t.leaseMs + t.silenceMs + t.heartbeatMs) +
+        parts.recoveryMs +
+        parts.takeoverMs +
+        parts.shrinkMs +
+        parts.commitMs
+      )
     case 'deaf':
       return local(5 * t.leaseMs) + parts.takeoverMs + parts.commitMs
     case 'hang':
@@ -86,16 +96,18 @@ export function partsOf(o: Options, resendMs: number) {
   return {
     commitMs,
     voteMs,
+    recoveryMs: 1.5 * o.recoveryMs + 5,
     takeoverMs: 2 * tickMs + 4 * fsyncMs + voteMs + promoteMs + 20,
     shrinkMs: 2 * tickMs + 3 * fsyncMs + voteMs + namesMs + noticeMs,
     releaseMs: noticeMs + 250 + 2 * tickMs + 55 + 1.2 * o.killMs + 4 * fsyncMs + linkMs + lostMs + promoteMs,
   }
 }
 
-export function demandOutageBounded(pair: Pair, fault: Fault, measured: { gapMs: number }): void {
+export function demandOutageBounded(pair: Pair, fault: Fault, measured: { gapMs: number; stayed: boolean }): void {
   const row = promises[fault.kind]
   if (row === undefined) return
-  const promise = row[fault.role]
+  const resumed = fault.kind === 'powerCut' && fault.role === 'primary' && measured.stayed
+  const promise = resumed ? 'resume' : row[fault.role]
   const limitMs = outageLimitMs(pair, promise)
   pair.count(`L2: ${promise}`)
   if (measured.gapMs <= limitMs) return
