@@ -18,6 +18,7 @@ import { readLabState } from '../../infra/lab/lab-state.ts'
 import { untilProtected } from '../../infra/lab/pair.ts'
 import { hostProcesses, isAlive } from '../../infra/lab/processes.ts'
 import { agentPaths, understudyCommand } from '../../infra/lab/product.ts'
+import { until } from '../fixtures/until.ts'
 import { openProbe } from './probes.ts'
 import { type Pair, pairUnderLoad } from './support.ts'
 
@@ -214,8 +215,11 @@ test('with the gate taken away the observers see two hosts that serve: they woul
   await pair.inject({ kind: 'kill', host: primary, what: 'agent' })
   while (isAlive(agentPid[primary]!)) await sleep(1)
   // Only while its owner lives does the firewall's table belong to somebody.
-  await run(...networkOf(pair.lab, primary, ['nft', 'flush', 'ruleset']))
-  assert.equal(await run(...networkOf(pair.lab, primary, ['nft', 'list', 'ruleset'])), '')
+  // The kernel lets it go a moment after the process is gone.
+  await until(async () => {
+    await run(...networkOf(pair.lab, primary, ['nft', 'flush', 'ruleset']))
+    return (await run(...networkOf(pair.lab, primary, ['nft', 'list', 'ruleset']))) === ''
+  })
   await removeSecondGate(pair.lab, primary)
   await pair.untilServing(otherOf(primary))
   await sleep(3_000)

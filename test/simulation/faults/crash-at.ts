@@ -32,7 +32,8 @@ const lostBackup = (weight: number): Plan => ({
 const plans = {
   '*': { weight: 8 },
   persist: { weight: 2 },
-  look: { weight: 2 },
+  // The backup looks at its database when the primary tells that it is about to hand over.
+  look: { at: 'backup', weight: 2, provoke: host => host.pair.operator.switchover(host.peer) },
   'send:read': { weight: 2 },
   'send:heartbeat': { at: 'primary', weight: 1 },
   'send:ack': { at: 'backup', weight: 1 },
