@@ -9,6 +9,7 @@ import type {
   RegisterReply,
   RegisterRequest,
 } from '../shared/protocol/types.ts'
+import type { Discard } from './peer/link-report.ts'
 
 /**
  * What the core process needs of the world: one interface for each driver, so that the executor and the loop can be
@@ -116,9 +117,13 @@ export interface LinkPath {
   heardMs: number | null
   lossPercent: number | null
   roundTripMs: number | null
-  /** Packets that were forged, replayed or of another pair. */
-  refused: number
 }
+
+/**
+ * Packets thrown away since the start, by reason (peer/link-report.ts): forged, replayed, of another pair and so on. Of
+ * the link as a whole, since a forged packet belongs to no path.
+ */
+export type RefusedPackets = { [why in Discard]: number }
 
 /** Something the other host is asked beside the protocol: nothing of it decides who serves. */
 export type PeerAnswer = { ok: true; body: unknown } | { ok: false; why: string }
@@ -132,6 +137,7 @@ export interface PeerLinkPort {
   ask(question: { verb: string; body: unknown; limitMs: number }): Promise<PeerAnswer>
   onAsked(answer: (verb: string, body: unknown) => Promise<unknown> | unknown): void
   paths(): LinkPath[]
+  refused(): RefusedPackets
   /** Why the other host is not understood (another pair's key, another version, the same node), or ''. */
   trouble(): string
   close(): void

@@ -11,7 +11,7 @@ export function showStatus(report: StatusReport, now: number): string {
   const rows: [string, string][] = [
     [
       'peer',
-      `${peer.node} ${heard(peer.heardAgoMs)}, ${livePaths(peer.paths)} ${peer.paths.length === 1 ? 'works' : 'work'}${peer.why === '' ? '' : `; ${peer.why}`}`,
+      `${peer.node} ${heard(peer.heardAgoMs)}, ${livePaths(peer.paths)} ${peer.paths.length === 1 ? 'works' : 'work'}${refusedWords(peer.refused)}${peer.why === '' ? '' : `; ${peer.why}`}`,
     ],
     ['witness', witness === null ? 'none: no automatic takeover' : witnessLine(witness)],
     [
@@ -66,8 +66,15 @@ function headline({ protection, role, blocking }: StatusReport): string {
 function livePaths(paths: readonly LinkPath[]): string {
   const live = paths.filter(path => path.heardMs !== null && path.heardMs < pathLiveMs).length
   const word = paths.length === 1 ? 'path' : 'paths'
-  const refused = paths.reduce((sum, path) => sum + path.refused, 0)
-  return `${live} of ${paths.length} ${word}${refused === 0 ? '' : ` (${refused} packets refused)`}`
+  return `${live} of ${paths.length} ${word}`
+}
+
+/** Reasons in the words of peer/link-report.ts: "unknownSession" becomes "unknown session". */
+function refusedWords(refused: StatusReport['peer']['refused']): string {
+  const reasons = Object.entries(refused)
+    .filter(([, count]) => count > 0)
+    .map(([why, count]) => `${count} ${why.replace(/[A-Z]/g, letter => ` ${letter.toLowerCase()}`)}`)
+  return reasons.length === 0 ? '' : ` (packets refused: ${reasons.join(', ')})`
 }
 /** Heartbeats come ten times a lease; a path without any for this long is down whatever the profile. */
 const pathLiveMs = 2000

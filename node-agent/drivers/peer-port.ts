@@ -3,7 +3,8 @@ import type { Config } from '../config.ts'
 import { bootMs } from '../kernel/clock.ts'
 import { readSecret } from '../keys/secret-file.ts'
 import { PeerLink } from '../peer/link.ts'
-import type { LinkPath, PeerAnswer, PeerLinkPort } from '../ports.ts'
+import { zeroDiscards } from '../peer/link-report.ts'
+import type { LinkPath, PeerAnswer, PeerLinkPort, RefusedPackets } from '../ports.ts'
 import { softwareVersion } from '../version.ts'
 
 const pairKeyBytes = 32
@@ -67,16 +68,17 @@ export class PeerDriver implements PeerLinkPort {
   paths(): LinkPath[] {
     const statistics = this.#link?.statistics()
     if (statistics === undefined) return []
-    const refused = Object.values(statistics.discarded).reduce((sum, count) => sum + count, 0)
-    return statistics.paths.map((path, index) => ({
+    return statistics.paths.map(path => ({
       local: path.localAddress,
       peer: path.peerAddress,
       heardMs: path.heardAgoMs === null ? null : Math.round(path.heardAgoMs),
       lossPercent: path.loss === null ? null : Math.round(path.loss * 1000) / 10,
       roundTripMs: path.rttMs === null ? null : Math.round(path.rttMs * 100) / 100,
-      // Counted for the link as a whole: a forged packet belongs to no path.
-      refused: index === 0 ? refused : 0,
     }))
+  }
+
+  refused(): RefusedPackets {
+    return this.#link?.statistics().discarded ?? zeroDiscards()
   }
 
   /** What was refused lately; the link says it again every ten seconds while it lasts. */

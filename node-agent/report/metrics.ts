@@ -86,11 +86,12 @@ function families(status: StatusReport, counters: Counters): Family[] {
       type: 'gauge',
       samples: of(peer.paths, path, one => (one.lossPercent === null ? null : one.lossPercent / 100)),
     },
-    gauge(
-      'understudy_peer_refused_packets_total',
-      'Packets on the peer link that were not of this pair.',
-      peer.paths.reduce((sum, one) => sum + one.refused, 0),
-    ),
+    {
+      name: 'understudy_peer_refused_packets_total',
+      help: 'Packets on the peer link that were thrown away, by reason.',
+      type: 'counter',
+      samples: Object.entries(peer.refused).map(([reason, value]) => ({ labels: { reason }, value })),
+    },
     gauge(
       'understudy_witness_reached',
       'Whether the witness answers.',

@@ -3,7 +3,7 @@ import type { Protection, Role } from '../../shared/protocol/status.ts'
 import type { DataNode, Reach } from '../../shared/protocol/types.ts'
 import type { Agent } from '../agent.ts'
 import { type ReportedTree, reportedTrees } from '../files/core-side.ts'
-import type { LinkPath, ServiceState, VipState } from '../ports.ts'
+import type { LinkPath, RefusedPackets, ServiceState, VipState } from '../ports.ts'
 import { softwareVersion } from '../version.ts'
 import type { WorkerState } from '../workers/supervisor.ts'
 import { obstacles } from './check-report.ts'
@@ -32,7 +32,14 @@ export interface StatusReport {
   blocking: string[]
   lease: { held: boolean; leftMs: number }
   gate: { state: string; leftMs: number }
-  peer: { node: DataNode; heardAgoMs: number | null; admitted: boolean; why: string; paths: LinkPath[] }
+  peer: {
+    node: DataNode
+    heardAgoMs: number | null
+    admitted: boolean
+    why: string
+    paths: LinkPath[]
+    refused: RefusedPackets
+  }
   /** null: the pair has none. */
   witness: { url: string; reach: Reach; answeredAgoMs: number | null; voteP99Ms: number | null; why: string } | null
   replication: {
@@ -62,7 +69,6 @@ export function statusReport(agent: Agent): StatusReport {
   const now = ports.clock.bootMs()
   const status = agent.status()
   const { heardAgoMs, admitted, why } = status.peer
-  const paths = ports.peer.paths()
   return {
     pair: config.pair,
     node: status.node,
@@ -89,7 +95,8 @@ export function statusReport(agent: Agent): StatusReport {
       heardAgoMs: heardAgoMs === null ? null : Math.round(heardAgoMs),
       admitted,
       why: ports.peer.trouble() || why,
-      paths,
+      paths: ports.peer.paths(),
+      refused: ports.peer.refused(),
     },
     witness: witnessOf(agent, now),
     replication: {

@@ -6,7 +6,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { zeroDiscards } from '../../node-agent/peer/link-report.ts'
 import type { CheckReport } from '../../node-agent/report/check-report.ts'
+import { metricsText } from '../../node-agent/report/metrics.ts'
 import type { StatusReport } from '../../node-agent/report/status-report.ts'
 import { VerbError } from '../../node-agent/socket/messages.ts'
 import { SocketServer, type Verb } from '../../node-agent/socket/server.ts'
@@ -58,7 +60,8 @@ const status: StatusReport = {
     heardAgoMs: 61_000,
     admitted: true,
     why: '',
-    paths: [{ local: '10.0.0.2', peer: '10.0.0.1', heardMs: 61_000, lossPercent: null, roundTripMs: null, refused: 0 }],
+    paths: [{ local: '10.0.0.2', peer: '10.0.0.1', heardMs: 61_000, lossPercent: null, roundTripMs: null }],
+    refused: { ...zeroDiscards(), forged: 3, unknownSession: 1 },
   },
   witness: { url: 'https://w', reach: 'yes', answeredAgoMs: 4000, voteP99Ms: 12, why: '' },
   replication: {
@@ -119,10 +122,19 @@ test('status prints one screen, and with --json the whole report', async () => {
   assert.match(text.stdout, /pair orders · host b · backup · a is primary · epoch 3/)
   assert.match(text.stdout, /NOT SERVING, MAY NOT TAKE OVER, since .*: a is the primary of epoch 3/)
   assert.match(text.stdout, /no automatic takeover: the primary is silent/)
+  assert.match(text.stdout, /0 of 1 path works \(packets refused: 3 forged, 1 unknown session\)/)
   assert.match(text.stdout, /ALARM +the gate was removed/)
   const json = await understudy(['--socket', agent.path, 'status', '--json'])
   assert.deepEqual(JSON.parse(json.stdout), status)
   agent.close()
+})
+
+test('metrics count refused packets by reason', () => {
+  const text = metricsText(status, { gate: {}, decisionsDropped: 0, cancelledWaits: 0 })
+  const lines = text.split('\n').filter(line => line.includes('understudy_peer_refused_packets_total'))
+  assert.equal(lines[1], '# TYPE understudy_peer_refused_packets_total counter')
+  const counts = lines.slice(2).map(line => line.replace(/.*reason="(\w+)"}/, '$1'))
+  assert.ok(counts.includes('forged 3') && counts.includes('replayed 0') && counts.includes('foreign 0'), text)
 })
 
 test('check ends with 6 when a takeover would not succeed', async () => {

@@ -1,3 +1,4 @@
+import { zeroDiscards } from '../../node-agent/peer/link-report.ts'
 import type { Ports, ServiceContext } from '../../node-agent/ports.ts'
 import { nothingSeen } from '../../shared/protocol/state.ts'
 import type { DatabaseResult, Durable, GateReport } from '../../shared/protocol/types.ts'
@@ -87,6 +88,7 @@ export function fakePorts(): Fakes {
       ask: async () => ({ ok: false, why: 'nobody is there' }),
       onAsked: () => {},
       paths: () => [],
+      refused: zeroDiscards,
       trouble: () => '',
       close: () => {},
     },
