@@ -34,6 +34,7 @@ function wantedChange(turn: Turn): Proposal | null {
   const { s, now } = turn
   const { acc } = s.durable
   if (acc === null || acc.value.voters[s.node] !== s.durable.inc) return null
+  if (leavesTheRegister(s, now)) return null
   // An unresolved own proposal is never left lying. A candidate that may stand has begun its round before this; one
   // that hears the primary reads what became of its proposal, else it would acknowledge nothing for ever.
   if (inDoubt(s)) return { change: 'confirm', ground: 'doubt' }
@@ -45,15 +46,19 @@ function wantedChange(turn: Turn): Proposal | null {
   return officeWants(s, turn)
 }
 
+/**
+ * Resigned a moment ago: the backup stands now, and reads what is in doubt as it does. A round of this host would have the
+ * higher ballot, stand in its way, and change nothing that could be served here.
+ */
+const leavesTheRegister = (s: HostState, now: number): boolean =>
+  isResigned(s) && now - s.duty.resignedAt <= s.timing.abdicateAfterMs
+
 function officeWants(s: HostState, turn: Turn): Proposal | null {
   const { now } = turn
   const known = knownValue(s)
   if (known === null) return null
-  if (isResigned(s)) {
-    // Nobody took over: take the eligibility back, then the database may be started in place.
-    const waited = now - s.duty.resignedAt > s.timing.abdicateAfterMs
-    return waited ? { change: 'shrink', ground: 'resigned' } : null
-  }
+  // Nobody took over: take the eligibility back, then the database may be started in place.
+  if (isResigned(s)) return { change: 'shrink', ground: 'resigned' }
   if (!isSealed(s) && Object.keys(known.voters).length > 1) return { change: 'confirm', ground: 'seal' }
   if (s.vacate !== null) return { change: 'handover', ground: 'released' }
   if (known.successor) {

@@ -127,7 +127,7 @@ export function onHeartbeat(turn: Turn, beat: Heartbeat): void {
     if (known === null || isOlder(known, beat)) answer(turn, beat, `knows nothing of epoch ${beat.epoch} yet`)
     return
   }
-  s.backup = { ...s.backup, heartbeat: beat, heardAt: now, resignHeard: 0 }
+  s.backup = { ...s.backup, heartbeat: beat, heardAt: now, resignHeard: 0, candidacyAfterAt: 0 }
   const why = whyNoPromise(s, beat)
   if (why === '') {
     s.backup = { ...s.backup, promiseUntil: now + s.timing.leaseMs }

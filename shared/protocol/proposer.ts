@@ -211,7 +211,13 @@ function considerReady(turn: Turn): void {
   }
   const ready = readiness(s, round, round.best, now)
   if (ready.at === 'wait') return
-  if (ready.at === 'refused') say(turn, `did not ${round.change}: ${ready.why}`)
+  if (ready.at === 'refused') {
+    say(turn, `did not ${round.change}: ${ready.why}`)
+    // A quorum has promised this ballot, so no older Grow can be chosen any more; and for a new one the primary needs an
+    // answer of this host to a heartbeat, which ends the pause. Asked each lease, W would be written for hours for nothing.
+    if (round.change === 'takeover' && !round.best.value.successor)
+      s.backup = { ...s.backup, candidacyAfterAt: backoff(turn, s.timing.refusedPauseMs) }
+  }
   const value = ready.at === 'go' ? ready.value : round.best.value
   s.round = { ...round, phase: 'accept', value, sentAt: now, change: ready.at === 'go' ? round.change : 'confirm' }
   if (s.round.change === 'grow' || (value.successor && value.primary === s.node)) {

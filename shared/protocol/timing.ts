@@ -43,6 +43,8 @@ export interface Timing {
   backoffMs: number
   /** A commit that waits this long for S without flush progress makes S ineligible; longer on a slow link, see isStalled. */
   stallMs: number
+  /** A candidate that a quorum refused, as the register names no successor, asks again after this if it hears nothing: see proposer.ts. */
+  refusedPauseMs: number
   /** Abdication: this many leases without lease or finished round. */
   abdicateAfterMs: number
   /** Probe of W in calm. */
@@ -108,6 +110,7 @@ export function timingOf(profile: ProfileName): Timing {
     resendMs: profile === 'fast' ? 50 : leaseMs * 0.1,
     backoffMs: leaseMs * 0.2,
     stallMs: leaseMs * 0.4,
+    refusedPauseMs: 60_000,
     abdicateAfterMs: leaseMs * 3,
     witnessProbeMs: 10_000,
     pinAfterMs: 30_000,

@@ -65,3 +65,44 @@ test('a forced takeover on the host that was primary starts a timeline of its ow
   assert.ok(scene.a.cluster.view().end.timeline > timeline)
   scene.heal()
 })
+
+test('a primary that resigned leaves the register to its backup, also where a round of its own is in doubt', () => {
+  const scene = Scene.protected()
+  const unheard = scene.cut('b', 'a')
+  let asked = 0
+  scene.lose((from, _to, { kind }) => {
+    if (from === 'a' && scene.count('resign') > 0 && kind === 'prepare') asked++
+    return kind === 'resign'
+  })
+  scene.a.cluster.losePostmaster(10)
+  scene.until('the primary resigned', () => scene.count('resign') === 1)
+  const { lastOwn, known } = scene.a.state.durable
+  assert.ok(lastOwn > (known?.ballot ?? 0), 'its hand-over is in doubt')
+  scene.run(700)
+  assert.equal(asked, 0)
+  scene.lose(() => false)
+  scene.until('the backup serves', () => scene.b.serves, 500)
+  unheard()
+  scene.heal()
+})
+
+test('a backup that may not succeed asks the witness once a minute, not each lease, while the primary is off', () => {
+  const scene = Scene.protected()
+  scene.maintain(600_000)
+  scene.a.powerCut()
+  let asked = 0
+  scene.lose((from, to, { kind }) => {
+    if (from === 'b' && to === 'w' && kind === 'prepare') asked++
+    return false
+  })
+  scene.run(120_000)
+  assert.ok(asked >= 2 && asked <= 5, `${asked} rounds in two minutes`)
+  scene.a.boot()
+  scene.until('the primary serves again', () => scene.a.serves)
+  // What it was refused before keeps it from nothing once it is the successor.
+  scene.tell(scene.a, { command: 'maintenance', until: 0 })
+  scene.until('the pair is protected', () => scene.pair.isProtected(), 60_000)
+  scene.a.powerCut()
+  scene.until('the backup serves', () => scene.b.serves, 2 * scene.pair.timing.leaseMs)
+  scene.heal()
+})

@@ -102,6 +102,7 @@ export class Pair {
     if (latest === undefined || !latest.successor) return false
     if (latest.voters.w !== this.witness.inc || !this.witness.votes) return false
     const primary = this.hosts[latest.primary]
-    return primary.serves && primary.peer.agent.process === 'running' && !primary.peer.serves && this.vipAt === primary
+    const agents = primary.agent.process === 'running' && primary.peer.agent.process === 'running'
+    return agents && primary.serves && !primary.peer.serves && this.vipAt === primary
   }
 }

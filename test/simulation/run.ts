@@ -126,6 +126,7 @@ function oneByOne(pair: Pair, faults: readonly Fault[], ends: Set<() => void>): 
   const begun = world.now
   for (const fault of faults) {
     world.runUntil(world.now + 500 + fault.x * 2000)
+    demandProtected(pair, fault)
     const primaryBefore = pair.named
     pair.client.resetGap()
     const shutBefore = pair.shutMs()
@@ -138,9 +139,15 @@ function oneByOne(pair: Pair, faults: readonly Fault[], ends: Set<() => void>): 
     demandWitnessNotNeeded(pair, fault.kind, { primaryBefore, shutMs: pair.shutMs() - shutBefore })
     // A disk whose errors nobody has met yet would make the next fault the second one.
     pair.each(host => host.healDisks())
-    reach(pair, () => pair.isProtected(), limitMs)
   }
   world.runUntil(Math.max(world.now, begun + options.safetyMs))
+}
+
+/** What was promised for one fault is promised for a pair that is protected as it begins: an aftermath is waited for. */
+function demandProtected(pair: Pair, fault: Fault): void {
+  const limitMs = convergenceLimitMs(pair.options, pair.timing)
+  const whole = reach(pair, () => pair.isProtected(), limitMs)
+  demandWholeAgain(pair, { whole, limitMs, after: `${fault.kind} was due` })
 }
 
 /** Every fault ends, everything gets power and runs; then one host serves and the other is its successor, in time. */

@@ -75,6 +75,18 @@ export const lease: readonly Mutant[] = [
     checks: [{ by: 'tests', files: ['test/scenarios/takeover.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
+    id: 'refused-candidacy-repeated-each-lease',
+    breaks: 'A backup that may not succeed asks W for the office each lease for as long as the primary is off.',
+    edits: [
+      {
+        file: 'shared/protocol/proposer.ts',
+        before: "if (round.change === 'takeover' && !round.best.value.successor)",
+        after: 'if (round.change === null)',
+      },
+    ],
+    checks: [{ by: 'tests', files: ['test/scenarios/office.test.ts'] }],
+  },
+  {
     id: 'nonce-not-compared',
     breaks: 'An answer to a heartbeat from before a restart or a pause extends the lease of today.',
     edits: [

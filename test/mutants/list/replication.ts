@@ -159,6 +159,18 @@ export const replication: readonly Mutant[] = [
     checks: [{ by: 'tests', files: ['test/scenarios/office.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
+    id: 'resigned-but-in-the-way',
+    breaks: 'A primary that resigned goes on reading its doubts, with a higher ballot than the backup that stands.',
+    edits: [
+      {
+        file: 'shared/protocol/duties.ts',
+        before: 'if (leavesTheRegister(s, now)) return null',
+        after: '',
+      },
+    ],
+    checks: [{ by: 'tests', files: ['test/scenarios/office.test.ts'] }],
+  },
+  {
     id: 'resigned-with-the-database-alive',
     breaks: 'A primary resigns before the last process of its database is dead.',
     edits: [
