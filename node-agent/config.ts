@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { isAbsolute } from 'node:path'
 import { z } from 'zod'
+import { verbNames } from '../shared/contract/documents.ts'
 import { contains, isSpecial, parseAddress, parsePrefix, sameAddress } from '../shared/ip.ts'
 import { type ConfigFault, explainIssues, showFault } from './config-faults.ts'
 import { serviceSchema } from './config-services.ts'
@@ -129,6 +130,11 @@ const networkSchema = z.strictObject({
   deployment: z.enum(['distributed', 'converged']).default('distributed'),
 })
 
+const controlSchema = z.strictObject({
+  /** What nobody commands from afar: the control plane's commands of these verbs are refused, and told so. */
+  refuse: z.array(z.enum(verbNames)).default([]),
+})
+
 export const configSchema = z.strictObject({
   pair: name,
   node: z.enum(['a', 'b']),
@@ -152,6 +158,8 @@ export const configSchema = z.strictObject({
   cgroupParent: absolutePath.nullable().default(null),
   stop: stopSchema.prefault({}),
   network: networkSchema.prefault({}),
+  /** Of a host that `understudy enrol` has made known to a control plane. */
+  control: controlSchema.prefault({}),
   limits: limitsSchema.prefault({}),
 })
 

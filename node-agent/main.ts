@@ -1,6 +1,8 @@
 import { dirname } from 'node:path'
 import { Agent } from './agent.ts'
 import { type Config, loadConfig } from './config.ts'
+import { controlDefinition, controlSettings, isEnrolled } from './control/core-side.ts'
+import { controlTopic } from './control/settings.ts'
 import { Decisions } from './decisions.ts'
 import { hostClock } from './drivers/clock.ts'
 import { notifier } from './drivers/notify.ts'
@@ -51,16 +53,21 @@ export async function runAgent(configPath: string): Promise<void> {
     random: hostClock.random,
   })
   publishFilesSettings(workers, config)
+  const link = (): void =>
+    workers.add(controlDefinition({ note: why => agent.note(why) }), [
+      [controlTopic, controlSettings(config, configPath)],
+    ])
   const exit = (why: string): void => void broken(decisions, why)
   const agent: Agent = new Agent({ config, ports, decisions, stored, workers, log, exit })
   const server = new SocketServer({
     path: config.socket,
-    verbs: verbsOf(agent),
+    verbs: verbsOf(agent, { enrolled: link }),
     failed: (verb, error) => agent.note(`the verb ${verb} failed: ${String(error)}`),
   })
   await server.listen()
   process.on('uncaughtException', error => void broken(decisions, error.stack ?? error.message))
   await agent.start()
+  if (isEnrolled(config)) link()
   comeFirst(agent)
   attend(agent, { server, decisions, config })
 }

@@ -47,6 +47,8 @@ export class Ingest {
   #working = 0
   #flushing: Promise<void> | null = null
   #timer: ReturnType<typeof setTimeout> | null = null
+  #closing = false
+  readonly #workers = new Set<Promise<void>>()
 
   constructor(deps: Deps, client: MqttClient) {
     this.#deps = deps
@@ -64,6 +66,7 @@ export class Ingest {
 
   /** Never throws; whatever a host sent is stored, or counted as refused. */
   take(topic: string, payload: Uint8Array): void {
+    if (this.#closing) return
     const from = parseUpTopic(topic)
     if (from === null) return this.#refuse()
     const { organisation, host, channel } = from
@@ -89,8 +92,10 @@ export class Ingest {
   }
 
   async close(): Promise<void> {
+    this.#closing = true
     if (this.#timer !== null) clearTimeout(this.#timer)
     await this.flush()
+    await Promise.all(this.#workers)
   }
 
   #refuse(): void {
@@ -163,7 +168,9 @@ export class Ingest {
       return
     }
     this.#singles.push(work)
-    if (this.#working < singleAtOnce) void this.#workOff()
+    if (this.#working >= singleAtOnce) return
+    const worker = this.#workOff().finally(() => this.#workers.delete(worker))
+    this.#workers.add(worker)
   }
 
   async #workOff(): Promise<void> {

@@ -69,7 +69,7 @@ export async function startControlPlane(options: NodeOptions): Promise<RunningCo
     const authority = await localAuthority(join(options.dataDir, 'keys'))
     const mosquitto =
       options.broker === null
-        ? await startLocalMosquitto(join(options.dataDir, 'mosquitto'), { authority, address: '127.0.0.1' })
+        ? await startLocalMosquitto(join(options.dataDir, 'mosquitto'), { authority, ...brokerPlace(options) })
         : null
     if (mosquitto !== null) closing.push(mosquitto.close)
     const access = options.broker === 'none' ? null : (options.broker ?? mosquitto!.access)
@@ -131,6 +131,13 @@ export async function startControlPlane(options: NodeOptions): Promise<RunningCo
     throw error
   }
 }
+
+/** Hosts learn it at their enrolment, so it is the same one after each start; a free port where ours is one too. */
+function brokerPlace({ listen: { address, port } }: NodeOptions): { address: string; port?: number } {
+  const reachable = ['0.0.0.0', '::'].includes(address) ? '127.0.0.1' : address
+  return { address: reachable, ...(port !== 0 && { port: port + brokerPortOffset }) }
+}
+const brokerPortOffset = 3
 
 /** A broker that is away says so once, not each second. */
 function brokerLog(log: NodeOptions['log']): (why: string) => void {

@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
 import { softwareVersion } from '../version.ts'
 import { addActVerbs } from './act-verbs.ts'
+import { addControlVerbs } from './control-verbs.ts'
 import { addDaemonVerbs, addInternalVerbs } from './daemon-verbs.ts'
 import { addEvidenceVerbs } from './evidence-verbs.ts'
 import { exitCodes, exitMeanings, exitOf } from './exit-codes.ts'
@@ -29,6 +30,7 @@ export function understudy(): Command {
   addActVerbs(program)
   addEvidenceVerbs(program)
   addPairVerbs(program)
+  addControlVerbs(program)
   addNetworkVerbs(program)
   addStorageVerbs(program)
   addSyncVerbs(program)

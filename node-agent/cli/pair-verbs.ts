@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs'
 import type { Command } from 'commander'
 import { loadConfig } from '../config.ts'
 import type { SetUpOptions } from '../pair/set-up.ts'
@@ -6,6 +5,7 @@ import { decodeToken, type JoinToken, tokenBytesMax } from '../pair/token.ts'
 import { done, long } from './act-verbs.ts'
 import { defaultConfigPath, type GlobalOptions } from './connection.ts'
 import { Exit } from './exit-codes.ts'
+import { readTextArgument } from './text-file.ts'
 
 /** Set-up and the way out. The parts that touch the host are loaded only here. */
 export function addPairVerbs(program: Command): void {
@@ -53,7 +53,8 @@ async function parts(path: string): Promise<SetUpOptions> {
 async function init(options: { tokenFile?: string; enrolmentTokenFile?: string }, command: Command): Promise<void> {
   const path = configOf(command)
   const { beginPair } = await import('../pair/set-up.ts')
-  const enrolmentToken = options.enrolmentTokenFile === undefined ? null : readText(options.enrolmentTokenFile).trim()
+  const enrolmentToken =
+    options.enrolmentTokenFile === undefined ? null : readTextArgument(options.enrolmentTokenFile, tokenBytesMax).trim()
   const token = await beginPair({ ...(await parts(path)), enrolmentToken })
   if (options.tokenFile === undefined) process.stdout.write(`${token}\n`)
   else {
@@ -76,23 +77,11 @@ async function join(options: { tokenFile: string }, command: Command): Promise<v
 }
 
 function readToken(path: string): JoinToken {
-  const token = decodeToken(readText(path))
+  const token = decodeToken(readTextArgument(path, tokenBytesMax))
   if (token !== null) return token
   const from = path === '-' ? 'standard input' : path
   throw new Exit(
     'usage',
     `${from} holds no join token: give what \`understudy pair init\` of this version printed on the other host`,
   )
-}
-
-function readText(path: string): string {
-  let bytes: Buffer
-  try {
-    bytes = readFileSync(path === '-' ? 0 : path)
-  } catch (error) {
-    throw new Exit('usage', `${path} can't be read: ${error instanceof Error ? error.message : String(error)}`)
-  }
-  if (bytes.length > tokenBytesMax)
-    throw new Exit('usage', `${path} is larger than ${tokenBytesMax} bytes: is it the right file?`)
-  return bytes.toString('utf8')
 }

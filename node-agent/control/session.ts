@@ -1,5 +1,5 @@
 import { type DesiredDocument, desiredDocument } from '../../shared/contract/api/settings.ts'
-import { type Ack, type Command, freshDocument } from '../../shared/contract/documents.ts'
+import { type Ack, ack as ackSchema, type Command, freshDocument } from '../../shared/contract/documents.ts'
 import type { HostReport } from '../../shared/contract/report.ts'
 import { type DocumentSigner, documentSigner, sha256Hex, verifyDocument } from '../../shared/contract/signing.ts'
 import type { Cloud, PulledDocuments } from './cloud.ts'
@@ -27,11 +27,13 @@ export interface RunOutcome {
 
 export interface SessionOptions {
   identity: Identity
-  cloud: Cloud
+  cloud: Pick<Cloud, 'pull' | 'report' | 'ack'>
   memory: ControlMemory
   host: HostPort
   policy: LocalPolicy
   nowMs: () => number
+  /** Of the certificate for the broker; null: none. */
+  certificateEndsAt?: () => string | null
   /** For the log of this host. */
   note: (why: string) => void
 }
@@ -49,23 +51,63 @@ export class ControlSession {
   #observedGeneration = 0
   /** Commands that run now, by id: the same one from two ways is one. */
   readonly #running = new Set<string>()
+  /** When an answer was told last, by id: a command that comes a thousand times is not answered a thousand times. */
+  readonly #toldAtMs = new Map<string, number>()
+  #pollAfterSeconds: number = retrySeconds
+  /** What could not be verified for want of the trust document, which may come after it. */
+  #untrusted: { desired: string | null; fresh: string | null } = { desired: null, fresh: null }
 
   constructor(options: SessionOptions) {
     this.#options = options
     this.#signer = documentSigner(options.identity.host, options.identity.key)
   }
 
-  /** Pulls, takes what is new, reports. Never throws. @returns seconds until the next one, as the control plane asks */
-  async cycle(): Promise<number> {
+  get observedGeneration(): number {
+    return this.#observedGeneration
+  }
+
+  /** Reports and heartbeats share one order. */
+  nextSeq(): number {
+    return ++this.#seq
+  }
+
+  /**
+   * Pulls, takes what is new, reports. Never throws.
+   * @returns seconds until the next one, as the control plane asks; null: it was not reached
+   */
+  async cycle(): Promise<number | null> {
     const pulled = await this.#options.cloud.pull()
     if (!pulled.ok) {
       this.#options.note(`the control plane is not reached: ${pulled.why}`)
-      return retrySeconds
+      return null
     }
-    if (pulled.value !== null) await this.takeDocuments(pulled.value)
+    if (pulled.value !== null) {
+      this.#pollAfterSeconds = pulled.value.pollAfterSeconds
+      await this.takeDocuments(pulled.value)
+    }
     await this.tellAnswers()
     await this.sendReport()
-    return pulled.value?.pollAfterSeconds ?? retrySeconds
+    return this.#pollAfterSeconds
+  }
+
+  /** What was taken before this start is applied again without anybody's help: a host comes up with its last wish. */
+  async applyHeld(): Promise<void> {
+    const { desired } = this.#options.memory.present
+    if (desired !== null) await this.takeDesired(desired)
+  }
+
+  /** Commands that were under way as this process ended: whether they were carried out is not known here. */
+  async sayUnfinished(): Promise<void> {
+    const { memory, identity, nowMs } = this.#options
+    const message =
+      'the link was started again meanwhile; whether it was carried out is not known here: look at the pair'
+    for (const seen of memory.present.seen) {
+      const last = ackIn(seen.ack)
+      if (last === null || last.phase !== 'accepted') continue
+      const ack: Ack = { ...last, host: identity.host, phase: 'progress', message, at: new Date(nowMs()).toISOString() }
+      const text = await (await this.#signer).sign('ack', ack)
+      await memory.remember({ ...seen, ack: text, told: false }, nowMs() / 1000)
+    }
   }
 
   async takeDocuments(documents: Pick<PulledDocuments, 'trust' | 'desired' | 'fresh' | 'commands'>): Promise<void> {
@@ -82,11 +124,19 @@ export class ControlSession {
     const trusted = await acceptTrust(text, { rootFingerprint: identity.rootFingerprint, heldVersion })
     if (!trusted.ok) return note(`a trust document is refused: ${trusted.why}`)
     await memory.change({ trust: text, trustVersion: trusted.document.version })
+    const { desired, fresh } = this.#untrusted
+    this.#untrusted = { desired: null, fresh: null }
+    if (desired !== null) await this.takeDesired(desired)
+    if (fresh !== null) await this.takeFresh(fresh)
   }
 
   /** Taken only forwards: what the broker kept, or somebody replays, never sets a setting back. */
   async takeDesired(text: string): Promise<void> {
     const { memory, identity, host, note } = this.#options
+    if (memory.present.trust === null) {
+      this.#untrusted.desired = text
+      return
+    }
     const verified = await verifyDocument(text, 'desired', await this.#ring('desired'))
     if (!verified.ok) return note(`a desired document is refused: ${verified.why}`)
     const parsed = desiredDocument.safeParse(verified.payload)
@@ -108,6 +158,10 @@ export class ControlSession {
 
   async takeFresh(text: string): Promise<void> {
     const { memory, identity, note } = this.#options
+    if (memory.present.trust === null) {
+      this.#untrusted.fresh = text
+      return
+    }
     const verified = await verifyDocument(text, 'fresh', await this.#ring('desired'))
     const parsed = verified.ok ? freshDocument.safeParse(verified.payload) : null
     if (parsed?.success !== true || parsed.data.host !== identity.host) return note('a word of freshness is refused')
@@ -133,7 +187,8 @@ export class ControlSession {
     const { command } = verdict
     const seen = memory.seen(command.jti)
     if (seen !== null || this.#running.has(command.jti)) {
-      if (seen !== null) await this.#tell(command.jti)
+      const quietMs = nowMs() - (this.#toldAtMs.get(command.jti) ?? 0)
+      if (seen !== null && quietMs > repeatAfterMs) await this.#tell(command.jti)
       return
     }
     if (verdict.verdict === 'refuse') {
@@ -153,7 +208,8 @@ export class ControlSession {
 
   /** What was not told yet, because the control plane was away. */
   async tellAnswers(): Promise<void> {
-    for (const { jti, told } of this.#options.memory.present.seen) if (!told) await this.#tell(jti)
+    const open = this.#options.memory.present.seen.filter(seen => !seen.told)
+    for (const { jti } of open.slice(-answersAtOnce)) await this.#tell(jti)
   }
 
   async sendReport(): Promise<boolean> {
@@ -163,14 +219,14 @@ export class ControlSession {
     const sent = await cloud.report({
       v: 1,
       boot,
-      seq: ++this.#seq,
+      seq: this.nextSeq(),
       observedGeneration: this.#observedGeneration,
       applied: this.#applied,
       pair,
       agent,
       sentAt: new Date(nowMs()).toISOString(),
       freshAt,
-      certificateEndsAt: null,
+      certificateEndsAt: this.#options.certificateEndsAt?.() ?? null,
     })
     if (!sent.ok) note(`the report is not taken: ${sent.why}`)
     return sent.ok
@@ -207,6 +263,8 @@ export class ControlSession {
     const { cloud, memory, nowMs } = this.#options
     const seen = memory.seen(jti)
     if (seen === null || seen.ack === '') return
+    if (this.#toldAtMs.size > toldMax) this.#toldAtMs.clear()
+    this.#toldAtMs.set(jti, nowMs())
     const sent = await cloud.ack(seen.ack)
     // An answer that came meanwhile is another one, and not told yet.
     if (sent.ok && !seen.told && memory.seen(jti)?.ack === seen.ack)
@@ -218,3 +276,19 @@ export class ControlSession {
 const retrySeconds = 5
 /** As the contract bounds a sentence. */
 const whyMax = 500
+/** A control plane that was away for long is told in turns. */
+const answersAtOnce = 50
+/** Less than the control plane waits before it sends a command again. */
+const repeatAfterMs = 2_000
+const toldMax = 2_048
+
+/** Of our own making, and read back from our own file. */
+function ackIn(text: string): Ack | null {
+  try {
+    const { payload } = JSON.parse(text) as { payload: string }
+    const parsed = ackSchema.safeParse(JSON.parse(Buffer.from(payload, 'base64url').toString()))
+    return parsed.success ? parsed.data : null
+  } catch {
+    return null
+  }
+}

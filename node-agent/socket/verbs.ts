@@ -12,8 +12,12 @@ import type { Call, Verb } from './server.ts'
 import { drainFiles, syncVerbs } from './sync-verbs.ts'
 
 /** What the agent does for the CLI. Reading changes nothing; the rest goes through the core like any other event. */
-export function verbsOf(agent: Agent): Record<string, Verb> {
+export function verbsOf(agent: Agent, program: { enrolled: () => void }): Record<string, Verb> {
   return {
+    enrolled: async () => {
+      program.enrolled()
+      return { why: 'the link to the control plane is started' }
+    },
     status: async () => statusReport(agent),
     why: args => why(agent, parse(z.strictObject({ limit: z.int().min(1).max(linesMax) }), args)),
     check: async () => {

@@ -5,6 +5,7 @@ import type { WorkerProgram } from './worker-process.ts'
 /** The workers that are part of this agent; each is loaded in its own process only. */
 export const workerPrograms: Readonly<Record<string, () => Promise<WorkerProgram>>> = {
   files: async () => new (await import('../files/worker.ts')).FilesWorker(),
+  control: async () => new (await import('../control/worker.ts')).ControlWorker(),
 }
 
 /** How a worker of the registry is started: by this program's hidden verb, or by its file in development. */

@@ -46,14 +46,25 @@ export interface WorkersOptions {
 
 /** The agent's workers. No call waits for one, and none of their faults reaches the caller. */
 export class Workers {
-  readonly #workers: ReadonlyMap<string, SupervisedWorker>
+  readonly #workers: Map<string, SupervisedWorker>
+  readonly #common: Omit<WorkersOptions, 'definitions'>
 
   constructor({ definitions, ...common }: WorkersOptions) {
+    this.#common = common
     this.#workers = new Map(definitions.map(one => [one.name, new SupervisedWorker({ definition: one, ...common })]))
   }
 
   start(): void {
     for (const worker of this.#workers.values()) worker.start()
+  }
+
+  /** One that turned out to be wanted while the agent runs; it starts at once. Nothing happens when it is there already. */
+  add(definition: WorkerDefinition, published: readonly [topic: string, body: unknown][]): void {
+    if (this.#workers.has(definition.name)) return
+    const worker = new SupervisedWorker({ definition, ...this.#common })
+    this.#workers.set(definition.name, worker)
+    for (const [topic, body] of published) worker.publish(topic, body)
+    worker.start()
   }
 
   /** Tells every worker; the newest body of a topic is told again to one that starts later. */

@@ -39,6 +39,7 @@ export async function startLocalMosquitto(
   const user = isRoot() ? (systemUser('mosquitto') ?? systemUser('nobody')) : null
   mkdirSync(join(folder, 'data'), { recursive: true, mode: 0o711 })
   const port = wanted ?? (await freePort())
+  await waitUntilFree({ address, port })
   const now = new Date()
   const server = await keyed(authority, { commonName: 'broker', use: 'server', address, now })
   const own = await keyed(authority, { commonName: ownName, use: 'client', address: null, now })
@@ -62,7 +63,7 @@ export async function startLocalMosquitto(
     env: { PATH: `${process.env.PATH}:/usr/sbin` },
   })
   await waitUntilListening(child, { address, port })
-  const url = `mqtts://${address}:${port}`
+  const url = `mqtts://${address.includes(':') ? `[${address}]` : address}:${port}`
   return {
     url,
     access: { url, tls: { authorityPem: authorityPem(authority), ...own } },
@@ -120,18 +121,30 @@ log_type warning
 `
 }
 
+/** The broker of a control plane that was killed is told to end by the kernel, and takes a moment. */
+async function waitUntilFree(at: { address: string; port: number }): Promise<void> {
+  const until = Date.now() + startLimitMs
+  while (await isListening(at)) {
+    if (Date.now() > until) throw new Error(`port ${at.port} of ${at.address} is in use by another program`)
+    await new Promise(resolve => setTimeout(resolve, 50))
+  }
+}
+
+function isListening(at: { address: string; port: number }): Promise<boolean> {
+  return new Promise(resolve => {
+    const socket = connect({ host: at.address, port: at.port }, () => {
+      socket.destroy()
+      resolve(true)
+    })
+    socket.once('error', () => resolve(false))
+  })
+}
+
 async function waitUntilListening(child: Child, at: { address: string; port: number }): Promise<void> {
   const until = Date.now() + startLimitMs
   while (Date.now() < until) {
     if (child.process.exitCode !== null) throw new Error(`Mosquitto did not start: ${child.lastWords()}`)
-    const open = await new Promise<boolean>(resolve => {
-      const socket = connect({ host: at.address, port: at.port }, () => {
-        socket.destroy()
-        resolve(true)
-      })
-      socket.once('error', () => resolve(false))
-    })
-    if (open) return
+    if (await isListening(at)) return
     await new Promise(resolve => setTimeout(resolve, 30))
   }
   throw new Error(`Mosquitto did not listen within ${startLimitMs / 1000} s: ${child.lastWords()}`)

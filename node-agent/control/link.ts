@@ -1,0 +1,323 @@
+import { join } from 'node:path'
+import type { Heartbeat, HostReport } from '../../shared/contract/report.ts'
+import type { DownChannel } from '../../shared/contract/topics.ts'
+import type { Standing } from '../agent.ts'
+import { isDue, readCredentials, renewCredentials } from './broker-credentials.ts'
+import { BrokerLink } from './broker-link.ts'
+import { Cloud } from './cloud.ts'
+import type { LocalPolicy } from './commands.ts'
+import type { Identity } from './identity.ts'
+import { ControlMemory } from './memory.ts'
+import { ControlSession, type HostPort } from './session.ts'
+import { Spool } from './spool.ts'
+
+/**
+ * One host's standing link to its control plane: it pulls by HTTPS, listens and tells over the broker where there is one,
+ * and keeps what could not be told. Every loop here is bounded and none of them is the core's: whatever the other end
+ * does, the pair does not notice.
+ */
+export interface LinkOptions {
+  identity: Identity
+  /** Identity, memory, certificate and spool lie here. */
+  folder: string
+  host: HostPort
+  policy: LocalPolicy
+  nowMs: () => number
+  /** In [0, 1). */
+  random: () => number
+  note: (why: string) => void
+  /** After something was done here: what it needs beside, such as the core to be started anew. */
+  settled: () => void
+  fetch?: typeof fetch
+}
+
+const heartbeatMs = 10_000
+/** Without a heartbeat on the broker the report is what shows that this host lives; it counts as silent after 30 s. */
+const reportAloneMs = 10_000
+const reportMs = 30_000
+/** Several changes of one incident come within this time. */
+const changeMs = 100
+/** With a broker that is away, documents are looked for this often. */
+const pullAloneSeconds = 5
+const backOffFirstSeconds = 2
+const backOffMaxSeconds = 60
+/** Messages of the broker that wait to be looked at: whole documents come again, commands are sent again. */
+const waitingMax = 64
+const commandsAtOnce = 8
+const eventsAtOnce = 100
+
+export interface LinkState {
+  url: string
+  host: string
+  reachedAt: string | null
+  broker: 'connected' | 'not connected' | 'none'
+  generation: number
+  why: string
+}
+
+export class ControlLink {
+  readonly #options: LinkOptions
+  readonly #cloud: Cloud
+  readonly #memory: ControlMemory
+  readonly #spool: Spool
+  readonly #session: ControlSession
+  #broker: BrokerLink | null = null
+  #certificateEndsAt: string | null = null
+  #standing: Standing | null = null
+  #documents: Promise<void> = Promise.resolve()
+  #waiting = 0
+  #commands = 0
+  #failures = 0
+  #reachedAtMs: number | null = null
+  #reportedAtMs = 0
+  #why = ''
+  #timers = new Set<NodeJS.Timeout>()
+  #changeTimer: NodeJS.Timeout | null = null
+  #pullTimer: NodeJS.Timeout | null = null
+  #pulling = false
+  #closed = false
+
+  static async open(options: LinkOptions): Promise<ControlLink> {
+    const memory = await ControlMemory.open(join(options.folder, 'memory.json'))
+    const spool = await Spool.open(join(options.folder, 'events.json'))
+    return new ControlLink(options, { memory, spool })
+  }
+
+  private constructor(options: LinkOptions, { memory, spool }: { memory: ControlMemory; spool: Spool }) {
+    this.#options = options
+    this.#memory = memory
+    this.#spool = spool
+    const { identity, host, policy, nowMs } = options
+    this.#cloud = new Cloud(identity, { nowMs, ...(options.fetch !== undefined && { fetch: options.fetch }) })
+    this.#session = new ControlSession({
+      identity,
+      memory,
+      host,
+      policy,
+      nowMs,
+      cloud: {
+        pull: () => this.#cloud.pull(),
+        report: report => this.#tellReport(report),
+        ack: async ack => {
+          // The broker is quicker; what it takes may still be dropped there.
+          void this.#broker?.publish('ack', ack)
+          return this.#cloud.ack(ack)
+        },
+      },
+      certificateEndsAt: () => this.#certificateEndsAt,
+      note: why => this.#note(why),
+    })
+  }
+
+  async start(): Promise<void> {
+    await this.#session.sayUnfinished()
+    await this.#session.applyHeld()
+    void this.#pull()
+    const every = (ms: number, work: () => void): void => void this.#timers.add(setInterval(work, ms))
+    every(heartbeatMs, () => this.#beat())
+    every(reportMs, () => void this.#report())
+  }
+
+  /** The core's own word of where this host stands; each change is told at once. */
+  standing(standing: Standing): void {
+    const before = this.#standing
+    this.#standing = standing
+    if (before !== null) this.#spoolChanges(before, standing)
+    this.#changeTimer ??= setTimeout(() => {
+      this.#changeTimer = null
+      void this.#report()
+    }, changeMs)
+  }
+
+  state(): LinkState {
+    const { identity } = this.#options
+    const { connected } = this.#broker ?? { connected: null }
+    return {
+      url: identity.url,
+      host: identity.host,
+      reachedAt: this.#reachedAtMs === null ? null : new Date(this.#reachedAtMs).toISOString(),
+      broker: connected === null ? 'none' : connected ? 'connected' : 'not connected',
+      generation: this.#memory.present.generation,
+      why: this.#why,
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    for (const timer of this.#timers) clearInterval(timer)
+    for (const timer of [this.#changeTimer, this.#pullTimer]) if (timer !== null) clearTimeout(timer)
+    await this.#broker?.close()
+    await this.#spool.close()
+    await this.#memory.close()
+  }
+
+  async #pull(): Promise<void> {
+    if (this.#closed || this.#pulling) return
+    this.#pulling = true
+    const askedSeconds = await this.#session.cycle()
+    this.#pulling = false
+    if (this.#closed) return
+    if (askedSeconds === null) this.#failures++
+    else {
+      this.#failures = 0
+      this.#why = ''
+      this.#reachedAtMs = this.#options.nowMs()
+      await this.#tellEvents()
+      await this.#keepBroker()
+    }
+    this.#options.settled()
+    if (!this.#closed) this.#pullIn(this.#secondsToNext(askedSeconds))
+  }
+
+  #pullIn(seconds: number): void {
+    if (this.#pullTimer !== null) clearTimeout(this.#pullTimer)
+    this.#pullTimer = setTimeout(() => void this.#pull(), seconds * 1000)
+  }
+
+  /** Full jitter after the cap: a fleet that lost its control plane does not come back in one instant. */
+  #secondsToNext(askedSeconds: number | null): number {
+    const { random } = this.#options
+    if (askedSeconds === null) {
+      const cap = Math.min(backOffMaxSeconds, backOffFirstSeconds * 2 ** Math.min(this.#failures - 1, 8))
+      return cap * (0.5 + random())
+    }
+    const away = this.#broker !== null && !this.#broker.connected
+    return (away ? Math.min(askedSeconds, pullAloneSeconds) : askedSeconds) * (0.8 + 0.4 * random())
+  }
+
+  /** The certificate first, by HTTPS; the broker is entered with it. */
+  async #keepBroker(): Promise<void> {
+    const { identity, folder, nowMs, random } = this.#options
+    const { broker } = identity
+    if (broker === null) return
+    const path = join(folder, 'broker.json')
+    let credentials = readCredentials(path)
+    if (credentials === null || isDue(credentials, nowMs())) {
+      const renewed = await renewCredentials(path, { cloud: this.#cloud, nowMs: nowMs() })
+      if (!renewed.ok) return this.#note(`no certificate for the broker: ${renewed.why}`)
+      credentials = renewed.credentials
+      await this.#broker?.close()
+      this.#broker = null
+    }
+    this.#certificateEndsAt = credentials.endsAt
+    if (this.#broker !== null || this.#closed) return
+    const { organisation, host } = identity
+    const boot = this.#memory.present.boot
+    const heard = (channel: DownChannel, text: string): void => this.#heard(channel, text)
+    const note = (why: string): void => this.#note(why)
+    const changed = (connected: boolean): void => {
+      if (connected) void this.#report()
+      // What it would have brought is looked for by the other way, soon.
+      else if (!this.#closed) this.#pullIn(pullAloneSeconds * random())
+    }
+    const options = { url: broker.url, organisation, host, boot, random, heard, changed, note }
+    this.#broker = new BrokerLink(options, credentials)
+  }
+
+  #heard(channel: DownChannel, text: string): void {
+    if (channel === 'cmd') {
+      if (this.#commands >= commandsAtOnce) return
+      this.#commands++
+      void this.#session
+        .takeCommand(text)
+        .catch(error => this.#note(`a command could not be taken: ${String(error)}`))
+        .finally(() => {
+          this.#commands--
+          this.#options.settled()
+        })
+      return
+    }
+    if (this.#waiting >= waitingMax) return
+    this.#waiting++
+    this.#documents = this.#documents
+      .then(() => this.#takeDocument(channel, text))
+      .catch(error => this.#note(`a document could not be taken: ${String(error)}`))
+      .finally(() => {
+        this.#waiting--
+        this.#options.settled()
+      })
+  }
+
+  async #takeDocument(channel: Exclude<DownChannel, 'cmd'>, text: string): Promise<void> {
+    switch (channel) {
+      case 'trust':
+        return this.#session.takeTrust(text)
+      case 'fresh':
+        return this.#session.takeFresh(text)
+      case 'desired': {
+        await this.#session.takeDesired(text)
+        await this.#report()
+      }
+    }
+  }
+
+  async #report(): Promise<void> {
+    if (this.#closed || this.#reachedAtMs === null) return
+    await this.#session.sendReport()
+  }
+
+  /** Over the broker where it is connected, and by HTTPS besides as long as each pull: it may drop what it takes. */
+  async #tellReport(
+    report: HostReport,
+  ): Promise<{ ok: true; value: unknown } | { ok: false; status: number | null; why: string }> {
+    const now = this.#options.nowMs()
+    const published = await (this.#broker?.publish('report', JSON.stringify(report)) ?? Promise.resolve(false))
+    if (published && !this.#pulling) return { ok: true, value: null }
+    if (this.#pulling && now - this.#reportedAtMs < reportAloneMs && published) return { ok: true, value: null }
+    const sent = await this.#cloud.report(report)
+    if (sent.ok) this.#reportedAtMs = now
+    return sent
+  }
+
+  #beat(): void {
+    const { boot } = this.#memory.present
+    if (this.#broker?.connected !== true) {
+      if (this.#reachedAtMs !== null) void this.#report()
+      return
+    }
+    const role = this.#standing?.role ?? 'unknown'
+    const epoch = this.#standing?.epoch ?? 0
+    const beat: Heartbeat = {
+      v: 1,
+      boot,
+      seq: this.#session.nextSeq(),
+      role,
+      epoch,
+      observedGeneration: this.#session.observedGeneration,
+    }
+    void this.#broker.publish('hb', JSON.stringify(beat))
+  }
+
+  #spoolChanges(before: Standing, now: Standing): void {
+    const add = (kind: string, severity: 'info' | 'warning', message: string): void => {
+      const event = this.#spool.add({ kind, severity, message }, this.#options.nowMs())
+      void this.#broker?.publish('evt', JSON.stringify({ v: 1, events: [event] }))
+    }
+    if (before.role !== now.role || before.epoch !== now.epoch)
+      add(
+        'role_changed',
+        'info',
+        `${now.role} in gen ${now.gen}, epoch ${now.epoch}; before: ${before.role}, epoch ${before.epoch}`,
+      )
+    if (before.protection !== now.protection)
+      add(
+        'protection_changed',
+        now.protection === 'protected' ? 'info' : 'warning',
+        `${now.protection}, before: ${before.protection}`,
+      )
+  }
+
+  /** Taken out of the spool only when the control plane itself has said that it has them. */
+  async #tellEvents(): Promise<void> {
+    const events = this.#spool.next(eventsAtOnce)
+    if (events.length === 0) return
+    const sent = await this.#cloud.events(events)
+    if (sent.ok) this.#spool.told(events)
+    else this.#note(`events are not taken: ${sent.why}`)
+  }
+
+  #note(why: string): void {
+    if (why !== this.#why) this.#options.note(why)
+    this.#why = why
+  }
+}

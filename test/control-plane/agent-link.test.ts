@@ -1,0 +1,153 @@
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import { ControlLink } from '../../node-agent/control/link.ts'
+import type { HostPort } from '../../node-agent/control/session.ts'
+import { getHost } from '../../shared/contract/api/hosts.ts'
+import { listEvents } from '../../shared/contract/api/observation.ts'
+import { getOperation } from '../../shared/contract/api/operations.ts'
+import { changeSettings, getPair, switchOver } from '../../shared/contract/api/pairs.ts'
+import { temporaryFolder } from './support/folder.ts'
+import { pairReport, type TestHost } from './support/host.ts'
+import { adoptedPair } from './support/pair.ts'
+import { type NodeRuntime, nodeRuntime } from './support/runtime.ts'
+
+/** The agent's whole link, broker and HTTPS together, against a real Mosquitto; only the core behind it is a stand-in. */
+let runtime: NodeRuntime
+const links: ControlLink[] = []
+before(async () => {
+  runtime = await nodeRuntime({ broker: null })
+})
+after(async () => {
+  for (const link of links) await link.close()
+  await runtime?.close()
+})
+
+async function linkOf(host: TestHost, part: { folder?: string; core?: Partial<HostPort>; fetch?: typeof fetch } = {}) {
+  const notes: string[] = []
+  const link = await ControlLink.open({
+    identity: host.identity,
+    folder: part.folder ?? temporaryFolder(),
+    host: {
+      present: async () => ({ gen: 1, epoch: 1, node: 'a' }),
+      state: async () => ({
+        pair: pairReport({ role: 'primary', primary: 'a' }),
+        agent: { version: '0.1.0', startedAt: new Date().toISOString() },
+      }),
+      run: async () => ({ phase: 'done', message: 'it is done' }),
+      apply: async () => ({ ok: true }),
+      ...part.core,
+    },
+    policy: { refuse: [] },
+    nowMs: Date.now,
+    random: () => 0.5,
+    note: why => notes.push(why),
+    settled: () => {},
+    ...(part.fetch !== undefined && { fetch: part.fetch }),
+  })
+  links.push(link)
+  return { link, notes }
+}
+
+async function until<T>(what: string, look: () => Promise<T | null | false>): Promise<T> {
+  const end = Date.now() + 20_000
+  for (;;) {
+    const found = await look()
+    if (found !== null && found !== false) return found
+    if (Date.now() > end) throw new Error(`not within 20 s: ${what}`)
+    await new Promise(resolve => setTimeout(resolve, 50))
+  }
+}
+
+test('a link gets its certificate, enters the broker, and takes commands and wishes from there at once', async () => {
+  const { client, id, a } = await adoptedPair(runtime)
+  const applied: number[] = []
+  const { link } = await linkOf(a, {
+    core: {
+      apply: async wish => {
+        applied.push(wish.generation)
+        return { ok: true }
+      },
+    },
+  })
+  await link.start()
+  await until('it is connected', async () => link.state().broker === 'connected')
+  const { etag } = await client.call(getPair, { params: { pair: id } })
+  await client.call(changeSettings, { params: { pair: id }, body: { protectedPorts: [5432, 8080] }, ifMatch: etag! })
+  await until('the wish is applied', async () => applied.includes(2))
+  const begun = await client.call(switchOver, { params: { pair: id }, body: { reason: 'update' } })
+  assert.ok('id' in begun.body)
+  const { id: operation } = begun.body
+  const step = async () => (await client.call(getOperation, { params: { operation } })).body.steps[0]
+  await until('the command is answered', async () => (await step())?.state === 'done')
+  const shown = await until('the report shows the generation', async () => {
+    const { body } = await client.call(getHost, { params: { host: a.identity.host } })
+    return body.observedGeneration === 2 ? body : null
+  })
+  assert.equal(shown.connected, 'yes')
+  assert.equal(shown.conditions.find(one => one.type === 'CertificateExpiring')?.status, 'False')
+})
+
+test('with the broker gone everything goes on by HTTPS, and with it back over it again', async () => {
+  const { client, id, a } = await adoptedPair(runtime)
+  const { link } = await linkOf(a)
+  await link.start()
+  await until('it is connected', async () => link.state().broker === 'connected')
+  const restarted = runtime.restartBroker!()
+  const begun = await client.call(switchOver, { params: { pair: id }, body: { reason: 'update' } })
+  assert.ok('id' in begun.body)
+  const { id: operation } = begun.body
+  await until('the command is answered', async () => {
+    const { body } = await client.call(getOperation, { params: { operation } })
+    return body.steps[0]?.state === 'done'
+  })
+  await restarted
+  await until('it is connected again', async () => link.state().broker === 'connected')
+})
+
+test('what happens while the control plane is away is told when it is back, each event once', async () => {
+  const { client, a } = await adoptedPair(runtime)
+  let away = true
+  const { link } = await linkOf(a, {
+    fetch: (input, init) => (away ? Promise.reject(new Error('unreachable')) : fetch(input, init)),
+  })
+  await link.start()
+  const standing = { role: 'primary' as const, gen: 1, epoch: 1, primary: 'a' as const, serving: true }
+  link.standing({ ...standing, protection: 'protected' })
+  link.standing({ ...standing, protection: 'serving but unprotected' })
+  link.standing({ ...standing, protection: 'protected' })
+  assert.equal(link.state().reachedAt, null)
+  away = false
+  const kinds = await until('the events are there', async () => {
+    const { body } = await client.call(listEvents, { query: { limit: 100 } })
+    const told = body.data.filter(event => event.kind === 'protection_changed')
+    return told.length >= 2 ? told : null
+  })
+  assert.equal(kinds.length, 2)
+})
+
+test('a command that was under way when the link died is said to have an unknown outcome, and is not run again', async () => {
+  const { client, id, a } = await adoptedPair(runtime)
+  const folder = temporaryFolder()
+  let runs = 0
+  const hangs: Partial<HostPort> = {
+    run: () => {
+      runs++
+      return new Promise(() => {})
+    },
+  }
+  const first = await linkOf(a, { folder, core: hangs })
+  await first.link.start()
+  const begun = await client.call(switchOver, { params: { pair: id }, body: { reason: 'update' } })
+  assert.ok('id' in begun.body)
+  const { id: operation } = begun.body
+  const step = async () => (await client.call(getOperation, { params: { operation } })).body.steps[0]
+  await until('the command runs', async () => runs === 1 && (await step())?.state === 'running')
+  await first.link.close()
+  const second = await linkOf(a, { folder, core: hangs })
+  await second.link.start()
+  const told = await until('it says so', async () => {
+    const now = await step()
+    return now !== undefined && /not known here/.test(now.message) ? now : null
+  })
+  assert.deepEqual([told.state, runs], ['running', 1])
+})
