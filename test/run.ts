@@ -89,6 +89,12 @@ const stages: readonly Stage[] = [
     run: { tests: 'test/integration/**/*.test.ts', concurrency: 1 },
   },
   {
+    name: 'torture',
+    shows: 'trees of files stay alike under random changes, cuts, kills and takeovers',
+    realParts: true,
+    run: { tests: 'test/torture/*.test.ts', concurrency: 1 },
+  },
+  {
     name: 'lab',
     shows: 'a pair under load survives the faults of the matrix',
     realParts: true,

@@ -35,9 +35,11 @@ export function addSyncVerbs(program: Command): void {
     .command('scrub')
     .description('compare both copies now; differences are repaired')
     .argument('[tree]', 'all of them unless named')
-    .addHelpText('after', '\nExample:\n  understudy sync scrub && understudy sync wait\n')
-    .action(async (tree: string | undefined, _options: object, command: Command) => {
-      await askAgent(command, 'syncScrub', { args: tree === undefined ? {} : { tree } })
+    .option('--contents', 'also read all files on both hosts and compare what they contain, at the configured rate')
+    .addHelpText('after', '\nExample:\n  understudy sync scrub --contents\n  understudy sync status\n')
+    .action(async (tree: string | undefined, options: { contents?: boolean }, command: Command) => {
+      const what = options.contents === true ? 'contents' : 'metadata'
+      await askAgent(command, 'syncScrub', { args: tree === undefined ? { what } : { what, tree } })
     })
 }
 

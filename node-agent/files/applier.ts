@@ -60,6 +60,8 @@ export class Applier {
   readonly #part: ApplierPart
   /** Directories whose entries changed since the last flush. */
   readonly #folders = new Set<string>()
+  /** Redo files that could not be applied (a full disk), with the path they are for. */
+  readonly #halfPatched = new Map<string, string>()
   #touchesWorkFolder = false
   #flushesAll = false
   #isStale = false
@@ -77,8 +79,20 @@ export class Applier {
     }
     const nack = this.#renameInto(staged.at, path)
     staging.release(staged, { keepName: nack === null })
-    if (nack === null) this.#placed(path)
+    if (nack === null) {
+      this.#forgetHalfPatched(path)
+      this.#placed(path)
+    }
     return nack
+  }
+
+  /** A start must not bring back what was replaced since. */
+  #forgetHalfPatched(path: string): void {
+    for (const [name, of] of this.#halfPatched) {
+      if (of !== path) continue
+      unlinkAt(this.#part.folder.fd, name)
+      this.#halfPatched.delete(name)
+    }
   }
 
   /** Something in the work folder takes a name in the tree; what had it is kept or removed. */
@@ -113,15 +127,16 @@ export class Applier {
       const stat = statAt(at.dirFd, at.name)
       if (typeof stat === 'number' || stat.kind !== 'file' || base === null || !isBase(stat, base)) return 'base'
       if (!keeper().isIndifferent) return 'base'
-      return arriving.bytes > redoBytesMax
-        ? await this.#patchCopy(arriving, at)
-        : await this.#patchInPlace(arriving, at, stat)
+      // Other names of it may belong to other files by now: the sender says which names share the new one.
+      const isAlone = stat.links === 1 && arriving.bytes <= redoBytesMax
+      return isAlone ? await this.#patchInPlace(arriving, at, stat) : await this.#patchCopy(arriving, at)
     } finally {
       staging.release(staged, { keepName: false })
     }
   }
 
   async #patchInPlace(arriving: Arriving, at: Place, stat: FileStat): Promise<NackCode | null> {
+    const { path } = arriving
     const redo = redoOf(arriving, stat)
     const redoAt = this.#part.folder.fresh(redoPrefix)
     const written = await writeRedo(redoAt, redo)
@@ -132,11 +147,19 @@ export class Applier {
       return codeOf(named)
     }
     const fd = openForRedo(at, stat.ino)
-    if (fd < 0) return 'base'
+    if (fd < 0) {
+      unlinkAt(redoAt.dirFd, redoAt.name)
+      return 'base'
+    }
     try {
       const applied = await applyRedo(fd, redo)
-      // The redo stays where the blocks may be half written: the next start does it again.
-      if (applied < 0) return codeOf(applied)
+      if (applied < 0) {
+        // The redo stays where the blocks may be half written: the next start does it again, unless another change
+        // of this file succeeds before.
+        this.#halfPatched.set(redoAt.name, path)
+        return codeOf(applied)
+      }
+      this.#forgetHalfPatched(path)
       unlinkAt(redoAt.dirFd, redoAt.name)
       this.#touchesWorkFolder = true
       return null
@@ -197,7 +220,12 @@ export class Applier {
     try {
       const stat = statFd(fd)
       const isSame =
-        typeof stat !== 'number' && stat.kind === 'file' && isBase(stat, meta) && !this.#part.keeper().wants(stat)
+        typeof stat !== 'number' &&
+        stat.kind === 'file' &&
+        isBase(stat, meta) &&
+        // A tie to another name that the primary does not know must not carry the change there.
+        (stat.links === 1 || meta.linked) &&
+        !this.#part.keeper().wants(stat)
       if (!isSame) return 'different'
       // Attributes are not in any directory; many at once are flushed together.
       this.#flushesAll = true
@@ -324,7 +352,7 @@ export class Applier {
   }
 }
 
-const isBase = (stat: FileStat, base: { size: number; mtimeS: number; mtimeNs: number }): boolean =>
+export const isBase = (stat: FileStat, base: { size: number; mtimeS: number; mtimeNs: number }): boolean =>
   stat.size === base.size && stat.mtimeS === base.mtimeS && stat.mtimeNs === base.mtimeNs
 
 function copyFile(at: Place, to: Place): number {

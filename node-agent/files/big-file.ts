@@ -100,7 +100,7 @@ export class BigFile {
 }
 
 /** What is missing because the file became shorter reads as zeros. */
-function readFully(fd: number, block: Buffer, offset: number): void {
+export function readFully(fd: number, block: Buffer, offset: number): void {
   let got = 0
   while (got < block.length) {
     const read = readSync(fd, block, got, block.length - got, offset + got)

@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto'
+import { statAt } from '../kernel/file-calls.ts'
 import type { NewOperation } from './emitter.ts'
 import type { Filter } from './filter.ts'
 import { digestOf, type Listing, listDirectory } from './listing.ts'
 import type { DirectoryNode, LinkIndex } from './local-tree.ts'
-import type { FromReceiver } from './messages.ts'
+import type { FromReceiver, Tie } from './messages.ts'
 import { joinPath, showName } from './names.ts'
 import type { Tree } from './tree.ts'
 import type { CompareEntry, Entry, WorkQueue } from './work-queue.ts'
@@ -127,6 +128,7 @@ export class Comparison {
         } else this.#strays += 1
         const seq = this.#part.send({ op: 'compare', path: dir.remotePath, digest }, entry)
         this.#asked.set(seq, { entry, isListing: false, differs: false })
+        this.#ties(entry, listing)
         return
       }
       // On its way to somewhere else, as an event will tell.
@@ -172,6 +174,39 @@ export class Comparison {
     }
   }
 
+  /** Listings say that a file has other names, not which. */
+  #ties(entry: CompareEntry, listing: Listing): void {
+    const { dir } = entry
+    const ties: Tie[] = []
+    for (const { name, meta } of listing.entries) {
+      const to = meta.linked ? this.#otherName(dir, name) : null
+      if (to !== null) ties.push({ name, to })
+    }
+    if (ties.length === 0) return
+    this.#count(entry)
+    const seq = this.#part.send({ op: 'ties', path: dir.remotePath, ties }, entry)
+    this.#asked.set(seq, { entry, isListing: false, differs: true })
+  }
+
+  /** Of the same file, as of now; null when none is known. */
+  #otherName(dir: DirectoryNode, name: string): string | null {
+    const { tree, links } = this.#part
+    const own = statAt(dir.open(tree), name)
+    if (typeof own === 'number') return null
+    for (const other of links.others(own.ino, dir, name)) {
+      const fd = other.dir.isGone ? -1 : other.dir.open(tree)
+      const there = fd < 0 ? fd : statAt(fd, other.name)
+      if (typeof there !== 'number' && there.ino === own.ino) return joinPath(other.dir.remotePath, other.name)
+    }
+    return null
+  }
+
+  /** One question more waits for its answer. */
+  #count(entry: CompareEntry): void {
+    if (this.#run?.since === entry.since) this.#run.open += 1
+    else this.#strays += 1
+  }
+
   answer(message: Extract<FromReceiver, { op: 'differs' | 'want' }>): void {
     const asked = this.#asked.get(message.seq)
     if (asked === undefined) return
@@ -188,19 +223,18 @@ export class Comparison {
     if (message.absent) {
       for (let up: DirectoryNode | null = dir; up !== null; up = up.parent) up.isKnown = up.parent === null
       this.#part.queue.directory(dir, { lane: entry.lane, since: entry.since })
-      return this.#want(entry, { names: listing.entries.map(one => one.name), surplus: [] })
+      return this.#want(entry, { names: listing.entries.map(one => one.name), surplus: [], doubtful: [] })
     }
     dir.isKnown = true
     const { own, entries } = listing
     const seq = this.#part.send({ op: 'listing', path: dir.remotePath, own, entries }, entry)
     this.#asked.set(seq, { entry, isListing: true, differs: true })
-    if (this.#run?.since === entry.since) this.#run.open += 1
-    else this.#strays += 1
+    this.#count(entry)
   }
 
   #want(
     { dir, since, lane }: CompareEntry,
-    { names, surplus }: { names: readonly string[]; surplus: readonly string[] },
+    { names, surplus, doubtful }: Record<'names' | 'surplus' | 'doubtful', readonly string[]>,
   ): void {
     const { queue, note, tree } = this.#part
     const run = this.#run?.since === since ? this.#run : null
@@ -215,6 +249,7 @@ export class Comparison {
       if (child !== undefined && names.includes(name)) queue.directory(child, { lane, since })
       else queue.changed(dir, name, { lane, since, isClosed: true })
     }
+    for (const name of doubtful) queue.verify(dir, name, since)
     queue.directory(dir, { lane, since })
   }
 

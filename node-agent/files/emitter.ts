@@ -8,7 +8,7 @@ import type { Operation, StreamFrame } from './messages.ts'
 import { type Meta, readMeta } from './meta.ts'
 import { joinPath, pathBytesMax } from './names.ts'
 import type { Tree } from './tree.ts'
-import type { Entry, Lane, NameEntry, NodeEntry, RenameEntry, WorkQueue } from './work-queue.ts'
+import type { Entry, Lane, NameEntry, NodeEntry, RenameEntry, VerifyEntry, WorkQueue } from './work-queue.ts'
 
 type WithoutSeq<T> = T extends { seq: number } ? Omit<T, 'seq'> : never
 export type NewOperation = WithoutSeq<Operation>
@@ -47,12 +47,14 @@ const unreadableMs = 2000
 const bigQuietMs = 50
 /** … or at the latest after this. */
 const bigLatestMs = 2000
+/** Up to this size a file is sent sooner than the backup has said what it has of it. */
+const wholeBytesMax = 8 * 2 ** 20
 /** 16 bytes for a quarter of a mebibyte: hashes of a tebibyte. */
 const knownBytesMax = 64 * 2 ** 20
 
 /** A large file on its way. `step` answers false when it is done, null when an answer of the backup is awaited. */
 export interface Transfer {
-  entry: NameEntry
+  entry: NameEntry | VerifyEntry
   step: () => boolean | null
   abort: () => void
 }
@@ -249,6 +251,8 @@ export class Emitter {
       this.#part.problem(path, null)
       if (entry.onlyAttributes && !entry.isNew) {
         this.#part.send({ op: 'attributes', path, meta }, entry)
+        // On the backup its names may belong to separate files, until a comparison ties them together again.
+        for (const other of others) this.#part.send({ op: 'attributes', path: other.path, meta }, entry)
         return null
       }
       if (stat.size > smallBytesMax) {
@@ -263,7 +267,7 @@ export class Emitter {
           return this.#again(entry, bigQuietMs / 2)
         }
         keepOpen = true
-        return this.#big({ entry, path, fd, stat, meta, others })
+        return this.#big({ entry, path, fd, stat, meta })
       }
       return this.#small({ entry, path, fd, stat, meta, others })
     } catch (error) {
@@ -289,7 +293,7 @@ export class Emitter {
     const sparse = stat.allocated < stat.size
     this.#part.send({ op: 'put', path, meta: { ...meta, size: got }, sparse, content: content.subarray(0, got) }, entry)
     this.#noteHalf(entry)
-    if (got < stat.size) this.#again(entry, readAgainMs)
+    if (got < stat.size) this.#again({ ...entry, isNew: false }, readAgainMs)
     this.#linkOthers(path, entry, others)
     return null
   }
@@ -299,10 +303,17 @@ export class Emitter {
     else dir.halfSent.delete(name)
   }
 
-  #big(file: FileInHand): Transfer {
-    const { entry, path, fd, stat, meta, others } = file
+  #big(file: Omit<FileInHand, 'others'>): Transfer {
+    const { entry, path, fd, stat, meta } = file
+    const { dir, name } = entry
+    dir.sending.add(name)
+    const end = (): void => {
+      dir.sending.delete(name)
+      closeSync(fd)
+    }
     let big: BigFile | null = null
-    let known: Known | null | undefined = this.#known.get(stat.ino) ?? (entry.isNew ? null : undefined)
+    const isWhole = entry.isNew || stat.size <= wholeBytesMax
+    let known: Known | null | undefined = this.#known.get(stat.ino) ?? (isWhole ? null : undefined)
     const open = (): BigFile => {
       this.#streams += 1
       const { hashKey: key, stream: send, sendData, pool } = this.#part
@@ -330,20 +341,35 @@ export class Emitter {
         if (known === undefined) return null
         big ??= open()
         if (big.step()) return true
-        if (!big.isUnchanged() && entry.failures < readAttempts) {
+        const isUnchanged = big.isUnchanged()
+        // While it was read, its directory may have been renamed, and other names of it made or replaced.
+        const isThere = !dir.isGone && joinPath(dir.remotePath, name) === path && this.#isAt(stat, entry)
+        const now = statFd(fd)
+        const others = isThere && typeof now !== 'number' ? this.#linksOf(now, entry) : null
+        if (others === null || (!isUnchanged && entry.failures < readAttempts)) {
           this.#part.stream({ op: 'abort', stream: big.stream })
-          this.#again(entry, readAgainMs)
-        } else {
-          this.#part.send({ op: 'end', stream: big.stream }, entry, { ino: stat.ino, known: big.result() })
-          this.#noteHalf(entry)
-          if (!big.isUnchanged()) this.#again(entry, readAgainMs)
-          this.#linkOthers(path, entry, others)
+          end()
+          if (!dir.isGone) this.#again(entry, readAgainMs)
+          return false
         }
-        closeSync(fd)
+        this.#part.send({ op: 'end', stream: big.stream }, entry, { ino: stat.ino, known: big.result() })
+        this.#noteHalf(entry)
+        // Its times may have been sent while this was on its way.
+        this.#touch(dir, entry)
+        end()
+        if (!isUnchanged) this.#again({ ...entry, isNew: false }, readAgainMs)
+        this.#linkOthers(path, entry, others)
         return false
       },
-      abort: () => closeSync(fd),
+      abort: end,
     }
+  }
+
+  /** Whether it is still this file that has the name. */
+  #isAt(stat: FileStat, { dir, name }: NameEntry): boolean {
+    const fd = dir.open(this.#part.tree)
+    const there = fd < 0 ? fd : statAt(fd, name)
+    return typeof there !== 'number' && there.ino === stat.ino
   }
 
   /**
@@ -361,8 +387,11 @@ export class Emitter {
       const there = fd < 0 ? fd : statAt(fd, place.name)
       if (typeof there === 'number' || there.ino !== stat.ino) links.forget(stat.ino, place)
       else if (place.dir.isKnown || place.dir.parent === null) {
-        const isWaiting = queue.waiting(place.dir, place.name) !== undefined
+        const isWaiting = queue.waiting(place.dir, place.name) !== undefined || place.dir.sending.has(place.name)
         found.push({ path: joinPath(place.dir.remotePath, place.name), isWaiting, ...place })
+      } else {
+        // Its directory is being compared, possibly with what was in it before this change.
+        queue.changed(place.dir, place.name, { lane: 'live', since: entry.since, isWritten: true, isClosed: true })
       }
     }
     links.setPartial(stat.ino, { partial: found.length < stat.links - 1 })

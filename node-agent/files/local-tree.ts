@@ -26,6 +26,8 @@ export class DirectoryNode {
   waitingSelf: NodeEntry | null = null
   /** Names sent while somebody was still writing: the backup may have half of what was meant. */
   readonly halfSent = new Set<string>()
+  /** Large files on their way: the backup has an older version, or nothing, until their stream has ended. */
+  readonly sending = new Set<string>()
 
   constructor(parent: DirectoryNode | null, name: string) {
     this.parent = parent

@@ -3,13 +3,13 @@ import { type Meta, readMetaFrom, writeMeta } from './meta.ts'
 import { pathFault, showName } from './names.ts'
 
 /**
- * The wire form of the file log, version 1. A connection carries one tree in one direction: frames of a length (u32,
+ * The wire form of the file log, version 2. A connection carries one tree in one direction: frames of a length (u32,
  * without itself), a type (u8) and fields (bytes.ts). The first frame of each side is JSON: Hello and its Answer.
  *
  * Every operation states what is to be there, not how to get there, so that it can be given twice. `seq` numbers the
  * operations of one log; contents of a large file go ahead in a stream and become an operation with its `end`.
  */
-export const wireVersion = 1
+export const wireVersion = 2
 /** A listing of a directory with some hundred thousand files, or the hashes of a file of a quarter of a terabyte. */
 export const frameBytesMax = 64 * 2 ** 20
 
@@ -56,12 +56,21 @@ export type Operation =
   | { op: 'remove'; seq: number; path: string }
   | { op: 'compare'; seq: number; path: string; digest: Buffer }
   | { op: 'listing'; seq: number; path: string; own: Meta; entries: readonly ListedEntry[] }
+  /** Names in a directory, each with another name of the same file anywhere in the tree. */
+  | { op: 'ties'; seq: number; path: string; ties: readonly Tie[] }
   | { op: 'hashes'; seq: number; path: string }
-  | { op: 'verify'; seq: number; path: string; meta: Meta; sha256: Buffer }
+  /** Is this part of the file, if it is this version, what hashes to this? */
+  | { op: 'verify'; seq: number; path: string; base: Base; offset: number; length: number; hash: Buffer }
 
 export interface ListedEntry {
   name: string
   meta: Meta
+}
+
+export interface Tie {
+  name: string
+  /** A path. */
+  to: string
 }
 
 /** Contents of a large file on their way, and signs of life. */
@@ -88,13 +97,21 @@ export type NackCode =
 export type FromReceiver =
   | { op: 'ack'; seq: number; nacks: readonly { seq: number; code: NackCode; path: string }[] }
   | { op: 'differs'; seq: number; path: string; absent: boolean }
-  | { op: 'want'; seq: number; path: string; names: readonly string[]; surplus: readonly string[] }
+  /** `doubtful`: alike as far as listings tell, and yet possibly not what the primary has. */
+  | {
+      op: 'want'
+      seq: number
+      path: string
+      names: readonly string[]
+      surplus: readonly string[]
+      doubtful: readonly string[]
+    }
   | { op: 'hashesOf'; seq: number; base: Base | null; hashes: Buffer }
   | { op: 'pong'; freeBytes: number }
 
 const types = {
   put: 1, begin: 2, data: 3, end: 4, abort: 5, directory: 6, symlink: 7, link: 8, rename: 9, remove: 10,
-  attributes: 11, compare: 12, listing: 13, hashes: 14, ping: 15, verify: 16, compared: 17,
+  attributes: 11, compare: 12, listing: 13, hashes: 14, ping: 15, verify: 16, compared: 17, ties: 18,
   ack: 65, differs: 66, want: 67, hashesOf: 68, pong: 69,
 } as const // biome-ignore format: a table
 
@@ -151,14 +168,23 @@ function write(to: ByteWriter, message: FromSender | FromReceiver): void {
     case 'compare':
       return to.bytes(message.digest)
     case 'verify':
-      writeMeta(to, message.meta)
-      return to.bytes(message.sha256)
+      writeBase(to, message.base)
+      to.f64(message.offset)
+      to.u32(message.length)
+      return to.bytes(message.hash)
     case 'listing':
       writeMeta(to, message.own)
       to.u32(message.entries.length)
       for (const { name, meta } of message.entries) {
         to.text(name)
         writeMeta(to, meta)
+      }
+      return
+    case 'ties':
+      to.u32(message.ties.length)
+      for (const tie of message.ties) {
+        to.text(tie.name)
+        to.text(tie.to)
       }
       return
     case 'ack':
@@ -173,7 +199,8 @@ function write(to: ByteWriter, message: FromSender | FromReceiver): void {
       return to.u8(message.absent ? 1 : 0)
     case 'want':
       writeTexts(to, message.names)
-      return writeTexts(to, message.surplus)
+      writeTexts(to, message.surplus)
+      return writeTexts(to, message.doubtful)
     case 'hashesOf':
       writeBase(to, message.base)
       return to.bytes(message.hashes)
@@ -236,11 +263,23 @@ export function decodeFromSender(frame: Buffer): FromSender {
     case types.compare:
       return { op: 'compare', seq: from.f64(), path: path(from), digest: from.bytes() }
     case types.verify:
-      return { op: 'verify', seq: from.f64(), path: path(from), meta: meta(from), sha256: from.bytes() }
+      return {
+        op: 'verify',
+        seq: from.f64(),
+        path: path(from),
+        base: someBase(from),
+        offset: from.f64(),
+        length: from.u32(),
+        hash: from.bytes(),
+      }
     case types.listing: {
       const head = { op: 'listing', seq: from.f64(), path: path(from), own: meta(from) } as const
       const entries = Array.from({ length: from.u32() }, () => ({ name: path(from), meta: meta(from) }))
       return { ...head, entries }
+    }
+    case types.ties: {
+      const head = { op: 'ties', seq: from.f64(), path: path(from) } as const
+      return { ...head, ties: Array.from({ length: from.u32() }, () => ({ name: path(from), to: path(from) })) }
     }
     case types.hashes:
       return { op: 'hashes', seq: from.f64(), path: path(from) }
@@ -270,7 +309,14 @@ export function decodeFromReceiver(frame: Buffer): FromReceiver {
     case types.differs:
       return { op: 'differs', seq: from.f64(), path: path(from), absent: from.u8() === 1 }
     case types.want:
-      return { op: 'want', seq: from.f64(), path: path(from), names: readTexts(from), surplus: readTexts(from) }
+      return {
+        op: 'want',
+        seq: from.f64(),
+        path: path(from),
+        names: readTexts(from),
+        surplus: readTexts(from),
+        doubtful: readTexts(from),
+      }
     case types.hashesOf:
       return { op: 'hashesOf', seq: from.f64(), base: readBase(from), hashes: Buffer.from(from.bytes()) }
     case types.pong:
@@ -302,6 +348,12 @@ function readBase(from: ByteReader): Base | null {
   const of = from.u8()
   if (of === 0) return null
   return { of: of === 1 ? 'part' : 'file', size: from.f64(), mtimeS: from.f64(), mtimeNs: from.u32() }
+}
+
+function someBase(from: ByteReader): Base {
+  const base = readBase(from)
+  if (base === null) throw new Error('a question for contents names no version')
+  return base
 }
 
 function writeTexts(to: ByteWriter, texts: readonly string[]): void {

@@ -1,12 +1,13 @@
 import { closeSync, readSync, statfsSync } from 'node:fs'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { O_NONBLOCK, openAt, type Place, statFd } from '../kernel/file-calls.ts'
-import { Applier, type Keeper } from './applier.ts'
+import { dropCached, type FileStat, O_NONBLOCK, openAt, type Place, statAt, statFd } from '../kernel/file-calls.ts'
+import { Applier, isBase, type Keeper } from './applier.ts'
+import { readFully } from './big-file.ts'
 import { blockBytes, blockCount, hashBlock, hashBytes } from './block-hashes.ts'
 import { type Filter, makeFilter } from './filter.ts'
 import { differences, digestOf, type Listing, listDirectory } from './listing.ts'
 import { encode, type FromReceiver, type FromSender, type Hello, type NackCode, type Operation } from './messages.ts'
-import { splitPath } from './names.ts'
+import { joinPath, splitPath } from './names.ts'
 import { recover } from './recovery.ts'
 import { type Arriving, type Staged, Staging } from './staging.ts'
 import type { Tree } from './tree.ts'
@@ -54,6 +55,8 @@ export class Receiver {
   #keeper: Keeper
   #sweeper: NodeJS.Timeout | null = null
   #closed = false
+  /** How much of the file that is being verified was equal, from its beginning. */
+  #verified = { path: '', bytes: 0 }
   receivedBytes = 0
 
   private constructor(part: ReceiverPart, folder: WorkFolder) {
@@ -193,31 +196,81 @@ export class Receiver {
       case 'listing':
         this.#listing(operation)
         return null
+      case 'ties':
+        this.#ties(operation)
+        return null
       case 'hashes':
         return this.#hashes(operation)
       case 'verify':
-        return null
+        return this.#verify(operation)
     }
   }
 
-  #list(path: string): Listing | null {
+  /** With the names of files that may be this host's own, whatever their times say. */
+  #list(path: string): { listing: Listing | null; doubtful: Set<string> } {
     const fd = this.#part.tree.directory(path)
-    return listDirectory({ fd, filter: this.#filter, path, isLinked: stat => stat.links > 1 })
+    const doubtful = new Set<string>()
+    const onFile = (name: string, stat: FileStat): void => {
+      if (stat.kind === 'file' && this.#keeper.wants(stat)) doubtful.add(name)
+    }
+    const listing = listDirectory({ fd, filter: this.#filter, path, isLinked: stat => stat.links > 1, onFile })
+    return { listing, doubtful }
   }
 
   #compare({ seq, path, digest }: Extract<Operation, { op: 'compare' }>): void {
-    const listing = this.#list(path)
-    if (listing !== null && digestOf(listing).equals(digest)) return
+    const { listing, doubtful } = this.#list(path)
+    if (listing !== null && doubtful.size === 0 && digestOf(listing).equals(digest)) return
     this.#answer({ op: 'differs', seq, path, absent: listing === null })
   }
 
   #listing({ seq, path, own, entries }: Extract<Operation, { op: 'listing' }>): void {
-    const listing = this.#list(path)
+    const { listing, doubtful } = this.#list(path)
     if (listing === null) return this.#answer({ op: 'differs', seq, path, absent: true })
     const found = differences({ own, entries: [...entries], skipped: [] }, listing)
     // Sockets and the like in our copy are in nobody's listing; they are in the way of an identical tree.
     const surplus = [...found.surplus, ...listing.skipped.map(one => splitPath(one).name)]
-    this.#answer({ op: 'want', seq, path, names: found.names, surplus })
+    for (const name of [...found.names, ...surplus]) doubtful.delete(name)
+    this.#answer({ op: 'want', seq, path, names: found.names, surplus, doubtful: [...doubtful] })
+  }
+
+  /** Which of these names are not of the same file here. */
+  #ties({ seq, path, ties }: Extract<Operation, { op: 'ties' }>): void {
+    const inoAt = (at: string): number => {
+      const { folder, name } = splitPath(at)
+      const dirFd = this.#part.tree.directory(folder)
+      const stat = dirFd < 0 ? dirFd : statAt(dirFd, name)
+      return typeof stat === 'number' ? -1 : stat.ino
+    }
+    const loose = ties.filter(tie => inoAt(joinPath(path, tie.name)) !== inoAt(tie.to))
+    if (loose.length === 0) return
+    this.#answer({ op: 'want', seq, path, names: loose.map(tie => tie.name), surplus: [], doubtful: [] })
+  }
+
+  /** Another version is no difference: it is on its way. What is equal throughout is the primary's. */
+  #verify({ path, base, offset, length, hash }: Extract<Operation, { op: 'verify' }>): NackCode | null {
+    const { folder, name } = splitPath(path)
+    const dirFd = this.#part.tree.directory(folder)
+    const fd = dirFd < 0 ? dirFd : openAt(dirFd, name, { flags: O_NONBLOCK })
+    if (fd < 0) return null
+    try {
+      const stat = statFd(fd)
+      if (typeof stat === 'number' || stat.kind !== 'file' || !isBase(stat, base)) return null
+      if (length > blockBytes * 16) return null
+      const bytes = Buffer.allocUnsafe(length)
+      // From the disk, as it will be read after a takeover.
+      dropCached(fd, offset, length)
+      readFully(fd, bytes, offset)
+      if (!hashBlock(this.#hashKey, bytes).equals(hash)) return 'content'
+      const from = this.#verified.path === path ? this.#verified.bytes : 0
+      this.#verified = { path, bytes: offset === from || offset === 0 ? offset + length : Number.NaN }
+      if (this.#verified.bytes === stat.size) this.#keeper.placed(stat)
+      return null
+    } catch {
+      // What the disk does not give back is no copy: it is sent again, into other blocks.
+      return 'content'
+    } finally {
+      closeSync(fd)
+    }
   }
 
   /** Hashes of what an interrupted transfer left, or of the file that is there. */
@@ -233,23 +286,25 @@ export class Receiver {
       this.#answer({ op: 'hashesOf', seq, base: null, hashes: Buffer.alloc(0) })
     } else {
       const { size, mtimeS, mtimeNs } = stat
+      const base = { of: part === null ? 'file' : 'part', size, mtimeS, mtimeNs } as const
       const hashes = await this.#hash(fd, size)
-      this.#answer({
-        op: 'hashesOf',
-        seq,
-        base: { of: part === null ? 'file' : 'part', size, mtimeS, mtimeNs },
-        hashes,
-      })
+      this.#answer({ op: 'hashesOf', seq, base: hashes === null ? null : base, hashes: hashes ?? Buffer.alloc(0) })
     }
     if (part === null && fd >= 0) closeSync(fd)
     return null
   }
 
-  async #hash(fd: number, size: number): Promise<Buffer> {
+  /** Null when the disk does not give back what is there. */
+  async #hash(fd: number, size: number): Promise<Buffer | null> {
     const hashes = Buffer.alloc(blockCount(size) * hashBytes)
     const block = Buffer.allocUnsafe(blockBytes)
     for (let index = 0; index * blockBytes < size; index += 1) {
-      const read = readSync(fd, block, 0, blockBytes, index * blockBytes)
+      let read = 0
+      try {
+        read = readSync(fd, block, 0, blockBytes, index * blockBytes)
+      } catch {
+        return null
+      }
       hashBlock(this.#hashKey, block.subarray(0, read)).copy(hashes, index * hashBytes)
       if (index % blocksAtOnce === blocksAtOnce - 1) await nextTurn()
     }

@@ -49,6 +49,9 @@ export class Replica {
   get name(): string {
     return this.#part.tree.name
   }
+  get contentEveryH(): number {
+    return this.#part.tree.contentEveryH
+  }
   get role(): Role {
     return this.#role
   }
@@ -115,7 +118,8 @@ export class Replica {
     await finishing.close()
     const filter = makeFilter(config)
     const bulkBytesPerS = config.bulkMbPerS * 1e6
-    const sender = new Sender({ tree, filter, now: () => performance.now(), bulkBytesPerS, note })
+    const contentBytesPerS = config.contentMbPerS * 1e6
+    const sender = new Sender({ tree, filter, now: () => performance.now(), bulkBytesPerS, contentBytesPerS, note })
     const { include, exclude, name } = config
     const hello = () => ({ pair, node, tree: name, epoch, include, exclude })
     sender.start()
@@ -240,6 +244,6 @@ function stateOf(sender: Sender): SyncState {
   const { running, last } = sender.comparison.status()
   if (!sender.isAttached) return 'no backup'
   if (last === null || running?.why === 'seed') return 'seeding'
-  if (running?.why === 'scrub' && running.differences > 0) return 'diverged'
+  if ((running?.why === 'scrub' && running.differences > 0) || sender.isDiverged) return 'diverged'
   return sender.behind() === 0 ? 'in sync' : 'behind'
 }

@@ -1,4 +1,5 @@
 import type { Comparison } from './comparison.ts'
+import type { Contents } from './contents.ts'
 import type { Emitter } from './emitter.ts'
 import type { DirectoryNode } from './local-tree.ts'
 import type { NackCode } from './messages.ts'
@@ -11,6 +12,7 @@ interface SecondLook {
   sent: SentLog
   queue: WorkQueue
   comparison: Comparison
+  contents: Contents
   emitter: Emitter
 }
 
@@ -37,6 +39,10 @@ export function lookAgain(part: SecondLook): void {
       if (node === null) atName(part, { ...to, since })
       return
     }
+    case 'verify':
+      if (part.code !== 'content') return
+      part.contents.differs(entry)
+      return atName(part, { dir: entry.dir, name: entry.name, since: entry.isScrub ? queue.nextMark() : entry.since })
     case 'compare':
       return comparison.begin('missed')
   }

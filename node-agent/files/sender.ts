@@ -3,6 +3,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Known } from './big-file.ts'
 import { hashKeyBytes } from './block-hashes.ts'
 import { Comparison, type Verdict } from './comparison.ts'
+import { Contents } from './contents.ts'
 import { Emitter, type NewOperation, type Transfer } from './emitter.ts'
 import type { Filter } from './filter.ts'
 import { Idle } from './idle.ts'
@@ -16,7 +17,7 @@ import { lookAgain } from './second-look.ts'
 import { Barriers, HashQuestions, SentLog } from './sent-log.ts'
 import type { Tree } from './tree.ts'
 import { TreeWatcher } from './watcher.ts'
-import { type Entry, type NameEntry, WorkQueue } from './work-queue.ts'
+import { type Entry, isQuestion, type NameEntry, WorkQueue } from './work-queue.ts'
 
 export interface SenderPart {
   tree: Tree
@@ -25,6 +26,8 @@ export interface SenderPart {
   now: () => number
   /** Bytes a second for seed and repair; 0 = no limit. */
   bulkBytesPerS: number
+  /** Bytes a second for comparing contents. */
+  contentBytesPerS: number
   /** A sentence for the log and the events. */
   note: (why: string) => void
 }
@@ -50,7 +53,9 @@ export class Sender {
   readonly queue: WorkQueue
   readonly links = new LinkIndex()
   readonly comparison: Comparison
+  readonly contents: Contents
   readonly problems: Problems
+  readonly startedMs: number
   readonly #part: SenderPart
   readonly #emitter: Emitter
   readonly #watcher: TreeWatcher
@@ -70,6 +75,7 @@ export class Sender {
   constructor(part: SenderPart) {
     this.#part = part
     const { tree, filter, now, note, bulkBytesPerS } = part
+    this.startedMs = now()
     this.#out = new Outflow({ sent: this.#sent, bulkBytesPerS, now, onRoom: () => this.#idle.wake() })
     this.queue = new WorkQueue(now)
     this.problems = new Problems(why => note(`${tree.path}: ${why}`))
@@ -104,6 +110,17 @@ export class Sender {
       isCompared: () => this.comparison.isIdle,
       adopt: (dir, name) => this.#watcher.adopt(dir, name, null),
     })
+    this.contents = new Contents({
+      tree,
+      filter,
+      root: this.root,
+      queue: this.queue,
+      hashKey: this.hashKey,
+      now,
+      note,
+      send: (operation, entry) => this.#operation(operation, entry, null),
+      bytesPerS: part.contentBytesPerS,
+    })
     this.comparison = new Comparison({
       tree,
       filter,
@@ -116,6 +133,17 @@ export class Sender {
       onEnd: (verdict, mark) => this.#compared(verdict, mark),
       adopt: (dir, name) => this.#watcher.adopt(dir, name, null),
     })
+  }
+
+  /** Compares what the files contain, at the rate that is set for it. */
+  compareContents(): void {
+    this.contents.begin()
+    this.#idle.wake()
+  }
+
+  /** Contents were seen to differ, and the repair has not arrived. */
+  get isDiverged(): boolean {
+    return this.#oldest() <= this.contents.divergedMark
   }
 
   /** Watches the whole tree, then works until {@link stop}. */
@@ -153,10 +181,11 @@ export class Sender {
     for (const transfer of [this.#bulk, this.#live]) {
       if (transfer === null) continue
       transfer.abort()
-      this.queue.retry(transfer.entry, 0)
+      if (transfer.entry.kind === 'name') this.queue.retry(transfer.entry, 0)
     }
     this.#live = null
     this.#bulk = null
+    this.contents.cut()
     this.#hashes.cancel()
   }
 
@@ -203,7 +232,7 @@ export class Sender {
 
   /** Changes that are not acknowledged. */
   behind(): number {
-    return this.queue.length + this.#sent.size + this.#emitter.touched.size
+    return this.queue.length + this.#sent.changes + this.#emitter.touched.size
   }
 
   status() {
@@ -223,6 +252,7 @@ export class Sender {
       problems: problems.shown(),
       problemCount: problems.size,
       comparison: comparison.status(),
+      contents: this.contents.status(),
     }
   }
 
@@ -246,7 +276,10 @@ export class Sender {
   }
 
   #acknowledge(seq: number): void {
-    this.#sent.acknowledge(seq, number => this.comparison.acknowledged(number))
+    this.#sent.acknowledge(seq, number => {
+      this.comparison.acknowledged(number)
+      this.contents.acknowledged(number)
+    })
     this.#checkBarriers()
   }
 
@@ -257,8 +290,8 @@ export class Sender {
       if (this.#blocked === null) note(`${tree.path}: ${why}; tried again each second`)
       this.#blocked = { why, untilMs: now() + blockedRetryMs }
     }
-    const { queue, comparison } = this
-    lookAgain({ seq, code, sent: this.#sent, queue, comparison, emitter: this.#emitter })
+    const { queue, comparison, contents } = this
+    lookAgain({ seq, code, sent: this.#sent, queue, comparison, contents, emitter: this.#emitter })
   }
 
   /** Another log begins on the backup: nothing of what was sent counts. */
@@ -275,7 +308,7 @@ export class Sender {
     const entries = this.#sent.takeBack()
     this.#emitter.forgetKnown()
     this.comparison.reset()
-    this.queue.takeBack(entries.filter(entry => entry.kind !== 'compare'))
+    this.queue.takeBack(entries.filter(entry => !isQuestion(entry)))
   }
 
   async #run(): Promise<void> {
@@ -291,7 +324,9 @@ export class Sender {
   async #rest(): Promise<void> {
     const nowMs = this.#part.now()
     const resumeMs = this.#blocked === null ? this.#out.bulkFromMs : this.#blocked.untilMs
-    const untilMs = Math.min(this.queue.nextDueMs(), resumeMs > nowMs ? resumeMs : nowMs + idleMs)
+    const contentsMs = this.isAttached ? this.contents.dueMs : nowMs + idleMs
+    const resting = resumeMs > nowMs ? resumeMs : nowMs + idleMs
+    const untilMs = Math.min(this.queue.nextDueMs(), contentsMs, resting)
     await this.#idle.rest(untilMs - nowMs, this.#watcher)
   }
 
@@ -317,7 +352,7 @@ export class Sender {
     if (this.#live !== null) return this.#advance('#live')
     const entry = this.queue.takeLive()
     if (entry !== null) return this.#handle(entry, '#live')
-    return this.#flushTouched() || this.#bulkStep()
+    return this.#flushTouched() || this.#bulkStep() || this.#contentStep()
   }
 
   #bulkStep(): boolean {
@@ -328,9 +363,18 @@ export class Sender {
     return bulk !== null && this.#handle(bulk, '#bulk')
   }
 
+  #contentStep(): boolean {
+    return !this.#out.isFull('bulk') && this.contents.step()
+  }
+
   #handle(entry: Entry, lane: '#live' | '#bulk'): true {
     if (entry.kind === 'compare') {
       this.comparison.compare(entry)
+      return true
+    }
+    if (entry.kind === 'verify') {
+      const file = this.contents.verify(entry)
+      this.#bulk = { entry, step: () => file.step() !== null, abort: () => file.end() }
       return true
     }
     const transfer = this.#emitter.emit(entry)
@@ -347,7 +391,7 @@ export class Sender {
     } catch (error) {
       this.problems.set(joinPath(transfer.entry.dir.path, transfer.entry.name), `it can't be read: ${String(error)}`)
       transfer.abort()
-      this.queue.retry(transfer.entry, this.#part.now() + blockedRetryMs)
+      if (transfer.entry.kind === 'name') this.queue.retry(transfer.entry, this.#part.now() + blockedRetryMs)
       state = false
     }
     if (state === false) {

@@ -1,6 +1,6 @@
 import type { Known } from './big-file.ts'
 import type { DirectoryNode } from './local-tree.ts'
-import type { Entry } from './work-queue.ts'
+import { type Entry, isQuestion } from './work-queue.ts'
 
 export interface Sent {
   entry: Entry
@@ -16,6 +16,7 @@ export class SentLog {
   #seq = 0
   #acknowledged = 0
   #bytes = 0
+  #questions = 0
 
   get seq(): number {
     return this.#seq
@@ -29,6 +30,10 @@ export class SentLog {
   get size(): number {
     return this.#sent.size
   }
+  /** Without what only asks. */
+  get changes(): number {
+    return this.#sent.size - this.#questions
+  }
 
   nextSeq(): number {
     this.#seq += 1
@@ -40,6 +45,7 @@ export class SentLog {
     const remoteBefore = node === null ? null : { parent: node.remoteParent, name: node.remoteName }
     this.#sent.set(seq, { ...part, remoteBefore })
     this.#bytes += part.bytes
+    if (isQuestion(part.entry)) this.#questions += 1
   }
 
   get(seq: number): Sent | undefined {
@@ -53,10 +59,11 @@ export class SentLog {
   /** All up to `seq` is durable on the backup. */
   acknowledge(seq: number, each: (seq: number) => void): void {
     this.#acknowledged = Math.max(this.#acknowledged, seq)
-    for (const [number, { bytes }] of this.#sent) {
+    for (const [number, { bytes, entry }] of this.#sent) {
       if (number > seq) break
       this.#sent.delete(number)
       this.#bytes -= bytes
+      if (isQuestion(entry)) this.#questions -= 1
       each(number)
     }
   }
@@ -76,6 +83,7 @@ export class SentLog {
   clear(): void {
     this.#sent.clear()
     this.#bytes = 0
+    this.#questions = 0
   }
 
   oldestSince(): number {

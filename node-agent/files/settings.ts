@@ -31,6 +31,10 @@ export const treeSchema = z.strictObject({
   lagLimitS: z.number().min(0.1).max(86_400).default(10),
   /** Megabytes a second that seed and repair may take; 0 = as fast as it goes. */
   bulkMbPerS: z.number().min(0).max(100_000).default(0),
+  /** Megabytes a second that comparing contents may read on each host. */
+  contentMbPerS: z.number().min(0.1).max(100_000).default(10),
+  /** Hours from the end of one comparison of contents to the next; 0 = only when asked. */
+  contentEveryH: z.number().min(0).max(8760).default(24),
 })
 
 export const syncSchema = z.strictObject({

@@ -277,7 +277,7 @@ export class TreeWatcher {
     }
     // What the backup has under the old name is older: under the new one it must not show, unless a large file would
     // have to be sent as a whole because of it.
-    const isOlder = waiting !== undefined || from.dir.halfSent.has(from.name)
+    const isOlder = waiting !== undefined || from.dir.halfSent.has(from.name) || from.dir.sending.has(from.name)
     if (!isOlder || (isLarge(to, this.#part.tree) && !from.dir.halfSent.has(from.name))) {
       queue.renamed({ node: null, from: { dir: from.dir, name: from.name }, to })
     } else queue.changed(from.dir, from.name, { lane: 'live' })

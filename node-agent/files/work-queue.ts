@@ -1,7 +1,7 @@
 import type { DirectoryNode } from './local-tree.ts'
 
 /** Something of the primary's tree that the backup may not have yet. `since` orders them, for barriers. */
-export type Entry = NameEntry | NodeEntry | RenameEntry | CompareEntry
+export type Entry = NameEntry | NodeEntry | RenameEntry | CompareEntry | VerifyEntry
 
 export interface NameEntry {
   kind: 'name'
@@ -48,6 +48,18 @@ export interface CompareEntry {
   since: number
   lane: Lane
   dueMs: number
+}
+
+/** A file whose contents are to be compared. */
+export interface VerifyEntry {
+  kind: 'verify'
+  dir: DirectoryNode
+  name: string
+  /** Infinity: no barrier waits for it. */
+  since: number
+  lane: Lane
+  /** Part of a pass over everything: a difference is damage, and said. */
+  isScrub: boolean
 }
 
 /** settling: still being written; live: in the order of the changes; bulk: seed and repair, when nothing is live. */
@@ -157,6 +169,10 @@ export class WorkQueue {
     this.#lanes[lane].add({ kind: 'compare', dir, since, lane, dueMs })
   }
 
+  verify(dir: DirectoryNode, name: string, since: number): void {
+    this.#lanes.bulk.add({ kind: 'verify', dir, name, since, lane: 'bulk', isScrub: false })
+  }
+
   #promote(entry: Entry, lane: Lane): void {
     const rank: Record<Lane, number> = { bulk: 0, settling: 1, live: 2 }
     // What waits again after a cut is in no lane, and ahead of all.
@@ -180,7 +196,7 @@ export class WorkQueue {
   /** Files whose time to settle is over take their place in the live lane. */
   settle(nowMs: number): void {
     for (const entry of this.#lanes.settling) {
-      if (entry.kind !== 'rename' && entry.dueMs > nowMs) continue
+      if ('dueMs' in entry && entry.dueMs > nowMs) continue
       this.#promote(entry, 'live')
     }
   }
@@ -188,7 +204,7 @@ export class WorkQueue {
   /** When the next one is due; Infinity when none settles. */
   nextDueMs(): number {
     let due = Number.POSITIVE_INFINITY
-    for (const entry of this.#lanes.settling) if (entry.kind !== 'rename' && entry.dueMs < due) due = entry.dueMs
+    for (const entry of this.#lanes.settling) if ('dueMs' in entry && entry.dueMs < due) due = entry.dueMs
     return due
   }
 
@@ -261,9 +277,10 @@ export class WorkQueue {
     this.#again = []
   }
 
+  /** What a comparison of everything begins anew. */
   dropCompares(): void {
     for (const lane of Object.values(this.#lanes)) {
-      for (const entry of lane) if (entry.kind === 'compare') lane.delete(entry)
+      for (const entry of lane) if (isQuestion(entry)) lane.delete(entry)
     }
   }
 
@@ -286,5 +303,9 @@ export class WorkQueue {
     for (const lane of Object.values(this.#lanes)) yield* lane
   }
 }
+
+/** Asks what the backup has, and changes nothing there. */
+export const isQuestion = (entry: Entry): entry is CompareEntry | VerifyEntry =>
+  entry.kind === 'compare' || entry.kind === 'verify'
 
 const first = (lane: Set<Entry>): Entry | null => lane.values().next().value ?? null

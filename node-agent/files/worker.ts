@@ -29,7 +29,13 @@ const waitsMax = 64
 /** What the core publishes to all workers, as far as it matters here. */
 const standingSchema = z.object({ role: z.string(), gen: z.int().min(0), epoch: z.int().min(0) })
 const waitSchema = z.strictObject({ tree: z.string().optional(), limitMs: z.int().min(0).max(waitLimitMaxMs) })
-const treeWish = z.strictObject({ tree: z.string().optional() })
+const scrubSchema = z.strictObject({
+  tree: z.string().optional(),
+  /** contents: also reads and compares what the files contain. */
+  what: z.enum(['metadata', 'contents']).default('metadata'),
+})
+const hourMs = 3_600_000
+const contentLookMs = 60_000
 
 /** The files worker: one replica a tree, one port for the other host's. Its death stops replication and nothing else. */
 export class FilesWorker implements WorkerProgram {
@@ -48,6 +54,7 @@ export class FilesWorker implements WorkerProgram {
     this.#core = core
     this.#timers.push(setInterval(() => core.report(this.status()), reportEveryMs))
     this.#timers.push(setInterval(() => this.#scrub(), scrubEveryMs))
+    this.#timers.push(setInterval(() => this.#compareOldContents(), contentLookMs))
   }
 
   told(topic: string, body: unknown): void {
@@ -76,8 +83,9 @@ export class FilesWorker implements WorkerProgram {
       case 'wait':
         return this.#wait(waitSchema.parse(body))
       case 'scrub': {
-        const { tree } = treeWish.parse(body)
+        const { tree, what } = scrubSchema.parse(body)
         this.#scrub(tree)
+        if (what === 'contents') this.#compareContents(tree)
         return null
       }
       default:
@@ -164,6 +172,22 @@ export class FilesWorker implements WorkerProgram {
     } finally {
       clearTimeout(timer)
       this.#waits -= 1
+    }
+  }
+
+  #compareContents(tree?: string): void {
+    for (const { name, sender } of this.#replicas) {
+      if (sender !== null && (tree === undefined || name === tree)) sender.compareContents()
+    }
+  }
+
+  /** A pass ends some time after it began; the next one begins so long after that, or after this worker's start. */
+  #compareOldContents(): void {
+    for (const { sender, contentEveryH } of this.#replicas) {
+      if (sender === null || !sender.isInSync || contentEveryH === 0) continue
+      const { last, running } = sender.contents.status()
+      const sinceMs = performance.now() - (last?.endedMs ?? sender.startedMs)
+      if (running === null && sinceMs > contentEveryH * hourMs) sender.compareContents()
     }
   }
 

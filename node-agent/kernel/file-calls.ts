@@ -37,6 +37,7 @@ const native = {
   fsync: lib.func('int fsync(int fd)'),
   fdatasync: lib.func('int fdatasync(int fd)'),
   syncfs: lib.func('int syncfs(int fd)'),
+  posixFadvise: lib.func('int posix_fadvise(int fd, int64 offset, int64 length, int advice)'),
   syncFileRange: lib.func('int sync_file_range(int fd, int64 offset, int64 length, uint32 flags)'),
 }
 
@@ -257,6 +258,11 @@ export const flushData = (fd: number): Promise<number> => later(native.fdatasync
 export const flushAll = (fd: number): Promise<number> => later(native.fsync, fd)
 /** Everything of the file system the descriptor is on; since Linux 5.8 it tells of errors, as fsync does. */
 export const flushFileSystem = (fd: number): Promise<number> => later(native.syncfs, fd)
+
+/** POSIX_FADV_DONTNEED: what is read next comes from the disk (dirty pages stay). */
+export const dropCached = (fd: number, offset: number, length: number): void => {
+  native.posixFadvise(fd, offset, length, 4)
+}
 
 /** Begins to write back a range, so that a flush later on has less to wait for. */
 export const beginWriteback = (fd: number, offset: number, length: number): void => {

@@ -11,6 +11,7 @@ const marginMs = 2000
 const drainLimitMs = 10_000
 
 const treeArgs = z.strictObject({ tree: z.string().max(64).optional() })
+const scrubArgs = treeArgs.extend({ what: z.enum(['metadata', 'contents']).optional() })
 const waitArgs = treeArgs.extend({ limitMs: z.int().min(1).max(hourMs) })
 
 /** The synchronisation partition: answered by the files worker, never by the core's own loop. */
@@ -30,8 +31,9 @@ export function syncVerbs(agent: Agent): Record<string, Verb> {
       return ask('wait', parsed.data, parsed.data.limitMs + marginMs)
     },
     syncScrub: async args => {
-      const parsed = treeArgs.safeParse(args)
-      if (!parsed.success) throw new VerbError('usage', 'give the name of a tree, or none')
+      const parsed = scrubArgs.safeParse(args)
+      if (!parsed.success)
+        throw new VerbError('usage', 'give the name of a tree, or none, and what: metadata or contents')
       return ask('scrub', parsed.data)
     },
   }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, lstatSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -27,9 +27,10 @@ export interface TortureResult {
 
 const writerProgram = fileURLToPath(new URL('./files-operations.ts', import.meta.url))
 /** Longer than any backlog that a fault leaves, on a busy machine. */
-const settleLimitMs = 90_000
+const settleLimitMs = 180_000
 const barrierLimitMs = 3000
 const scrubsMax = 4
+const explainedMax = 10
 const scrubPauseMs = 1500
 
 class Writer {
@@ -131,8 +132,21 @@ class Torture {
     await this.#pair.barrier(this.#primary, settleLimitMs)
     this.#expectMarks('at the end')
     const contents = this.#pair.differences(this.#primary, 'all but hard links')
+    if (contents !== '') this.#explain(contents)
     const differences = contents === '' ? await this.#afterScrubs() : contents
     return { faults: this.#faults, barriers: this.#acknowledged.length, differences }
+  }
+
+  /** Both sides' view of what differs, for whoever has to find out why. */
+  #explain(itemized: string): void {
+    for (const line of itemized.trim().split('\n').slice(0, explainedMax)) {
+      const name = Buffer.from(line.slice(line.indexOf(' ') + 1).split(' => ')[0]!, 'latin1').toString('utf8')
+      for (const host of ['a', 'b'] as const) {
+        const stat = lstatSync(this.#pair.path(host, name.trim()), { throwIfNoEntry: false })
+        const seen = stat === undefined ? 'nothing' : `${stat.size} bytes, inode ${stat.ino}, ${stat.nlink} names`
+        this.#options.say(`${line}: ${host} has ${seen}, of ${stat?.mtime.toISOString()}`)
+      }
+    }
   }
 
   /** In a storm of renames a file may lose the tie to its other names; comparing restores it. */
@@ -216,8 +230,22 @@ class Torture {
     pair.mend(old)
     await pair.start(old)
     await pair.role(old, { role: 'backup', epoch: this.#epoch })
-    // A second loss needs a backup that has everything: that is what makes it a pair.
-    await pair.barrier(this.#primary, settleLimitMs)
+    await this.#becomeWhole()
+  }
+
+  /**
+   * A second loss needs a backup that has everything: that is what makes it a pair. On a machine where the disk is slower
+   * than the writers they have to rest for it.
+   */
+  async #becomeWhole(): Promise<void> {
+    const held = await this.#pair.barrier(this.#primary, barrierLimitMs).then(
+      () => true,
+      () => false,
+    )
+    if (held) return
+    await this.#stopWriters()
+    await this.#pair.barrier(this.#primary, settleLimitMs)
+    this.#startWriters()
   }
 
   async #switchover(): Promise<void> {
