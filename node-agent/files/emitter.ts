@@ -3,6 +3,7 @@ import { EIO, ELOOP, type FileStat, O_NONBLOCK, openAt, statAt, statFd } from '.
 import { ENOENT, KernelError } from '../kernel/libc.ts'
 import { BigFile, isSameStat, type Known, smallBytesMax } from './big-file.ts'
 import type { FramePool } from './framing.ts'
+import { type OtherName, otherNames } from './linked-names.ts'
 import type { DirectoryNode, FilePlace, LinkIndex } from './local-tree.ts'
 import type { Operation, StreamFrame } from './messages.ts'
 import { type Meta, readMeta } from './meta.ts'
@@ -208,7 +209,7 @@ export class Emitter {
         if (!entry.isNew) send({ op: 'remove', path }, entry)
         return null
       case 'symlink': {
-        const others = this.#linksOf(stat, entry)
+        const others = otherNames(this.#part, stat, entry)
         if (others === null) return this.#again(entry, movedMs)
         const meta = readMeta({ dirFd: fd, name }, stat, { linked: others.length > 0 })
         if (meta === null || typeof meta === 'number') return this.#again(entry, readAgainMs)
@@ -239,7 +240,7 @@ export class Emitter {
     try {
       const stat = statFd(fd)
       if (typeof stat === 'number' || stat.kind !== 'file') return this.#again(entry, 0)
-      const others = this.#linksOf(stat, entry)
+      const others = otherNames(this.#part, stat, entry)
       if (others === null) return this.#again(entry, movedMs)
       const twin = entry.isNew && !entry.isWritten ? others.find(one => !one.isWaiting) : undefined
       if (twin !== undefined) {
@@ -345,7 +346,7 @@ export class Emitter {
         // While it was read, its directory may have been renamed, and other names of it made or replaced.
         const isThere = !dir.isGone && joinPath(dir.remotePath, name) === path && this.#isAt(stat, entry)
         const now = statFd(fd)
-        const others = isThere && typeof now !== 'number' ? this.#linksOf(now, entry) : null
+        const others = isThere && typeof now !== 'number' ? otherNames(this.#part, now, entry) : null
         if (others === null || (!isUnchanged && entry.failures < readAttempts)) {
           this.#part.stream({ op: 'abort', stream: big.stream })
           end()
@@ -372,32 +373,6 @@ export class Emitter {
     return typeof there !== 'number' && there.ino === stat.ino
   }
 
-  /**
-   * Other names of the same file, looked at now; a file of one name is noted in case it gets another. Null: one of them
-   * is in a directory that is on its way.
-   */
-  #linksOf(stat: FileStat, entry: NameEntry): OtherName[] | null {
-    const { links, tree, queue } = this.#part
-    links.note(stat.ino, entry.dir, entry.name)
-    if (stat.links < 2) return []
-    const found: OtherName[] = []
-    for (const place of links.others(stat.ino, entry.dir, entry.name)) {
-      const fd = place.dir.isGone ? -1 : place.dir.open(tree)
-      if (fd < 0 && !place.dir.isGone) return null
-      const there = fd < 0 ? fd : statAt(fd, place.name)
-      if (typeof there === 'number' || there.ino !== stat.ino) links.forget(stat.ino, place)
-      else if (place.dir.isKnown || place.dir.parent === null) {
-        const isWaiting = queue.waiting(place.dir, place.name) !== undefined || place.dir.sending.has(place.name)
-        found.push({ path: joinPath(place.dir.remotePath, place.name), isWaiting, ...place })
-      } else {
-        // Its directory is being compared, possibly with what was in it before this change.
-        queue.changed(place.dir, place.name, { lane: 'live', since: entry.since, isWritten: true, isClosed: true })
-      }
-    }
-    links.setPartial(stat.ino, { partial: found.length < stat.links - 1 })
-    return found
-  }
-
   /** A new file took this name on the backup: its other names follow, and need not be looked at themselves. */
   #linkOthers(path: string, entry: NameEntry, others: readonly OtherName[]): void {
     for (const other of others) {
@@ -419,10 +394,4 @@ interface FileInHand {
   stat: FileStat
   meta: Meta
   others: readonly OtherName[]
-}
-
-interface OtherName extends FilePlace {
-  /** On the backup. */
-  path: string
-  isWaiting: boolean
 }

@@ -4,13 +4,13 @@ import type { Known } from './big-file.ts'
 import { hashKeyBytes } from './block-hashes.ts'
 import { Comparison, type Verdict } from './comparison.ts'
 import { Contents } from './contents.ts'
-import { Emitter, type NewOperation, type Transfer } from './emitter.ts'
+import { Emitter, type NewOperation } from './emitter.ts'
 import type { Filter } from './filter.ts'
 import { Idle } from './idle.ts'
 import { behindS, waitingBytes } from './lag.ts'
+import { Lanes } from './lanes.ts'
 import { DirectoryNode, LinkIndex } from './local-tree.ts'
 import type { FromReceiver, NackCode, Operation } from './messages.ts'
-import { joinPath } from './names.ts'
 import { Outflow, type Outlet } from './outflow.ts'
 import { Problems } from './problems.ts'
 import { lookAgain } from './second-look.ts'
@@ -34,8 +34,6 @@ export interface SenderPart {
 
 /** The loop looks at events and answers at least this often. */
 const sliceMs = 4
-/** Seed and repair get a turn after so many others, so that a tree that never rests does not put them off for ever. */
-const bulkTurn = 16
 const idleMs = 500
 /** After the backup could not write (disk full): replication pauses, the primary goes on. */
 const blockedRetryMs = 1000
@@ -63,10 +61,8 @@ export class Sender {
   readonly #barriers = new Barriers()
   readonly #out: Outflow
   readonly #hashes = new HashQuestions()
-  #live: Transfer | null = null
-  #bulk: Transfer | null = null
+  readonly #lanes: Lanes
   readonly #idle = new Idle()
-  #liveSteps = 0
   #stopped = false
   #ended: Promise<void> = Promise.resolve()
   #blocked: { why: string; untilMs: number } | null = null
@@ -133,6 +129,18 @@ export class Sender {
       onEnd: (verdict, mark) => this.#compared(verdict, mark),
       adopt: (dir, name) => this.#watcher.adopt(dir, name, null),
     })
+    const { queue, comparison, contents, problems } = this
+    const flushTouched = (): boolean => this.#flushTouched()
+    this.#lanes = new Lanes({
+      queue,
+      out: this.#out,
+      emitter: this.#emitter,
+      comparison,
+      contents,
+      problems,
+      now,
+      flushTouched,
+    })
   }
 
   /** Compares what the files contain, at the rate that is set for it. */
@@ -178,14 +186,7 @@ export class Sender {
 
   detach(): void {
     this.#out.outlet = null
-    for (const transfer of [this.#bulk, this.#live]) {
-      if (transfer === null) continue
-      transfer.abort()
-      if (transfer.entry.kind === 'name') this.queue.retry(transfer.entry, 0)
-    }
-    this.#live = null
-    this.#bulk = null
-    this.contents.cut()
+    this.#lanes.detach()
     this.#hashes.cancel()
   }
 
@@ -342,63 +343,11 @@ export class Sender {
   }
 
   #step(): boolean {
-    if (!this.#out.isOpen || this.#out.isFull('live')) return false
     if (this.#blocked !== null) {
       if (this.#part.now() < this.#blocked.untilMs) return false
       this.#blocked = null
     }
-    this.#liveSteps += 1
-    if (this.#liveSteps > bulkTurn && this.#bulkStep()) return true
-    if (this.#live !== null) return this.#advance('#live')
-    const entry = this.queue.takeLive()
-    if (entry !== null) return this.#handle(entry, '#live')
-    return this.#flushTouched() || this.#bulkStep() || this.#contentStep()
-  }
-
-  #bulkStep(): boolean {
-    this.#liveSteps = 0
-    if (this.#out.isFull('bulk') || this.#part.now() < this.#out.bulkFromMs) return false
-    if (this.#bulk !== null) return this.#advance('#bulk')
-    const bulk = this.queue.takeBulk()
-    return bulk !== null && this.#handle(bulk, '#bulk')
-  }
-
-  #contentStep(): boolean {
-    return !this.#out.isFull('bulk') && this.contents.step()
-  }
-
-  #handle(entry: Entry, lane: '#live' | '#bulk'): true {
-    if (entry.kind === 'compare') {
-      this.comparison.compare(entry)
-      return true
-    }
-    if (entry.kind === 'verify') {
-      const file = this.contents.verify(entry)
-      this.#bulk = { entry, step: () => file.step() !== null, abort: () => file.end() }
-      return true
-    }
-    const transfer = this.#emitter.emit(entry)
-    if (lane === '#live') this.#live = transfer
-    else this.#bulk = transfer
-    return true
-  }
-
-  #advance(lane: '#live' | '#bulk'): boolean {
-    const transfer = (lane === '#live' ? this.#live : this.#bulk)!
-    let state: boolean | null
-    try {
-      state = transfer.step()
-    } catch (error) {
-      this.problems.set(joinPath(transfer.entry.dir.path, transfer.entry.name), `it can't be read: ${String(error)}`)
-      transfer.abort()
-      if (transfer.entry.kind === 'name') this.queue.retry(transfer.entry, this.#part.now() + blockedRetryMs)
-      state = false
-    }
-    if (state === false) {
-      if (lane === '#live') this.#live = null
-      else this.#bulk = null
-    }
-    return state !== null
+    return this.#lanes.step()
   }
 
   /** Times of directories come when nothing is to be sent into them for the moment. */
@@ -431,10 +380,7 @@ export class Sender {
   #oldest(): number {
     let oldest = Math.min(this.queue.oldestSince(), this.#sent.oldestSince())
     for (const { since } of this.#emitter.touched.values()) if (since < oldest) oldest = since
-    for (const transfer of [this.#live, this.#bulk]) {
-      if (transfer !== null && transfer.entry.since < oldest) oldest = transfer.entry.since
-    }
-    return Math.min(oldest, this.comparison.oldestSince())
+    return Math.min(oldest, this.#lanes.oldestSince(), this.comparison.oldestSince())
   }
 
   #checkBarriers(): void {

@@ -1,0 +1,104 @@
+import type { Comparison } from './comparison.ts'
+import type { Contents } from './contents.ts'
+import type { Emitter, Transfer } from './emitter.ts'
+import { joinPath } from './names.ts'
+import type { Outflow } from './outflow.ts'
+import type { Problems } from './problems.ts'
+import type { Entry, WorkQueue } from './work-queue.ts'
+
+export interface LanesPart {
+  queue: WorkQueue
+  out: Outflow
+  emitter: Emitter
+  comparison: Comparison
+  contents: Contents
+  problems: Problems
+  now: () => number
+  /** Sends times of directories that waited; false when there are none. */
+  flushTouched: () => boolean
+}
+
+/** Seed and repair get a turn after so many others, so that a tree that never rests does not put them off for ever. */
+const bulkTurn = 16
+/** A file that could not be read is tried again. */
+const unreadableMs = 1000
+
+/** Which of what waits is sent next: live changes first, then times of directories, seed and repair, contents. */
+export class Lanes {
+  readonly #part: LanesPart
+  readonly #transfers: { live: Transfer | null; bulk: Transfer | null } = { live: null, bulk: null }
+  #liveSteps = 0
+
+  constructor(part: LanesPart) {
+    this.#part = part
+  }
+
+  /** The connection is gone: what was on its way waits again. */
+  detach(): void {
+    for (const lane of ['bulk', 'live'] as const) {
+      const transfer = this.#transfers[lane]
+      this.#transfers[lane] = null
+      if (transfer === null) continue
+      transfer.abort()
+      if (transfer.entry.kind === 'name') this.#part.queue.retry(transfer.entry, 0)
+    }
+    this.#part.contents.cut()
+  }
+
+  /** The earliest mark of what is on its way; Infinity when nothing is. */
+  oldestSince(): number {
+    const { live, bulk } = this.#transfers
+    return Math.min(live?.entry.since ?? Number.POSITIVE_INFINITY, bulk?.entry.since ?? Number.POSITIVE_INFINITY)
+  }
+
+  /** One thing; false when nothing can be sent now. */
+  step(): boolean {
+    const { out, queue, flushTouched } = this.#part
+    if (!out.isOpen || out.isFull('live')) return false
+    this.#liveSteps += 1
+    if (this.#liveSteps > bulkTurn && this.#bulkStep()) return true
+    if (this.#transfers.live !== null) return this.#advance('live')
+    const entry = queue.takeLive()
+    if (entry !== null) return this.#handle(entry, 'live')
+    return flushTouched() || this.#bulkStep() || this.#contentStep()
+  }
+
+  #bulkStep(): boolean {
+    const { out, queue, now } = this.#part
+    this.#liveSteps = 0
+    if (out.isFull('bulk') || now() < out.bulkFromMs) return false
+    if (this.#transfers.bulk !== null) return this.#advance('bulk')
+    const bulk = queue.takeBulk()
+    return bulk !== null && this.#handle(bulk, 'bulk')
+  }
+
+  #contentStep(): boolean {
+    return !this.#part.out.isFull('bulk') && this.#part.contents.step()
+  }
+
+  #handle(entry: Entry, lane: 'live' | 'bulk'): true {
+    const { comparison, contents, emitter } = this.#part
+    if (entry.kind === 'compare') comparison.compare(entry)
+    else if (entry.kind === 'verify') {
+      const file = contents.verify(entry)
+      this.#transfers[lane] = { entry, step: () => file.step() !== null, abort: () => file.end() }
+    } else this.#transfers[lane] = emitter.emit(entry)
+    return true
+  }
+
+  #advance(lane: 'live' | 'bulk'): boolean {
+    const transfer = this.#transfers[lane]!
+    let state: boolean | null
+    try {
+      state = transfer.step()
+    } catch (error) {
+      const { problems, queue, now } = this.#part
+      problems.set(joinPath(transfer.entry.dir.path, transfer.entry.name), `it can't be read: ${String(error)}`)
+      transfer.abort()
+      if (transfer.entry.kind === 'name') queue.retry(transfer.entry, now() + unreadableMs)
+      state = false
+    }
+    if (state === false) this.#transfers[lane] = null
+    return state !== null
+  }
+}

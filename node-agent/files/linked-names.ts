@@ -1,0 +1,43 @@
+import { type FileStat, statAt } from '../kernel/file-calls.ts'
+import type { FilePlace, LinkIndex } from './local-tree.ts'
+import { joinPath } from './names.ts'
+import type { Tree } from './tree.ts'
+import type { NameEntry, WorkQueue } from './work-queue.ts'
+
+interface LinkedPart {
+  tree: Tree
+  queue: WorkQueue
+  links: LinkIndex
+}
+
+export interface OtherName extends FilePlace {
+  /** On the backup. */
+  path: string
+  isWaiting: boolean
+}
+
+/**
+ * Other names of the same file, looked at now; a file of one name is noted in case it gets another. Null: one of them
+ * is in a directory that is on its way.
+ */
+export function otherNames(part: LinkedPart, stat: FileStat, entry: NameEntry): OtherName[] | null {
+  const { links, tree, queue } = part
+  links.note(stat.ino, entry.dir, entry.name)
+  if (stat.links < 2) return []
+  const found: OtherName[] = []
+  for (const place of links.others(stat.ino, entry.dir, entry.name)) {
+    const fd = place.dir.isGone ? -1 : place.dir.open(tree)
+    if (fd < 0 && !place.dir.isGone) return null
+    const there = fd < 0 ? fd : statAt(fd, place.name)
+    if (typeof there === 'number' || there.ino !== stat.ino) links.forget(stat.ino, place)
+    else if (place.dir.isKnown || place.dir.parent === null) {
+      const isWaiting = queue.waiting(place.dir, place.name) !== undefined || place.dir.sending.has(place.name)
+      found.push({ path: joinPath(place.dir.remotePath, place.name), isWaiting, ...place })
+    } else {
+      // Its directory is being compared, possibly with what was in it before this change.
+      queue.changed(place.dir, place.name, { lane: 'live', since: entry.since, isWritten: true, isClosed: true })
+    }
+  }
+  links.setPartial(stat.ino, { partial: found.length < stat.links - 1 })
+  return found
+}
