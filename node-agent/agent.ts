@@ -1,5 +1,6 @@
 import { randomInt } from 'node:crypto'
 import { holdsOffice, knownValue } from '../shared/protocol/facts.ts'
+import { restsUntil } from '../shared/protocol/rest.ts'
 import { type HostState, newHost } from '../shared/protocol/state.ts'
 import { type Protection, type Status, statusOf } from '../shared/protocol/status.ts'
 import { step } from '../shared/protocol/step.ts'
@@ -14,6 +15,7 @@ import { Loop } from './loop.ts'
 import { type Moment, rememberedMaintenance } from './maintenance-file.ts'
 import { PeerNews } from './peer-news.ts'
 import type { Ports, ServiceContext, StoredHost } from './ports.ts'
+import type { Pulse } from './pulse.ts'
 import { standingTopic } from './workers/definition.ts'
 import type { Workers } from './workers/supervisor.ts'
 
@@ -27,6 +29,7 @@ export interface AgentOptions {
   decisions: Decisions
   stored: StoredHost
   workers: Workers
+  pulse: Pulse
   /** The process ends with this sentence; the kernel then shuts the gate. */
   exit: (why: string) => void
   log: (line: string) => void
@@ -34,6 +37,8 @@ export interface AgentOptions {
 
 /** Addresses, uplink and what people see: nothing of it is on the path of the lease. */
 const housekeepingMs = 100
+/** A link that goes down says so at once and is looked at so often; its gateway is asked more rarely still. */
+const uplinkEveryMs = 200
 /** A command that the core has not answered by then is reported as "unknown outcome". */
 const answerLimitMs = 15_000
 /** Operator commands that wait for the core's answer. */
@@ -62,13 +67,14 @@ export class Agent {
   readonly #loop: Loop<HostState>
   readonly #diskGuard: DiskGuard
   readonly #executor: Executor
-  #housekeeping: NodeJS.Timeout | null = null
+  #endHousekeeping: () => void = () => {}
   #waiting: { command: OperatorCommand['command']; resolve: (answer: OperatorAnswer) => void }[] = []
   #verdict: Verdict | null = null
   #lastWhy = ''
   #uplink = { up: true, why: '' }
+  #uplinkAt = 0
   #servicesTold = false
-  #told = ''
+  #told: Standing | null = null
 
   constructor(options: AgentOptions) {
     this.#options = options
@@ -91,6 +97,7 @@ export class Agent {
       timing: this.timing,
       state: newHost({ node: options.config.node, timing: this.timing }),
       step,
+      rest: restsUntil,
       run: effects => {
         if (effects.some(effect => effect.do === 'services')) this.#servicesTold = true
         this.#executor.run(effects)
@@ -100,6 +107,7 @@ export class Agent {
         this.decisions.add(knownValue(state)?.epoch ?? 0, why)
         options.log(why)
       },
+      after: () => options.pulse.wake(),
       failed: error => this.#end(error instanceof Error ? (error.stack ?? error.message) : String(error)),
     })
     this.#executor = new Executor({
@@ -134,7 +142,8 @@ export class Agent {
 
   /** Adopts what runs, then lets the core begin. The order is that of the protocol: gate first, promises last. */
   async start(): Promise<void> {
-    const { ports, config, stored } = this.#options
+    const options = this.#options
+    const { ports, config, stored } = options
     const gate = ports.gate.adopt()
     ports.gate.onTampered(why => this.#alarm('gate', why))
     ports.vip.onAlarm(why => this.#alarm('vip', why))
@@ -163,7 +172,7 @@ export class Agent {
     if (stored.begins && stored.durable.acc === null) void this.operator({ command: 'init' })
     const until = rememberedMaintenance(config.stateDir, { now: this.moment(), maxMs: maintenanceMaxMs })
     if (until > 0) void this.operator({ command: 'maintenance', until })
-    this.#housekeeping = setInterval(() => this.#keepHouse(), housekeepingMs)
+    this.#endHousekeeping = options.pulse.every(housekeepingMs, () => this.#keepHouse())
     this.workers.start()
   }
 
@@ -208,7 +217,7 @@ export class Agent {
     const { ports } = this
     this.#loop.stop()
     this.#executor.stop()
-    if (this.#housekeeping !== null) clearInterval(this.#housekeeping)
+    this.#endHousekeeping()
     ports.services.detach()
     ports.peer.close()
     ports.witness?.close()
@@ -266,24 +275,26 @@ export class Agent {
     const now = ports.clock.bootMs()
     ports.vip.tick(now)
     this.#watchUplink(now)
-    this.#watchDisks(now)
+    const status = this.status()
+    this.#watchDisks(now, status)
     this.#stopLeftovers()
-    this.#trackVerdict()
-    this.#tellWorkers()
+    this.#trackVerdict(status)
+    this.#tellWorkers(status)
     this.peerNews.tick(now, { serving: this.#verdict?.protection !== 'not serving', room: this.#diskGuard.room })
   }
 
   /** Workers act by role and epoch, and are told each change; none of them is told a permission. */
-  #tellWorkers(): void {
-    const { role, epoch, gen, primary, serving, protection } = this.status()
+  #tellWorkers({ role, epoch, gen, primary, serving, protection }: Status): void {
     const standing: Standing = { role, epoch, gen, primary, serving, protection }
-    const text = JSON.stringify(standing)
-    if (text === this.#told) return
-    this.#told = text
+    const told = this.#told
+    if (told !== null && standingKeys.every(key => told[key] === standing[key])) return
+    this.#told = standing
     this.workers.publish(standingTopic, standing)
   }
 
   #watchUplink(now: number): void {
+    if (now - this.#uplinkAt < uplinkEveryMs * 0.85) return
+    this.#uplinkAt = now
     const seen = this.ports.uplink?.tick(now)
     if (seen === undefined) return
     if (seen.up !== this.#uplink.up) this.#loop.post({ event: 'uplink', up: seen.up })
@@ -291,8 +302,7 @@ export class Agent {
     this.#uplink = seen
   }
 
-  #watchDisks(now: number): void {
-    const { role, epoch } = this.status()
+  #watchDisks(now: number, { role, epoch }: Status): void {
     const serverEndedFull = this.ports.database.endedFull()
     this.#diskGuard.tick(now, { role, epoch, peerRoom: this.peerNews.room(now), serverEndedFull })
   }
@@ -304,8 +314,7 @@ export class Agent {
     void this.ports.services.stop(this.#context())
   }
 
-  #trackVerdict(): void {
-    const { protection, why } = this.status()
+  #trackVerdict({ protection, why }: Status): void {
     const before = this.#verdict ?? lastVerdict(this.decisions)
     if (before !== null && before.protection === protection) {
       this.#verdict = { ...before, why }
@@ -316,7 +325,8 @@ export class Agent {
   }
 }
 
-export type Standing = Pick<Status, 'role' | 'epoch' | 'gen' | 'primary' | 'serving' | 'protection'>
+const standingKeys = ['role', 'epoch', 'gen', 'primary', 'serving', 'protection'] as const
+export type Standing = Pick<Status, (typeof standingKeys)[number]>
 
 const verdictMark = 'verdict: '
 

@@ -11,19 +11,32 @@ export interface LoopOptions<S> {
   timing: Timing
   state: S
   step: (state: S, event: Event) => StepResult<S>
+  /** Until when, on CLOCK_BOOTTIME, only an event can change anything; 0: not at rest. See shared/protocol/rest.ts. */
+  rest: (state: S, nowMs: number) => number
   run: (effects: StepResult<S>['effects']) => void
   decided: (why: string, state: S) => void
+  /** The event and all that it led to is over: the time for what is not urgent, now that the process is awake. */
+  after?: () => void
   /** A bug or a failed assertion: the process must end, and the kernel then shuts the gate. */
   failed: (error: unknown) => void
 }
 
 /**
- * Between ticks: as fine as the finest time of the protocol, the retry of a heartbeat (6 ms in `fast`), within bounds. An
- * idle agent spends most of its time on ticks, and whatever is urgent comes as an event of its own.
+ * Between ticks while something is under way: as fine as the finest time of the protocol, the retry of a heartbeat (6 ms
+ * in `fast`), within bounds. In a rest none is taken: each wake-up costs an idle machine more than the step itself.
  */
 export const tickMsOf = (timing: Timing): number => Math.min(tickMaxMs, Math.max(tickMinMs, timing.heartbeatRetryMs))
 const tickMinMs = 10
 const tickMaxMs = 20
+/**
+ * The longest rest. Beyond the interval of heartbeats, so that a backup that hears them takes no ticks at all, and so
+ * far below two of them that a late timer is not taken for a stopped process.
+ */
+const restMaxOf = (timing: Timing): number => 1.25 * timing.heartbeatMs
+/** Node counts a timer from the beginning of the turn that sets it: one that fires early would be set twice. */
+const timerSlackMs = 1
+/** Wall time is compared over a gap with what it was this long before at most. */
+const wallEveryMs = 1000
 /** BOOTTIME and MONOTONIC are read one after the other; they only ever come apart by a suspend. */
 const suspendSlackMs = 50
 /** So many events wait at most; more means that steps produce events without end. */
@@ -35,14 +48,18 @@ export class Loop<S> {
   #events: EventBody[] = []
   #stepping = false
   #timer: NodeJS.Timeout | null = null
-  #last: { boot: number; monotonic: number; wall: number }
+  #dueAt = 0
   #tickedAt = 0
+  #last: { boot: number; monotonic: number }
+  #wall: { boot: number; wall: number }
+  #running = false
   #stopped = false
 
   constructor(options: LoopOptions<S>) {
     this.#options = options
     this.#state = options.state
     this.#last = this.#read()
+    this.#wall = { boot: this.#last.boot, wall: options.clock.wallMs() }
   }
 
   get state(): S {
@@ -72,11 +89,15 @@ export class Loop<S> {
     } finally {
       this.#stepping = false
     }
+    this.#schedule()
+    this.#options.after?.()
   }
 
   start(): void {
     this.#last = this.#read()
+    this.#wall = { boot: this.#last.boot, wall: this.#options.clock.wallMs() }
     this.#tickedAt = this.#last.boot
+    this.#running = true
     this.#schedule()
   }
 
@@ -95,16 +116,28 @@ export class Loop<S> {
     run(effects)
   }
 
+  /** The next tick: soon, or at the end of a rest. Set again only when it has moved. */
   #schedule(): void {
-    this.#timer = setTimeout(() => this.#tick(), tickMsOf(this.#options.timing))
+    if (!this.#running || this.#stopped) return
+    const { clock, timing, rest } = this.#options
+    const now = clock.bootMs()
+    const restUntil = Math.min(rest(this.#state, now), now + restMaxOf(timing))
+    const dueAt = Math.max(restUntil, this.#tickedAt + tickMsOf(timing))
+    if (this.#timer !== null) {
+      if (Math.abs(dueAt - this.#dueAt) < timerSlackMs) return
+      clearTimeout(this.#timer)
+    }
+    this.#dueAt = dueAt
+    this.#timer = setTimeout(() => this.#tick(), Math.max(0, Math.ceil(dueAt - now)) + timerSlackMs)
   }
 
   #tick(): void {
+    this.#timer = null
     if (this.#stopped) return
-    const gapMs = this.#options.clock.bootMs() - this.#tickedAt
+    const lateMs = this.#options.clock.bootMs() - this.#dueAt
     // After a stop the answers that waited in the sockets are read first: a tick before them would take the other host
     // for silent. setImmediate runs after the poll phase.
-    if (gapMs > this.#gapMax) setImmediate(() => this.#tickNow())
+    if (lateMs > this.#options.timing.heartbeatMs) setImmediate(() => this.#tickNow())
     else this.#tickNow()
   }
 
@@ -112,7 +145,6 @@ export class Loop<S> {
     if (this.#stopped) return
     this.#tickedAt = this.#options.clock.bootMs()
     this.post({ event: 'tick' })
-    if (!this.#stopped) this.#schedule()
   }
 
   get #gapMax(): number {
@@ -127,8 +159,8 @@ export class Loop<S> {
     this.#last = now
     const gapMs = now.boot - last.boot
     const suspendedMs = gapMs - (now.monotonic - last.monotonic)
-    const leapMs = now.wall - last.wall - gapMs
     const stopped = gapMs > this.#gapMax
+    const leapMs = stopped || now.boot - this.#wall.boot > wallEveryMs ? this.#readWall(now.boot) : 0
     if (stopped) decided(`this process did not run for ${Math.round(gapMs)} ms: it was stopped or starved`, this.#state)
     const paused = stopped && Math.abs(leapMs) > timing.leaseMs
     if (suspendedMs > suspendSlackMs) {
@@ -141,9 +173,16 @@ export class Loop<S> {
     return { event: 'clockJump', nonce: nonceOf(clock) }
   }
 
-  #read(): { boot: number; monotonic: number; wall: number } {
+  #read(): { boot: number; monotonic: number } {
     const { clock } = this.#options
-    return { boot: clock.bootMs(), monotonic: clock.monotonicMs(), wall: clock.wallMs() }
+    return { boot: clock.bootMs(), monotonic: clock.monotonicMs() }
+  }
+
+  /** How far wall time has come apart from this host's own since it was read last. */
+  #readWall(boot: number): number {
+    const before = this.#wall
+    this.#wall = { boot, wall: this.#options.clock.wallMs() }
+    return this.#wall.wall - before.wall - (boot - before.boot)
   }
 }
 

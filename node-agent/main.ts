@@ -13,6 +13,7 @@ import { partsOf } from './network/change-process.ts'
 import { restoreVswitches } from './network/vswitches.ts'
 import { readSetup } from './pair/setup-file.ts'
 import { preflight } from './preflight.ts'
+import { Pulse } from './pulse.ts'
 import { SocketServer } from './socket/server.ts'
 import { verbsOf } from './socket/verbs.ts'
 import { prepareStop, stopKindOf } from './stopping.ts'
@@ -38,7 +39,8 @@ export async function runAgent(configPath: string): Promise<void> {
   await preflight(config)
   await makeNetworks(config)
   const setup = readSetup(config.stateDir)
-  const { ports, durable } = await openPorts(config, { note: (why: string) => agent.note(why) })
+  const pulse = new Pulse()
+  const { ports, durable } = await openPorts(config, { note: (why: string) => agent.note(why), pulse })
   const decisions = new Decisions({
     stateDir: config.stateDir,
     maxBytes: config.limits.decisionsMb * 2 ** 20,
@@ -58,7 +60,7 @@ export async function runAgent(configPath: string): Promise<void> {
       [controlTopic, controlSettings(config, configPath)],
     ])
   const exit = (why: string): void => void broken(decisions, why)
-  const agent: Agent = new Agent({ config, ports, decisions, stored, workers, log, exit })
+  const agent: Agent = new Agent({ config, ports, decisions, stored, workers, pulse, log, exit })
   const server = new SocketServer({
     path: config.socket,
     verbs: verbsOf(agent, { enrolled: link }),

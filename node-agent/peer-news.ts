@@ -10,6 +10,9 @@ import type { ClientConnection, PeerLinkPort, VipPort } from './ports.ts'
 
 /** A client that connects within this time before a loss of its host finds out by its own means. */
 const tellEveryMs = 250
+/** Where nobody came or went at the last looks: each look walks through all connections of this host. */
+const tellCalmEveryMs = 500
+const calmLooks = 20
 const clientsMax = 256
 const linesMax = 200
 /** A transfer holds 64 KiB. */
@@ -40,6 +43,7 @@ export class PeerNews {
   readonly #options: PeerNewsOptions
   #clients: readonly ClientConnection[] = []
   #told = ''
+  #unchanged = 0
   #room: { said: Room; at: number } = { said: 'unknown', at: 0 }
   #roomToldAt = 0
   #now = 0
@@ -67,11 +71,14 @@ export class PeerNews {
       this.#roomToldAt = now
       void this.#options.peer.ask({ verb: 'room', body: room, limitMs })
     }
-    if (!serving || this.#asking || now - this.#askedAt < tellEveryMs) return
+    const everyMs = this.#unchanged < calmLooks ? tellEveryMs : tellCalmEveryMs
+    if (!serving || this.#asking || now - this.#askedAt < everyMs) return
     this.#askedAt = now
+    this.#unchanged += 1
     const clients = this.#options.vip.clients().slice(0, clientsMax)
     const text = JSON.stringify(clients)
     if (text === this.#told) return
+    this.#unchanged = 0
     this.#asking = true
     void this.#options.peer.ask({ verb: 'clients', body: clients, limitMs }).then(answer => {
       this.#asking = false

@@ -9,7 +9,7 @@ declare const UNDERSTUDY_STATE_WRITER: string | undefined
  */
 export function bundledStateWriter(): { command: string; args: string[] } | undefined {
   if (typeof UNDERSTUDY_STATE_WRITER !== 'string') return undefined
-  return { command: process.execPath, args: ['--input-type=module', '--eval', UNDERSTUDY_STATE_WRITER, '--'] }
+  return { command: process.execPath, args: ['--eval', UNDERSTUDY_STATE_WRITER, '--'] }
 }
 
 /**

@@ -73,7 +73,8 @@ const writer = await build({
   bundle: true,
   minify: true,
   platform: 'node',
-  format: 'esm',
+  // Node's loader of ES modules would be loaded for nothing.
+  format: 'cjs',
   target: 'node24',
   write: false,
   logLevel: 'warning',
@@ -83,6 +84,11 @@ const result = await build({
   entryPoints: [join(root, 'node-agent', 'cli', 'main.ts')],
   outfile,
   bundle: true,
+  // Node keeps the text in memory, at one byte a character only where all of it is ASCII: comments are not. Names stay,
+  // so that a stack trace can be read.
+  minifySyntax: true,
+  minifyWhitespace: true,
+  charset: 'ascii',
   platform: 'node',
   format: 'esm',
   target: 'node24',

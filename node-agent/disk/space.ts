@@ -9,6 +9,8 @@ import type { DiskPort, DiskState, Volume } from '../ports.ts'
  */
 
 const lookEveryMs = 1000
+/** Which volumes there are is found out anew after so many looks: a mount or a link may have changed. */
+const looksOfOneFind = 10
 const mib = 2 ** 20
 
 export interface DiskSpaceOptions {
@@ -24,6 +26,8 @@ export const reserveMbOf = (freeDiskMb: number): number => Math.max(1, Math.min(
 export class DiskSpace implements DiskPort {
   readonly #options: DiskSpaceOptions
   #volumes: Volume[] = []
+  #paths: string[] = []
+  #looks = 0
   #reserveMb = 0
   #looking = false
   #lookedAt = 0
@@ -52,19 +56,34 @@ export class DiskSpace implements DiskPort {
   }
 
   async look(): Promise<void> {
-    const { dataDir, stateDir, freeDiskMb } = this.#options
-    const found = new Map<number, Volume>()
-    for (const path of [dataDir, join(dataDir, 'pg_wal'), stateDir]) {
-      const real = await nearest(path)
-      const { dev } = await stat(real)
-      if (found.has(dev)) continue
-      const { bavail, blocks, bsize } = await statfs(real)
-      found.set(dev, { path: real, freeMb: mb(bavail * bsize), totalMb: mb(blocks * bsize) })
+    const { freeDiskMb } = this.#options
+    const find = this.#paths.length === 0 || this.#looks % looksOfOneFind === 0
+    this.#looks += 1
+    // Empty until all is found: what fails half-way is found anew at the next look.
+    const paths = find ? await this.#find() : this.#paths
+    this.#paths = []
+    const volumes: Volume[] = []
+    for (const path of paths) {
+      const { bavail, blocks, bsize } = await statfs(path)
+      volumes.push({ path, freeMb: mb(bavail * bsize), totalMb: mb(blocks * bsize) })
     }
-    this.#volumes = [...found.values()]
+    this.#paths = paths
+    this.#volumes = volumes
     if (!this.#released && this.#reserveMb === 0) await this.#makeReserve()
     else if (this.#released && this.#volumes.every(one => one.freeMb > freeDiskMb + reserveMbOf(freeDiskMb)))
       this.#released = false
+  }
+
+  /** One path on each volume. */
+  async #find(): Promise<string[]> {
+    const { dataDir, stateDir } = this.#options
+    const found = new Map<number, string>()
+    for (const path of [dataDir, join(dataDir, 'pg_wal'), stateDir]) {
+      const real = await nearest(path)
+      const { dev } = await stat(real)
+      if (!found.has(dev)) found.set(dev, real)
+    }
+    return [...found.values()]
   }
 
   async releaseReserve(): Promise<void> {

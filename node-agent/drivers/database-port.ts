@@ -14,6 +14,7 @@ import { own } from '../postgres/config-files.ts'
 import { PostgresDriver } from '../postgres/driver.ts'
 import { initialise, prepareRole } from '../postgres/initialise.ts'
 import { within } from '../postgres/sql.ts'
+import type { Pulse } from '../pulse.ts'
 import { lookUpUser } from '../users.ts'
 
 /** A write or a new connection that takes longer than this counts as a hang; a busy machine forks slowly. */
@@ -101,10 +102,13 @@ export class DatabaseDriver implements DatabasePort {
   readonly #driver: PostgresDriver
   readonly #spec: ClusterSpec
 
-  static async open(config: Config, note: (why: string) => void): Promise<DatabaseDriver> {
+  static async open(
+    config: Config,
+    { note, pulse }: { note: (why: string) => void; pulse: Pulse },
+  ): Promise<DatabaseDriver> {
     const spec = await clusterSpecOf(config)
     const peerDatabase = config.peer.paths.map(path => ({ host: path.peer, port: config.postgres.port }))
-    return new DatabaseDriver(config, spec, new PostgresDriver({ spec, peerDatabase, progress: note }))
+    return new DatabaseDriver(config, spec, new PostgresDriver({ spec, peerDatabase, progress: note, pulse }))
   }
 
   private constructor(config: Config, spec: ClusterSpec, driver: PostgresDriver) {

@@ -59,7 +59,7 @@ export class GateDriver implements GatePort {
 
   /** Tables that are gone stop nothing: until the watch has restored them, that is as good as open. */
   read(): GateReport {
-    const { state, expiresInMs } = this.#gate.read()
+    const { state, expiresInMs } = this.#gate.readState()
     if (state === 'absent') return { state: 'open', expiresUntil: Number.MAX_SAFE_INTEGER }
     return { state, expiresUntil: state === 'open' ? bootMs() + expiresInMs : 0 }
   }

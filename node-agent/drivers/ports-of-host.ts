@@ -2,6 +2,7 @@ import type { Durable } from '../../shared/protocol/types.ts'
 import type { Config } from '../config.ts'
 import { DiskSpace } from '../disk/space.ts'
 import type { Ports } from '../ports.ts'
+import type { Pulse } from '../pulse.ts'
 import { Services } from '../services/supervisor.ts'
 import { hostClock } from './clock.ts'
 import { DatabaseDriver } from './database-port.ts'
@@ -15,7 +16,7 @@ import { WitnessDriver } from './witness-port.ts'
 /** The real drivers. The store comes first: its lock is what keeps a second agent from touching anything. */
 export async function openPorts(
   config: Config,
-  options: { note: (why: string) => void },
+  options: { note: (why: string) => void; pulse: Pulse },
 ): Promise<{ ports: Ports; durable: Durable }> {
   const { note } = options
   const store = await StoreDriver.open(config.stateDir)
@@ -26,7 +27,7 @@ export async function openPorts(
     gate,
     vip: new VipDriver(config),
     uplink: config.uplink === null ? null : new UplinkDriver(config.uplink),
-    database: await DatabaseDriver.open(config, note),
+    database: await DatabaseDriver.open(config, options),
     disk: new DiskSpace({
       dataDir: config.postgres.dataDir,
       stateDir: config.stateDir,

@@ -86,7 +86,7 @@ export class KernelGate implements Gate {
       this.#createFrozen()
       return { found: 'frozen', expiresInMs: 0 }
     }
-    const { state, expiresInMs } = this.read()
+    const { state, expiresInMs } = this.readState()
     assert(state !== 'absent', 'the tables vanished while they were adopted')
     this.#expiresByBootMs = state === 'open' ? bootMs() + expiresInMs : 0
     this.#closed = state === 'closed'
@@ -108,14 +108,18 @@ export class KernelGate implements Gate {
   }
 
   read(): GateReading {
-    const counters = this.#counters()
-    if (this.#tables.some(table => tableFlags(this.#nft, table) === undefined)) {
-      return { state: 'absent', expiresInMs: Infinity, counters }
-    }
-    const expiries = this.#tables.map(table => this.#held(table.family, 'open')?.expiresInMs ?? 0)
-    const expiresInMs = Math.max(...expiries)
-    if (expiresInMs > 0) return { state: 'open', expiresInMs, counters }
-    return { state: this.#held('inet', 'closed') === undefined ? 'frozen' : 'closed', expiresInMs: 0, counters }
+    return { ...this.readState(), counters: this.#counters() }
+  }
+
+  /** The same without the counters: a question for each table that is open, since an element says that its table is there. */
+  readState(): { state: GateReading['state']; expiresInMs: number } {
+    const held = this.#tables.map(table => this.#held(table.family, 'open')?.expiresInMs ?? 0)
+    const isThere = (table: TableLayout, index: number): boolean =>
+      held[index]! > 0 || tableFlags(this.#nft, table) !== undefined
+    if (!this.#tables.every(isThere)) return { state: 'absent', expiresInMs: Infinity }
+    const expiresInMs = Math.max(...held)
+    if (expiresInMs > 0) return { state: 'open', expiresInMs }
+    return { state: this.#held('inet', 'closed') === undefined ? 'frozen' : 'closed', expiresInMs: 0 }
   }
 
   uninstall(): void {
@@ -158,7 +162,7 @@ export class KernelGate implements Gate {
 
   /** Why the gate's state is not the one this process set: changed by another. Undefined where it is. */
   stateDifference(): string | undefined {
-    const { state, expiresInMs } = this.read()
+    const { state, expiresInMs } = this.readState()
     const leftMs = this.#expiresByBootMs - bootMs()
     if (state === 'absent') return 'the tables are missing'
     // What the kernel reports may be a tick above what is left.

@@ -30,19 +30,21 @@ const NFTA_TABLE = 1
 
 export class GateWatch {
   readonly #gate: KernelGate
-  readonly #events = new Nftables({ groups: [NFNLGRP_NFTABLES] })
+  readonly events = new Nftables({ groups: [NFNLGRP_NFTABLES] })
   #comparedMs = -Infinity
   #stopped = false
   #waiting: Promise<void> | undefined
+  #wake: () => void = () => {}
 
   constructor(gate: KernelGate) {
     this.#gate = gate
+    this.events.socket.ignoreCausedBy(gate.portId)
   }
 
   /** Looks at what happened since the last call; 2 µs where nothing did. `nowMs` of any monotonic clock. */
   poll(nowMs: number): GateAlarm | undefined {
     let foreign = false
-    const { overrun } = this.#events.socket.drain(message => {
+    const { overrun } = this.events.socket.drain(message => {
       const event = nftEvent(message)
       if (event?.event === undefined || message.portId === this.#gate.portId) return
       foreign ||= textOf(event.attributes.get(NFTA_TABLE)) === this.#gate.table
@@ -54,25 +56,41 @@ export class GateWatch {
     return alarm
   }
 
-  /** Calls `alarm` for each, within a millisecond of the event, until `stop`. Also where the loop has other ticks. */
+  /**
+   * Calls `alarm` for each, within a millisecond of the event, until `stop`. Also where the loop has other ticks. Tables
+   * that the kernel keeps for their owner are only compared now and then: nobody else can change them.
+   */
   start(options: { now: () => number; alarm: (alarm: GateAlarm) => void }): void {
+    if (this.#gate.owned) this.events.socket.leave(NFNLGRP_NFTABLES)
     const run = async () => {
       while (!this.#stopped) {
         const alarm = this.poll(options.now())
         if (alarm !== undefined) options.alarm(alarm)
+        if (this.#gate.owned) await this.#rest(COMPARE_EVERY_MS)
         // Where the pool takes no more (a disk that hangs), the watch goes on with a timer.
-        await waitReadable(this.#events.socket.fd, WAIT_MS).catch(() => sleep(RETRY_MS))
+        else await waitReadable(this.events.socket.fd, WAIT_MS).catch(() => sleep(RETRY_MS))
       }
     }
     this.#waiting = run()
+  }
+
+  #rest(ms: number): Promise<void> {
+    return new Promise(resolve => {
+      const timer = setTimeout(resolve, ms)
+      this.#wake = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
   }
 
   /** Ends the watch; resolves when the wait on the pool is over. */
   async stop(): Promise<void> {
     if (this.#stopped) return
     this.#stopped = true
+    this.#wake()
     await this.#waiting
-    this.#events.close()
+    this.events.close()
   }
 
   #compare(): GateAlarm | undefined {

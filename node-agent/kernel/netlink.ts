@@ -7,6 +7,7 @@
 import { assert } from '../../shared/assert.ts'
 import {
   AF_NETLINK,
+  attachFilter,
   bindSocket,
   closeFd,
   EAGAIN,
@@ -38,10 +39,16 @@ const NLMSG_ERROR = 2
 const NLMSG_DONE = 3
 const SOL_NETLINK = 270
 const NETLINK_ADD_MEMBERSHIP = 1
+const NETLINK_DROP_MEMBERSHIP = 2
 const NETLINK_CAP_ACK = 10
 const HEADER_BYTES = 16
 const NLA_TYPE_MASK = 0x3fff
 const NLA_F_NESTED = 0x8000
+
+/** Classic BPF (linux/bpf_common.h). */
+const BPF_LD_W_ABS = 0x20
+const BPF_JEQ_K = 0x15
+const BPF_RET_K = 0x06
 
 /** The largest batch built here, a ruleset with every set at its limit, is below 64 KiB; twice that is the limit. */
 const WRITER_BYTES = 128 * 1024
@@ -224,6 +231,24 @@ export class NetlinkSocket {
     for (const group of options.groups ?? []) {
       setOption(this.fd, { level: SOL_NETLINK, name: NETLINK_ADD_MEMBERSHIP, value: group })
     }
+  }
+
+  /** No more messages of that multicast group. */
+  leave(group: number): void {
+    setOption(this.fd, { level: SOL_NETLINK, name: NETLINK_DROP_MEMBERSHIP, value: group })
+  }
+
+  /** Messages that another socket of this process caused are not even received: each would be a wake-up. */
+  ignoreCausedBy(portId: number): void {
+    const bytes = Buffer.alloc(4)
+    bytes.writeUInt32LE(portId)
+    attachFilter(this.fd, [
+      // Socket filters load in network order, the header (nlmsg_pid at 12) is in that of the host.
+      [BPF_LD_W_ABS, 0, 0, 12],
+      [BPF_JEQ_K, 0, 1, bytes.readUInt32BE()],
+      [BPF_RET_K, 0, 0, 0],
+      [BPF_RET_K, 0, 0, 0xffffffff],
+    ])
   }
 
   nextSeq(): number {

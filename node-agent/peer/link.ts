@@ -40,7 +40,7 @@ export interface PeerLinkOptions {
 const pathsMax = 8
 /** Asking for a conversation, and keeping transfers going. */
 const activeTickMs = 25
-const calmTickMs = 200
+const calmTickMs = 500
 const helloEveryMs = 50
 const helloCalmEveryMs = 500
 /** After this long without one the peer's agent is not just restarting. */

@@ -5,6 +5,7 @@ import { assert, unreachable } from '../../shared/assert.ts'
 import { nothingSeen } from '../../shared/protocol/state.ts'
 import type { DatabaseOp, DatabaseResult, DatabaseView, WalPosition } from '../../shared/protocol/types.ts'
 import type { CollectedEvidence } from '../ports.ts'
+import { Pulse } from '../pulse.ts'
 import { type ClusterSpec, hasCluster } from './cluster.ts'
 import { removeOverrides, setStandbySignal, type Wanted, writeConfig } from './config-files.ts'
 import { readEpoch, writeEpoch } from './epoch-marker.ts'
@@ -41,11 +42,14 @@ export interface DriverOptions {
   peerDatabase: { host: string; port: number }[]
   /** A line for people about long work. */
   progress: (line: string) => void
+  /** What wakes the agent anyway; one of its own where there is none. */
+  pulse?: Pulse
 }
 
-/** A look while nothing happens; changes of the process are seen within watchMs. */
+/** A look while nothing happens. The end of the process is an event, or that of our connection to it. */
 const lookEveryMs = 100
-const watchMs = 10
+/** Our backend notices the end of a postmaster at once, and this process its: which of them is seen first is chance. */
+const goneSoonMs = 100
 /** A timer this late was held up by a stop or by hunger, not by the loop's own work. */
 const starvedMs = 30
 /** Crash recovery, also of a large log: after this the start has failed. */
@@ -71,7 +75,8 @@ export class PostgresDriver {
   #sql: Sql | null = null
   #child: ChildProcess | null = null
   #pid: number | null = null
-  #timers: NodeJS.Timeout[] = []
+  readonly #pulse: Pulse
+  #ends: (() => void)[] = []
   #looking: Promise<void> | null = null
   #lookAgain = false
   #lookSince = 0
@@ -89,7 +94,8 @@ export class PostgresDriver {
   constructor(options: DriverOptions) {
     this.#options = options
     this.#spec = options.spec
-    this.#health = new HealthProbe(options.spec)
+    this.#pulse = options.pulse ?? new Pulse()
+    this.#health = new HealthProbe(options.spec, this.#pulse)
     this.#log = new ServerLog(options.spec)
     this.#warmth = new Warmth(options.spec)
   }
@@ -114,14 +120,17 @@ export class PostgresDriver {
     makeCgroup(this.#spec)
     this.#pid = await findPostmaster(this.#spec)
     this.#epoch = await readEpoch(this.#spec)
-    this.#timers = [
-      setInterval(() => this.look(), lookEveryMs),
-      setInterval(() => this.#watch(), watchMs),
-      setInterval(() => void this.#log.read(), logEveryMs),
+    this.#ends = [
+      this.#pulse.every(lookEveryMs, () => {
+        this.#watch()
+        this.look()
+      }),
+      this.#pulse.every(logEveryMs, () => void this.#log.read()),
     ]
     await this.#log.read()
     if (this.#pid !== null) {
-      this.#sql = connect(this.#spec)
+      const pid = this.#pid
+      this.#sql = connect(this.#spec, { closed: () => void this.#goneSoon(pid) })
       this.#view = { ...nothingSeen, process: 'starting', epoch: this.#epoch }
       try {
         await within(this.#spec.hangMs * 2, 'the first look at the database', this.#lookOnce())
@@ -139,8 +148,8 @@ export class PostgresDriver {
 
   /** Stops watching; PostgreSQL runs on for the next agent. */
   async detach(): Promise<void> {
-    for (const timer of this.#timers) clearInterval(timer)
-    this.#timers = []
+    for (const end of this.#ends) end()
+    this.#ends = []
     this.#health.stop()
     this.#drop()
   }
@@ -418,6 +427,16 @@ export class PostgresDriver {
     this.#gone()
   }
 
+  /** The connection to a server that an earlier agent started was closed, and not by this one: does it still run? */
+  async #goneSoon(pid: number): Promise<void> {
+    if (this.#sql === null) return
+    const until = performance.now() + goneSoonMs
+    while (this.#pid === pid && this.#child === null && performance.now() < until) {
+      if (isGone(pid)) this.#gone()
+      else await sleep(1)
+    }
+  }
+
   #watch(): void {
     this.#forgiveStarvation()
     // An own child's end is an event; one that an earlier agent started has to be looked for.
@@ -432,7 +451,7 @@ export class PostgresDriver {
    */
   #forgiveStarvation(): void {
     const now = performance.now()
-    const stoodMs = this.#watchedAt === 0 ? 0 : now - this.#watchedAt - watchMs
+    const stoodMs = this.#watchedAt === 0 ? 0 : now - this.#watchedAt - lookEveryMs
     this.#watchedAt = now
     if (stoodMs < starvedMs) return
     this.#health.stoodStill(stoodMs)

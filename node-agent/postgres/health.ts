@@ -1,4 +1,5 @@
 import { connect as connectSocket } from 'node:net'
+import type { Pulse } from '../pulse.ts'
 import type { ClusterSpec } from './cluster.ts'
 import { connect, disconnect, type Sql } from './sql.ts'
 
@@ -6,7 +7,7 @@ import { connect, disconnect, type Sql } from './sql.ts'
  * Two probes of a primary, because each is blind where the other sees: an open connection goes on answering reads, and
  * even commits, when the postmaster is stopped; a new connection says nothing of a disk that takes no writes.
  */
-const writeEveryMs = 250
+const writeEveryMs = 300
 const connectEveryMs = 1000
 /** "SSLRequest": the server answers one byte once a backend was forked (manual, 55.2.10). */
 const sslRequest = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47])
@@ -14,12 +15,14 @@ const sslRequest = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47])
 export class HealthProbe {
   readonly #spec: ClusterSpec
   #sql: Sql | null = null
-  #timers: NodeJS.Timeout[] = []
+  readonly #pulse: Pulse
+  #ends: (() => void)[] = []
   #writeSince = 0
   #connectSince = 0
 
-  constructor(spec: ClusterSpec) {
+  constructor(spec: ClusterSpec, pulse: Pulse) {
     this.#spec = spec
+    this.#pulse = pulse
   }
 
   /** A probe has been without an answer for longer than hangMs. */
@@ -36,18 +39,18 @@ export class HealthProbe {
   }
 
   start(): void {
-    if (this.#timers.length > 0) return
+    if (this.#ends.length > 0) return
     // Its writes flush the log here and do not wait for the standby: its silence is another matter.
     this.#sql = connect(this.#spec, { settings: { synchronous_commit: 'local' } })
-    this.#timers = [
-      setInterval(() => void this.#write(), writeEveryMs),
-      setInterval(() => this.#connect(), connectEveryMs),
+    this.#ends = [
+      this.#pulse.every(writeEveryMs, () => void this.#write()),
+      this.#pulse.every(connectEveryMs, () => this.#connect()),
     ]
   }
 
   stop(): void {
-    for (const timer of this.#timers) clearInterval(timer)
-    this.#timers = []
+    for (const end of this.#ends) end()
+    this.#ends = []
     if (this.#sql !== null) disconnect(this.#sql)
     this.#sql = null
     this.#writeSince = 0

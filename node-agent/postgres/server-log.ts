@@ -1,4 +1,4 @@
-import { open } from 'node:fs/promises'
+import { open, stat } from 'node:fs/promises'
 import { type ClusterSpec, logFile } from './cluster.ts'
 
 /**
@@ -32,13 +32,13 @@ export class ServerLog {
   }
 
   async #readOn(): Promise<void> {
+    const { size } = await stat(logFile(this.#spec))
+    // The first look begins at the end: an error of an earlier life was dealt with then.
+    if (this.#offset === null || this.#offset > size) this.#offset = this.#offset === null ? size : 0
+    const length = Math.min(size - this.#offset, readBytesMax)
+    if (length === 0) return
     const file = await open(logFile(this.#spec), 'r')
     try {
-      const { size } = await file.stat()
-      // The first look begins at the end: an error of an earlier life was dealt with then.
-      if (this.#offset === null || this.#offset > size) this.#offset = this.#offset === null ? size : 0
-      const length = Math.min(size - this.#offset, readBytesMax)
-      if (length === 0) return
       const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, this.#offset)
       this.#offset += bytesRead
       this.#take(buffer.subarray(0, bytesRead).toString('latin1'))

@@ -9,7 +9,11 @@ const connectLimitS = 2
 
 export function connect(
   spec: ClusterSpec,
-  { database = 'postgres', settings = {} }: { database?: string; settings?: Record<string, string> } = {},
+  {
+    database = 'postgres',
+    settings = {},
+    closed = () => {},
+  }: { database?: string; settings?: Record<string, string>; closed?: () => void } = {},
 ): Sql {
   return postgres({
     host: `${spec.socketDir}/.s.PGSQL.${spec.port}`,
@@ -25,6 +29,7 @@ export function connect(
     backoff: () => 0.02,
     connection: { application_name: 'understudy agent', statement_timeout: 0, lock_timeout: 0, ...settings },
     onnotice: () => {},
+    onclose: closed,
   })
 }
 

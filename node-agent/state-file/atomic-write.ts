@@ -1,4 +1,4 @@
-import { constants } from 'node:fs'
+import { closeSync, constants, fsyncSync, openSync, renameSync, writeFileSync } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
 import { open, rename } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -19,8 +19,24 @@ export interface FolderWriter {
   close(): Promise<void>
 }
 
+/** The same for a process that has nothing else to do: the folder is open as `folderFd`. */
+export function replaceSync(part: { folder: string; folderFd: number; name: string; bytes: Uint8Array }): void {
+  const path = join(part.folder, part.name)
+  const temporary = path + temporarySuffix
+  const file = openSync(temporary, temporaryFlags, 0o600)
+  try {
+    writeFileSync(file, part.bytes)
+    fsyncSync(file)
+  } finally {
+    closeSync(file)
+  }
+  renameSync(temporary, path)
+  fsyncSync(part.folderFd)
+}
+
 /** What a crash may leave behind; safe to remove or to overwrite. */
 export const temporarySuffix = '.tmp'
+const temporaryFlags = constants.O_CREAT | constants.O_TRUNC | constants.O_WRONLY | constants.O_NOFOLLOW
 
 export async function openFolderWriter(folder: string): Promise<FolderWriter> {
   const handle = await open(folder, constants.O_RDONLY | constants.O_DIRECTORY)
@@ -34,8 +50,7 @@ export async function openFolderWriter(folder: string): Promise<FolderWriter> {
 async function replace(part: { folder: string; handle: FileHandle; name: string; bytes: Uint8Array }): Promise<void> {
   const path = join(part.folder, part.name)
   const temporary = path + temporarySuffix
-  const flags = constants.O_CREAT | constants.O_TRUNC | constants.O_WRONLY | constants.O_NOFOLLOW
-  const file = await open(temporary, flags, 0o600)
+  const file = await open(temporary, temporaryFlags, 0o600)
   try {
     await file.writeFile(part.bytes)
     await file.sync()

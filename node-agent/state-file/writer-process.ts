@@ -29,7 +29,11 @@ export async function startWriter(part: {
   command: WriterCommand | undefined
 }): Promise<StartResult> {
   const { command, args } = part.command ?? defaultWriter()
-  const child = spawn(command, [...args, part.folder, part.name], { stdio: ['pipe', 'pipe', 'inherit', part.lock] })
+  const child = spawn(command, [...args, part.folder, part.name], {
+    stdio: ['pipe', 'pipe', 'inherit', part.lock],
+    // It needs nothing of what this process was told.
+    env: {},
+  })
   const writer = new WriterProcess(child)
   const why = await writer.ready(startLimitMs)
   if (why === null) return { ok: true, writer }

@@ -84,12 +84,14 @@ function renew(turn: Turn): void {
   const step = byLease ? s.timing.renewEveryMs / 2 : s.timing.pinnedGrantMs * 0.3
   const moved = until - s.gate.askedUntil >= step
   const cut = byLease && s.gate.grantUntil > until
-  // The kernel refused the newest grant: it came too late.
-  const refused = s.gate.grantUntil < s.gate.askedUntil - s.timing.grantSlopMs - grantRoundingMs
+  const refused = !grantIsWhole(s)
   const waiting = now - s.gate.setAt < s.timing.heartbeatRetryMs
   if (moved || ((cut || refused) && !waiting)) openGate(turn, until)
 }
-/** Grants are whole milliseconds, and the report of one is a moment old. */
+/** Otherwise the kernel refused the newest grant: it came too late. */
+export const grantIsWhole = (s: HostState): boolean =>
+  s.gate.grantUntil >= s.gate.askedUntil - s.timing.grantSlopMs - grantRoundingMs
+/** Grants are whole milliseconds, floored to a tick of the kernel, and the report of one is a moment old. */
 const grantRoundingMs = 5
 
 /** What the kernel says after a gate effect: the only thing that lowers the bound on its expiry. */

@@ -169,6 +169,22 @@ describe('the watch over the gate', { skip: whyNoNamespaces(), timeout: 60_000 }
     await end()
   })
 
+  test('what the gate itself does wakes nobody, what others do is heard', async () => {
+    const { gate, watch, end } = unowned()
+    const heard = (): number => {
+      let count = 0
+      watch.events.socket.drain(() => count++)
+      return count
+    }
+    heard()
+    open(gate, 2000)
+    open(gate, 2000)
+    assert.equal(heard(), 0)
+    ns.exec('nft', 'flush', 'set', 'inet', SPEC.table, 'open')
+    assert.notEqual(heard(), 0)
+    await end()
+  })
+
   test('a grant that ran out by itself is no cause for alarm', async () => {
     const { gate, watch, end } = unowned()
     open(gate, 100)

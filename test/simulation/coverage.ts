@@ -70,6 +70,8 @@ export const required: readonly string[] = [
   'failed write',
   'adopted an unknown outcome',
   'stale command refused',
+  'rest of the primary',
+  'rest of the backup',
   'log removed',
   'torn flush of the log',
   'torn write of the register',

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Loop } from '../../node-agent/loop.ts'
 import { timingOf } from '../../shared/protocol/timing.ts'
 import type { Effect, Event } from '../../shared/protocol/types.ts'
@@ -14,6 +15,7 @@ function setUp(options: { effects?: (event: Event) => Effect[] } = {}) {
     clock: ports.clock,
     timing: timingOf('default'),
     state: 0,
+    rest: () => 0,
     step: (state, event) => {
       seen.push(event.event)
       if (event.event === 'uplink') throw new Error('a bug')
@@ -77,4 +79,42 @@ test('a bug in a step ends the loop: nothing is decided afterwards', () => {
   assert.equal(failures.length, 1)
   loop.post({ event: 'tick' })
   assert.deepEqual(seen, ['uplink'])
+})
+
+test('at rest no tick is taken until the rest is over, and an event ends it', async () => {
+  const taken: string[] = []
+  let restMs = 0
+  const clock = {
+    bootMs: () => performance.now(),
+    monotonicMs: () => performance.now(),
+    wallMs: Date.now,
+    random: () => 0,
+  }
+  const loop = new Loop<null>({
+    clock,
+    timing: timingOf('conservative'),
+    state: null,
+    rest: (_state, now) => now + restMs,
+    step: (state, event) => {
+      taken.push(event.event)
+      return { state, effects: [], why: [] }
+    },
+    run: () => {},
+    decided: () => {},
+    failed: () => {},
+  })
+  loop.start()
+  await sleep(200)
+  assert.ok(taken.length >= 2, `ticks while something is under way: ${taken.length}`)
+  restMs = 10_000
+  loop.post({ event: 'uplink', up: true })
+  taken.length = 0
+  await sleep(200)
+  assert.deepEqual(taken, [])
+  restMs = 0
+  loop.post({ event: 'uplink', up: true })
+  await sleep(200)
+  loop.stop()
+  assert.equal(taken[0], 'uplink')
+  assert.ok(taken.length >= 3, `ticks after the rest: ${taken.length - 1}`)
 })

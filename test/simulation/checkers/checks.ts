@@ -29,6 +29,7 @@ import { commandsOnce } from './i10-commands-once.ts'
 import { membersOneByOne } from './i11-members-one-by-one.ts'
 import { deadBeforeGivenUp } from './i12-dead-before-given-up.ts'
 import { isDecree, RegisterTruth } from './register-truth.ts'
+import { restIsIdle } from './rest.ts'
 import { shownIsTrue } from './truth.ts'
 
 type Handler<K extends keyof Hooks> = NonNullable<Hooks[K]>
@@ -52,6 +53,7 @@ export class Checks {
       membersOneByOne,
       deadBeforeGivenUp,
       calm,
+      restIsIdle,
       observeCoverage,
     ]
     // Without a bound on the clocks nothing is promised about who serves reads at one moment.
