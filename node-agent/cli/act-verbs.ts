@@ -19,6 +19,11 @@ export function addActVerbs(program: Command): void {
     .description('make this host primary although the other one did not hand over; it must be off')
     .option('--force', 'required: this verb overrules the register')
     .option('--without-witness', 'the witness is lost for good and gets no vote in the new generation')
+    .option(
+      '--over-gen <gen>',
+      'give up what was written in this newer generation, forced on the other host',
+      generation,
+    )
     .option('--yes', 'do not ask; for scripts that know that the other host is off')
     .addHelpText('after', '\nExample, after the other host was switched off:\n  understudy takeover --force\n')
     .action(takeover)
@@ -53,7 +58,7 @@ export function long(command: Command, verb: string, args: Record<string, unknow
 }
 
 async function takeover(
-  options: { force?: boolean; withoutWitness?: boolean; yes?: boolean },
+  options: { force?: boolean; withoutWitness?: boolean; overGen?: number; yes?: boolean },
   command: Command,
 ): Promise<void> {
   if (!options.force) {
@@ -66,7 +71,7 @@ async function takeover(
   if (status.serving) throw new Exit('refused', 'this host serves already; nothing to take over')
   process.stderr.write(warning(status))
   if (!options.yes) await confirmByName(status.pair, 'that the other host is off')
-  const args = { gen: status.gen, epoch: status.epoch, withWitness: !options.withoutWitness }
+  const args = { gen: options.overGen ?? status.gen, epoch: status.epoch, withWitness: !options.withoutWitness }
   done(await long(command, 'takeover', args))
 }
 
@@ -83,6 +88,11 @@ export function warning(status: StatusReport): string {
     `  ${peer.node} ${seen}.${peer.heardAgoMs !== null && peer.heardAgoMs < aliveMs ? ' IT IS ALIVE: use `understudy switchover` instead.' : ''}`,
     `  Log here: timeline ${replication.timeline} at ${replication.lsn}.`,
     `  Acknowledged writes that may be lost: ${lost}.`,
+    ...(status.genHeard > status.gen
+      ? [
+          `  Generation ${status.genHeard} was forced on ${peer.node}, and this host has heard nothing of what was written in it: force ${peer.node} instead, or add --over-gen ${status.genHeard} to give it up.`,
+        ]
+      : []),
     `  If ${peer.node} still runs, both may serve: switch it off first and keep it off until the new generation is sealed.`,
     '',
   ].join('\n')
@@ -101,6 +111,13 @@ export async function confirmByName(pair: string, what: string): Promise<void> {
   const answer = await ask.question(`Type the name of the pair (${pair}) to confirm ${what}: `)
   ask.close()
   if (answer.trim() !== pair) throw new Exit('notConfirmed', 'not confirmed; nothing was changed')
+}
+
+/** A generation by its number. */
+export function generation(text: string): number {
+  const number = Number(text)
+  if (/^\d{1,4}$/.test(text) && number > 0) return number
+  throw new InvalidArgumentError('write the number that `understudy status` shows.')
 }
 
 const unitMs: Record<string, number> = { s: 1000, m: 60_000, h: 3_600_000 }

@@ -14,6 +14,8 @@ export interface StatusReport {
   node: DataNode
   role: Role
   gen: number
+  /** Above `gen`: forced on the other host, and what was decided in it is not known here. */
+  genHeard: number
   epoch: number
   /** The register's version, not the software's. */
   version: number
@@ -74,6 +76,7 @@ export function statusReport(agent: Agent): StatusReport {
     node: status.node,
     role: status.role,
     gen: status.gen,
+    genHeard: status.genHeard,
     epoch: status.epoch,
     version: status.version,
     serving: status.serving,

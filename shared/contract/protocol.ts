@@ -12,7 +12,7 @@ import type { Durable, Message, RegisterReply, RegisterRequest, Value } from '..
 const incarnationMax = 64
 /** Sentences inside messages; a datagram must hold the message whole. */
 export const sentenceMax = 200
-/** Witness incarnations a host ever saw; one for each replaced witness. */
+/** Witness incarnations in a host's store: the few in use and some replaced ones, see withSeen. Older files may hold more. */
 const witnessesSeenMax = 1000
 
 const count = z.int().min(0)
@@ -29,17 +29,19 @@ const version = z.int().min(0).max(roundMax)
 const position = z.object({ timeline: count, lsn: count })
 const dataNode = z.enum(['a', 'b'])
 
+const voters = z.object({
+  a: z.exactOptional(incarnation),
+  b: z.exactOptional(incarnation),
+  w: z.exactOptional(incarnation),
+})
+
 export const valueSchema = z.object({
   gen,
   version,
   epoch: count,
   primary: dataNode,
   successor: z.boolean(),
-  voters: z.object({
-    a: z.exactOptional(incarnation),
-    b: z.exactOptional(incarnation),
-    w: z.exactOptional(incarnation),
-  }),
+  voters,
 }) satisfies z.ZodType<Value>
 
 const accepted = z.object({ ballot, value: valueSchema })
@@ -133,4 +135,6 @@ export const durableSchema = z.object({
   maxFlushed: position,
   dataGen: gen,
   gaveUpGen: gen,
+  // Absent from files of before there was such a thing.
+  overruled: z.object({ gen, voters }).nullable().default(null),
 }) satisfies z.ZodType<Durable>

@@ -14,5 +14,6 @@ export function newDurable(inc: Incarnation): Durable {
     maxFlushed: { timeline: 0, lsn: 0 },
     dataGen: 0,
     gaveUpGen: 0,
+    overruled: null,
   }
 }

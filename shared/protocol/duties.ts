@@ -11,12 +11,14 @@ import {
   peerVoter,
   rightToServe,
   silenceMs,
+  votesIn,
   witnessVoter,
 } from './facts.ts'
 import { backupIsHealthy, readyToGrow } from './primary-conditions.ts'
 import { beginRound, type Proposal } from './proposer.ts'
 import type { Ground, HostState } from './state.ts'
 import type { Turn } from './turn.ts'
+import type { Voters } from './types.ts'
 import { witnessIsAway } from './witness-link.ts'
 
 /**
@@ -53,13 +55,20 @@ function wantedChange(turn: Turn): Proposal | null {
 const leavesTheRegister = (s: HostState, now: number): boolean =>
   isResigned(s) && now - s.duty.resignedAt <= s.timing.abdicateAfterMs
 
+/** A voter whose answer would seal a forced takeover. */
+const canBeSealed = (s: HostState, voters: Voters): boolean => {
+  const overruled = s.durable.overruled?.voters
+  if (overruled === undefined || isSealed(s)) return false
+  return ([s.peer, 'w'] as const).some(node => votesIn(overruled, node, voters[node]))
+}
+
 function officeWants(s: HostState, turn: Turn): Proposal | null {
   const { now } = turn
   const known = knownValue(s)
   if (known === null) return null
   // Nobody took over: take the eligibility back, then the database may be started in place.
   if (isResigned(s)) return { change: 'shrink', ground: 'resigned' }
-  if (!isSealed(s) && Object.keys(known.voters).length > 1) return { change: 'confirm', ground: 'seal' }
+  if (canBeSealed(s, known.voters)) return { change: 'confirm', ground: 'seal' }
   if (s.vacate !== null) return { change: 'handover', ground: 'released' }
   if (known.successor) {
     const ground = shrinkGround(turn)

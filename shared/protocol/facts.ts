@@ -1,3 +1,4 @@
+import { genOf } from './ballot.ts'
 import type { HostState } from './state.ts'
 import type { Incarnation, NodeId, Value, Voters, WalPosition } from './types.ts'
 
@@ -110,13 +111,22 @@ export const peerIsAdmitted = (s: HostState): boolean =>
 export const silenceMs = (s: HostState, now: number): number => now - Math.max(s.lease.promisedAt, s.lease.primaryAt)
 
 /**
- * After a forced takeover the other host may be let on: somebody besides this host holds the new gen, so that the members
- * of the old one have no majority left, or there never was a witness that could help the other host to one.
+ * After a forced takeover the other host may be let on: so many members of the value that was overruled hold the new gen, or
+ * are gone, that those of the old one have no majority left. Whoever only followed knows it of itself: it is such a member.
  */
 export function isSealed(s: HostState): boolean {
-  const known = knownValue(s)
-  if (known === null || known.gen <= 1 || s.duty.sealedGen >= known.gen) return true
-  return s.witness.wanted === null && Object.keys(s.durable.wSeen).length === 0
+  const { overruled } = s.durable
+  return overruled === null || overruled.gen !== knownValue(s)?.gen
+}
+
+/** Whether an answer of `node` with this store speaks for the place that it has among `voters`. */
+export const votesIn = (voters: Voters, node: NodeId, inc: Incarnation | undefined): boolean =>
+  inc !== undefined && voters[node] !== undefined && (node !== 'w' || voters.w === inc)
+
+/** Whether those of `voters` that are not among `holders` are too few for a round in the old gen. */
+export function isOutvoted(voters: Voters, holders: readonly NodeId[]): boolean {
+  const members = nodes.filter(node => voters[node] !== undefined)
+  return members.filter(node => !holders.includes(node)).length * 2 <= members.length
 }
 
 /**
@@ -129,6 +139,18 @@ export const isStalled = (s: HostState): boolean => {
 }
 /** One for the commit, two to four until TCP sends again what got lost (RFC 6298), and the same once more. */
 const stallRoundTrips = 8
+
+/**
+ * The newest gen that this host has heard of, though perhaps of nothing that was decided in it: promised to another host, or
+ * shown by an answer of W, which is asked every ten seconds.
+ */
+export const genHeard = (s: HostState): number =>
+  Math.max(
+    knownValue(s)?.gen ?? 0,
+    acceptedValue(s)?.gen ?? 0,
+    genOf(s.durable.promised),
+    ...Object.values(s.durable.wSeen).map(genOf),
+  )
 
 /** A takeover was forced elsewhere while this host had data of its own: an operator has to say that it may be given up. */
 export function waitsForGiveUp(s: HostState): boolean {
@@ -148,6 +170,20 @@ export function quorumOf(voters: Voters, has: { [node in NodeId]?: Incarnation |
   }
   return size > 0 && votes * 2 > size
 }
+
+/**
+ * What each witness has shown, one more noted. Those that are no voter and not wanted any more are replaced ones: of these the
+ * newest few are kept, in case a configuration names one of them again.
+ */
+export function withSeen(s: HostState, inc: Incarnation, ballot: number): { [inc: string]: number } {
+  const seen: { [inc: string]: number } = { ...s.durable.wSeen, [inc]: ballot }
+  const used = [inc, witnessVoter(s), acceptedValue(s)?.voters.w, s.witness.wanted]
+  const replaced = Object.keys(seen).filter(one => !used.includes(one))
+  replaced.sort((x, y) => (seen[y] ?? 0) - (seen[x] ?? 0))
+  for (const one of replaced.slice(witnessesKept)) delete seen[one]
+  return seen
+}
+const witnessesKept = 8
 
 /** W as this host sees it: an unanswered probe older than three seconds means no. */
 export function witnessReach(s: HostState, now: number): 'yes' | 'no' | 'unknown' {

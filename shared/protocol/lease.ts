@@ -30,14 +30,23 @@ export function driveHeartbeat(turn: Turn): void {
 
 /** No heartbeat after a Resign, while abdicated, or while the own disk or database keeps this host from going on. */
 const mayBeat = (s: HostState, now: number): boolean =>
-  isPrimary(s) && !s.lease.abdicated && hasWritten(s) && !diskHangs(s, now) && !killIsLate(s, now)
+  isPrimary(s) && !s.lease.abdicated && hasWritten(s) && !bindsInVain(s, now)
+
+/** The other host would wait for one that cannot go on: its disk takes no write, or none in time since the last that hung. */
+const bindsInVain = (s: HostState, now: number): boolean =>
+  diskHangs(s, now) || s.persist.hung || handoverIsLate(s, now)
 
 /**
- * The place is given up, but the database's processes can't be proven dead: they hang in a disk that does not answer.
- * So there is no hand-over; the gate is shut, and the other host is left to take over when its promise ends.
+ * The place is given up, but not handed over in time: the database's processes can't be proven dead, as they hang in a disk
+ * that does not answer, or the disk is too slow for the writes that the rounds take. The gate is shut, and the other host,
+ * if it is the successor, is left to take over when its promise ends.
  */
-const killIsLate = (s: HostState, now: number): boolean =>
-  s.vacate !== null && s.vacate.end === null && now - s.vacate.startedAt > s.timing.drainMs + s.timing.heartbeatMs
+function handoverIsLate(s: HostState, now: number): boolean {
+  const { vacate } = s
+  if (vacate === null) return false
+  if (vacate.end === null) return now - vacate.startedAt > s.timing.drainMs + s.timing.heartbeatMs
+  return knownValue(s)?.successor === true && now - vacate.killedAt > s.timing.silenceMs
+}
 
 /**
  * This start has written its register once. An agent whose disk fails dies with each write and is started again: without
@@ -47,7 +56,7 @@ const hasWritten = (s: HostState): boolean => s.persist.done > 0
 
 /** A durable write has been under way for too long: this host must not bind the other one any longer. */
 export const diskHangs = (s: HostState, now: number): boolean =>
-  s.persist.pendingAt > 0 && now - s.persist.pendingAt > s.timing.persistLimitMs
+  now - (s.persist.pending[0]?.askedAt ?? now) > s.timing.persistLimitMs
 
 /** A heartbeat now, where one is allowed. */
 export function beat(turn: Turn): void {

@@ -1,11 +1,12 @@
 import { assert, unreachable } from '../assert.ts'
-import { ballotOf, genAfter, genOf } from './ballot.ts'
+import { ballotOf, genAfter } from './ballot.ts'
 import { closeGate, freezeGate } from './effects.ts'
-import { inDoubt, isBackup, isPrimary, knownValue } from './facts.ts'
+import { genHeard, inDoubt, isBackup, isOutvoted, isPrimary, knownValue } from './facts.ts'
 import { readyToSwitch } from './primary-conditions.ts'
 import { describe } from './proposer.ts'
+import type { HostState } from './state.ts'
 import { persist, say, type Turn } from './turn.ts'
-import type { OperatorCommand, Value } from './types.ts'
+import type { OperatorCommand, Value, Voters } from './types.ts'
 import { beginSwitchover, takeBack } from './vacating.ts'
 
 /** What a person may ask of one host. A command names the epoch it is meant for: a late or repeated one changes nothing. */
@@ -107,13 +108,20 @@ function force(turn: Turn, command: OperatorCommand & { command: 'force' }): voi
   const known = knownValue(s)
   if (known === null || s.durable.acc === null)
     return refuse(turn, 'force', 'this host knows nothing of the register; join a pair first')
-  if (known.gen !== command.gen || known.epoch !== command.epoch) {
+  const heard = genHeard(s)
+  if ((known.gen !== command.gen && heard !== command.gen) || known.epoch !== command.epoch) {
     return refuse(
       turn,
       'force',
       `the command is meant for gen ${command.gen}, epoch ${command.epoch}; this host is at gen ${known.gen}, epoch ${known.epoch}`,
     )
   }
+  if (command.gen < heard)
+    return refuse(
+      turn,
+      'force',
+      `gen ${heard} was forced on ${s.peer}, and this host, at gen ${known.gen}, has heard nothing of what was written in it: force ${s.peer}, or let this host hear of it first; to give all of that up, name gen ${heard}`,
+    )
   // In the middle of a copy, or not read yet: there may be nothing here that could be served.
   if (s.database.view.end.timeline === 0)
     return refuse(
@@ -124,8 +132,7 @@ function force(turn: Turn, command: OperatorCommand & { command: 'force' }): voi
   const newest = s.durable.acc.value
   const w = known.voters.w ?? s.witness.wanted ?? undefined
   const value: Value = {
-    // A gen that this host has only promised in is taken as well: somebody was forced elsewhere and is gone again.
-    gen: genAfter(Math.max(known.gen, newest.gen, genOf(s.durable.promised)), s.node),
+    gen: genAfter(heard, s.node),
     version: Math.max(known.version, newest.version) + 1,
     epoch: Math.max(known.epoch, newest.epoch) + 1,
     primary: s.node,
@@ -134,11 +141,20 @@ function force(turn: Turn, command: OperatorCommand & { command: 'force' }): voi
   }
   freezeGate(turn, 'a forced takeover')
   decree(turn, value)
-  persist(turn, { resigned: 0 })
-  // Two members had no witness: the other one alone is no majority.
-  if (known.voters.w === undefined) s.duty = { ...s.duty, sealedGen: value.gen }
-  done(turn, 'force', `${s.node} is primary of gen ${value.gen}; keep the other host off until this is sealed`)
+  const sealed = isOutvoted(known.voters, known.voters[s.node] === s.durable.inc ? [s.node] : [])
+  persist(turn, { resigned: 0, overruled: sealed ? null : { gen: value.gen, voters: known.voters } })
+  done(
+    turn,
+    'force',
+    `${s.node} is primary of gen ${value.gen}; ${sealed ? `${s.peer} may come back` : unsealed(s, known.voters)}`,
+  )
 }
+
+/** The other one alone could go on in the old gen: no vote that is withheld from it stops it. */
+const unsealed = (s: HostState, voters: Voters): string =>
+  Object.keys(voters).length === 1
+    ? `${s.peer} needs no vote but its own: keep it off, and give it a new store before it comes back`
+    : 'keep the other host off until this is sealed'
 
 /** The diverged data of this host may be rewound or replaced, so that it can follow the primary of that gen. */
 function giveUp(turn: Turn, gen: number): void {

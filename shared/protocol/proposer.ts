@@ -1,7 +1,18 @@
 import { assert } from '../assert.ts'
 import { ballotOf, genOf, roundOf, showBallot } from './ballot.ts'
 import { readiness, takeover } from './changes.ts'
-import { acceptedValue, isOlder, knownBallot, knownValue, quorumOf, witnessReach } from './facts.ts'
+import {
+  acceptedValue,
+  isOlder,
+  isOutvoted,
+  isSealed,
+  knownBallot,
+  knownValue,
+  quorumOf,
+  votesIn,
+  withSeen,
+  witnessReach,
+} from './facts.ts'
 import { enforceAccepted } from './obedience.ts'
 import type { Change, Ground, HostState, Round } from './state.ts'
 import { backoff, persist, say, send, type Turn } from './turn.ts'
@@ -119,6 +130,7 @@ function sendRequests(turn: Turn): void {
 /** An answer of an acceptor to the open round. Answers to older rounds still teach how far ballots have gone. */
 export function onReply(turn: Turn, from: NodeId, reply: RegisterReply): void {
   const { s } = turn
+  if (reply.kind === 'accepted') considerSeal(turn, from, reply)
   if (reply.kind === 'nack') {
     s.nSeen = Math.max(s.nSeen, roundOf(reply.promised))
     if (s.round === null || reply.ballot !== s.round.ballot) return
@@ -147,6 +159,22 @@ export function onReply(turn: Turn, from: NodeId, reply: RegisterReply): void {
     s.round = { ...round, accepts: { ...round.accepts, [from]: reply.inc } }
     considerCommit(turn)
   }
+}
+
+/**
+ * A member that has accepted a value of a forced gen helps no older value to a majority any more; nor does a store of the
+ * other host that was replaced since. (A replaced row of W may still be there, and does.) Accepted, not promised: a promise
+ * in the new gen's ballots is given to a proposer of the old one too. One such answer is always enough, see isOutvoted.
+ */
+function considerSeal(turn: Turn, from: NodeId, reply: { inc: Incarnation; ballot: Ballot }): void {
+  const { s } = turn
+  const { overruled, inc, known } = s.durable
+  if (overruled === null || isSealed(s)) return
+  const answered = [s.round, known].find(one => one?.ballot === reply.ballot)
+  if (answered?.value?.gen !== overruled.gen || !votesIn(overruled.voters, from, reply.inc)) return
+  if (!isOutvoted(overruled.voters, overruled.voters[s.node] === inc ? [s.node, from] : [from])) return
+  persist(turn, { overruled: null })
+  say(turn, `gen ${overruled.gen} is sealed: ${from} helps no older one any more`)
 }
 
 /** One trip: W has it; accepted locally only if nothing overtook the ballot meanwhile. */
@@ -235,7 +263,7 @@ function acceptLocally(turn: Turn, ballot: Ballot, value: Value): void {
   assert(round !== null, 'a round is open')
   s.round = { ...round, accepts: { ...round.accepts, [s.node]: s.durable.inc } }
   const wInc = round.accepts.w
-  const wSeen = wInc === undefined ? s.durable.wSeen : { ...s.durable.wSeen, [wInc]: ballot }
+  const wSeen = wInc === undefined ? s.durable.wSeen : withSeen(s, wInc, ballot)
   enforceAccepted(turn, value)
   persist(turn, { acc: { ballot, value }, wSeen })
   considerCommit(turn)
@@ -248,14 +276,13 @@ function considerCommit(turn: Turn): void {
   if (!quorumOf(round.best.value.voters, round.accepts) || !quorumOf(round.value.voters, round.accepts)) return
   const { ballot, value, change } = round
   const wInc = round.accepts.w
-  const wSeen = wInc === undefined ? s.durable.wSeen : { ...s.durable.wSeen, [wInc]: ballot }
+  const wSeen = wInc === undefined ? s.durable.wSeen : withSeen(s, wInc, ballot)
   s.round = null
-  s.roundAfterAt = 0
+  // Committed, but not by the member whose answer would seal a forced takeover: it is asked again, without haste.
+  s.roundAfterAt = round.ground === 'seal' && !isSealed(s) ? backoff(turn, s.timing.backoffMs) : 0
   s.lease = { ...s.lease, progressAt: turn.now }
   if (change === 'shrink' && round.ground === 'witness away')
     s.witness = { ...s.witness, pinned: true, backAt: turn.now }
-  // Another member holds this gen: an older one can gather no majority any more.
-  if (Object.keys(round.accepts).length > 1) s.duty = { ...s.duty, sealedGen: Math.max(s.duty.sealedGen, value.gen) }
   say(turn, `committed ${change}: ${describe(value)} with ballot ${showBallot(ballot)}`)
   const known = ballot > knownBallot(s) ? { ballot, value } : s.durable.known
   persist(turn, { known, confirmedBoot: s.boot, wSeen })

@@ -39,7 +39,7 @@ function isSettled(s: HostState, now: number): boolean {
     s.round === null &&
     s.vacate === null &&
     s.database.op === null &&
-    s.persist.pendingAt === 0 &&
+    s.persist.pending.length === 0 &&
     acc !== null &&
     acc.value.voters[s.node] === s.durable.inc &&
     acc.ballot <= knownBallot(s) &&

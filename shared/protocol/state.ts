@@ -57,8 +57,10 @@ export interface HostState {
 export interface PersistState {
   seq: number
   done: number
-  /** When the oldest unfinished write was asked for; 0 = none. */
-  pendingAt: number
+  /** When each unfinished write was asked for, the oldest first: what is queued behind them waits as long. */
+  pending: { seq: number; askedAt: number }[]
+  /** The newest write that ended had hung. */
+  hung: boolean
 }
 
 export type Change = 'confirm' | 'shrink' | 'grow' | 'handover' | 'takeover' | 'add' | 'remove'
@@ -215,8 +217,6 @@ export interface DutyState {
   regrowAt: number
   regrowMs: number
   shrunkAt: number
-  /** The highest gen that another member is known to hold, in this start. */
-  sealedGen: number
   /** Why it is not growing, serving, following: the newest sentence of each, so that it is said once. */
   said: { [topic: string]: string }
 }
@@ -246,7 +246,7 @@ export function newHost(options: { node: DataNode; timing: Timing }): HostState 
     boot: '',
     nonce: 0,
     durable: newDurable(''),
-    persist: { seq: 0, done: 0, pendingAt: 0 },
+    persist: { seq: 0, done: 0, pending: [], hung: false },
     round: null,
     roundAfterAt: 0,
     nSeen: 0,
@@ -326,7 +326,6 @@ export function newHost(options: { node: DataNode; timing: Timing }): HostState 
       regrowAt: 0,
       regrowMs: 0,
       shrunkAt: 0,
-      sealedGen: 0,
       said: {},
     },
     uplink: true,

@@ -1,6 +1,7 @@
 import { obstacleToProtection } from './duties.ts'
 import {
   acceptedValue,
+  genHeard,
   holdsLease,
   holdsOffice,
   isBackup,
@@ -24,6 +25,8 @@ export interface Status {
   node: DataNode
   role: Role
   gen: number
+  /** Above gen: forced on the other host, and what was decided in it is not known here. */
+  genHeard: number
   epoch: number
   version: number
   primary: DataNode | null
@@ -55,6 +58,7 @@ export function statusOf(s: HostState, now: number): Status {
     node: s.node,
     role: roleOf(s),
     gen: known?.gen ?? 0,
+    genHeard: genHeard(s),
     epoch: known?.epoch ?? 0,
     version: known?.version ?? 0,
     primary: known?.primary ?? null,

@@ -8,7 +8,15 @@ import { freezeGate } from './effects.ts'
 import { acceptedValue, holdsOffice, inDoubt, knownBallot, knownValue, nobodyMaySucceed, sameReign } from './facts.ts'
 import { driveAddresses, driveGate, onGateReport } from './gatekeeper.ts'
 import { checkInvariants } from './invariants.ts'
-import { considerAbdication, driveHeartbeat, endAbdication, onAck, onHeartbeat, yieldToHigherGen } from './lease.ts'
+import {
+  considerAbdication,
+  diskHangs,
+  driveHeartbeat,
+  endAbdication,
+  onAck,
+  onHeartbeat,
+  yieldToHigherGen,
+} from './lease.ts'
 import { enforceAccepted } from './obedience.ts'
 import { onOperator } from './operator.ts'
 import { driveRound, endRound, learn, onReply } from './proposer.ts'
@@ -63,7 +71,10 @@ function take(turn: Turn, event: Event): void {
       return
     case 'persisted': {
       const done = Math.max(s.persist.done, event.seq)
-      s.persist = { ...s.persist, done, pendingAt: done >= s.persist.seq ? 0 : now }
+      const hung = diskHangs(s, now)
+      s.persist = { ...s.persist, done, pending: s.persist.pending.filter(one => one.seq > done), hung }
+      // Tried at once with the same content: only a write that ends in time shows that this host can go on.
+      if (hung && s.persist.pending.length === 0) persist(turn, {})
       return
     }
     case 'view':

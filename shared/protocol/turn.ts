@@ -31,7 +31,7 @@ export function persist(turn: Turn, change: Partial<Durable>): void {
     return
   }
   const seq = s.persist.seq + 1
-  s.persist = { ...s.persist, seq, pendingAt: s.persist.pendingAt || turn.now }
+  s.persist = { ...s.persist, seq, pending: [...s.persist.pending, { seq, askedAt: turn.now }] }
   turn.effects.push({ do: 'persist', seq, durable: s.durable })
 }
 

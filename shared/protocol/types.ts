@@ -66,6 +66,15 @@ export interface Durable extends AcceptorState {
   dataGen: number
   /** After a forced takeover elsewhere: the operator allowed this host's own data to be given up for this gen. 0 = none. */
   gaveUpGen: number
+  /** What this host's newest forced takeover overruled, until it is sealed: see isSealed in facts.ts. */
+  overruled: Overruled | null
+}
+
+export interface Overruled {
+  /** The gen that was made. */
+  gen: number
+  /** The members of the value before. */
+  voters: Voters
 }
 
 // ---------------------------------------------------------------- messages
@@ -201,7 +210,10 @@ export type OperatorCommand =
   | { command: 'init' }
   | { command: 'switchover'; epoch: number }
   | { command: 'cancelSwitchover' }
-  /** A higher gen of this host's own: the other host is off, says the operator. `withWitness` keeps W as a voter. */
+  /**
+   * A higher gen of this host's own: the other host is off, says the operator. `gen`: the newest one that he knows of, which
+   * has to be the newest that this host has heard of. `withWitness` keeps W as a voter.
+   */
   | { command: 'force'; gen: number; epoch: number; withWitness: boolean }
   /** This host's own, diverged data may be given up for the primary of this gen. */
   | { command: 'giveUp'; gen: number }

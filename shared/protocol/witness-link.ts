@@ -1,4 +1,4 @@
-import { isBackup, isPrimary, witnessLateMs, witnessReach, witnessRetryMs, witnessVoter } from './facts.ts'
+import { isBackup, isPrimary, withSeen, witnessLateMs, witnessReach, witnessRetryMs, witnessVoter } from './facts.ts'
 import { endAbdication } from './lease.ts'
 import { persist, say, sayStanding, send, type Turn } from './turn.ts'
 import type { Incarnation, RegisterReply } from './types.ts'
@@ -56,8 +56,7 @@ export function onWitnessAnswer(turn: Turn, reply: RegisterReply): boolean {
   }
   sayStanding(turn, 'witness', '')
   const isProbe = reply.req === s.witness.probeReq && reply.kind !== 'promise'
-  if (shows > seen && (reply.kind !== 'accepted' || isProbe))
-    persist(turn, { wSeen: { ...s.durable.wSeen, [reply.inc]: shows } })
+  if (shows > seen && (reply.kind !== 'accepted' || isProbe)) persist(turn, { wSeen: withSeen(s, reply.inc, shows) })
   const wasAway = s.witness.unansweredAt > 0 && now - s.witness.unansweredAt > witnessLateMs
   s.witness = {
     ...s.witness,

@@ -41,6 +41,7 @@ const status: StatusReport = {
   node: 'b',
   role: 'backup',
   gen: 1,
+  genHeard: 1,
   epoch: 3,
   version: 12,
   serving: false,

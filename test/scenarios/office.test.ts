@@ -106,3 +106,30 @@ test('a backup that may not succeed asks the witness once a minute, not each lea
   scene.until('the backup serves', () => scene.b.serves, 2 * scene.pair.timing.leaseMs)
   scene.heal()
 })
+
+test('a primary whose disk is too slow for a hand-over leaves its backup to take over when the lease ends', () => {
+  const scene = Scene.protected({ seed: 2 })
+  const { leaseMs, silenceMs, prepareAfterMs, heartbeatMs } = scene.pair.timing
+  // A change of the primary's own is in doubt, so that the hand-over takes six writes.
+  const heard = scene.cut('b', 'a')
+  scene.a.registerDisk.slowMs = 600
+  scene.until('a change is under way', () => scene.a.state.round !== null, prepareAfterMs * 2)
+  heard()
+  scene.run(2 * heartbeatMs)
+  scene.a.cluster.losePostmaster(10)
+  scene.until('the place is given up', () => scene.a.state.vacate?.end != null, 500)
+  scene.until('the backup serves', () => scene.b.serves, (silenceMs + leaseMs) * 1.02 + 300)
+  scene.heal()
+})
+
+test('a primary whose every write hangs for a while, and then ends, does not bind its backup in between', () => {
+  const scene = Scene.protected({ seed: 2, change: { oneVolume: false } })
+  const { leaseMs, prepareAfterMs, persistLimitMs } = scene.pair.timing
+  scene.a.registerDisk.slowMs = 1.4 * persistLimitMs
+  const heard = scene.cut('b', 'a')
+  scene.until('a change is under way', () => scene.a.state.round !== null, prepareAfterMs * 2)
+  heard()
+  scene.until('a write hangs', () => !scene.a.gate.isOpen, 4 * persistLimitMs)
+  scene.until('the backup serves', () => scene.b.serves, leaseMs * 1.02 + 300)
+  scene.heal()
+})

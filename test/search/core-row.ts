@@ -170,7 +170,6 @@ const fillDuty = filler<DutyState>({
   regrowAt: future,
   regrowMs: skip,
   shrunkAt: skip,
-  sealedGen: (row, gen) => row.put(gen - row.gen),
   said: skip,
 })
 

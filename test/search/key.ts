@@ -34,6 +34,10 @@ const fillDisk = filler<Durable>({
   maxFlushed: (row, at) => row.put(at.timeline * 64 + at.lsn),
   dataGen: (row, gen) => row.put(gen - row.gen),
   gaveUpGen: (row, gen) => row.put(gen - row.gen),
+  overruled: (row, overruled) => {
+    row.put(overruled === null ? -1 : overruled.gen - row.gen)
+    for (const node of ['a', 'b', 'w'] as const) row.inc(overruled?.voters[node])
+  },
 })
 
 const fillCluster = filler<Database>({

@@ -116,7 +116,10 @@ function carryOut(d: Draft, node: DataNode, effect: Effect, reports: EventBody[]
       demandChosen(d, node, effect.durable)
       followForce(d, node)
       const { seq } = effect
-      host.core = { ...host.core, persist: { seq: Math.max(seq, host.core.persist.seq), done: seq, pendingAt: 0 } }
+      host.core = {
+        ...host.core,
+        persist: { seq: Math.max(seq, host.core.persist.seq), done: seq, pending: [], hung: false },
+      }
       return
     }
     case 'send':

@@ -1,4 +1,4 @@
-import { waitsForGiveUp } from '../../shared/protocol/facts.ts'
+import { genHeard, waitsForGiveUp } from '../../shared/protocol/facts.ts'
 import { statusOf } from '../../shared/protocol/status.ts'
 import type { DataNode, Effect } from '../../shared/protocol/types.ts'
 import type { Host } from './host.ts'
@@ -77,8 +77,9 @@ export class Operator {
     const { world } = this.pair
     const { peer } = host
     if ((this.off !== null && this.off !== peer) || host.agent.process !== 'running' || known === undefined) return
-    // Not promised (infra/docs/guarantees.md): forcing a host that has not heard of an earlier forced takeover.
-    if (known.gen < this.forcedGen) return
+    // Not promised (infra/docs/guarantees.md): forcing a host that could not hear of an earlier forced takeover. Where it
+    // did, by the witness, it refuses.
+    if (genHeard(host.state) < this.forcedGen) return
     this.off = peer
     peer.powerCut()
     const { gen, epoch } = known
@@ -103,7 +104,17 @@ export class Operator {
     const { state } = host
     const says = host.agent.process === 'running' && state.started && statusOf(state, host.clock.now).sealed
     if (says) return this.release()
+    if (Object.keys(host.file.content.overruled?.voters ?? {}).length === 1) return this.renewOff()
     this.pair.world.after(200, () => this.awaitSeal(host))
+  }
+
+  /** The host that is off could go on alone in the old gen: as the answer says, it gets new disks before it comes back. */
+  private renewOff(): void {
+    if (this.off === null) return
+    this.letGo.add(this.off.node)
+    this.off.reimage()
+    this.pair.count('host re-imaged')
+    this.release()
   }
 
   private release(): void {
@@ -129,8 +140,10 @@ export class Operator {
     if (effect.ok && effect.command === 'giveUp') this.pair.count('given up')
     if (effect.ok && effect.command === 'cancelSwitchover') this.pair.count('switchover called off')
     const gen = host.state.durable.known?.value.gen ?? 0
-    if (!effect.ok && effect.command === 'force' && host === this.off?.peer && gen <= this.forcedFrom)
+    if (!effect.ok && effect.command === 'force' && host === this.off?.peer && gen <= this.forcedFrom) {
       this.refused = true
+      if (effect.why.includes('has heard nothing')) this.pair.count('force over an unheard gen refused')
+    }
   }
 
   // ------------------------------------------------------------ care

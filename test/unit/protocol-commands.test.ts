@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ballotOf } from '../../shared/protocol/ballot.ts'
+import { isSealed } from '../../shared/protocol/facts.ts'
 import type { HostState } from '../../shared/protocol/state.ts'
 import { step } from '../../shared/protocol/step.ts'
-import type { DataNode, EventBody, OperatorCommand } from '../../shared/protocol/types.ts'
+import type { DataNode, EventBody, OperatorCommand, Voters } from '../../shared/protocol/types.ts'
 import { calmUntil, isProtected, setUp } from '../search/starts.ts'
 
 /** What an operator may ask of one host, on the cores of a protected pair. */
@@ -59,13 +60,75 @@ test('a forced takeover begins a gen of its own, with the named members alone', 
   })
 })
 
-test('a force goes past a gen that this host has only promised in: the other host was forced too, and is gone again', () => {
-  const ballot = ballotOf({ gen: 2, n: 9, node: 'a' })
-  const message = { kind: 'prepare', req: 1, inc: 'b1', ballot } as const
-  const promised = take(world.hosts.b.core, { event: 'message', from: 'a', message }).state
-  assert.equal(promised.durable.promised, ballot)
-  const command = { command: 'force', gen: 1, epoch: 1, withWitness: false } as const
-  const { state } = take(promised, { event: 'operator', command })
-  assert.equal(state.durable.known?.value.gen, 4)
-  assert.ok(state.durable.promised > ballot)
-})
+/** The other host was forced and is gone again: this one has only promised in its gen, or seen W answer in it. */
+const ballotOfGen2 = ballotOf({ gen: 2, n: 9, node: 'a' })
+const elsewhere: readonly [string, HostState][] = [
+  [
+    'it has promised in',
+    take(world.hosts.b.core, {
+      event: 'message',
+      from: 'a',
+      message: { kind: 'prepare', req: 1, inc: 'b1', ballot: ballotOfGen2 },
+    }).state,
+  ],
+  [
+    'the witness has answered in',
+    take(world.hosts.b.core, {
+      event: 'message',
+      from: 'w',
+      message: {
+        kind: 'state',
+        req: 1,
+        inc: 'w1',
+        promised: ballotOfGen2,
+        acc: {
+          ballot: ballotOfGen2,
+          value: { gen: 2, version: 9, epoch: 9, primary: 'a', successor: false, voters: { a: 'a1', w: 'w1' } },
+        },
+      },
+    }).state,
+  ],
+]
+
+for (const [how, host] of elsewhere) {
+  test(`a gen of the other host that ${how}, and of which nothing else is known, is forced over only by name`, () => {
+    const force = (gen: number) =>
+      take(host, { event: 'operator', command: { command: 'force', gen, epoch: 1, withWitness: false } })
+    const unaware = force(1)
+    const answer = unaware.effects.find(effect => effect.do === 'answer')
+    assert.ok(answer?.do === 'answer' && !answer.ok)
+    assert.match(answer.why, /gen 2 was forced on a, and this host, at gen 1, has heard nothing/)
+    assert.equal(unaware.state.durable, host.durable)
+    const { state } = force(2)
+    assert.equal(state.durable.known?.value.gen, 4)
+    assert.ok(state.durable.promised > ballotOfGen2)
+  })
+}
+
+/** A forced takeover by b of a value with these members: whether a may come back at once. */
+const overruled: readonly [string, Voters, boolean][] = [
+  ['both hosts and the witness', { a: 'a1', b: 'b1', w: 'w1' }, false],
+  ['both hosts', { a: 'a1', b: 'b1' }, true],
+  ['the other host and the witness', { a: 'a1', w: 'w1' }, false],
+  ['the other host alone', { a: 'a1' }, false],
+  ['this host alone', { b: 'b1' }, true],
+]
+for (const [whose, voters, sealed] of overruled) {
+  test(`a force over a value of ${whose} is ${sealed ? '' : 'not '}sealed as it is made`, () => {
+    const { core } = world.hosts.b
+    const { known } = core.durable
+    assert.ok(known !== null)
+    const accepted = { ...known, value: { ...known.value, voters } }
+    const host = { ...core, durable: { ...core.durable, known: accepted, acc: accepted } }
+    const command = { command: 'force', gen: 1, epoch: 1, withWitness: true } as const
+    const { state, effects } = take(host, { event: 'operator', command })
+    assert.equal(isSealed(state), sealed)
+    const answer = effects.find(effect => effect.do === 'answer')
+    const says = sealed
+      ? /may come back/
+      : whose === 'the other host alone'
+        ? /a new store before/
+        : /until this is sealed/
+    assert.match(answer?.do === 'answer' ? answer.why : '', says)
+  })
+}

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { accept } from '../../shared/protocol/acceptor.ts'
 import { ballotOf, genAfter, genMax, genOf, proposerOf, roundMax, roundOf } from '../../shared/protocol/ballot.ts'
 import { readiness } from '../../shared/protocol/changes.ts'
+import { withSeen } from '../../shared/protocol/facts.ts'
 import { readyToGrow, readyToHandOver } from '../../shared/protocol/primary-conditions.ts'
 import type { Change, HostState, Round } from '../../shared/protocol/state.ts'
 import type { AcceptorState, RegisterRequest, Value } from '../../shared/protocol/types.ts'
@@ -261,4 +262,16 @@ test('two hosts that are forced without having heard of each other never share a
     assert.ok(genAfter(gen, 'a') > gen && genAfter(gen, 'b') > gen)
     assert.deepEqual([genAfter(gen, 'a') % 2, genAfter(gen, 'b') % 2], [1, 0])
   }
+})
+
+test('of the witnesses that were replaced only the newest few are remembered, and never fewer than those in use', () => {
+  let { core } = calmUntil(setUp(), isProtected).hosts.a
+  const wanted = core.witness.wanted ?? ''
+  for (let i = 1; i <= 50; i++) {
+    const wSeen = withSeen(core, `old${i}`, ballotOf({ gen: 1, n: 100 + i, node: 'a' }))
+    core = { ...core, durable: { ...core.durable, wSeen } }
+  }
+  const kept = Object.keys(core.durable.wSeen)
+  assert.ok(kept.length <= 12 && kept.includes(wanted), kept.join(' '))
+  assert.ok(kept.includes('old50') && kept.includes('old45') && !kept.includes('old1'))
 })

@@ -60,6 +60,31 @@ export const foundBefore: readonly Mutant[] = [
     checks: [{ by: 'tests', files: ['test/scenarios/takeover.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
+    id: 'sealed-where-the-other-is-alone',
+    breaks:
+      'A forced takeover is sealed as it is made where the overruled value had no witness, whoever its members were.',
+    edits: [
+      {
+        file: 'shared/protocol/operator.ts',
+        before: 'const sealed = isOutvoted(known.voters, known.voters[s.node] === s.durable.inc ? [s.node] : [])',
+        after: 'const sealed = known.voters.w === undefined || isOutvoted(known.voters, [s.node])',
+      },
+    ],
+    checks: [{ by: 'tests', files: ['test/unit/protocol-commands.test.ts'] }, { by: 'sim' }],
+  },
+  {
+    id: 'forced-over-an-unheard-gen',
+    breaks: 'An operator forces a host that has only heard of an earlier forced takeover, without a word about it.',
+    edits: [
+      {
+        file: 'shared/protocol/operator.ts',
+        before: 'if (command.gen < heard)',
+        after: 'if (command.gen < 0)',
+      },
+    ],
+    checks: [{ by: 'tests', files: ['test/unit/protocol-commands.test.ts'] }, { by: 'sim' }],
+  },
+  {
     id: 'f5-candidacy-forgotten',
     breaks: 'A candidate restarts, forgets its candidacy, acknowledges heartbeats, and is chosen all the same.',
     edits: [

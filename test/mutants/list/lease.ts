@@ -87,6 +87,31 @@ export const lease: readonly Mutant[] = [
     checks: [{ by: 'tests', files: ['test/scenarios/office.test.ts'] }],
   },
   {
+    id: 'slow-hand-over-binds-the-backup',
+    breaks: 'A primary with a slow disk keeps its backup waiting for as long as the writes of a hand-over take.',
+    edits: [
+      {
+        file: 'shared/protocol/lease.ts',
+        before: 'return knownValue(s)?.successor === true && now - vacate.killedAt > s.timing.silenceMs',
+        after: 'return false',
+      },
+    ],
+    checks: [{ by: 'tests', files: ['test/scenarios/office.test.ts'] }],
+  },
+  {
+    id: 'slow-disk-binds-between-two-writes',
+    breaks:
+      'A primary whose writes each hang binds its backup anew between one and the next, and serves hardly at all.',
+    edits: [
+      {
+        file: 'shared/protocol/lease.ts',
+        before: 'diskHangs(s, now) || s.persist.hung || handoverIsLate(s, now)',
+        after: 'diskHangs(s, now) || handoverIsLate(s, now)',
+      },
+    ],
+    checks: [{ by: 'tests', files: ['test/scenarios/office.test.ts'] }],
+  },
+  {
     id: 'nonce-not-compared',
     breaks: 'An answer to a heartbeat from before a restart or a pause extends the lease of today.',
     edits: [

@@ -55,7 +55,7 @@ export const observeCoverage: MakeChecker = pair => {
       if (!after.witness.pinned && before.witness.pinned) pair.count('unpin')
       if (after.lease.abdicated && !before.lease.abdicated) pair.count('abdication')
       if (after.durable.resigned !== before.durable.resigned && after.durable.resigned !== 0) pair.count('resign')
-      if (after.duty.sealedGen > before.duty.sealedGen && after.duty.sealedGen > 1) pair.count('sealed')
+      if (after.durable.overruled === null && before.durable.overruled !== null) pair.count('sealed')
       if (after.database.passedBy !== '' && before.database.passedBy === '' && before.gate.set === 'frozen')
         pair.count('hold')
       if (event.event === 'databaseDone' && before.database.op?.op.op === 'startPrimary' && event.result.ok)

@@ -1,3 +1,4 @@
+import { genHeard } from '../../../shared/protocol/facts.ts'
 import type { DataNode } from '../../../shared/protocol/types.ts'
 import { type Hooks, type MakeChecker, Violation } from './check.ts'
 
@@ -31,8 +32,12 @@ export const commandsOnce: MakeChecker = pair => {
     const was = before.durable.known?.value.gen ?? 0
     const is = after.durable.known?.value.gen ?? 0
     if (event.event === 'operator' && is > was && event.command.command === 'force') {
-      if (event.command.gen !== was)
-        throw new Violation('I10', `a force meant for gen ${event.command.gen} made gen ${is} of ${was}`)
+      const heard = genHeard(before)
+      if (event.command.gen !== heard)
+        throw new Violation(
+          'I10',
+          `a force meant for gen ${event.command.gen} made gen ${is} of ${was}, ${heard} heard of`,
+        )
     }
   }
   return { name: 'I10', step }
