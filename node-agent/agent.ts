@@ -10,11 +10,14 @@ import type { Config } from './config.ts'
 import type { Decisions } from './decisions.ts'
 import { DiskGuard } from './disk/guard.ts'
 import { Executor, type OperatorAnswer } from './execute.ts'
+import { quiesce, quiesceVerb } from './files/quiesce.ts'
+import { RoleTeller } from './files/role-teller.ts'
+import { roleTopic } from './files/settings.ts'
 import { readBootId } from './kernel/clock.ts'
 import { Loop } from './loop.ts'
 import { type Moment, rememberedMaintenance } from './maintenance-file.ts'
 import { PeerNews } from './peer-news.ts'
-import type { Ports, ServiceContext, StoredHost } from './ports.ts'
+import type { Ports, ServiceContext, ServiceState, StoredHost } from './ports.ts'
 import type { Pulse } from './pulse.ts'
 import { standingTopic } from './workers/definition.ts'
 import type { Workers } from './workers/supervisor.ts'
@@ -75,6 +78,7 @@ export class Agent {
   #uplinkAt = 0
   #servicesTold = false
   #told: Standing | null = null
+  readonly #roleTeller = new RoleTeller()
 
   constructor(options: AgentOptions) {
     this.#options = options
@@ -153,7 +157,7 @@ export class Agent {
       const from = config.node === 'a' ? 'b' : 'a'
       this.#loop.post({ event: 'message', from, message })
     })
-    ports.peer.onAsked((verb, body) => this.peerNews.answer(verb, body))
+    ports.peer.onAsked((verb, body) => (verb === quiesceVerb ? quiesce(this) : this.peerNews.answer(verb, body)))
     ports.witness?.onReply(message => this.#loop.post({ event: 'message', from: 'w', message }))
     ports.services.onExhausted(why => this.#serviceFailed(why))
     await ports.peer.open()
@@ -257,6 +261,16 @@ export class Agent {
     else this.alarms.set(topic, why)
   }
 
+  /** Before a planned switchover: nothing more is written here. Resolves when all have stopped. */
+  pauseServices(): Promise<void> {
+    return this.ports.services.stop(this.#context())
+  }
+
+  /** It did not come to a switchover. Only where the core still wants them running. */
+  resumeServices(): void {
+    if (holdsOffice(this.state) && this.state.servicesRunning) this.ports.services.start(this.#context())
+  }
+
   #alarm(topic: string, why: string): void {
     if (this.alarms.get(topic) === why) return
     this.alarms.set(topic, why)
@@ -284,7 +298,11 @@ export class Agent {
   }
 
   /** Workers act by role and epoch, and are told each change; none of them is told a permission. */
-  #tellWorkers({ role, epoch, gen, primary, serving, protection }: Status): void {
+  #tellWorkers(status: Status): void {
+    const { role, epoch, gen, primary, serving, protection } = status
+    const services = (): ServiceState[] => this.ports.services.state()
+    const files = this.#roleTeller.next({ status, services, nowMs: this.ports.clock.bootMs() })
+    if (files !== null) this.workers.publish(roleTopic, files)
     const standing: Standing = { role, epoch, gen, primary, serving, protection }
     const told = this.#told
     if (told !== null && standingKeys.every(key => told[key] === standing[key])) return

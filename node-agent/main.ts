@@ -8,6 +8,8 @@ import { hostClock } from './drivers/clock.ts'
 import { notifier } from './drivers/notify.ts'
 import { openPorts } from './drivers/ports-of-host.ts'
 import { filesDefinitions, publishFilesSettings } from './files/core-side.ts'
+import { OrderedServices } from './files/ordered-services.ts'
+import { termOf } from './files/settings.ts'
 import { runRealTime } from './kernel/libc.ts'
 import { partsOf } from './network/change-process.ts'
 import { restoreVswitches } from './network/vswitches.ts'
@@ -49,18 +51,30 @@ export async function runAgent(configPath: string): Promise<void> {
   await decisions.load()
   const stored = { durable, witnessInc: setup?.witnessInc ?? null, begins: setup?.part === 'begins' }
   const workers = new Workers({
-    definitions: filesDefinitions(config, why => agent.note(why)),
+    definitions: filesDefinitions(config, {
+      note: why => agent.note(why),
+      opened: term => {
+        openTerm = term
+      },
+    }),
     runtimeDir: dirname(config.socket),
     note: why => agent.note(why),
     random: hostClock.random,
   })
   publishFilesSettings(workers, config)
+  let openTerm = -1
+  const isOpen = (): boolean => openTerm >= termOf(agent.status())
+  const services =
+    config.sync === null
+      ? ports.services
+      : new OrderedServices({ services: ports.services, isOpen, note: why => agent.note(why) })
   const link = (): void =>
     workers.add(controlDefinition({ note: why => agent.note(why) }), [
       [controlTopic, controlSettings(config, configPath)],
     ])
   const exit = (why: string): void => void broken(decisions, why)
-  const agent: Agent = new Agent({ config, ports, decisions, stored, workers, pulse, log, exit })
+  const withFiles = { ...ports, services }
+  const agent: Agent = new Agent({ config, ports: withFiles, decisions, stored, workers, pulse, log, exit })
   const server = new SocketServer({
     path: config.socket,
     verbs: verbsOf(agent, { enrolled: link }),

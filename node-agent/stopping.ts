@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { holdsLease, isPrimary, knownValue, nobodyMaySucceed, rightToServe } from '../shared/protocol/facts.ts'
 import type { Agent } from './agent.ts'
 import { exec } from './exec.ts'
+import { quiesce } from './files/quiesce.ts'
 
 /**
  * What an agent does before it ends. Hand-off: the other host serves before this one goes. Leave running: PostgreSQL,
@@ -33,6 +34,9 @@ export async function prepareStop(agent: Agent, kind: StopKind): Promise<void> {
 }
 
 async function handOff(agent: Agent): Promise<void> {
+  if (knownValue(agent.state)?.successor === true) {
+    await quiesce(agent).catch(error => agent.note(`hands over with files behind: ${String(error)}`))
+  }
   const answer = await agent.operator({ command: 'leave' }, handOffLimitMs)
   if (!answer.ok) agent.note(`the service was not handed over: ${answer.why}`)
   // A backup waits until nothing waits for it any more; a primary that handed over is backup by now.

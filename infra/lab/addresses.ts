@@ -27,6 +27,8 @@ export const GATEWAY = { v4: '10.77.0.254', v6: 'fd77::fe' }
 export const DATABASE_PORT = 5432
 export const WEB_PORT = 8080
 export const PEER_PORT = 7400
+/** Of the files, between the two hosts. */
+export const SYNC_PORT = 7401
 export const WITNESS_PORT = 7443
 
 export function addressOf(member: Member, link: LinkName = 'lan'): { v4: string; v6: string } {

@@ -11,6 +11,7 @@ import {
   INTERFACE,
   LAN_PREFIX,
   PEER_PORT,
+  SYNC_PORT,
   VIP,
   WEB_PORT,
   WITNESS_PORT,
@@ -22,6 +23,7 @@ import { postgresBinDir } from './postgres-programs.ts'
 const ROOT = join(import.meta.dirname, '../..')
 const BUNDLE = join(ROOT, 'dist/understudy.mjs')
 const SOURCE = join(ROOT, 'node-agent/cli/main.ts')
+const FILE_SERVICE = join(import.meta.dirname, 'file-service.ts')
 const WEB_SERVICE = join(import.meta.dirname, 'web-service.ts')
 
 export const PROFILES = ['fast', 'default', 'conservative'] as const
@@ -35,7 +37,7 @@ export interface PairOptions {
   profile: Profile
   database: DatabaseOrigin
   /** Protected beside the database. A service that starts takes a core of this machine, which a measurement may mind. */
-  services: readonly 'web'[]
+  services: readonly ('web' | 'files')[]
 }
 
 /**
@@ -57,6 +59,8 @@ export interface AgentPaths {
   socket: string
   stateDir: string
   dataDir: string
+  /** The tree that is kept on both hosts when the service "files" is there. */
+  tree: string
   socketDir: string
   databaseUriFile: string
 }
@@ -67,6 +71,7 @@ export function agentPaths(lab: string, host: HostName): AgentPaths {
     config: join(diskDir, 'agent.json'),
     stateDir: join(diskDir, 'state'),
     dataDir: join(diskDir, 'postgres'),
+    tree: join(diskDir, 'tree'),
     databaseUriFile: join(diskDir, 'web-database-uri'),
     socket: join(runDir, 'agent.sock'),
     socketDir: join(runDir, 'postgres'),
@@ -109,16 +114,24 @@ export function writeAgentConfig(
       user: 'postgres',
       mode: options.database === 'made' ? 'create' : 'adopt',
     },
-    services: options.services.map(() => ({
-      name: 'web',
-      run: nodeCommand(WEB_SERVICE, ['--port', `${WEB_PORT}`, '--database-uri-file', paths.databaseUriFile]),
-      health: { http: `http://127.0.0.1:${WEB_PORT}/health` },
-    })),
+    services: options.services.map(name =>
+      name === 'files'
+        ? { name, run: nodeCommand(FILE_SERVICE, ['--tree', paths.tree]) }
+        : {
+            name,
+            run: nodeCommand(WEB_SERVICE, ['--port', `${WEB_PORT}`, '--database-uri-file', paths.databaseUriFile]),
+            health: { http: `http://127.0.0.1:${WEB_PORT}/health` },
+          },
+    ),
+    ...(options.services.includes('files')
+      ? { sync: { port: SYNC_PORT, trees: [{ name: 'data', path: paths.tree }] } }
+      : {}),
     uplink: { interface: INTERFACE.lan, gateway: GATEWAY.v4 },
     // A lab host has little disk on purpose, or the machine's own.
     limits: { slotWalMb: 256, freeDiskMb: 32, evidenceMb: 64 },
   }
   mkdirSync(hostPaths(lab, host).diskDir, { recursive: true })
+  if (options.services.includes('files')) mkdirSync(paths.tree, { recursive: true })
   writeFileSync(paths.config, `${JSON.stringify(config, null, 2)}\n`)
 }
 

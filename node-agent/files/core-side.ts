@@ -3,7 +3,7 @@ import { tlsPaths } from '../pair/keys.ts'
 import type { WorkerDefinition } from '../workers/definition.ts'
 import { workerCommand } from '../workers/registry.ts'
 import type { Workers } from '../workers/supervisor.ts'
-import { type FilesSettings, settingsTopic } from './settings.ts'
+import { type FilesSettings, openedTopic, settingsTopic } from './settings.ts'
 
 /** What the core knows of its files worker: how to start it, what to tell it, how to ask it. */
 
@@ -15,11 +15,19 @@ const hangLimitMs = 60_000
 /** Questions of the CLI are answered from memory. */
 const askLimitMs = 5000
 
-export function filesDefinitions(config: Config, note: (why: string) => void): WorkerDefinition[] {
+/** What the worker told the core of itself. */
+export interface FilesNews {
+  note: (why: string) => void
+  /** All trees of this host are open to its services, as the primary's of this term. */
+  opened: (term: number) => void
+}
+
+export function filesDefinitions(config: Config, news: FilesNews): WorkerDefinition[] {
   if (config.sync === null) return []
   const command = workerCommand(filesWorkerName, { memoryMb })
   const told = (topic: string, body: unknown): void => {
-    if (topic === 'note') note(String(body))
+    if (topic === 'note') news.note(String(body))
+    else if (topic === openedTopic) news.opened(Number(body))
   }
   return [{ name: filesWorkerName, command, memoryMb, hangLimitMs, told }]
 }

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { ConflictKeeper } from './conflicts.ts'
 import { makeFilter } from './filter.ts'
 import type { Hello } from './messages.ts'
@@ -36,6 +37,8 @@ export class Replica {
   #compared: { manifest: string; files: number; differences: number; atMs: number } | null = null
   #changing: Promise<void> = Promise.resolve()
   onCut: (tree: string) => void = () => {}
+  /** The epoch in which this host's services may write to the tree. */
+  openIn: number | null = null
 
   private constructor(part: ReplicaPart, file: RoleFile) {
     this.#part = part
@@ -62,21 +65,27 @@ export class Replica {
     return this.#sender?.sender ?? null
   }
 
-  /** One change of role after the other. @throws when the epoch is older than one that was known here */
-  become(role: Role, epoch: number): Promise<void> {
-    const change = this.#changing.then(() => this.#become(role, epoch))
+  /**
+   * One change of role after the other. `opened`: the tree is this host's to write, although it is not watched yet.
+   * @throws when the epoch is older than one that was known here
+   */
+  become(role: Role, part: { epoch: number; opened?: () => void }): Promise<void> {
+    const change = this.#changing.then(() => this.#become(role, part))
     this.#changing = change.catch(() => undefined)
     return change
   }
 
-  async #become(role: Role, epoch: number): Promise<void> {
+  async #become(role: Role, { epoch, opened }: { epoch: number; opened?: () => void }): Promise<void> {
     const { record } = this.#file
     if (epoch < record.epoch) {
       throw new Error(`${this.#part.tree.name}: epoch ${epoch} is older than ${record.epoch}, which this host has seen`)
     }
-    if (role === this.#role && epoch === record.epoch) return
+    if (role === this.#role && epoch === record.epoch) {
+      opened?.()
+      return
+    }
     const end = await this.#leave()
-    if (role === 'primary') await this.#open(epoch)
+    if (role === 'primary') await this.#open(epoch, opened)
     else if (role === 'backup') await this.#follow(epoch, end)
     this.#role = role
   }
@@ -84,6 +93,7 @@ export class Replica {
   /** in sync: the other host is known to have everything. */
   async #leave(): Promise<'in sync' | 'unknown'> {
     this.#role = 'none'
+    this.openIn = null
     const [sender, receiver] = [this.#sender, this.#receiver]
     this.#sender = null
     this.#receiver = null
@@ -106,7 +116,7 @@ export class Replica {
   }
 
   /** The epoch is durable, then what arrived is finished or dropped, then the tree is this host's to write. */
-  async #open(epoch: number): Promise<void> {
+  async #open(epoch: number, opened?: () => void): Promise<void> {
     const { tree: config, identity, pair, node, note, peer } = this.#part
     const before = this.#file.record
     const unresolved = before.role === 'backup' ? before.ownChanges : null
@@ -116,6 +126,10 @@ export class Replica {
     const tree = new Tree(config.path)
     const finishing = await Receiver.open({ tree, keeper: keepNothing, note, onCompared: () => undefined })
     await finishing.close()
+    this.openIn = epoch
+    opened?.()
+    // The word is out before the tree is walked; what is written meanwhile is found by the first comparison.
+    await nextTurn()
     const filter = makeFilter(config)
     const bulkBytesPerS = config.bulkMbPerS * 1e6
     const contentBytesPerS = config.contentMbPerS * 1e6
@@ -205,7 +219,7 @@ export class Replica {
   }
 
   async close(): Promise<void> {
-    await this.become('none', this.epoch)
+    await this.become('none', { epoch: this.epoch })
     await this.#file.close()
   }
 

@@ -72,3 +72,5 @@ export const termOf = ({ gen, epoch }: { gen: number; epoch: number }): number =
 
 export const settingsTopic = 'files settings'
 export const roleTopic = 'files role'
+/** From the worker: the term whose trees are open here. */
+export const openedTopic = 'files opened'

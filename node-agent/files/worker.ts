@@ -2,7 +2,6 @@ import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { readSecret } from '../keys/secret-file.ts'
-import { standingTopic } from '../workers/definition.ts'
 import type { Core, WorkerProgram } from '../workers/worker-process.ts'
 import type { Hello } from './messages.ts'
 import { Replica } from './replica.ts'
@@ -11,9 +10,9 @@ import {
   type FilesSettings,
   filesRoleSchema,
   filesSettingsSchema,
+  openedTopic,
   roleTopic,
   settingsTopic,
-  termOf,
 } from './settings.ts'
 import { type Admission, LinkServer, type TlsIdentity } from './tls-link.ts'
 
@@ -26,8 +25,6 @@ const waitLimitMaxMs = 3_600_000
 /** The core's questions are many; a barrier each would only wait for the same. */
 const waitsMax = 64
 
-/** What the core publishes to all workers, as far as it matters here. */
-const standingSchema = z.object({ role: z.string(), gen: z.int().min(0), epoch: z.int().min(0) })
 const waitSchema = z.strictObject({ tree: z.string().optional(), limitMs: z.int().min(0).max(waitLimitMaxMs) })
 const scrubSchema = z.strictObject({
   tree: z.string().optional(),
@@ -64,12 +61,6 @@ export class FilesWorker implements WorkerProgram {
       this.#settings = filesSettingsSchema.parse(body)
       const settings = this.#settings
       this.#opening = this.#open(settings).catch(error => this.#failed(error))
-    } else if (topic === standingTopic) {
-      const standing = standingSchema.parse(body)
-      // Frozen or not known yet: nothing changes until the register says who is primary.
-      if (standing.role !== 'primary' && standing.role !== 'backup') return
-      this.#role = { role: standing.role, epoch: termOf(standing) }
-      this.#take()
     } else if (topic === roleTopic) {
       this.#role = filesRoleSchema.parse(body)
       this.#take()
@@ -136,14 +127,22 @@ export class FilesWorker implements WorkerProgram {
     if (wanted === null) return
     void this.#opening.then(async () => {
       const failed: string[] = []
-      for (const replica of this.#replicas) {
-        await replica.become(wanted.role, wanted.epoch).catch(error => failed.push(messageOf(error)))
+      const become = async (replica: Replica): Promise<void> => {
+        const opened = (): void => this.#opened(wanted)
+        await replica.become(wanted.role, { epoch: wanted.epoch, opened }).catch(error => failed.push(messageOf(error)))
       }
+      await Promise.all(this.#replicas.map(become))
       this.#why = failed.join('; ')
       if (failed.length === 0 || wanted !== this.#role) return
       this.#core?.tell('note', `files: ${this.#why}`)
       setTimeout(() => wanted === this.#role && this.#take(), roleRetryMs)
     })
+  }
+
+  /** Another tree is open; the services may start with the last one. */
+  #opened({ role, epoch }: FilesRole): void {
+    if (role !== 'primary' || this.#replicas.some(one => one.openIn !== epoch)) return
+    this.#core?.tell(openedTopic, epoch)
   }
 
   #failed(error: unknown): void {

@@ -1,14 +1,13 @@
 import { z } from 'zod'
 import type { Agent } from '../agent.ts'
-import { askFiles, filesObstacles, reportedTrees } from '../files/core-side.ts'
+import { askFiles } from '../files/core-side.ts'
+import { quiesce, quiesceLimitMs, quiesceVerb } from '../files/quiesce.ts'
 import { VerbError } from './messages.ts'
 import type { Verb } from './server.ts'
 
 const hourMs = 3_600_000
 /** The worker's answer, with its reason, comes before the core gives up on it. */
 const marginMs = 2000
-/** Before a planned change of roles: what is on its way is let arrive. */
-const drainLimitMs = 10_000
 
 const treeArgs = z.strictObject({ tree: z.string().max(64).optional() })
 const scrubArgs = treeArgs.extend({ what: z.enum(['metadata', 'contents']).optional() })
@@ -40,18 +39,17 @@ export function syncVerbs(agent: Agent): Record<string, Verb> {
 }
 
 /**
- * Before a planned switchover everything written so far is brought to the other host. A tree that is required and can't
- * be stands in the way; of another one is said that it is behind.
+ * Before a planned switchover, on either host: the primary brings over what was written, stops its services and brings
+ * over what they wrote at their end. A tree that is required and can't be brought over stands in the way.
  */
-export async function drainFiles(agent: Agent): Promise<void> {
+export async function quiesceForSwitchover(agent: Agent, where: 'here' | 'on the other host'): Promise<void> {
   if (agent.config.sync === null) return
-  try {
-    const body = { limitMs: drainLimitMs }
-    await askFiles(agent.workers, { verb: 'wait', body, limitMs: drainLimitMs + marginMs })
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error)
-    const obstacles = filesObstacles(reportedTrees(agent.workers))
-    if (obstacles.length > 0) throw new VerbError('refused', `${obstacles.join('; ')}: ${why}`)
-    agent.note(`switchover with files behind: ${why}`)
+  if (where === 'here') {
+    await quiesce(agent).catch(error => {
+      throw new VerbError('refused', error instanceof Error ? error.message : String(error))
+    })
+    return
   }
+  const answer = await agent.ports.peer.ask({ verb: quiesceVerb, body: null, limitMs: quiesceLimitMs })
+  if (!answer.ok) throw new VerbError('refused', `${agent.state.peer} does not bring its files over: ${answer.why}`)
 }

@@ -9,7 +9,7 @@ import { metricsText } from '../report/metrics.ts'
 import { statusReport } from '../report/status-report.ts'
 import { VerbError } from './messages.ts'
 import type { Call, Verb } from './server.ts'
-import { drainFiles, syncVerbs } from './sync-verbs.ts'
+import { quiesceForSwitchover, syncVerbs } from './sync-verbs.ts'
 
 /** What the agent does for the CLI. Reading changes nothing; the rest goes through the core like any other event. */
 export function verbsOf(agent: Agent, program: { enrolled: () => void }): Record<string, Verb> {
@@ -125,8 +125,12 @@ async function switchover(agent: Agent, wanted: z.output<typeof switchoverArgs>)
       'refused',
       `${agent.state.peer} is silent and can't hand over. A lost primary is replaced by itself where \`understudy check\` says so; otherwise switch it off and use \`understudy takeover --force\``,
     )
-  if (asPrimary) await drainFiles(agent)
-  const sentence = await accepted(agent.operator({ command: 'switchover', epoch: wanted.epoch ?? known.epoch }))
+  await quiesceForSwitchover(agent, asPrimary ? 'here' : 'on the other host')
+  const command = agent.operator({ command: 'switchover', epoch: wanted.epoch ?? known.epoch })
+  const sentence = await accepted(command).catch((error: unknown) => {
+    if (asPrimary) agent.resumeServices()
+    throw error
+  })
   if (asPrimary) return { why: sentence }
   const moved = await until(() => isPrimary(agent.state) && agent.status().serving, switchoverLimitMs)
   if (moved) return { why: `${agent.state.node} serves in epoch ${knownValue(agent.state)?.epoch}` }
@@ -181,6 +185,7 @@ async function collectEvidence(agent: Agent): Promise<unknown> {
 }
 
 async function leave(agent: Agent): Promise<unknown> {
+  if (isPrimary(agent.state)) await quiesceForSwitchover(agent, 'here')
   return { why: await accepted(agent.operator({ command: 'leave' })) }
 }
 

@@ -144,7 +144,10 @@ export interface PairTests {
 }
 
 /** Registers the lab of a file. @param word a few letters that tell its lab from those of other files */
-export function pairUnderLoad(word: string, labOptions: { diskMib?: number } = {}): PairTests {
+export function pairUnderLoad(
+  word: string,
+  labOptions: { diskMib?: number; services?: readonly ('web' | 'files')[] } = {},
+): PairTests {
   const lab = `t-${word}-${process.pid}`.slice(0, 16)
   let pair: Pair | null = null
   before(async () => {
