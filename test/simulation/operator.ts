@@ -104,16 +104,26 @@ export class Operator {
     const { state } = host
     const says = host.agent.process === 'running' && state.started && statusOf(state, host.clock.now).sealed
     if (says) return this.release()
-    if (Object.keys(host.file.content.overruled?.voters ?? {}).length === 1) return this.renewOff()
+    if (this.off !== null && this.cannotBeSealed(host, this.off)) return this.renew(this.off)
     this.pair.world.after(200, () => this.awaitSeal(host))
   }
 
-  /** The host that is off could go on alone in the old gen: as the answer says, it gets new disks before it comes back. */
-  private renewOff(): void {
-    if (this.off === null) return
-    this.letGo.add(this.off.node)
-    this.off.reimage()
-    this.pair.count('host re-imaged')
+  /** Nobody whose answer would seal it is left but the host that is off: it alone was the pair, or its witness is gone. */
+  private cannotBeSealed(host: Host, off: Host): boolean {
+    const voters = host.file.content.overruled?.voters
+    if (voters === undefined) return false
+    const { witness } = this.pair
+    return voters.w === undefined || voters.w !== witness.inc || off.file.content.inc !== voters[off.node]
+  }
+
+  /** It gets new disks before it comes back, where that has not happened yet. */
+  private renew(off: Host): void {
+    const { overruled } = off.peer.file.content
+    if (overruled?.voters[off.node] === off.file.content.inc) {
+      this.letGo.add(off.node)
+      off.reimage()
+      this.pair.count('host re-imaged')
+    }
     this.release()
   }
 
