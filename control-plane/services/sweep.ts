@@ -123,18 +123,24 @@ async function end(
   await settle(tx, deps, after!)
 }
 
-/** Pairs of hosts that fell silent without an alarm that says so. */
+/**
+ * Pairs of hosts that fell silent without an alarm that says so. From the hosts, each place of a pair by its own index: a
+ * join over either place at once compares every pair with every host.
+ */
 async function silentPairs(deps: Deps): Promise<number> {
   const before = new Date(deps.now().getTime() - silentAfterMs).toISOString()
   const silent = await acrossOrganisations(deps.database, tx =>
     tx.execute<{ id: string }>(sql`
-      select distinct p.id from pair p
-      join host h on h.id in (p.host_a, p.host_b)
-      left join host_reported r on r.host = h.id
-      left join host_seen s on s.host = h.id
-      where p.state <> 'unpaired'
-        and greatest(r.received_at, s.received_at) < ${before}::timestamptz
-        and not exists (select 1 from alarm a where a.host = h.id and a.kind = 'host_silent' and a.state <> 'cleared')
+      with silent as (
+        select h.id from host h
+        left join host_reported r on r.host = h.id
+        left join host_seen s on s.host = h.id
+        where h.state = 'active' and greatest(r.received_at, s.received_at) < ${before}::timestamptz
+          and not exists (select 1 from alarm a where a.host = h.id and a.kind = 'host_silent' and a.state <> 'cleared')
+      )
+      select p.id from silent join pair p on p.host_a = silent.id where p.state <> 'unpaired'
+      union
+      select p.id from silent join pair p on p.host_b = silent.id where p.state <> 'unpaired'
       limit ${perSweep.pairs}`),
   )
   for (const { id } of silent) await lookAtPair(deps, id)

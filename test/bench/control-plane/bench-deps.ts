@@ -1,0 +1,30 @@
+import { makePrivateJwk, makeSigningSecrets, signingDeps } from '../../../control-plane/auth/signing-keys.ts'
+import { noBroker, type Publisher } from '../../../control-plane/broker/publisher.ts'
+import { openDatabase } from '../../../control-plane/db/client.ts'
+import { type Deps, defaultLimits } from '../../../control-plane/deps.ts'
+
+/** What services use of their surroundings, over the benchmark's database, with keys of its own. */
+export async function benchDeps(
+  databaseUrl: string,
+  { publisher = noBroker, connections = 10 }: { publisher?: Publisher; connections?: number } = {},
+): Promise<{ deps: Deps; close: () => Promise<void> }> {
+  const { database, close } = openDatabase({ url: databaseUrl, max: connections })
+  const secrets = await makeSigningSecrets(await makePrivateJwk(), { version: 1, now: new Date() })
+  const deps: Deps = {
+    database,
+    publisher,
+    ...(await signingDeps(secrets)),
+    authority: null,
+    identityProviders: [],
+    publicUrl: '',
+    brokerUrl: null,
+    limits: defaultLimits,
+    now: () => new Date(),
+    later: work => void work.catch(() => {}),
+    log: ({ level, message }) => {
+      process.stderr.write(`${level}: ${message}\n`)
+    },
+    clientAddress: () => '',
+  }
+  return { deps, close }
+}

@@ -1,0 +1,93 @@
+import { type FromHost, storeHeartbeats } from '../../../control-plane/services/ingest/store-reports.ts'
+import { sweep } from '../../../control-plane/services/sweep.ts'
+import type { Heartbeat } from '../../../shared/contract/report.ts'
+import { summary } from '../statistics.ts'
+import { benchDeps } from './bench-deps.ts'
+import { type Row, rounded } from './rows.ts'
+import { hostId, type Stand, seedFleet } from './stand.ts'
+
+const batchRows = 500
+const batches = 200
+
+/** Heartbeats that are decoded already, in batches as the ingest makes them, into rows: what the database bears. */
+export async function measureBatches(stand: Stand, { count }: { count: number }): Promise<Row[]> {
+  await seedFleet(stand, count)
+  const { deps, close } = await benchDeps(stand.databaseUrl, { connections: 1 })
+  try {
+    const batch = (number: number): FromHost<Heartbeat>[] =>
+      Array.from({ length: batchRows }, (_, at) => ({
+        organisation: stand.organisation,
+        host: hostId(((number * batchRows + at) % count) + 1),
+        body: { v: 1, boot: 2, seq: number, role: 'backup', epoch: 1, observedGeneration: 1 },
+      }))
+    for (let number = 1; number <= 20; number++) await storeHeartbeats(deps, batch(number))
+    let stored = 0
+    const began = performance.now()
+    for (let number = 21; number <= 20 + batches; number++) stored += await storeHeartbeats(deps, batch(number))
+    const seconds = (performance.now() - began) / 1000
+    return [
+      {
+        name: 'decoded heartbeats to rows, batches of 500',
+        value: Math.round(stored / seconds),
+        unit: 'rows/s',
+        bound: { atLeast: 20_000 },
+        of: { rows: stored, hosts: count },
+      },
+    ]
+  } finally {
+    await close()
+  }
+}
+
+/** One sweep over a fleet at rest, and one in which a sixtieth of an hour's documents are due. */
+export async function measureSweep(stand: Stand, { nodes }: { nodes: number }): Promise<Row[]> {
+  await seedFleet(stand, nodes)
+  const { deps, close } = await benchDeps(stand.databaseUrl)
+  const { sql } = await import('drizzle-orm')
+  try {
+    const timed = async (): Promise<number> => {
+      const began = performance.now()
+      await sweep(deps)
+      return performance.now() - began
+    }
+    const refresh = async (): Promise<void> => {
+      await deps.database.execute(sql`update host_seen set received_at = now()`)
+    }
+    await timed()
+    const rest: number[] = []
+    for (let round = 0; round < 7; round++) {
+      await refresh()
+      rest.push(await timed())
+    }
+    const due = Math.ceil(nodes / 60)
+    const pushing: number[] = []
+    for (let round = 0; round < 3; round++) {
+      await refresh()
+      await deps.database.execute(sql`select set_config('app.organisation', '*', false)`)
+      await deps.database.transaction(async tx => {
+        await tx.execute(sql`select set_config('app.organisation', '*', true)`)
+        await tx.execute(
+          sql`update host_desired set pushed_at = now() - interval '2 hours' where host <= ${hostId(due)}`,
+        )
+      })
+      pushing.push(await timed())
+    }
+    return [
+      {
+        name: `sweep over ${nodes} nodes at rest`,
+        value: rounded(summary(rest).median),
+        unit: 'ms',
+        bound: { atMost: 1000 },
+        of: { ...summary(rest) },
+      },
+      {
+        name: `sweep over ${nodes} nodes, ${due} documents due again`,
+        value: rounded(summary(pushing).median),
+        unit: 'ms',
+        of: { ...summary(pushing) },
+      },
+    ]
+  } finally {
+    await close()
+  }
+}
