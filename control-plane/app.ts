@@ -11,6 +11,7 @@ import { operationRoutes } from './routes/operations.ts'
 import { organisationRoutes } from './routes/organisations.ts'
 import { pairRoutes } from './routes/pairs.ts'
 import { publicRoutes } from './routes/public.ts'
+import { toolKeyRoutes } from './routes/tool-keys.ts'
 import { witnessRoutes } from './routes/witness.ts'
 
 export interface Application {
@@ -36,6 +37,7 @@ export function createApp(provide: Provide): Application {
     observationRoutes,
     agentRoutes,
     publicRoutes,
+    toolKeyRoutes,
     witnessRoutes,
   ])
     register(api)

@@ -91,6 +91,7 @@ export class Ingest {
     }
   }
 
+  /** Takes no more; what was taken is in the database afterwards. */
   async close(): Promise<void> {
     this.#closing = true
     if (this.#timer !== null) clearTimeout(this.#timer)

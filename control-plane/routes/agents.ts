@@ -1,4 +1,5 @@
 import * as contract from '../../shared/contract/api/agents.ts'
+import { brokerName } from '../../shared/contract/topics.ts'
 import { asHost } from '../auth/caller.ts'
 import { inOrganisation } from '../db/transaction.ts'
 import type { Api } from '../http/api.ts'
@@ -39,7 +40,8 @@ export function agentRoutes(api: Api): void {
 
   api.implement(contract.renewCertificate, async call => {
     const { organisation, host } = asHost(call.caller)
-    const part = { host, organisation, publicKey: call.body.publicKey, now: call.deps.now() }
+    const name = brokerName.host({ organisation, host })
+    const part = { name, publicKey: call.body.publicKey, now: call.deps.now() }
     return { body: await brokerCertificate(call.deps.authority, part) }
   })
 

@@ -3,6 +3,7 @@ import {
   clockSkewSecondsMax,
   command,
   commandLifeSecondsMax,
+  type TrustedTool,
   type Verb,
   verbs,
 } from '../../shared/contract/documents.ts'
@@ -18,6 +19,8 @@ export interface CommandContext {
   organisation: string
   ring: KeyRing
   nowMs: number
+  /** Keys of the organisation's own tooling, and the pair they may command; from the last desired document. */
+  tooling: { pair: string; tools: readonly TrustedTool[] } | null
   /** What the core says of itself; null: it is in no pair, or does not answer. */
   present: { gen: number; epoch: number; node: 'a' | 'b' } | null
   policy: LocalPolicy
@@ -39,7 +42,9 @@ export type Verdict =
   | { verdict: 'ignore'; why: string }
 
 export async function judgeCommand(text: string, context: CommandContext): Promise<Verdict> {
-  const verified = await verifyDocument(text, 'command', context.ring)
+  const tools = context.tooling?.tools ?? []
+  const ring: KeyRing = kid => context.ring(kid) ?? tools.find(one => one.kid === kid)?.publicKey ?? null
+  const verified = await verifyDocument(text, 'command', ring)
   if (!verified.ok) return { verdict: 'ignore', why: verified.why }
   const parsed = command.safeParse(verified.payload)
   if (!parsed.success) return { verdict: 'ignore', why: 'the command is of a form this version does not know' }
@@ -47,6 +52,10 @@ export async function judgeCommand(text: string, context: CommandContext): Promi
   if (data.audience !== context.host || data.organisation !== context.organisation)
     return { verdict: 'ignore', why: `the command is meant for host ${data.audience}` }
   const refuse = (why: string): Verdict => ({ verdict: 'refuse', command: data, why })
+  if (context.ring(verified.kid) === null) {
+    const beyond = whyBeyondTool(data, { kid: verified.kid, tooling: context.tooling })
+    if (beyond !== null) return refuse(beyond)
+  }
   const late = whyNotInTime(data, context.nowMs)
   if (late !== null) return refuse(late)
   if (context.policy.refuse.includes(data.verb))
@@ -76,4 +85,18 @@ function whyNotMeant({ only, verb }: Command, present: CommandContext['present']
   if (differs === undefined) return null
   const [name, value] = differs
   return `the command is meant for ${name} ${value}, and this host is at ${name} ${present[name as keyof typeof present]}`
+}
+
+/** Tooling's key opens some verbs on its pairs; and what touches the role must name the epoch that it saw. */
+function whyBeyondTool(
+  { verb, pair, only }: Command,
+  { kid, tooling }: { kid: string; tooling: CommandContext['tooling'] },
+): string | null {
+  const tool = tooling?.tools.find(one => one.kid === kid)
+  if (tool === undefined || !(tool.verbs as readonly string[]).includes(verb))
+    return `the key ${kid} of the organisation’s tooling may not command ${verb}`
+  if (pair !== tooling?.pair) return `the command is for pair ${pair ?? 'none'}, and this host is in ${tooling?.pair}`
+  if (verb !== 'prechecks' && (only.gen === undefined || only.epoch === undefined || only.node === undefined))
+    return `a ${verb} of tooling must say for which gen, epoch and node it is meant`
+  return null
 }

@@ -179,6 +179,7 @@ export class ControlSession {
       host: identity.host,
       organisation: identity.organisation,
       ring: await this.#ring('command'),
+      tooling: this.#tooling(),
       nowMs: nowMs(),
       present: await host.present(),
       policy,
@@ -230,6 +231,15 @@ export class ControlSession {
     })
     if (!sent.ok) note(`the report is not taken: ${sent.why}`)
     return sent.ok
+  }
+
+  /** From the document that was verified when it was taken. */
+  #tooling(): CommandContext['tooling'] {
+    const { desired } = this.#options.memory.present
+    if (desired === null) return null
+    const { payload } = JSON.parse(desired) as { payload: string }
+    const held = desiredDocument.safeParse(JSON.parse(Buffer.from(payload, 'base64url').toString()))
+    return held.success && held.data.pair !== null ? { pair: held.data.pair.id, tools: held.data.tools } : null
   }
 
   async #ring(use: 'desired' | 'command') {

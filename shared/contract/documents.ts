@@ -51,6 +51,21 @@ export const verbs = {
 export type Verb = keyof typeof verbs
 export const verbNames = Object.keys(verbs) as [Verb, ...Verb[]]
 
+/** What an organisation's own tooling may command by a key of its own. Nothing that can lose data or end a pair. */
+export const toolVerbs = ['switchover', 'maintenance', 'prechecks'] as const satisfies readonly Verb[]
+/** An organisation has a handful of tools; each key stands in the desired document of each host. */
+export const toolKeysMax = 16
+/** What the header of a tool's command names, so that it is no other key's. */
+export const toolKid = (id: string): string => `tool-${id}`
+
+/** A key of tooling, as hosts are told of it. */
+export const trustedTool = z.object({
+  kid: z.string().max(64),
+  publicKey,
+  verbs: z.array(z.enum(toolVerbs)).max(toolVerbs.length),
+})
+export type TrustedTool = z.output<typeof trustedTool>
+
 /** A command older than this has no business any more; also what an agent accepts at most. */
 export const commandLifeSecondsMax = 300
 /** Clocks of two machines that are kept by time servers are closer than this. */

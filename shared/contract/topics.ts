@@ -2,8 +2,9 @@
  * The topic tree: `understudy/v1/{organisation}/{host}/{dn|up}/{channel}`. The pair is not in it: a host keeps its topics
  * through set-up, replacement and unpairing, and every document says which pair it means.
  *
- * A broker can bind a client to the host level (Mosquitto: `pattern … %u`), not to the organisation's; whoever reads
- * compares both with the registry, and trusts signatures alone.
+ * A client's certificate names two levels at once, so that a broker can bind it to its organisation as well (Mosquitto:
+ * `pattern … %u`, in which a name may hold a slash). Whoever reads compares both with the registry all the same, and trusts
+ * signatures alone.
  */
 export const topicRoot = 'understudy/v1'
 
@@ -21,6 +22,13 @@ export const downTopic = ({ organisation, host }: HostAddress, channel: DownChan
   `${topicRoot}/${organisation}/${host}/dn/${channel}`
 export const upTopic = ({ organisation, host }: HostAddress, channel: UpChannel): string =>
   `${topicRoot}/${organisation}/${host}/up/${channel}`
+
+/** The common name in a client certificate, which a broker takes as its user's name. */
+export const brokerName = {
+  host: ({ organisation, host }: HostAddress): string => `${organisation}/${host}`,
+  /** All tooling of an organisation: what it may command is decided by the keys that sign, not by the broker. */
+  tooling: ({ organisation }: Pick<HostAddress, 'organisation'>): string => organisation,
+}
 
 const idLevel = '[0-9a-hjkmnp-tv-z]{26}'
 const upPattern = new RegExp(`^${topicRoot}/(${idLevel})/(${idLevel})/up/(${upChannels.join('|')})$`)

@@ -12,9 +12,11 @@ import { getHost } from '../../shared/contract/api/hosts.ts'
 import { getOperation } from '../../shared/contract/api/operations.ts'
 import { changeSettings, getPair, switchOver } from '../../shared/contract/api/pairs.ts'
 import { desiredDocument } from '../../shared/contract/api/settings.ts'
+import { createToolKey, toolCertificate } from '../../shared/contract/api/tool-keys.ts'
 import type { Ack, Command } from '../../shared/contract/documents.ts'
 import { documentSigner, verifyDocument } from '../../shared/contract/signing.ts'
 import { downTopic, upTopic } from '../../shared/contract/topics.ts'
+import { ulid } from '../../shared/ids.ts'
 import type { TestHost } from './support/host.ts'
 import { adoptedPair } from './support/pair.ts'
 import { type NodeRuntime, nodeRuntime } from './support/runtime.ts'
@@ -37,12 +39,19 @@ interface OnBroker {
   publish: (topic: string, payload: string, retain?: boolean) => Promise<number>
 }
 
-async function onBroker(host: TestHost): Promise<OnBroker> {
+function ownKey(): { spki: string; pem: string } {
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const answer = await host.cloud.certificate(publicKey.export({ type: 'spki', format: 'der' }).toString('base64url'))
+  return {
+    spki: publicKey.export({ type: 'spki', format: 'der' }).toString('base64url'),
+    pem: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+  }
+}
+
+async function onBroker(host: TestHost): Promise<OnBroker> {
+  const { spki, pem: key } = ownKey()
+  const answer = await host.cloud.certificate(spki)
   assert.ok(answer.ok, JSON.stringify(answer))
   const { certificate, authority } = answer.value
-  const key = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
   const client = mqtt.connect(runtime.brokerUrl!, {
     protocolVersion: 5,
     clean: true,
@@ -161,20 +170,23 @@ test('reports and heartbeats over the broker show the host, and an older one cha
   await host.client.endAsync()
 })
 
-test('the broker lets a host write below its own id alone, and the ingest believes no other organisation', async () => {
+test('the broker lets a host write below its own organisation and id alone, and the ingest believes no other one either', async () => {
   const mine = await adoptedPair(runtime)
   const theirs = await adoptedPair(runtime)
-  const host = await onBroker(mine.a)
   const forged = JSON.stringify(theirs.a.report({ boot: 9, seq: 1, observedGeneration: 77 }))
-  // mqtt.js drops its connection after a refusal, so this one is for nothing else.
-  const refused = await onBroker(mine.b)
-  assert.notEqual(await refused.publish(upTopic(addressOf(theirs.a), 'report'), forged), 0)
-  refused.client.end(true)
-  // Mosquitto cannot bind the organisation's level: this one is taken by the broker and dropped by the ingest.
-  await host.publish(
-    upTopic({ organisation: theirs.a.identity.organisation, host: mine.a.identity.host }, 'report'),
-    forged,
-  )
+  const { organisation } = theirs.a.identity
+  const foreign = [addressOf(theirs.a), { organisation, host: mine.a.identity.host }]
+  for (const address of foreign) {
+    // mqtt.js drops its connection after a refusal, so each is for nothing else.
+    const refused = await onBroker(mine.b)
+    assert.notEqual(await refused.publish(upTopic(address, 'report'), forged), 0)
+    refused.client.end(true)
+  }
+  // Whoever owns the broker writes what he likes: what names a host under a foreign organisation is dropped.
+  const attacker = await runtime.brokerClient!('attacker')
+  await attacker.publishAsync(upTopic({ organisation, host: mine.a.identity.host }, 'report'), forged, { qos: 1 })
+  await attacker.endAsync()
+  const host = await onBroker(mine.a)
   await host.publish(
     upTopic(addressOf(mine.a), 'report'),
     JSON.stringify(mine.a.report({ boot: 3, seq: 1, observedGeneration: 6 })),
@@ -183,6 +195,70 @@ test('the broker lets a host write below its own id alone, and the ingest believ
   await until(async () => (await shown()).observedGeneration === 6, 'the host’s own report is shown')
   const { body } = await theirs.client.call(getHost, { params: { host: theirs.a.identity.host } })
   assert.equal(body.observedGeneration, 0)
+  await host.client.endAsync()
+})
+
+test('fleet tooling commands a switchover over the broker with its own key, for its own organisation’s hosts alone', async () => {
+  const { client, id, a } = await adoptedPair(runtime)
+  const theirs = await adoptedPair(runtime)
+  const host = await onBroker(a)
+  await host.next('/desired')
+  const jwk = await makePrivateJwk()
+  const { body: key } = await client.call(createToolKey, {
+    body: { name: 'rollout', publicKey: jwk.x, verbs: ['switchover'], pairs: [id] },
+  })
+  const tls = ownKey()
+  const { body: paper } = await client.call(toolCertificate, { body: { publicKey: tls.spki } })
+  const tool = mqtt.connect(runtime.brokerUrl!, {
+    protocolVersion: 5,
+    cert: paper.certificate,
+    key: tls.pem,
+    ca: paper.authority,
+    reconnectPeriod: 0,
+  })
+  clients.push(tool)
+  tool.on('error', () => {})
+  await new Promise<void>(resolve => tool.once('connect', () => resolve()))
+  const issuedAt = Math.floor(Date.now() / 1000)
+  const command: Command = {
+    v: 1,
+    organisation: a.identity.organisation,
+    audience: a.identity.host,
+    pair: id,
+    operation: ulid(Date.now()),
+    jti: ulid(Date.now()),
+    verb: 'switchover',
+    args: {},
+    issuedAt,
+    expiresAt: issuedAt + 60,
+    only: { gen: 1, epoch: 1, node: 'a' },
+    actor: 'rollout',
+  }
+  const signer = await documentSigner(key.kid, jwk)
+  await tool.publishAsync(downTopic(addressOf(a), 'cmd'), await signer.sign('command', command), { qos: 1 })
+  // The host takes the key from its next desired document, and the command by it.
+  const trusted = await acceptTrust(await host.next('/trust'), {
+    rootFingerprint: a.identity.rootFingerprint,
+    heldVersion: 0,
+  })
+  assert.ok(trusted.ok)
+  const verified = await verifyDocument(await host.next('/desired'), 'desired', keyRing(trusted.document, 'desired'))
+  assert.ok(verified.ok)
+  const { tools } = desiredDocument.parse(verified.payload)
+  const context = {
+    host: a.identity.host,
+    organisation: a.identity.organisation,
+    ring: keyRing(trusted.document, 'command'),
+    nowMs: Date.now(),
+    present: { gen: 1, epoch: 1, node: 'a' as const },
+    policy: { refuse: [] },
+    tooling: { pair: id, tools },
+  }
+  assert.equal((await judgeCommand(await host.next('/cmd'), context)).verdict, 'run')
+  const refused = await new Promise(resolve => {
+    tool.publish(downTopic(addressOf(theirs.a), 'cmd'), 'x', { qos: 1 }, error => resolve(error))
+  })
+  assert.ok(refused instanceof Error, 'the broker refuses another organisation’s host')
   await host.client.endAsync()
 })
 
@@ -227,6 +303,7 @@ test('an attacker who owns the broker demotes nobody and rolls nothing back', as
     nowMs: Date.now(),
     present: { gen: 1, epoch: 2, node: 'a' as const },
     policy: { refuse: [] },
+    tooling: null,
   }
   const verdicts: string[] = []
   for (const _ of attempts) verdicts.push((await judgeCommand(await victim.next('/cmd'), context)).verdict)

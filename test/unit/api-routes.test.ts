@@ -38,7 +38,10 @@ test('reading never needs more than a viewer, but for what holds secrets or name
       (permissions as readonly string[]).includes(route.access) &&
       !(permissionsOf.viewer as readonly string[]).includes(route.access),
   )
-  assert.deepEqual(more.map(route => route.id).sort(), ['listAudit', 'listTokens', 'verifyAudit'])
+  assert.deepEqual(
+    more.map(route => route.id).sort(),
+    ['listAudit', 'listTokens', 'listToolKeys', 'verifyAudit'].sort(),
+  )
 })
 
 test('each role may do all that the one before it may', () => {
@@ -64,6 +67,6 @@ test('every POST that acts wants an Idempotency-Key, and every change of what is
   // Revoking is the same however often it is done.
   assert.deepEqual(
     unguarded.map(route => route.id),
-    ['revokeToken'],
+    ['revokeToken', 'revokeToolKey'],
   )
 })

@@ -32,6 +32,7 @@ const context: CommandContext = {
   nowMs,
   present: { gen: 1, epoch: 4, node: 'a' },
   policy: { refuse: [] },
+  tooling: null,
 }
 
 async function judged(
@@ -87,4 +88,36 @@ test('a verb that the local policy keeps for people at the host is refused, whoe
 
 test('arguments that the verb does not know are refused', async () => {
   assert.equal((await judged({ args: { force: true } })).verdict, 'refuse')
+})
+
+test('a key of the organisation’s tooling opens its verbs on its pair, for the epoch it names, and nothing else', async () => {
+  const tool = await makePrivateJwk()
+  const tooling = {
+    pair: id('3'),
+    tools: [{ kid: 'tool-1', publicKey: tool.x, verbs: ['switchover', 'prechecks'] as ('switchover' | 'prechecks')[] }],
+  }
+  const byTool = await documentSigner('tool-1', tool)
+  const judge = async (change: Partial<Command> = {}, around: Partial<CommandContext> = { tooling }) =>
+    judgeCommand(await byTool.sign('command', { ...good, ...change }), { ...context, ...around })
+  assert.equal((await judge()).verdict, 'run')
+  assert.equal((await judge({ verb: 'prechecks', args: { peerAddresses: [], vips: [] }, only: {} })).verdict, 'run')
+  const refused: [string, Partial<Command>][] = [
+    ['a verb that the key may not', { verb: 'maintenance', args: { forMs: 1000 } }],
+    ['a verb that no tooling may', { verb: 'takeover', args: { withWitness: false } }],
+    ['another pair', { pair: id('6') }],
+    ['no pair', { pair: null }],
+    ['no epoch', { only: { gen: 1, node: 'a' } }],
+    ['an epoch that is over', { only: { gen: 1, epoch: 3, node: 'a' } }],
+  ]
+  for (const [what, change] of refused) assert.equal((await judge(change)).verdict, 'refuse', what)
+  // Revoked, which is: no longer in the desired document.
+  assert.equal((await judge({}, { tooling: { ...tooling, tools: [] } })).verdict, 'ignore')
+  assert.equal((await judge({}, { tooling: null })).verdict, 'ignore')
+  // A key of tooling never takes the place of the control plane's own.
+  const named = await documentSigner('cp', tool)
+  const posing = { ...tooling, tools: [{ ...tooling.tools[0]!, kid: 'cp' }] }
+  assert.equal(
+    (await judgeCommand(await named.sign('command', good), { ...context, tooling: posing })).verdict,
+    'ignore',
+  )
 })

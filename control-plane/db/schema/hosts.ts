@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm'
-import { type AnyPgColumn, bigint, integer, jsonb, pgTable, text, uniqueIndex } from 'drizzle-orm/pg-core'
+import { type AnyPgColumn, bigint, index, integer, jsonb, pgTable, text, uniqueIndex } from 'drizzle-orm/pg-core'
 import type { HostFacts } from '../../../shared/contract/api/host-facts.ts'
 import type { HostReport } from '../../../shared/contract/report.ts'
 import { createdAt, idColumn, ofOneOrganisation, time } from './columns.ts'
@@ -64,8 +64,10 @@ export const hostDesired = pgTable(
     jws: text('jws').notNull(),
     sha256: text('sha256').notNull(),
     pushedAt: time('pushed_at').notNull(),
+    /** The organisation's count of changes of its tool keys when this was rendered. */
+    toolsVersion: integer('tools_version').notNull().default(0),
   },
-  () => [ofOneOrganisation()],
+  table => [index().on(table.organisation, table.toolsVersion), ofOneOrganisation()],
 )
 
 /** The last report; a row is replaced in place, guarded by (boot, seq). */
@@ -80,6 +82,8 @@ export const hostReported = pgTable(
     seq: bigint('seq', { mode: 'number' }).notNull(),
     observedGeneration: bigint('observed_generation', { mode: 'number' }).notNull(),
     body: jsonb('body').$type<HostReport>().notNull(),
+    /** What a look at the pair would see, in short: another look is due when it changes. */
+    gist: text('gist').notNull().default(''),
     receivedAt: time('received_at').notNull(),
   },
   () => [ofOneOrganisation()],

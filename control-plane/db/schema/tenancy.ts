@@ -25,6 +25,8 @@ export const organisation = pgTable('organisation', {
   eventSeq: bigint('event_seq', { mode: 'number' }).notNull().default(0),
   auditSeq: bigint('audit_seq', { mode: 'number' }).notNull().default(0),
   auditHash: text('audit_hash').notNull().default(''),
+  /** Counts changes of its tool keys; a desired document of an older count is issued anew. */
+  toolsVersion: integer('tools_version').notNull().default(0),
   createdAt: createdAt(),
 })
 

@@ -23,13 +23,20 @@ const startLimitMs = 15_000
 /** Made anew with each start. */
 const certificateDays = 398
 
-/** A host writes and reads below its own id; which organisation stands before it the ingest compares with the registry. */
+/**
+ * By the name in its certificate (`shared/contract/topics.ts`), which holds two levels at once: a host, as
+ * `organisation/host`, writes and reads below its own organisation and id; an organisation's tooling, as `organisation`,
+ * commands that organisation's hosts and reads their answers. For the other kind of name each pattern is a topic that nobody
+ * reads or writes.
+ */
 const accessList = `user ${ownName}
 topic readwrite ${topicRoot}/#
 topic read $share/#
 
-pattern write ${topicRoot}/+/%u/up/#
-pattern read ${topicRoot}/+/%u/dn/#
+pattern write ${topicRoot}/%u/up/#
+pattern read ${topicRoot}/%u/dn/#
+pattern write ${topicRoot}/%u/+/dn/cmd
+pattern read ${topicRoot}/%u/+/up/ack
 `
 
 export async function startLocalMosquitto(

@@ -14,7 +14,7 @@ import type { Cause } from './alarms.ts'
 /** What is wrong with a pair and its hosts now, as alarms. Pure: whoever looks sees the same. */
 
 /** WAL that the backup has not flushed; more takes a takeover seconds to replay. */
-const lagMaxBytes = 256 * 1024 * 1024
+export const lagMaxBytes = 256 * 1024 * 1024
 /** The pair's own end of maintenance is not trusted to be told in time. */
 const maintenanceGraceMs = 5 * 60_000
 

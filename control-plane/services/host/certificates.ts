@@ -4,13 +4,14 @@ import { Refusal } from '../../http/problem.ts'
 
 /**
  * Short, and renewed at half of it. Whoever's certificate is over asks again by the key it enrolled with, which does not
- * end: a host that slept for months comes back by itself, and a retired one never.
+ * end: a host that slept for months comes back by itself, and a retired one never. `name`: what the broker knows the
+ * client by, of `brokerName`.
  */
 const lifeHours = 72
 
 export async function brokerCertificate(
   authority: AuthoritySecrets | null,
-  part: { host: string; organisation: string; publicKey: string; now: Date },
+  part: { name: string; publicKey: string; now: Date },
 ): Promise<{ certificate: string; authority: string; endsAt: string }> {
   if (authority === null)
     throw new Refusal('conflict', 'this control plane has no broker of its own to issue certificates for')
@@ -21,10 +22,10 @@ export async function brokerCertificate(
   const certificate = await issueCertificate(
     authority,
     {
-      commonName: part.host,
+      commonName: part.name,
       publicKey: spki,
       use: 'client',
-      names: [{ kind: 'uri', value: `understudy://${part.organisation}/${part.host}` }],
+      names: [{ kind: 'uri', value: `understudy://${part.name}` }],
       notAfter,
     },
     part.now,

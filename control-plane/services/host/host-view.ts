@@ -18,7 +18,7 @@ export const silentAfterMs = 30_000
 export const staleAfterMs = 2 * 3_600_000
 export const skewMaxMs = 2_000
 /** It lives 72 h and is renewed at half of it: with less than a third left, renewing fails. */
-const certificateWarningMs = 24 * 3_600_000
+export const certificateWarningMs = 24 * 3_600_000
 
 export type Verdict = 'yes' | 'no' | 'unknown'
 

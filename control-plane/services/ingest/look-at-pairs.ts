@@ -1,4 +1,4 @@
-import { and, asc, eq, inArray, or, sql } from 'drizzle-orm'
+import { and, asc, eq, inArray, ne, or, type SQL, sql } from 'drizzle-orm'
 import type { Transaction } from '../../db/client.ts'
 import { operation, pair } from '../../db/schema/index.ts'
 import { acrossOrganisations } from '../../db/transaction.ts'
@@ -9,15 +9,24 @@ import { carryOn } from '../operation/carry-on.ts'
 import { observationOf, pairView } from '../pair/pair-view.ts'
 import { type PairRows, readPairs } from '../pair/read-pairs.ts'
 import { recordEvents } from '../record/events.ts'
+import type { StoredReport } from './store-reports.ts'
 
 /** After news of hosts: what waits for it goes on, what is wrong is raised, what has gone is cleared. Never throws. */
-export async function lookAtPairsOf(deps: Deps, hosts: readonly string[]): Promise<void> {
-  if (hosts.length === 0) return
+export async function lookAtPairsOf(deps: Deps, stored: readonly StoredReport[]): Promise<void> {
+  if (stored.length === 0) return
+  const of = (hosts: readonly StoredReport[]): SQL | undefined => {
+    const ids = hosts.map(one => one.host)
+    return or(inArray(pair.hostA, ids), inArray(pair.hostB, ids))
+  }
+  const news = stored.filter(one => one.news)
+  // An operation may wait for a report that says nothing new.
+  const waited = sql`exists (select 1 from operation o where o.pair = ${pair.id} and o.state = 'running')`
+  const due = or(news.length === 0 ? undefined : of(news), and(of(stored), waited))
   const ids = await acrossOrganisations(deps.database, tx =>
     tx
       .select({ id: pair.id })
       .from(pair)
-      .where(and(or(inArray(pair.hostA, [...hosts]), inArray(pair.hostB, [...hosts])), sql`state <> 'unpaired'`)),
+      .where(and(due, ne(pair.state, 'unpaired'))),
   )
   for (const { id } of ids) await lookAtPair(deps, id)
 }

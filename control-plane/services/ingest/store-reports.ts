@@ -2,6 +2,8 @@ import { sql } from 'drizzle-orm'
 import type { Heartbeat, HostReport } from '../../../shared/contract/report.ts'
 import { acrossOrganisations } from '../../db/transaction.ts'
 import type { Deps } from '../../deps.ts'
+import { silentAfterMs } from '../host/host-view.ts'
+import { gistOf } from './gist.ts'
 
 /**
  * Reports and heartbeats into the database, many at once. Each says which organisation it came for: a row is written
@@ -32,25 +34,47 @@ function newestOfEach<Body extends { boot: number; seq: number }>(given: readonl
 const isNewer = (one: { boot: number; seq: number }, other: { boot: number; seq: number }): boolean =>
   one.boot > other.boot || (one.boot === other.boot && one.seq > other.seq)
 
+export interface StoredReport extends Record<string, unknown> {
+  host: string
+  /** It says something that the one before did not, or comes after a silence. */
+  news: boolean
+}
+
 /** @returns the hosts whose report was newer than the stored one */
-export async function storeReports(deps: Deps, given: readonly FromHost<HostReport>[]): Promise<string[]> {
+export async function storeReports(deps: Deps, given: readonly FromHost<HostReport>[]): Promise<StoredReport[]> {
   if (given.length === 0) return []
-  const rows = newestOfEach(given).map(({ organisation, host, body }) => ({ organisation, host, body }))
-  const now = deps.now().toISOString()
+  const now = deps.now()
+  const rows = newestOfEach(given).map(({ organisation, host, body }) => ({
+    organisation,
+    host,
+    body,
+    gist: gistOf(body, now),
+  }))
+  const silentBefore = new Date(now.getTime() - silentAfterMs).toISOString()
   const stored = await acrossOrganisations(deps.database, tx =>
-    tx.execute<{ host: string }>(sql`
-      insert into host_reported as t (host, organisation, boot, seq, observed_generation, body, received_at)
-      select h.id, h.organisation, (r.body->>'boot')::bigint, (r.body->>'seq')::bigint,
-             (r.body->>'observedGeneration')::bigint, r.body, ${now}::timestamptz
-      from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) as r (organisation text, host text, body jsonb)
-      join host h on h.id = r.host and h.organisation = r.organisation and h.state = 'active'
-      on conflict (host) do update set
-        boot = excluded.boot, seq = excluded.seq, observed_generation = excluded.observed_generation,
-        body = excluded.body, received_at = excluded.received_at
-      where (excluded.boot, excluded.seq) > (t.boot, t.seq)
-      returning host`),
+    tx.execute<StoredReport>(sql`
+      with given as (
+        select * from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb)
+          as r (organisation text, host text, gist text, body jsonb)
+      ), before as (
+        select t.host, t.gist, t.received_at from host_reported t join given using (host)
+      ), stored as (
+        insert into host_reported as t (host, organisation, boot, seq, observed_generation, body, gist, received_at)
+        select h.id, h.organisation, (r.body->>'boot')::bigint, (r.body->>'seq')::bigint,
+               (r.body->>'observedGeneration')::bigint, r.body, r.gist, ${now.toISOString()}::timestamptz
+        from given r
+        join host h on h.id = r.host and h.organisation = r.organisation and h.state = 'active'
+        on conflict (host) do update set
+          boot = excluded.boot, seq = excluded.seq, observed_generation = excluded.observed_generation,
+          body = excluded.body, gist = excluded.gist, received_at = excluded.received_at
+        where (excluded.boot, excluded.seq) > (t.boot, t.seq)
+        returning host, gist
+      )
+      select distinct on (host) host,
+        coalesce(before.gist <> stored.gist or before.received_at < ${silentBefore}::timestamptz, true) as news
+      from stored left join before using (host)`),
   )
-  return stored.map(row => row.host)
+  return [...stored]
 }
 
 /** @returns how many rows were written */

@@ -5,8 +5,9 @@ import { sha256Hex } from '../../../shared/contract/signing.ts'
 import { channels, downTopic } from '../../../shared/contract/topics.ts'
 import { enqueue } from '../../broker/outbox.ts'
 import type { Transaction } from '../../db/client.ts'
-import { host, hostDesired, pair } from '../../db/schema/index.ts'
+import { host, hostDesired, organisation as organisations, pair } from '../../db/schema/index.ts'
 import type { Deps } from '../../deps.ts'
+import { trustedToolsOf } from '../token/trusted-tools.ts'
 
 /**
  * Renders and signs the whole wish for hosts, each with a generation one above its last, and puts it and the word of its
@@ -34,25 +35,33 @@ export async function issueDesired(
           .select()
           .from(host)
           .where(inArray(host.id, [...hosts, ...partners]))
+  // Read before the keys: a change that comes between makes this document one that is issued again.
+  const [owner] = await tx
+    .select({ toolsVersion: organisations.toolsVersion })
+    .from(organisations)
+    .where(eq(organisations.id, organisation))
+  const tools = await trustedToolsOf(tx, organisation)
   for (const id of hosts) {
     const [present] = await tx.select().from(hostDesired).where(eq(hostDesired.host, id)).for('update')
     const generation = (present?.generation ?? 0) + 1
+    const section = sectionOf(id, pairs.find(one => one.hostA === id || one.hostB === id) ?? null, known)
     const document: DesiredDocument = {
       v: 1,
       organisation,
       host: id,
       generation,
       issuedAt: now.toISOString(),
-      pair: sectionOf(id, pairs.find(one => one.hostA === id || one.hostB === id) ?? null, known),
+      pair: section,
+      tools: section === null ? [] : tools(section.id),
     }
     const jws = await deps.signer.sign('desired', document)
     const sha256 = await sha256Hex(jws)
-    const row = { organisation, generation, jws, sha256, pushedAt: now }
+    const row = { organisation, generation, jws, sha256, pushedAt: now, toolsVersion: owner?.toolsVersion ?? 0 }
     await tx
       .insert(hostDesired)
       .values({ host: id, ...row })
       .onConflictDoUpdate({ target: hostDesired.host, set: row })
-    await enqueueDesired(tx, deps, { host: id, ...row })
+    await enqueueDesired(tx, deps, [{ host: id, ...row }])
   }
 }
 
@@ -77,29 +86,20 @@ function sectionOf(
 export async function enqueueDesired(
   tx: Transaction,
   deps: Deps,
-  row: { host: string; organisation: string; generation: number; jws: string; sha256: string },
+  rows: readonly { host: string; organisation: string; generation: number; jws: string; sha256: string }[],
 ): Promise<void> {
-  const { qos, retain } = channels.desired
-  const fresh = await freshDocument(deps, row)
+  const signed = await Promise.all(rows.map(async row => ({ row, fresh: await freshDocument(deps, row) })))
+  const retained = (row: { host: string; organisation: string }, channel: 'trust' | 'desired' | 'fresh') => {
+    const { qos, retain, expirySeconds } = channels[channel]
+    return { topic: downTopic(row, channel), qos, retain, expirySeconds }
+  }
   await enqueue(
     tx,
-    [
-      {
-        topic: downTopic(row, 'trust'),
-        payload: deps.trust.document,
-        qos,
-        retain,
-        expirySeconds: channels.trust.expirySeconds,
-      },
-      {
-        topic: downTopic(row, 'desired'),
-        payload: row.jws,
-        qos,
-        retain,
-        expirySeconds: channels.desired.expirySeconds,
-      },
-      { topic: downTopic(row, 'fresh'), payload: fresh, qos, retain, expirySeconds: channels.fresh.expirySeconds },
-    ],
+    signed.flatMap(({ row, fresh }) => [
+      { ...retained(row, 'trust'), payload: deps.trust.document },
+      { ...retained(row, 'desired'), payload: row.jws },
+      { ...retained(row, 'fresh'), payload: fresh },
+    ]),
     deps.now(),
   )
 }

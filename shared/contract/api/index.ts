@@ -6,6 +6,7 @@ import * as organisations from './organisations.ts'
 import * as pairs from './pairs.ts'
 import * as publicly from './public.ts'
 import type { Route } from './route.ts'
+import * as toolKeys from './tool-keys.ts'
 import * as witness from './witness.ts'
 
 const isRoute = (value: unknown): value is Route =>
@@ -20,5 +21,6 @@ export const routes: readonly Route[] = [
   observation,
   agents,
   publicly,
+  toolKeys,
   witness,
 ].flatMap(area => Object.values(area).filter(isRoute))

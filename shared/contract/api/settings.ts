@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { contains, isSpecial, parseAddress, parsePrefix, sameAddress } from '../../ip.ts'
+import { toolKeysMax, trustedTool } from '../documents.ts'
 import { id, resourceName, slot } from './common.ts'
 
 /** What is wanted of a pair. Roles are no part of it: who is primary is decided by the hosts and their witness. */
@@ -162,6 +163,11 @@ export const desiredDocument = z
         peer: z.object({ host: id, name: resourceName, publicKey: z.string(), sealingKey: z.string() }),
       })
       .nullable(),
+    tools: z
+      .array(trustedTool)
+      .max(toolKeysMax)
+      .default([])
+      .describe('Keys of the organisation’s own tooling whose commands this host obeys'),
   })
   .meta({ id: 'DesiredDocument' })
 export type DesiredDocument = z.output<typeof desiredDocument>

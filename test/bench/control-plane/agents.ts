@@ -2,7 +2,7 @@ import { generateKeyPairSync } from 'node:crypto'
 import { connect, createSecureContext, type TLSSocket } from 'node:tls'
 import mqttPacket, { type Packet } from 'mqtt-packet'
 import { type AuthoritySecrets, authorityPem, issueCertificate } from '../../../control-plane/auth/x509.ts'
-import { upTopic } from '../../../shared/contract/topics.ts'
+import { brokerName, upTopic } from '../../../shared/contract/topics.ts'
 import { pairReport } from '../../control-plane/support/host.ts'
 import { hostId } from './stand.ts'
 
@@ -58,7 +58,13 @@ async function connectAll(start: Start): Promise<void> {
       const notAfter = new Date(now.getTime() + 86_400_000)
       const cert = await issueCertificate(
         start.authority,
-        { commonName: id, use: 'client', publicKey: spki, names: [], notAfter },
+        {
+          commonName: brokerName.host({ organisation, host: id }),
+          use: 'client',
+          publicKey: spki,
+          names: [],
+          notAfter,
+        },
         now,
       )
       const socket = await connected(createSecureContext({ ca, cert, key }), { id, port: start.port })

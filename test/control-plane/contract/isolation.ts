@@ -8,6 +8,7 @@ import { listOperations } from '../../../shared/contract/api/operations.ts'
 import { createToken, listTokens } from '../../../shared/contract/api/organisations.ts'
 import { getPair, listPairs } from '../../../shared/contract/api/pairs.ts'
 import type { Route } from '../../../shared/contract/api/route.ts'
+import { createToolKey } from '../../../shared/contract/api/tool-keys.ts'
 import { adoptedPair } from '../support/pair.ts'
 import { newTenant, type Runtime } from '../support/runtime.ts'
 import { refusal } from './tenancy.ts'
@@ -20,7 +21,9 @@ export function isolationTests(runtime: () => Runtime): void {
     await a.send({ pair: null })
     const token = (await owner.call(listTokens, {})).body.data[0]!.id
     const alarm = (await owner.call(listAlarms, {})).body.data[0]?.id ?? operation
-    const ids: Record<string, string> = { pair, host: a.identity.host, operation, token, alarm }
+    const tool = { name: 'tool', publicKey: 'A'.repeat(43), verbs: ['prechecks' as const] }
+    const toolKey = (await owner.call(createToolKey, { body: tool })).body.id
+    const ids: Record<string, string> = { pair, host: a.identity.host, operation, token, alarm, toolKey }
     const mine = await newTenant(runtime())
     const withIds = routes.filter(
       route =>
@@ -82,6 +85,7 @@ export function isolationTests(runtime: () => Runtime): void {
         'host_desired',
         'host_reported',
         'witness_vote',
+        'tool_key',
       ]) {
         const [row] = await sql`select count(*)::int as rows from ${sql(table)}`
         assert.equal(row!.rows, 0, table)

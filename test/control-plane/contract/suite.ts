@@ -6,6 +6,7 @@ import { isolationTests } from './isolation.ts'
 import { pairOperationTests } from './pair-operations.ts'
 import { pairTests } from './pairs.ts'
 import { tenancyTests } from './tenancy.ts'
+import { toolKeyTests } from './tool-keys.ts'
 import { witnessTests } from './witness.ts'
 
 /** What the API promises, in whichever runtime: the same tests over the same database. */
@@ -28,4 +29,5 @@ export function contractSuite(start: () => Promise<Runtime>): void {
   isolationTests(runtime)
   eventTests(runtime)
   witnessTests(runtime)
+  toolKeyTests(runtime)
 }

@@ -1,0 +1,47 @@
+import * as contract from '../../shared/contract/api/tool-keys.ts'
+import { brokerName } from '../../shared/contract/topics.ts'
+import { asMember } from '../auth/caller.ts'
+import { inOrganisation } from '../db/transaction.ts'
+import type { Api } from '../http/api.ts'
+import { mutate } from '../http/mutate.ts'
+import { brokerCertificate } from '../services/host/certificates.ts'
+import { createToolKey, listToolKeys, revokeToolKey, toolKeyView } from '../services/token/tool-keys.ts'
+
+export function toolKeyRoutes(api: Api): void {
+  api.implement(contract.createToolKey, call =>
+    mutate(call, async tx => {
+      const row = await createToolKey(tx, call.deps, { wanted: call.body, by: asMember(call.caller) })
+      return { body: toolKeyView(row), resource: `tool key ${row.id}`, details: call.body }
+    }),
+  )
+
+  api.implement(contract.listToolKeys, async call => {
+    const { organisation } = asMember(call.caller)
+    const { limit, cursor } = call.query
+    return {
+      body: await inOrganisation(call.deps.database, organisation, tx =>
+        listToolKeys(tx, { organisation, limit, cursor }),
+      ),
+    }
+  })
+
+  api.implement(contract.revokeToolKey, call =>
+    mutate(call, async tx => {
+      const { organisation } = asMember(call.caller)
+      const row = await revokeToolKey(tx, call.deps, { id: call.params.toolKey, organisation })
+      return { body: toolKeyView(row), resource: `tool key ${row.id}` }
+    }),
+  )
+
+  api.implement(contract.toolCertificate, call =>
+    mutate(call, async () => {
+      const { organisation } = asMember(call.caller)
+      const issued = await brokerCertificate(call.deps.authority, {
+        name: brokerName.tooling({ organisation }),
+        publicKey: call.body.publicKey,
+        now: call.deps.now(),
+      })
+      return { body: { ...issued, broker: call.deps.brokerUrl }, resource: 'certificate of tooling' }
+    }),
+  )
+}
