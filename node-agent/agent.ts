@@ -33,6 +33,8 @@ export interface AgentOptions {
   stored: StoredHost
   workers: Workers
   pulse: Pulse
+  /** Of the control plane's settings that are in force here and proven; '' for none. */
+  settings: () => Promise<string>
   /** The process ends with this sentence; the kernel then shuts the gate. */
   exit: (why: string) => void
   log: (line: string) => void
@@ -88,7 +90,12 @@ export class Agent {
     this.workers = options.workers
     this.timing = timingOf(options.config.profile)
     this.startedMs = options.ports.clock.wallMs()
-    this.peerNews = new PeerNews({ vip: options.ports.vip, peer: options.ports.peer, own: () => this.decisions })
+    this.peerNews = new PeerNews({
+      vip: options.ports.vip,
+      peer: options.ports.peer,
+      own: () => this.decisions,
+      settings: options.settings,
+    })
     this.#diskGuard = new DiskGuard({
       disk: options.ports.disk,
       freeDiskMb: options.config.limits.freeDiskMb,

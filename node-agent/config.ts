@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs'
 import { isAbsolute } from 'node:path'
 import { z } from 'zod'
 import { verbNames } from '../shared/contract/documents.ts'
@@ -15,7 +14,7 @@ import { syncSchema } from './files/settings.ts'
  */
 
 /** No file a person writes comes near; a path to a device or a log would. */
-const configBytesMax = 256 * 1024
+export const configBytesMax = 256 * 1024
 /** Heartbeats go out on every path: more than this is a mistake. */
 const pathsMax = 4
 const vipsMax = 32
@@ -133,6 +132,8 @@ const networkSchema = z.strictObject({
 const controlSchema = z.strictObject({
   /** What nobody commands from afar: the control plane's commands of these verbs are refused, and told so. */
   refuse: z.array(z.enum(verbNames)).default([]),
+  /** For a set-up from afar with a witness of one's own: what that witness asks of a new pair, as it keeps it. */
+  witnessTokenFile: absolutePath.nullable().default(null),
 })
 
 export const configSchema = z.strictObject({
@@ -180,19 +181,9 @@ export class ConfigError extends Error {
   }
 }
 
-/** @throws ConfigError with one sentence for each fault. */
-export function loadConfig(path: string): Config {
-  return parseConfig(readConfigFile(path), path)
-}
-
 /** @throws ConfigError. `source` names the file in messages. */
 export function parseConfig(json: string, source: string): Config {
-  let input: unknown
-  try {
-    input = JSON.parse(json)
-  } catch (error) {
-    throw new ConfigError(source, [fileFault(`is not JSON (${messageOf(error)})`, 'mend it at that place')])
-  }
+  const input = parseJson(json, source)
   const parsed = configSchema.safeParse(input)
   if (!parsed.success) throw new ConfigError(source, explainIssues(parsed.error.issues, input))
   const faults = crossFieldFaults(parsed.data)
@@ -200,16 +191,13 @@ export function parseConfig(json: string, source: string): Config {
   return parsed.data
 }
 
-function readConfigFile(path: string): string {
+/** @throws ConfigError */
+export function parseJson(json: string, source: string): unknown {
   try {
-    const bytes = readFileSync(path)
-    if (bytes.length <= configBytesMax) return bytes.toString('utf8')
+    return JSON.parse(json)
   } catch (error) {
-    throw new ConfigError(path, [fileFault(`cannot be read (${messageOf(error)})`, 'give its path with --config')])
+    throw new ConfigError(source, [fileFault(`is not JSON (${messageOf(error)})`, 'mend it at that place')])
   }
-  throw new ConfigError(path, [
-    fileFault(`is larger than ${configBytesMax} bytes`, 'give the right file with --config'),
-  ])
 }
 
 const fileFault = (rule: string, remedy: string): ConfigFault => ({ field: '', value: undefined, rule, remedy })

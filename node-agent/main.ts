@@ -1,24 +1,30 @@
 import { dirname } from 'node:path'
 import { Agent } from './agent.ts'
-import { type Config, loadConfig } from './config.ts'
+import { type AppliedWish, confirmedHash, takenBack, writeApplied } from './applied-wish.ts'
+import type { Config } from './config.ts'
 import { controlDefinition, controlSettings, isEnrolled } from './control/core-side.ts'
 import { controlTopic } from './control/settings.ts'
 import { Decisions } from './decisions.ts'
 import { hostClock } from './drivers/clock.ts'
 import { notifier } from './drivers/notify.ts'
 import { openPorts } from './drivers/ports-of-host.ts'
+import { VipDriver } from './drivers/vip-port.ts'
 import { filesDefinitions, publishFilesSettings } from './files/core-side.ts'
 import { OrderedServices } from './files/ordered-services.ts'
 import { termOf } from './files/settings.ts'
+import { loadHostForStart } from './host-file.ts'
 import { runRealTime } from './kernel/libc.ts'
 import { partsOf } from './network/change-process.ts'
 import { restoreVswitches } from './network/vswitches.ts'
 import { readSetup } from './pair/setup-file.ts'
 import { preflight } from './preflight.ts'
 import { Pulse } from './pulse.ts'
+import { beginAnew } from './socket/program-verbs.ts'
 import { SocketServer } from './socket/server.ts'
 import { verbsOf } from './socket/verbs.ts'
-import { prepareStop, stopKindOf } from './stopping.ts'
+import { readState } from './state-file/state-file.ts'
+import { prepareStop, type StopKind, stopKindOf } from './stopping.ts'
+import { runWaiting } from './waiting.ts'
 import { Workers } from './workers/supervisor.ts'
 
 /** One sentence a line; systemd's journal adds the time. */
@@ -37,9 +43,15 @@ const statusEveryMs = 1000
  * alone; the socket answers from then on, whatever else hangs; then gate, database, links, and at last the core.
  */
 export async function runAgent(configPath: string): Promise<void> {
-  const config = loadConfig(configPath)
-  await preflight(config)
+  const { base, input, config: wanted, applied, note } = await loadHostForStart(configPath)
+  if (note !== '') log(note)
+  // Without a pair in the operator's own file it is the set-up that makes a member of this host, not the wish for one.
+  if (wanted === null || (!('pair' in input) && !readState(base.stateDir).ok))
+    return runWaiting(base, { configPath, log })
+  const config = wanted
+  await preflight(config).catch(error => revertOrFail(error, { stateDir: base.stateDir, applied }))
   await makeNetworks(config)
+  leaveOldAddresses(config, applied)
   const setup = readSetup(config.stateDir)
   const pulse = new Pulse()
   const { ports, durable } = await openPorts(config, { note: (why: string) => agent.note(why), pulse })
@@ -72,12 +84,14 @@ export async function runAgent(configPath: string): Promise<void> {
     workers.add(controlDefinition({ note: why => agent.note(why) }), [
       [controlTopic, controlSettings(config, configPath)],
     ])
+  let anew = async (why: string): Promise<void> => agent.note(`${why}: refused, the agent has not started yet`)
   const exit = (why: string): void => void broken(decisions, why)
   const withFiles = { ...ports, services }
-  const agent: Agent = new Agent({ config, ports: withFiles, decisions, stored, workers, pulse, log, exit })
+  const settings = (): Promise<string> => confirmedHash(config.stateDir)
+  const agent: Agent = new Agent({ config, ports: withFiles, decisions, stored, workers, pulse, settings, log, exit })
   const server = new SocketServer({
     path: config.socket,
-    verbs: verbsOf(agent, { enrolled: link }),
+    verbs: verbsOf(agent, { enrolled: link, restart: why => void anew(why) }),
     failed: (verb, error) => agent.note(`the verb ${verb} failed: ${String(error)}`),
   })
   await server.listen()
@@ -85,7 +99,26 @@ export async function runAgent(configPath: string): Promise<void> {
   await agent.start()
   if (isEnrolled(config)) link()
   comeFirst(agent)
-  attend(agent, { server, decisions, config })
+  anew = attend(agent, { server, decisions, config })
+}
+
+/** Settings that this host can't even start with are taken back at once. */
+async function revertOrFail(error: unknown, part: { stateDir: string; applied: AppliedWish | null }): Promise<never> {
+  const { stateDir, applied } = part
+  if (applied === null || applied.confirmed) throw error
+  const why = error instanceof Error ? error.message : String(error)
+  log(`new settings are taken back: ${why}`)
+  await writeApplied(stateDir, takenBack(applied, why))
+  return beginAnew()
+}
+
+/** A virtual address that is wanted no more would stay on this host, which may not serve for long. */
+function leaveOldAddresses(config: Config, applied: AppliedWish | null): void {
+  const vips = (applied?.oldVips ?? []).filter(vip => !config.vips.some(one => one.address === vip.address))
+  if (vips.length === 0) return
+  const driver = new VipDriver({ ...config, vips })
+  driver.down()
+  driver.close()
 }
 
 /** Above every ordinary program, below the kernel's own real-time threads (50 and more). */
@@ -110,7 +143,10 @@ async function makeNetworks(config: Config): Promise<void> {
 }
 
 /** From here on the process only reacts: to its watchdog, to signals, to the core. */
-function attend(agent: Agent, parts: { server: SocketServer; decisions: Decisions; config: Config }): void {
+function attend(
+  agent: Agent,
+  parts: { server: SocketServer; decisions: Decisions; config: Config },
+): (why: string) => Promise<void> {
   const manager = notifier()
   const summary = (): string => {
     const { role, protection, why } = agent.status()
@@ -120,21 +156,29 @@ function attend(agent: Agent, parts: { server: SocketServer; decisions: Decision
   setInterval(() => manager.status(summary()), statusEveryMs).unref()
   if (manager.aliveEveryMs > 0) setInterval(() => manager.alive(), manager.aliveEveryMs)
   let stopping = false
-  const stop = async (signal: string): Promise<void> => {
-    if (stopping) return
-    stopping = true
-    manager.stopping()
-    const kind = await stopKindOf(agent)
+  const end = async (why: string, kind: StopKind): Promise<void> => {
     agent.note(
-      `${signal}: ${kind === 'handOff' ? 'hands over, then stops' : 'stops and leaves what runs to the next agent'}`,
+      `${why}: ${kind === 'handOff' ? 'hands over, then stops' : 'stops and leaves what runs to the next agent'}`,
     )
     await prepareStop(agent, kind)
     await agent.detach()
     parts.server.close()
     await parts.decisions.flush(lastWordsMs)
+  }
+  const stop = async (signal: string): Promise<void> => {
+    if (stopping) return
+    stopping = true
+    manager.stopping()
+    await end(signal, await stopKindOf(agent))
     process.exit(0)
   }
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop(signal))
+  return async why => {
+    if (stopping) return
+    stopping = true
+    await end(why, 'leaveRunning')
+    beginAnew()
+  }
 }
 
 /** Fails closed: nothing renews the gate any more. */

@@ -37,6 +37,8 @@ export interface PeerNewsOptions {
   vip: Pick<VipPort, 'clients'>
   peer: Pick<PeerLinkPort, 'ask'>
   own: () => Decisions
+  /** Of the settings in force here; '' where none came from a control plane. */
+  settings: () => Promise<string>
 }
 
 export class PeerNews {
@@ -95,11 +97,21 @@ export class PeerNews {
       case 'room':
         this.#room = { said: roomSchema.parse(body), at: this.#now }
         return null
+      case 'settings':
+        return this.#options.settings()
       case 'why':
         return fitting(this.#options.own().newest(linesMax))
       default:
         throw new Error(`this agent does not know ${JSON.stringify(verb.slice(0, 40))}`)
     }
+  }
+
+  /** Which settings are in force on the other host, or why that is not known. */
+  async peerSettings(): Promise<{ ok: true; hash: string } | { ok: false; why: string }> {
+    const answer = await this.#options.peer.ask({ verb: 'settings', body: null, limitMs })
+    if (!answer.ok) return answer
+    const hash = z.string().max(100).safeParse(answer.body)
+    return hash.success ? { ok: true, hash: hash.data } : { ok: false, why: 'the other host answered something else' }
   }
 
   /** The other host's newest decisions, or why they can't be had. */

@@ -111,9 +111,14 @@ export async function formPair(lab: string, options: PairOptions & { say: (line:
     await runOnHost(lab, 'b', understudyCommand(['pair', 'join', ...config('b'), '--token-file', token]))
     rmSync(token)
     await startAgent(state, 'b')
-    writeFileSync(formedFile(lab), '')
   })
   say('host a begins to serve')
+  await finishPair(lab, say)
+}
+
+/** Once the hosts are a pair, however they became one: its database for clients, and protection. */
+export async function finishPair(lab: string, say: (line: string) => void): Promise<void> {
+  writeFileSync(formedFile(lab), '')
   const primary = await until(FORM_LIMIT_MS, 'No host serves', () => servingHost(lab))
   await createDatabase(lab, primary)
   say('host b copies the database')

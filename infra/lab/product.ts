@@ -78,6 +78,39 @@ export function agentPaths(lab: string, host: HostName): AgentPaths {
   }
 }
 
+/** The part that only the host knows: what a host starts with that is to be set up from afar. */
+function hostPart(lab: string, host: HostName, mode: 'create' | 'adopt') {
+  const paths = agentPaths(lab, host)
+  return {
+    stateDir: paths.stateDir,
+    socket: paths.socket,
+    pairKeyFile: join(paths.stateDir, 'pair.key'),
+    hostKeyFile: join(paths.stateDir, 'host.key'),
+    postgres: {
+      binDir: postgresBinDir(),
+      dataDir: paths.dataDir,
+      socketDir: paths.socketDir,
+      port: DATABASE_PORT,
+      user: 'postgres',
+      mode,
+    },
+    uplink: { interface: INTERFACE.lan, gateway: GATEWAY.v4 },
+    // A lab host has little disk on purpose, or the machine's own.
+    limits: { slotWalMb: 256, freeDiskMb: 32, evidenceMb: 64 },
+  }
+}
+
+/** Writes the configuration of a host that waits for its pair. */
+export function writeWaitingConfig(
+  lab: string,
+  host: HostName,
+  { witnessTokenFile }: { witnessTokenFile: string },
+): void {
+  mkdirSync(hostPaths(lab, host).diskDir, { recursive: true })
+  const config = { ...hostPart(lab, host, 'create'), control: { witnessTokenFile } }
+  writeFileSync(agentPaths(lab, host).config, `${JSON.stringify(config, null, 2)}\n`)
+}
+
 /** Writes a host's configuration file. @param witnessFingerprint of the lab's witness */
 export function writeAgentConfig(
   lab: string,
@@ -92,13 +125,10 @@ export function writeAgentConfig(
     port: PEER_PORT,
   }))
   const config = {
+    ...hostPart(lab, host, options.database === 'made' ? 'create' : 'adopt'),
     pair: lab,
     node: host,
     profile: options.profile,
-    stateDir: paths.stateDir,
-    socket: paths.socket,
-    pairKeyFile: join(paths.stateDir, 'pair.key'),
-    hostKeyFile: join(paths.stateDir, 'host.key'),
     peer: { paths: ways },
     vips: [
       { address: `${VIP.v4}/${LAN_PREFIX.v4}`, interface: INTERFACE.lan },
@@ -106,14 +136,6 @@ export function writeAgentConfig(
     ],
     protectedPorts: [DATABASE_PORT, WEB_PORT],
     witness: { url: `https://${addressOf('w').v4}:${WITNESS_PORT}`, fingerprint: options.witnessFingerprint },
-    postgres: {
-      binDir: postgresBinDir(),
-      dataDir: paths.dataDir,
-      socketDir: paths.socketDir,
-      port: DATABASE_PORT,
-      user: 'postgres',
-      mode: options.database === 'made' ? 'create' : 'adopt',
-    },
     services: options.services.map(name =>
       name === 'files'
         ? { name, run: nodeCommand(FILE_SERVICE, ['--tree', paths.tree]) }
@@ -126,9 +148,6 @@ export function writeAgentConfig(
     ...(options.services.includes('files')
       ? { sync: { port: SYNC_PORT, trees: [{ name: 'data', path: paths.tree }] } }
       : {}),
-    uplink: { interface: INTERFACE.lan, gateway: GATEWAY.v4 },
-    // A lab host has little disk on purpose, or the machine's own.
-    limits: { slotWalMb: 256, freeDiskMb: 32, evidenceMb: 64 },
   }
   mkdirSync(hostPaths(lab, host).diskDir, { recursive: true })
   if (options.services.includes('files')) mkdirSync(paths.tree, { recursive: true })

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import type { Command } from 'commander'
-import { loadConfig } from '../config.ts'
+import { loadHost } from '../host-file.ts'
 import { ask } from '../socket/client.ts'
 
 /** Where a host keeps its things unless told otherwise. */
@@ -22,8 +22,8 @@ export function socketPath(options: GlobalOptions): string {
   if (options.socket !== undefined) return options.socket
   const named = process.env.UNDERSTUDY_SOCKET
   if (named !== undefined && named !== '') return named
-  if (options.config !== undefined) return loadConfig(options.config).socket
-  return existsSync(defaultConfigPath) ? loadConfig(defaultConfigPath).socket : defaultSocketPath
+  if (options.config !== undefined) return loadHost(options.config).base.socket
+  return existsSync(defaultConfigPath) ? loadHost(defaultConfigPath).base.socket : defaultSocketPath
 }
 
 export type AskOptions = {

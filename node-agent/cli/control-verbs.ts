@@ -1,6 +1,6 @@
 import { mkdirSync } from 'node:fs'
 import type { Command } from 'commander'
-import { loadConfig } from '../config.ts'
+import { loadHost } from '../host-file.ts'
 import { ask } from '../socket/client.ts'
 import { defaultConfigPath, type GlobalOptions } from './connection.ts'
 import { Exit } from './exit-codes.ts'
@@ -23,7 +23,7 @@ export function addControlVerbs(program: Command): void {
 const silenceMs = 5000
 
 async function enrol(options: { tokenFile: string }, command: Command): Promise<void> {
-  const config = loadConfig(command.optsWithGlobals<GlobalOptions>().config ?? defaultConfigPath)
+  const { base: config } = loadHost(command.optsWithGlobals<GlobalOptions>().config ?? defaultConfigPath)
   const ticketText = readTextArgument(options.tokenFile, ticketBytesMax)
   const [{ enrol: present }, { factsOfHost }, { controlFolderOf, identityFileOf }, { softwareVersion }] =
     await Promise.all([

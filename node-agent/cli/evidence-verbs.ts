@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import type { Command } from 'commander'
-import { loadConfig } from '../config.ts'
 import { type Bundle, evidenceDirOf, exportEvidence, listEvidence, readEvidence } from '../evidence-store.ts'
+import { loadConfig } from '../host-file.ts'
 import type { StatusReport } from '../report/status-report.ts'
 import { AgentUnreachable } from '../socket/client.ts'
 import { confirmByName, done, long } from './act-verbs.ts'

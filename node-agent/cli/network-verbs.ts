@@ -10,7 +10,7 @@ import {
   type VswitchBackend,
   vswitchBackends,
 } from '../../shared/hosts/network.ts'
-import { loadConfig } from '../config.ts'
+import { loadConfig } from '../host-file.ts'
 import { runChange } from '../network/change-process.ts'
 import { readNetwork } from '../network/inventory.ts'
 import { readRecord } from '../network/record.ts'

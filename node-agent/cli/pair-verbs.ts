@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { loadConfig } from '../config.ts'
+import { loadConfig } from '../host-file.ts'
 import type { SetUpOptions } from '../pair/set-up.ts'
 import { decodeToken, type JoinToken, tokenBytesMax } from '../pair/token.ts'
 import { done, long } from './act-verbs.ts'

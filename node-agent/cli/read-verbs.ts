@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { type Command, InvalidArgumentError } from 'commander'
-import { loadConfig } from '../config.ts'
 import type { Decision } from '../decisions.ts'
+import { loadConfig } from '../host-file.ts'
 import type { CheckReport } from '../report/check-report.ts'
 import type { StatusReport } from '../report/status-report.ts'
 import { AgentUnreachable } from '../socket/client.ts'

@@ -11,7 +11,13 @@ import type { HostPort, RunOutcome } from './session.ts'
  * The core as the control plane's link sees it: through the same socket as the command line, so that whatever the portal
  * can do to a pair, an operator on the host can do too, and nothing more.
  */
-export function coreOverSocket(path: string, agent: HostReport['agent']): Omit<HostPort, 'apply'> {
+export interface CoreOverSocket extends Omit<HostPort, 'apply'> {
+  status: () => Promise<StatusReport | null>
+  read: (verb: string) => Promise<unknown>
+}
+
+export function coreOverSocket(path: string, agent: HostReport['agent']): CoreOverSocket {
+  let checked: { standing: string; atMs: number; check: CheckReport | null } | null = null
   const read = async <T>(verb: string): Promise<T | null> => {
     try {
       return (await ask({ path, verb, silenceMs: readLimitMs })) as T
@@ -27,15 +33,22 @@ export function coreOverSocket(path: string, agent: HostReport['agent']): Omit<H
     state: async () => {
       const status = await read<StatusReport>('status')
       if (status === null) return { pair: null, agent }
-      const check = await read<CheckReport>('check')
+      // It asks the network and the database: not for each report, but anew with each change of standing.
+      const standing = [status.role, status.epoch, status.protection, status.serving, status.maintenance].join()
+      if (checked === null || checked.standing !== standing || performance.now() - checked.atMs > checkFreshMs)
+        checked = { standing, atMs: performance.now(), check: await read<CheckReport>('check') }
+      const { check } = checked
       return {
         pair: pairOf(status, check),
         agent: { version: status.agent.version, startedAt: status.agent.startedAt },
       }
     },
     run: (command, progress) => run(path, command, progress),
+    status: () => read<StatusReport>('status'),
+    read: verb => read<unknown>(verb),
   }
 }
+const checkFreshMs = 20_000
 
 const readLimitMs = 5_000
 /** A switchover says something meanwhile; a forced takeover may replay for long. */

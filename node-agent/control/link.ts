@@ -35,6 +35,9 @@ const heartbeatMs = 10_000
 /** Without a heartbeat on the broker the report is what shows that this host lives; it counts as silent after 30 s. */
 const reportAloneMs = 10_000
 const reportMs = 30_000
+const retryApplyMs = 1_000
+/** Of those. */
+const refusedEvery = 60
 /** Several changes of one incident come within this time. */
 const changeMs = 100
 /** With a broker that is away, documents are looked for this often. */
@@ -68,6 +71,7 @@ export class ControlLink {
   #waiting = 0
   #commands = 0
   #failures = 0
+  #retries = 0
   #reachedAtMs: number | null = null
   #reportedAtMs = 0
   #why = ''
@@ -116,6 +120,7 @@ export class ControlLink {
     const every = (ms: number, work: () => void): void => void this.#timers.add(setInterval(work, ms))
     every(heartbeatMs, () => this.#beat())
     every(reportMs, () => void this.#report())
+    every(retryApplyMs, () => void this.#retryApply())
   }
 
   /** The core's own word of where this host stands; each change is told at once. */
@@ -267,6 +272,18 @@ export class ControlLink {
     const sent = await this.#cloud.report(report)
     if (sent.ok) this.#reportedAtMs = now
     return sent
+  }
+
+  /** What is under way is looked after soon, what was refused now and then: its reason may have gone. */
+  async #retryApply(): Promise<void> {
+    const { status } = this.#session.applied
+    const held = this.#memory.present.desired
+    if (status === 'True' || held === null) return
+    this.#retries++
+    if (status === 'False' && this.#retries % refusedEvery !== 0) return
+    await this.#session.applyHeld()
+    if (this.#session.applied.status !== status) await this.#report()
+    this.#options.settled()
   }
 
   #beat(): void {

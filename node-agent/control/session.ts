@@ -16,8 +16,11 @@ export interface HostPort {
   /** Never throws. `refused`: nothing was done. */
   run: (command: Command, progress: (message: string) => void) => Promise<RunOutcome>
   /** Applies the whole wish, or leaves everything as it was and says why. */
-  apply: (wish: DesiredDocument) => Promise<{ ok: true } | { ok: false; why: string }>
+  apply: (wish: DesiredDocument) => Promise<ApplyOutcome>
 }
+
+/** `pending`: it is under way, or waits for something that comes by itself; it is asked again. */
+export type ApplyOutcome = { ok: true } | { ok: false; pending?: true; why: string }
 
 export interface RunOutcome {
   phase: 'done' | 'failed' | 'refused'
@@ -49,6 +52,8 @@ export class ControlSession {
   #seq = 0
   #applied: HostReport['applied'] = { status: 'Unknown', generation: 0, why: '' }
   #observedGeneration = 0
+  /** One at a time; whatever came meanwhile is held, and looked at again. */
+  #applying = false
   /** Commands that run now, by id: the same one from two ways is one. */
   readonly #running = new Set<string>()
   /** When an answer was told last, by id: a command that comes a thousand times is not answered a thousand times. */
@@ -94,6 +99,10 @@ export class ControlSession {
   async applyHeld(): Promise<void> {
     const { desired } = this.#options.memory.present
     if (desired !== null) await this.takeDesired(desired)
+  }
+
+  get applied(): HostReport['applied'] {
+    return this.#applied
   }
 
   /** Commands that were under way as this process ended: whether they were carried out is not known here. */
@@ -149,11 +158,18 @@ export class ControlSession {
         `a desired document of generation ${wish.generation} is refused: ${memory.present.generation} was taken`,
       )
     if (wish.generation === this.#observedGeneration && this.#applied.status === 'True') return
-    await memory.change({ generation: wish.generation, desired: text })
-    const outcome = await host.apply(wish)
-    const why = outcome.ok ? '' : outcome.why.slice(0, whyMax)
-    this.#applied = { status: outcome.ok ? 'True' : 'False', generation: wish.generation, why }
-    if (outcome.ok) this.#observedGeneration = wish.generation
+    if (text !== memory.present.desired) await memory.change({ generation: wish.generation, desired: text })
+    if (this.#applying) return
+    this.#applying = true
+    try {
+      const outcome = await host.apply(wish)
+      const why = outcome.ok ? '' : outcome.why.slice(0, whyMax)
+      const open = !outcome.ok && outcome.pending === true
+      this.#applied = { status: outcome.ok ? 'True' : open ? 'Unknown' : 'False', generation: wish.generation, why }
+      if (outcome.ok) this.#observedGeneration = wish.generation
+    } finally {
+      this.#applying = false
+    }
   }
 
   async takeFresh(text: string): Promise<void> {

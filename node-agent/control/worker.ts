@@ -1,13 +1,20 @@
 import { join } from 'node:path'
 import { z } from 'zod'
+import { type Command, verbs } from '../../shared/contract/documents.ts'
 import type { Standing } from '../agent.ts'
+import { ask } from '../socket/client.ts'
 import { softwareVersion } from '../version.ts'
 import { standingTopic } from '../workers/definition.ts'
 import type { Core, WorkerProgram } from '../workers/worker-process.ts'
 import { coreOverSocket } from './core-over-socket.ts'
-import { readIdentity } from './identity.ts'
+import { measure } from './host-prechecks.ts'
+import { HostSettings } from './host-settings.ts'
+import { type Identity, readIdentity } from './identity.ts'
 import { ControlLink } from './link.ts'
+import type { HostPort, RunOutcome } from './session.ts'
+import { runSetUp } from './set-up-commands.ts'
 import { type ControlSettings, controlSettingsSchema, controlTopic } from './settings.ts'
+import type { PairWish } from './wished-config.ts'
 
 const standingSchema = z.object({
   role: z.enum(['primary', 'backup', 'not a member', 'unsettled']),
@@ -20,6 +27,9 @@ const standingSchema = z.object({
 
 /** `status` shows this often what the link knows. */
 const reportEveryMs = 2_000
+const askLimitMs = 5_000
+/** A command may overtake the wish it belongs to. */
+const wishLimitMs = 10_000
 
 /** The link to the control plane in a process of its own: the core neither waits for it nor sees what it hears. */
 export class ControlWorker implements WorkerProgram {
@@ -27,6 +37,8 @@ export class ControlWorker implements WorkerProgram {
   #link: ControlLink | null = null
   #standing: Standing | null = null
   #begun = false
+  /** A set-up is over: the agent begins anew once its answer is out. */
+  #restart: string | null = null
 
   start(core: Core): void {
     this.#core = core
@@ -53,23 +65,82 @@ export class ControlWorker implements WorkerProgram {
   async #begin(settings: ControlSettings): Promise<void> {
     const identity = readIdentity(join(settings.folder, 'identity.json'))
     if (identity === null) throw new Error('this host is not enrolled')
-    const agent = { version: softwareVersion, startedAt: new Date().toISOString() }
     const link = await ControlLink.open({
       identity,
       folder: settings.folder,
-      host: {
-        ...coreOverSocket(settings.socket, agent),
-        apply: async () => ({ ok: false, why: 'this version of the agent applies no settings' }),
-      },
+      host: this.#hostPort(settings, identity),
       policy: { refuse: settings.refuse },
       nowMs: Date.now,
       random: Math.random,
       note: why => void this.#core?.tell('note', why),
-      settled: () => {},
+      settled: () => this.#settled(settings),
     })
     this.#link = link
     if (this.#standing !== null) link.standing(this.#standing)
     setInterval(() => this.#core?.report(link.state()), reportEveryMs)
     await link.start()
+  }
+
+  #hostPort(settings: ControlSettings, identity: Identity): HostPort {
+    const { socket, configPath } = settings
+    const core = coreOverSocket(socket, { version: softwareVersion, startedAt: new Date().toISOString() })
+    let held: PairWish | null = null
+    const hostSettings = new HostSettings({
+      configPath,
+      status: core.status,
+      peerHash: async () => {
+        const said = z.object({ hash: z.string().nullable() }).safeParse(await core.read('peerSettings'))
+        return said.success ? said.data.hash : null
+      },
+      restart: why => this.#beginAnew(settings, why),
+      nowMs: Date.now,
+    })
+    const wish = async (): Promise<PairWish | null> => {
+      const until = Date.now() + wishLimitMs
+      while (held === null && Date.now() < until) await new Promise(resolve => setTimeout(resolve, 100))
+      return held
+    }
+    return {
+      present: core.present,
+      state: core.state,
+      apply: wanted => {
+        held = wanted.pair
+        return hostSettings.apply(wanted)
+      },
+      run: async (command, progress) => {
+        switch (command.verb) {
+          case 'prechecks':
+            return prechecks(command, configPath)
+          case 'pairBegin':
+          case 'pairJoin': {
+            const outcome = await runSetUp(command, { identity, configPath, settings: hostSettings, wish, progress })
+            if (outcome.phase === 'done') this.#restart = outcome.message
+            return outcome
+          }
+          default:
+            return core.run(command, progress)
+        }
+      },
+    }
+  }
+
+  #settled(settings: ControlSettings): void {
+    const why = this.#restart
+    this.#restart = null
+    if (why !== null) void this.#beginAnew(settings, why)
+  }
+
+  async #beginAnew({ socket }: ControlSettings, why: string): Promise<void> {
+    await ask({ path: socket, verb: 'restart', args: { why: why.slice(0, 200) }, silenceMs: askLimitMs })
+  }
+}
+
+async function prechecks(command: Command, configPath: string): Promise<RunOutcome> {
+  try {
+    const results = await measure(verbs.prechecks.parse(command.args), configPath)
+    const blocking = results.filter(one => one.severity === 'blocking').length
+    return { phase: 'done', message: `${results.length} measured, ${blocking} in the way`, result: { results } }
+  } catch (error) {
+    return { phase: 'failed', message: error instanceof Error ? error.message : String(error) }
   }
 }

@@ -8,15 +8,17 @@ import { checkReport } from '../report/check-report.ts'
 import { metricsText } from '../report/metrics.ts'
 import { statusReport } from '../report/status-report.ts'
 import { VerbError } from './messages.ts'
+import { type ProgramVerbs, programVerbs } from './program-verbs.ts'
 import type { Call, Verb } from './server.ts'
 import { quiesceForSwitchover, syncVerbs } from './sync-verbs.ts'
 
 /** What the agent does for the CLI. Reading changes nothing; the rest goes through the core like any other event. */
-export function verbsOf(agent: Agent, program: { enrolled: () => void }): Record<string, Verb> {
+export function verbsOf(agent: Agent, program: ProgramVerbs): Record<string, Verb> {
   return {
-    enrolled: async () => {
-      program.enrolled()
-      return { why: 'the link to the control plane is started' }
+    ...programVerbs(program),
+    peerSettings: async () => {
+      const said = await agent.peerNews.peerSettings()
+      return { hash: said.ok ? said.hash : null, why: said.ok ? '' : said.why }
     },
     status: async () => statusReport(agent),
     why: args => why(agent, parse(z.strictObject({ limit: z.int().min(1).max(linesMax) }), args)),

@@ -1,55 +1,77 @@
-/** The control plane and a pair of lab hosts, joined: everything here goes through the API, as a portal would do it. */
+/**
+ * Two lab hosts that the control plane makes a pair of, and what a portal and fleet tooling do with it from then on: all
+ * of it through the API or over MQTT, with clients writing meanwhile.
+ */
 
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { addressOf, INTERFACE, LAN_PREFIX, otherOf, VIP } from '../../infra/lab/addresses.ts'
-import { enrolHosts, type LabControlPlane, startControlPlane } from '../../infra/lab/control-plane.ts'
-import { down, up } from '../../infra/lab/lab.ts'
-import { servingHost, until, untilProtected } from '../../infra/lab/pair.ts'
-import { getOperation } from '../../shared/contract/api/operations.ts'
-import { getPair, setUpPair, switchOver } from '../../shared/contract/api/pairs.ts'
+import { otherOf } from '../../infra/lab/addresses.ts'
+import { down } from '../../infra/lab/lab.ts'
+import { lastWords, servingHost, until, untilProtected } from '../../infra/lab/pair.ts'
+import { type RemotePair, untilEnded, upThroughApi } from '../../infra/lab/remote-set-up.ts'
+import { Trial } from '../../infra/lab/trial.ts'
+import { getPair, getPrechecks, startPrechecks, switchOver } from '../../shared/contract/api/pairs.ts'
+import { runBundle } from './support.ts'
 
 const lab = `t-cp-${process.pid}`.slice(0, 16)
-let plane: LabControlPlane
-let pair = ''
+let remote: RemotePair
+let trial: Trial
 
 before(async () => {
-  await up({ name: lab, services: [] })
-  plane = await startControlPlane(lab)
+  await runBundle()
+  try {
+    remote = await upThroughApi(lab)
+  } catch (error) {
+    console.error(lastWords(lab, 30))
+    await down(lab)
+    throw error
+  }
+  trial = await Trial.begin(lab, { writer: { connections: 2, intervalMs: 40 } })
 })
 after(() => down(lab))
 
-const settings = {
-  mode: 'distributed' as const,
-  ipFamily: 'ipv4' as const,
-  vips: [{ address: `${VIP.v4}/${LAN_PREFIX.v4}`, interface: INTERFACE.lan }],
-  hosts: { a: { addresses: [addressOf('a').v4] }, b: { addresses: [addressOf('b').v4] } },
-}
+const view = async () => (await remote.plane.client.call(getPair, { params: { pair: remote.pair } })).body
 
-test('two hosts that are a pair already are enrolled, adopted, and shown with the role that each has', async () => {
-  const ids = await enrolHosts(lab, plane)
-  const { client } = plane
-  const { body } = await client.call(setUpPair, { body: { name: lab, hosts: ids, settings, adopt: true } })
-  pair = body.pair
-  const done = await client.call(getOperation, { params: { operation: body.operation.id }, wait: 20 })
-  assert.equal(done.body.state, 'succeeded', done.body.message)
-  const shown = await until(20_000, 'the pair is not shown as protected', async () => {
-    const { body: view } = await client.call(getPair, { params: { pair } })
-    return view.status.protection === 'protected' ? view : null
+test('two hosts that wait become a protected pair through the API alone, with measured prechecks first', async () => {
+  const { setUp } = remote
+  assert.equal(setUp.state, 'succeeded', setUp.message)
+  const results = (setUp.result as { results: { code: string; severity: string; host: string }[] }).results
+  for (const host of ['a', 'b'])
+    for (const code of ['peer_network', 'vip_free', 'port_free', 'data_directory', 'nobody_in_data_directory'])
+      assert.ok(
+        results.some(one => one.host === host && one.code === code && one.severity !== 'blocking'),
+        `${host} ${code}: ${JSON.stringify(results)}`,
+      )
+  await until(20_000, 'the pair is not shown as protected', async () => {
+    const { status } = await view()
+    return status.protection === 'protected' && status.primary === 'a' ? status : null
   })
-  assert.equal(shown.status.primary, await servingHost(lab))
 })
 
 test('a switchover asked of the API is carried out by the pair, and the operation ends with it', async () => {
-  const { client } = plane
   const first = await untilProtected(lab)
-  const begun = await client.call(switchOver, { params: { pair }, body: { reason: 'update' } })
+  const { client } = remote.plane
+  const begun = await until(20_000, 'a switchover is refused', () =>
+    client.call(switchOver, { params: { pair: remote.pair }, body: { reason: 'update' } }).catch(() => null),
+  )
   assert.ok('id' in begun.body)
-  const operation = begun.body.id
-  const done = await until(30_000, 'the operation does not end', async () => {
-    const { body } = await client.call(getOperation, { params: { operation }, wait: 10 })
-    return body.state === 'running' ? null : body
-  })
+  const done = await untilEnded(remote.plane, begun.body.id, 60_000)
   assert.equal(done.state, 'succeeded', done.message)
   assert.equal(await servingHost(lab), otherOf(first))
+  await untilProtected(lab)
+})
+
+test('prechecks of a pair that serves measure on both hosts and change nothing', async () => {
+  const { client } = remote.plane
+  const { body } = await client.call(startPrechecks, { params: { pair: remote.pair }, body: {} })
+  const done = await untilEnded(remote.plane, body.id, 60_000)
+  assert.equal(done.state, 'succeeded', done.message)
+  const known = await client.call(getPrechecks, { params: { pair: remote.pair } })
+  assert.ok(known.body.results.length > 0)
+})
+
+test('nothing that was acknowledged was lost, and no two hosts served at one instant', async () => {
+  const { writes, judgement } = await trial.end()
+  for (const host of ['a', 'b'] as const) assert.deepEqual(writes[host].lost, [])
+  assert.deepEqual(judgement.violations, [])
 })

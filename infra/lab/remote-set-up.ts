@@ -1,0 +1,89 @@
+/** A lab whose two hosts know nothing of each other until the control plane makes a pair of them. */
+
+import { mkdirSync } from 'node:fs'
+import type { z } from 'zod'
+import { getOperation, type OperationView } from '../../shared/contract/api/operations.ts'
+import { setUpPair } from '../../shared/contract/api/pairs.ts'
+import type { pairSettings } from '../../shared/contract/api/settings.ts'
+import {
+  addressOf,
+  DATABASE_PORT,
+  HOSTS,
+  type HostName,
+  INTERFACE,
+  LAN_PREFIX,
+  VIP,
+  WITNESS_PORT,
+} from './addresses.ts'
+import { enrolHosts, type LabControlPlane, startControlPlane } from './control-plane.ts'
+import { withLabState } from './lab-state.ts'
+import { createMachines } from './machine.ts'
+import { finishPair, startAgent, startWitness, until } from './pair.ts'
+import { agentPaths, writeWaitingConfig } from './product.ts'
+
+export interface RemotePair {
+  plane: LabControlPlane
+  hosts: { [host in HostName]: string }
+  pair: string
+  setUp: OperationView
+}
+
+/** initdb, base backup, growing the pair, on a busy machine. */
+const SET_UP_LIMIT_MS = 120_000
+
+export const pairName = 'orders'
+
+/** As a portal asks for it. */
+export function settingsOf(witnessFingerprint: string): z.input<typeof pairSettings> {
+  const addresses = (host: HostName): string[] => [addressOf(host, 'lan').v4, addressOf(host, 'peer').v4]
+  return {
+    mode: 'distributed',
+    ipFamily: 'ipv4',
+    vips: [{ address: `${VIP.v4}/${LAN_PREFIX.v4}`, interface: INTERFACE.lan }],
+    protectedPorts: [DATABASE_PORT],
+    hosts: { a: { addresses: addresses('a') }, b: { addresses: addresses('b') } },
+    arbitration: {
+      witness: {
+        kind: 'own',
+        url: `https://${addressOf('w').v4}:${WITNESS_PORT}`,
+        fingerprint: witnessFingerprint,
+      },
+    },
+  }
+}
+
+/** Machines, agents that wait, the control plane, enrolment, and the set-up through the API alone. */
+export async function upThroughApi(lab: string, say: (line: string) => void = () => {}): Promise<RemotePair> {
+  await createMachines({ name: lab })
+  const witness = await withLabState(lab, async state => {
+    const running = await startWitness(state)
+    for (const host of HOSTS) {
+      mkdirSync(agentPaths(lab, host).stateDir, { recursive: true, mode: 0o711 })
+      writeWaitingConfig(lab, host, { witnessTokenFile: running.enrolmentTokenFile })
+      await startAgent(state, host)
+    }
+    return running
+  })
+  say('two agents wait for their pair; the control plane starts')
+  const plane = await startControlPlane(lab)
+  const hosts = await enrolHosts(lab, plane)
+  say('both hosts are enrolled; the API makes a pair of them')
+  const body = { name: pairName, hosts, settings: settingsOf(witness.fingerprint) }
+  const begun = await plane.client.call(setUpPair, { body })
+  const formed = finishPair(lab, say).then(
+    () => null,
+    (error: unknown) => error,
+  )
+  const setUp = await untilEnded(plane, begun.body.operation.id, SET_UP_LIMIT_MS)
+  if (setUp.state !== 'succeeded') throw new Error(`The set-up ${setUp.state}: ${setUp.message}`)
+  const fault = await formed
+  if (fault !== null) throw fault
+  return { plane, hosts, pair: begun.body.pair, setUp }
+}
+
+export function untilEnded({ client }: LabControlPlane, operation: string, limitMs: number): Promise<OperationView> {
+  return until(limitMs, `Operation ${operation} does not end`, async () => {
+    const { body } = await client.call(getOperation, { params: { operation }, wait: 5 })
+    return ['running', 'scheduled'].includes(body.state) ? null : body
+  })
+}
