@@ -219,6 +219,8 @@ export class NetlinkSocket {
   readonly portId: number
   readonly #into = Buffer.alloc(RECEIVE_BYTES)
   #seq = 0
+  /** The last request's answers were read to their end. */
+  #emptied = false
 
   constructor(protocol: number, options: { groups?: readonly number[] } = {}) {
     this.fd = openSocket({ domain: AF_NETLINK, type: SOCK_RAW, protocol })
@@ -261,7 +263,8 @@ export class NetlinkSocket {
    * Throws {@link KernelError} when the send itself is refused or the answers did not fit into the receive buffer.
    */
   request(bytes: Buffer): Answer {
-    this.#discard()
+    if (!this.#emptied) this.#discard()
+    this.#emptied = false
     const errno = trySend(this.fd, bytes)
     if (errno !== 0) throw new KernelError(`netlink send of ${bytes.length} bytes`, errno)
     return this.#collect()
@@ -302,7 +305,10 @@ export class NetlinkSocket {
     const answer: Answer = { acks: 0, errors: [], messages: [], done: false }
     for (let i = 0; i < MAX_DATAGRAMS && !answer.done; i++) {
       const length = tryReceive(this.fd, this.#into)
-      if (length === -EAGAIN) break
+      if (length === -EAGAIN) {
+        this.#emptied = true
+        break
+      }
       if (length < 0) throw new KernelError('netlink receive', -length)
       assert(length <= this.#into.length, `a netlink answer of ${length} bytes did not fit into ${this.#into.length}`)
       const datagram = Buffer.from(this.#into.subarray(0, length))

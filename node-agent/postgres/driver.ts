@@ -46,7 +46,7 @@ export interface DriverOptions {
   pulse?: Pulse
 }
 
-/** A look while nothing happens. The end of the process is an event, or that of our connection to it. */
+/** A look; every other one is left out while a pair follows each other in calm and no commit waits. The end of the process is an event, or that of our connection to it. */
 const lookEveryMs = 100
 /** Our backend notices the end of a postmaster at once, and this process its: which of them is seen first is chance. */
 const goneSoonMs = 100
@@ -79,6 +79,8 @@ export class PostgresDriver {
   #ends: (() => void)[] = []
   #looking: Promise<void> | null = null
   #lookAgain = false
+  #calm = false
+  #skipped = false
   #lookSince = 0
   #watchedAt = 0
   /** Grows with each kill: what was begun before gives up. */
@@ -123,7 +125,8 @@ export class PostgresDriver {
     this.#ends = [
       this.#pulse.every(lookEveryMs, () => {
         this.#watch()
-        this.look()
+        this.#skipped = this.#calm && !this.#skipped
+        if (!this.#skipped) this.look()
       }),
       this.#pulse.every(logEveryMs, () => void this.#log.read()),
     ]
@@ -501,6 +504,8 @@ export class PostgresDriver {
     // A look that was overtaken by a kill shows a server that is gone.
     if (sql !== this.#sql) return
     this.#lookSince = 0
+    const inStep = seen.process === 'primary' ? seen.sender !== null && this.#stall === null : seen.streaming
+    this.#calm = inStep && !seen.hanging && seen.process === this.#view.process
     if (seen.process === 'primary') this.#health.start()
     else if (seen.streaming) this.#warmth.start(sql)
     this.#show(seen)

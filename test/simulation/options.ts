@@ -19,7 +19,7 @@ export interface Options {
   rates: { a: number; b: number }
   /** The agent's loop. */
   tickMs: number
-  /** The database is looked at at least this often. */
+  /** The database is looked at at least this often: the agent does each 100 ms, each 200 ms in calm, and a little late. */
   observeMs: number
   /** Paths between the hosts: heartbeats and votes use all of them, streaming the first. */
   paths: number
@@ -75,7 +75,7 @@ export function drawOptions(seed: number): Options {
     profile,
     rates: { a: rate(), b: rate() },
     tickMs: timing.heartbeatRetryMs * r.between(0.7, 1),
-    observeMs: timing.heartbeatMs * r.between(0.5, 1),
+    observeMs: r.between(50, 220),
     paths: r.chance(0.6) ? 2 : 1,
     linkMs: r.spread(0.05, 0.5),
     linkJitterMs: r.spread(0.05, 2),
