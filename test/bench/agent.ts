@@ -32,8 +32,12 @@ interface HostCost {
   role: 'primary' | 'backup'
   /** Command and resident memory of each process. */
   processes: { command: string; rssMib: number; pssMib: number }[]
-  /** Sums over the agent and all its children; shared pages (Node's own code) count in each process of the first one. */
+  /**
+   * Over the agent and all its children. rss: summed, so that Node's own code counts in each process. once: each page of a
+   * file once, which is what the host would have back. pss: shared among all that use it, the other lab host too.
+   */
   rssMib: number
+  onceMib: number
   pssMib: number
   idleCpuPercent: number
 }
@@ -93,7 +97,8 @@ async function idleCost(primary: HostName, seconds: number): Promise<{ primary: 
   const before = new Map(HOSTS.map(host => [host, cpuMs(host)]))
   await sleep(seconds * 1000)
   const of = (host: HostName, role: HostCost['role']): HostCost => {
-    const processes = hostProcesses(LAB, host, 'agent').map(pid => ({
+    const pids = hostProcesses(LAB, host, 'agent')
+    const processes = pids.map(pid => ({
       command: commandLine(pid).includes('--eval') ? 'state writer' : 'agent',
       ...memoryOf(pid),
     }))
@@ -103,6 +108,7 @@ async function idleCost(primary: HostName, seconds: number): Promise<{ primary: 
       role,
       processes,
       rssMib: sum('rssMib'),
+      onceMib: residentOnceMib(pids),
       pssMib: sum('pssMib'),
       idleCpuPercent: Math.round((usedMs / 1000 / seconds) * 10_000) / 100,
     }
@@ -118,6 +124,27 @@ function memoryOf(pid: number): { rssMib: number; pssMib: number } {
   const field = (name: string): number =>
     round(Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1]) / 1024)
   return { rssMib: field('Rss'), pssMib: field('Pss') }
+}
+
+/** proc(5), smaps: private memory summed, and of each part of a file what the process has that has most of it. */
+function residentOnceMib(pids: readonly number[]): number {
+  let privateKb = 0
+  const ofFiles = new Map<string, number>()
+  for (const pid of pids) {
+    let part = ''
+    let residentKb = 0
+    for (const line of readFileSync(`/proc/${pid}/smaps`, 'utf8').split('\n')) {
+      const mapping = /^[0-9a-f]+-[0-9a-f]+ \S+ ([0-9a-f]+) (\S+) (\d+)/.exec(line)
+      const [name = '', kb = ''] = line.split(/:\s+/)
+      if (mapping !== null) part = mapping.slice(1).join(' ')
+      else if (name === 'Rss') residentKb = Number.parseInt(kb, 10)
+      else if (name === 'Anonymous') {
+        privateKb += Number.parseInt(kb, 10)
+        ofFiles.set(part, Math.max(ofFiles.get(part) ?? 0, residentKb - Number.parseInt(kb, 10)))
+      }
+    }
+  }
+  return round((privateKb + [...ofFiles.values()].reduce((sum, kb) => sum + kb, 0)) / 1024)
 }
 
 /**
@@ -231,7 +258,7 @@ function show({
   out(`profile ${profile}; an idle pair, the agent with all its children, PostgreSQL left out`)
   for (const cost of [idle.primary, idle.backup]) {
     out(
-      `  ${cost.role.padEnd(8)} resident ${cost.rssMib} MiB (RSS summed), ${cost.pssMib} MiB (PSS: shared pages once); ${cost.idleCpuPercent} % of a core`,
+      `  ${cost.role.padEnd(8)} resident ${cost.rssMib} MiB (RSS summed), ${cost.onceMib} MiB (pages of files once), ${cost.pssMib} MiB (PSS); ${cost.idleCpuPercent} % of a core`,
     )
     for (const one of cost.processes) out(`           ${one.rssMib} MiB RSS, ${one.pssMib} MiB PSS: ${one.command}`)
   }

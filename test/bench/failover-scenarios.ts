@@ -1,9 +1,11 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type HostName, otherOf } from '../../infra/lab/addresses.ts'
 import { readLabState } from '../../infra/lab/lab-state.ts'
 import { servingHost, until, untilProtected } from '../../infra/lab/pair.ts'
 import { isAlive } from '../../infra/lab/processes.ts'
-import { agentPaths, agentStatus, type DatabaseOrigin } from '../../infra/lab/product.ts'
+import { agentPaths, agentStatus, type DatabaseOrigin, understudyCommand } from '../../infra/lab/product.ts'
 import type { Step, Trial } from '../../infra/lab/trial.ts'
 import { ask } from '../../node-agent/socket/client.ts'
 
@@ -132,6 +134,15 @@ async function restartAgent({ lab, trial }: Context, host: HostName): Promise<vo
   await until(TAKEOVER_LIMIT_MS, `The agent of ${host} does not answer`, () => agentStatus(lab, host))
 }
 
+/**
+ * What a start of the agent costs this machine, without an agent that starts: the same program is loaded and ends at the
+ * missing configuration, then the bare Node of its state writer. What clients see of this has nothing to do with the pair.
+ */
+async function startAnotherProgram(): Promise<void> {
+  const [node = '', ...args] = understudyCommand(['agent', '--config', '/nonexistent'])
+  for (const rest of [args, ['--eval', '0']]) await once(spawn(node, rest, { stdio: 'ignore' }), 'exit')
+}
+
 /** The agent comes back as another version of the bundled file. */
 async function upgradeAgent(context: Context, host: HostName): Promise<void> {
   const before = process.env.UNDERSTUDY_LAB_BUNDLE
@@ -144,7 +155,6 @@ async function upgradeAgent(context: Context, host: HostName): Promise<void> {
 }
 
 const cutPower: Act = ({ trial }, host) => trial.inject({ kind: 'power', host })
-/** What \`understudy switchover\` asks the agent, without a program that starts in the moment that is measured. */
 /** What `understudy switchover` asks the agent, without a program that starts in the moment that is measured. */
 const switchOver: Act = ({ lab }, host) =>
   ask({ path: agentPaths(lab, host).socket, verb: 'switchover', silenceMs: TAKEOVER_LIMIT_MS })
@@ -205,6 +215,12 @@ export const scenarios: { readonly [name: string]: Scenario } = {
       'loss of the backup',
       andWatch(({ trial }, primary) => trial.inject({ kind: 'power', host: otherOf(primary) })),
     ),
+  },
+  anotherProgramStartsMs: {
+    ...made,
+    words: 'start of a program as large as the agent (a floor)',
+    targetMs: null,
+    run: stay('another program starts', andWatch(startAnotherProgram)),
   },
   primaryAgentRestartMs: {
     ...made,
