@@ -58,6 +58,13 @@ const hasWritten = (s: HostState): boolean => s.persist.done > 0
 export const diskHangs = (s: HostState, now: number): boolean =>
   now - (s.persist.pending[0]?.askedAt ?? now) > s.timing.persistLimitMs
 
+/** Whether the write that ends now took too long; after one that did, only a quick one shows that the disk is well again. */
+export function writeHung(s: HostState, now: number): boolean {
+  const { pending, hung } = s.persist
+  const limitMs = hung ? s.timing.persistLimitMs / 4 : s.timing.persistLimitMs
+  return now - (pending[0]?.askedAt ?? now) > limitMs
+}
+
 /** A heartbeat now, where one is allowed. */
 export function beat(turn: Turn): void {
   const { s, now } = turn

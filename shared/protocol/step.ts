@@ -10,11 +10,11 @@ import { driveAddresses, driveGate, onGateReport } from './gatekeeper.ts'
 import { checkInvariants } from './invariants.ts'
 import {
   considerAbdication,
-  diskHangs,
   driveHeartbeat,
   endAbdication,
   onAck,
   onHeartbeat,
+  writeHung,
   yieldToHigherGen,
 } from './lease.ts'
 import { enforceAccepted } from './obedience.ts'
@@ -71,7 +71,7 @@ function take(turn: Turn, event: Event): void {
       return
     case 'persisted': {
       const done = Math.max(s.persist.done, event.seq)
-      const hung = diskHangs(s, now)
+      const hung = writeHung(s, now)
       s.persist = { ...s.persist, done, pending: s.persist.pending.filter(one => one.seq > done), hung }
       // Tried at once with the same content: only a write that ends in time shows that this host can go on.
       if (hung && s.persist.pending.length === 0) persist(turn, {})

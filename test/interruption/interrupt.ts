@@ -1,7 +1,7 @@
 import type { DataNode } from '../../shared/protocol/types.ts'
 import { Violation } from '../simulation/checkers/check.ts'
 import type { CrashPlan } from '../simulation/effect-kinds.ts'
-import { drawOptions, type Options } from '../simulation/options.ts'
+import { calmOptions } from '../simulation/options.ts'
 import { Pair } from '../simulation/pair.ts'
 import { heal, reach } from '../simulation/run.ts'
 import type { Plan } from './plans.ts'
@@ -28,44 +28,10 @@ const aftermathMs = 4000
 /** The machine is off for so long. */
 const offMs = 300
 
-/** A pair in good health: what is tried here is the interruption, not the weather. Parts that take long are short. */
-function calm(seed: number): Options {
-  const drawn = drawOptions(seed)
-  return {
-    ...drawn,
-    runClass: 'storm',
-    profile: 'default',
-    rates: { a: 1.01, b: 0.99 },
-    tickMs: 20,
-    observeMs: 90,
-    paths: 1,
-    linkMs: 0.2,
-    linkJitterMs: 0.3,
-    loss: 0,
-    duplicates: 0,
-    witness: 'near',
-    witnessMs: 0.5,
-    witnessJitterMs: 2,
-    fsyncMs: 2,
-    fsyncJitterMs: 2,
-    checkpointerMs: 5,
-    checkpointerLateMs: 100,
-    promoteMs: 30,
-    recoveryMs: 60,
-    rewindMs: 500,
-    cloneMs: 800,
-    clientEveryMs: 60,
-    strictQueue: seed % 2 === 1,
-    oneVolume: true,
-    gateLagMs: 1,
-    primary: 'a',
-  }
-}
-
 const setUpLimitMs = 60_000
 
 function prepared(plan: Plan, options: { seed: number; text: boolean }): Pair {
-  const pair = new Pair(calm(options.seed), { text: options.text })
+  const pair = new Pair(calmOptions(options.seed), { text: options.text })
   const sample = () => {
     pair.checks.sample()
     pair.world.after(100, sample)

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import type { DataNode, Message, NodeId, OperatorCommand } from '../../shared/protocol/types.ts'
 import type { Host } from '../simulation/host.ts'
-import { drawOptions, type Options } from '../simulation/options.ts'
+import { calmOptions, type Options } from '../simulation/options.ts'
 import { Pair } from '../simulation/pair.ts'
 import { heal } from '../simulation/run.ts'
 
@@ -132,35 +132,3 @@ export class Scene {
 
 const samplesEveryMs = 100
 const keptMax = 20_000
-
-export function calmOptions(seed: number): Options {
-  return {
-    ...drawOptions(seed),
-    runClass: 'storm',
-    profile: 'default',
-    rates: { a: 1.01, b: 0.99 },
-    tickMs: 20,
-    observeMs: 90,
-    paths: 1,
-    linkMs: 0.2,
-    linkJitterMs: 0.3,
-    loss: 0,
-    duplicates: 0,
-    witness: 'near',
-    witnessMs: 0.5,
-    witnessJitterMs: 2,
-    fsyncMs: 2,
-    fsyncJitterMs: 2,
-    checkpointerMs: 5,
-    checkpointerLateMs: 100,
-    promoteMs: 30,
-    recoveryMs: 60,
-    rewindMs: 500,
-    cloneMs: 800,
-    clientEveryMs: 60,
-    strictQueue: seed % 2 === 1,
-    oneVolume: true,
-    gateLagMs: 1,
-    primary: 'a',
-  }
-}

@@ -353,6 +353,6 @@ export class Cluster {
 }
 
 /** The driver's health write and its probe connection miss their deadline after this. */
-const hangAfterMs = 300
+export const hangAfterMs = 300
 
 export type { Session }

@@ -135,7 +135,11 @@ function oneByOne(pair: Pair, faults: readonly Fault[], ends: Set<() => void>): 
     const limitMs = fault.ms + convergenceLimitMs(options, pair.timing)
     const whole = reach(pair, () => world.now - from > fault.ms + settleMs && pair.isProtected(), limitMs)
     demandWholeAgain(pair, { whole, limitMs, after: `${fault.kind} was over` })
-    demandOutageBounded(pair, fault, { gapMs: pair.client.gapMs, stayed: pair.named === primaryBefore })
+    demandOutageBounded(pair, fault, {
+      gapMs: pair.client.gapMs,
+      stayed: pair.named === primaryBefore,
+      backAfterMs: primaryBefore === null ? 0 : pair.hosts[primaryBefore].agent.upSince - from,
+    })
     demandWitnessNotNeeded(pair, fault.kind, { primaryBefore, shutMs: pair.shutMs() - shutBefore })
     // A disk whose errors nobody has met yet would make the next fault the second one.
     pair.each(host => host.healDisks())

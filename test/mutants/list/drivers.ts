@@ -112,9 +112,9 @@ export const drivers: readonly Mutant[] = [
         file: 'node-agent/postgres/processes.ts',
         before: '  const until = performance.now() + killLimitMs\n  const events',
         after:
-          '  const until = performance.now() + killLimitMs\n  const postmaster = findPostmaster(spec)\n  if (postmaster !== null) killOne(postmaster)\n  if (until > 0) return true\n  const events',
+          '  const until = performance.now() + killLimitMs\n  const postmaster = await findPostmaster(spec)\n  if (postmaster !== null) killOne(postmaster)\n  if (until > 0) return true\n  const events',
       },
     ],
-    checks: [postgres],
+    checks: [{ by: 'tests', files: ['test/unit/processes.test.ts'] }],
   },
 ]

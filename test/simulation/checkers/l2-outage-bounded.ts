@@ -1,6 +1,7 @@
 import type { Fault, FaultKind } from '../faults/fault.ts'
 import type { Options } from '../options.ts'
 import type { Pair } from '../pair.ts'
+import { hangAfterMs } from '../postgres.ts'
 import { Violation } from './check.ts'
 
 /**
@@ -11,10 +12,12 @@ import { Violation } from './check.ts'
  * - drop: the backup is made ineligible; writes wait for D and a vote, reads go on.
  * - release: the primary gives its place up without any timer.
  * - takeover: the lease ends, then the backup stands.
- * - resume: a primary that lost power is back before its lease is over, and goes on: after recovery it waits D for a backup
- *   whose stream still hangs in the old connection, then goes on without it.
+ * - resume: a primary that lost power is back before its lease is over, and goes on: its agent starts, asks the backup once,
+ *   recovers the database, waits D for a backup whose stream still hangs in the old connection, then goes on without it.
  * - deaf: the primary hears nobody, so it cannot learn that it should go: it abdicates after three leases.
- * - hang: the primary's disk takes no write; after a lease it binds the backup no longer.
+ * - hang: the primary's disk takes no write, or takes long for each. Either the register's writes are late, and it binds the
+ *   backup no longer; or the database's are, and D after it was killed the backup is bound no longer if the hand-over, whose
+ *   writes go to the same disk, is not done. Then the lease ends.
  */
 export type Promised = 'nothing' | 'drop' | 'release' | 'takeover' | 'resume' | 'deaf' | 'hang'
 
@@ -69,15 +72,19 @@ export function outageLimitMs(pair: Pair, promise: Promised): number {
     case 'resume':
       return (
         local(t.leaseMs + t.silenceMs + t.heartbeatMs) +
+        parts.startMs +
         parts.recoveryMs +
-        parts.takeoverMs +
         parts.shrinkMs +
         parts.commitMs
       )
     case 'deaf':
       return local(5 * t.leaseMs) + parts.takeoverMs + parts.commitMs
     case 'hang':
-      return local(t.persistLimitMs + t.leaseMs) + parts.takeoverMs + parts.commitMs
+      return (
+        local(Math.max(t.persistLimitMs, parts.noticeHangMs + t.silenceMs) + t.leaseMs) +
+        parts.takeoverMs +
+        parts.commitMs
+      )
   }
 }
 
@@ -97,16 +104,24 @@ export function partsOf(o: Options, resendMs: number) {
     commitMs,
     voteMs,
     recoveryMs: 1.5 * o.recoveryMs + 5,
+    /** The register is read and written once, then a heartbeat is answered. */
+    startMs: 2 * tickMs + 2 * fsyncMs + linkMs + lostMs,
+    noticeHangMs: hangAfterMs + noticeMs + tickMs + 1.2 * o.killMs,
     takeoverMs: 2 * tickMs + 4 * fsyncMs + voteMs + promoteMs + 20,
     shrinkMs: 2 * tickMs + 3 * fsyncMs + voteMs + namesMs + noticeMs,
     releaseMs: noticeMs + 250 + 2 * tickMs + 55 + 1.2 * o.killMs + 4 * fsyncMs + linkMs + lostMs + promoteMs,
   }
 }
 
-export function demandOutageBounded(pair: Pair, fault: Fault, measured: { gapMs: number; stayed: boolean }): void {
+export function demandOutageBounded(
+  pair: Pair,
+  fault: Fault,
+  measured: { gapMs: number; stayed: boolean; backAfterMs: number },
+): void {
   const row = promises[fault.kind]
   if (row === undefined) return
-  const resumed = fault.kind === 'powerCut' && fault.role === 'primary' && measured.stayed
+  const inTime = measured.backAfterMs <= pair.timing.leaseMs / (1 - pair.timing.drift)
+  const resumed = fault.kind === 'powerCut' && fault.role === 'primary' && measured.stayed && inTime
   const promise = resumed ? 'resume' : row[fault.role]
   const limitMs = outageLimitMs(pair, promise)
   pair.count(`L2: ${promise}`)
