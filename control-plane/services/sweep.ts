@@ -10,7 +10,7 @@ import { lookAtPair } from './ingest/look-at-pairs.ts'
 import { carryOn, enqueueCommand } from './operation/carry-on.ts'
 import type { OperationRow } from './operation/operation-view.ts'
 import { settle } from './operation/settle.ts'
-import { enqueueDesired } from './pair/issue-desired.ts'
+import { enqueueDesired, issueDesired, toldMax } from './pair/issue-desired.ts'
 import { leadingReport, observationOf } from './pair/pair-view.ts'
 import { pairingOf } from './pair/pairing.ts'
 import { readPairs } from './pair/read-pairs.ts'
@@ -25,6 +25,7 @@ import { reissueForTools } from './token/tool-keys.ts'
 export async function sweep(deps: Deps): Promise<{ operations: number; pairs: number; pushed: number }> {
   const operations = await dueOperations(deps)
   const pairs = await silentPairs(deps)
+  await overtakeHosts(deps)
   const pushed = (await tellOfToolKeys(deps)) + (await repushDesired(deps))
   await drainQuietly(deps)
   await cleanUp(deps)
@@ -164,6 +165,23 @@ async function tellOfToolKeys(deps: Deps): Promise<number> {
       where o.tools_version > 0
       limit 1`)
     return behind === undefined ? 0 : reissueForTools(tx, deps, behind)
+  })
+}
+
+/**
+ * Hosts that hold a later wish than we do: our database was restored from a backup. What is wanted here is issued anew,
+ * above what they hold, so that they take it.
+ */
+async function overtakeHosts(deps: Deps): Promise<void> {
+  await acrossOrganisations(deps.database, async tx => {
+    const ahead = await tx.execute<{ host: string; organisation: string }>(sql`
+      select d.host, d.organisation from host_desired d
+      join host h on h.id = d.host and h.state = 'active'
+      join host_reported r on r.host = d.host
+      where greatest(r.observed_generation, (r.body->'applied'->>'generation')::bigint) > d.generation
+        and d.generation <= ${toldMax}
+      limit ${perSweep.pairs}`)
+    for (const { host, organisation } of ahead) await issueDesired(tx, deps, { organisation, hosts: [host] })
   })
 }
 

@@ -16,6 +16,7 @@ import { agentPaths, understudyCommand } from './product.ts'
 const ENTRY = join(import.meta.dirname, '../../control-plane/entry/node.ts')
 const RELAY = join(import.meta.dirname, 'unix-relay.ts')
 const PORT = 7480
+const BROKER_PORT = 7483
 /** initdb, migrations and a broker: some seconds; on a busy machine many. */
 const START_LIMIT_MS = 60_000
 const ENROL_LIMIT_MS = 30_000
@@ -31,6 +32,8 @@ const groupName = 'control-plane'
 export const controlPlaneDir = (lab: string): string => join(labPaths(lab).diskDir, 'control-plane')
 const logFile = (lab: string): string => join(labPaths(lab).runDir, 'log', 'control-plane.log')
 const relaySocket = (lab: string): string => join(labPaths(lab).runDir, 'control-plane.sock')
+/** Passes on to its broker, for programs outside the lab's networks. */
+export const brokerSocket = (lab: string): string => join(labPaths(lab).runDir, 'broker.sock')
 const tokenFile = (lab: string): string => join(labPaths(lab).runDir, 'control-plane-token')
 export const controlPlaneUrl = `http://${GATEWAY.v4}:${PORT}`
 
@@ -55,8 +58,12 @@ export async function startControlPlane(lab: string): Promise<LabControlPlane> {
     cwd: '/',
     env,
   })
-  if (!existsSync(relaySocket(lab))) {
-    const relay = nodeCommand(RELAY, [relaySocket(lab), GATEWAY.v4, `${PORT}`])
+  for (const [socket, port] of [
+    [relaySocket(lab), PORT],
+    [brokerSocket(lab), BROKER_PORT],
+  ] as const) {
+    if (existsSync(socket)) continue
+    const relay = nodeCommand(RELAY, [socket, GATEWAY.v4, `${port}`])
     await startDetached('nsenter', onTheSwitch(lab, 'relay', relay), { logFile: logFile(lab), cwd: '/' })
   }
   const said = await until(START_LIMIT_MS, 'The control plane did not start', async () => {

@@ -74,7 +74,7 @@ async function vipFree(vip: string, whenTaken: 'passed' | 'blocking'): Promise<H
   try {
     const mac = route.link(iface)?.mac
     if (mac === undefined) return { ...finding, severity: 'unknown', measured: `${iface} has no hardware address` }
-    const result = await probe({ iface, mac, address })
+    const result = await probeApart({ iface, mac, address })
     if (result.kind === 'unknown') return { ...finding, severity: 'unknown', measured: result.why }
     if (result.kind === 'free') return { ...finding, severity: 'passed', measured: `nobody answers on ${iface}` }
     // Of a pair that runs, the host that serves answers.
@@ -83,6 +83,21 @@ async function vipFree(vip: string, whenTaken: 'passed' | 'blocking'): Promise<H
     route.close()
   }
 }
+
+/**
+ * Both hosts of a pair to be are asked at the same time, and a probe of the other one looks like a claim (RFC 5227,
+ * 2.1.1): who really has the address answers each time.
+ */
+async function probeApart(part: { iface: string; mac: string; address: string }): ReturnType<typeof probe> {
+  for (let tries = 1; ; tries++) {
+    const result = await probe(part)
+    if (result.kind !== 'taken' || tries === probesMax) return result
+    await new Promise(resolve => setTimeout(resolve, apartMs * (0.5 + Math.random())))
+  }
+}
+const probesMax = 4
+/** Longer than one probe takes. */
+const apartMs = 500
 
 function interfaceInSubnet(vip: string): string | null {
   const wanted = parseAddress(addressOf(vip))

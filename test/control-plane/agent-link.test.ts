@@ -6,6 +6,7 @@ import { getHost } from '../../shared/contract/api/hosts.ts'
 import { listEvents } from '../../shared/contract/api/observation.ts'
 import { getOperation } from '../../shared/contract/api/operations.ts'
 import { changeSettings, getPair, switchOver } from '../../shared/contract/api/pairs.ts'
+import { downTopic } from '../../shared/contract/topics.ts'
 import { temporaryFolder } from './support/folder.ts'
 import { pairReport, type TestHost } from './support/host.ts'
 import { adoptedPair } from './support/pair.ts'
@@ -150,4 +151,50 @@ test('a command that was under way when the link died is said to have an unknown
     return now !== undefined && /not known here/.test(now.message) ? now : null
   })
   assert.deepEqual([told.state, runs], ['running', 1])
+})
+
+test('a broker that holds new wishes back, with the other way cut as well, is noticed as a freeze', async () => {
+  const { client, a } = await adoptedPair(runtime)
+  let cut = false
+  const { link } = await linkOf(a, {
+    fetch: (input, init) => (cut ? Promise.reject(new Error('unreachable')) : fetch(input, init)),
+  })
+  await link.start()
+  await until('it is connected', async () => link.state().broker === 'connected')
+  const stale = async () => {
+    const { body } = await client.call(getHost, { params: { host: a.identity.host } })
+    return body.conditions.find(one => one.type === 'DesiredStale')?.status
+  }
+  await until('it holds a word of freshness', async () => (await stale()) === 'False')
+  cut = true
+  // The attacker repeats the old word and lets no new one through; reports still come in over the broker.
+  const attacker = await runtime.brokerClient!('attacker')
+  const topic = downTopic({ organisation: a.identity.organisation, host: a.identity.host }, 'fresh')
+  const old = await new Promise<string>(resolve => {
+    attacker.on('message', (_topic, payload) => resolve(payload.toString()))
+    attacker.subscribe(topic, { qos: 1 })
+  })
+  const { now } = runtime.deps
+  runtime.deps.now = () => new Date(Date.now() + 3 * 3_600_000)
+  try {
+    await attacker.publishAsync(topic, old, { qos: 1, retain: true })
+    const standing = { role: 'primary' as const, gen: 1, epoch: 1, primary: 'a' as const, serving: true }
+    link.standing({ ...standing, protection: 'protected' })
+    await until('the freeze is shown', async () => (await stale()) === 'True')
+  } finally {
+    runtime.deps.now = now
+    await attacker.endAsync(true)
+  }
+})
+
+test('a wish that a host holds and the control plane has lost is overtaken: what is wanted now gets a later generation', async () => {
+  const { client, a } = await adoptedPair(runtime)
+  await a.send({ observedGeneration: 50, applied: { status: 'False', generation: 52, why: 'no such interface' } })
+  const shown = async () => (await client.call(getHost, { params: { host: a.identity.host } })).body
+  await until('it is issued anew', async () => (await shown()).generation === 53)
+  // Whoever lies about it neither uses up the numbers nor keeps us issuing.
+  await a.send({ observedGeneration: 2 ** 52, applied: { status: 'True', generation: 2 ** 52, why: '' } })
+  await until('it is issued once more', async () => (await shown()).generation === 2 ** 48 + 1)
+  await new Promise(resolve => setTimeout(resolve, 5_000))
+  assert.equal((await shown()).generation, 2 ** 48 + 1)
 })

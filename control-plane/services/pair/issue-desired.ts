@@ -5,7 +5,7 @@ import { sha256Hex } from '../../../shared/contract/signing.ts'
 import { channels, downTopic } from '../../../shared/contract/topics.ts'
 import { enqueue } from '../../broker/outbox.ts'
 import type { Transaction } from '../../db/client.ts'
-import { host, hostDesired, organisation as organisations, pair } from '../../db/schema/index.ts'
+import { host, hostDesired, hostReported, organisation as organisations, pair } from '../../db/schema/index.ts'
 import type { Deps } from '../../deps.ts'
 import { trustedToolsOf } from '../token/trusted-tools.ts'
 
@@ -43,7 +43,7 @@ export async function issueDesired(
   const tools = await trustedToolsOf(tx, organisation)
   for (const id of hosts) {
     const [present] = await tx.select().from(hostDesired).where(eq(hostDesired.host, id)).for('update')
-    const generation = (present?.generation ?? 0) + 1
+    const generation = Math.max(present?.generation ?? 0, await toldGeneration(tx, id)) + 1
     const section = sectionOf(id, pairs.find(one => one.hostA === id || one.hostB === id) ?? null, known)
     const document: DesiredDocument = {
       v: 1,
@@ -64,6 +64,17 @@ export async function issueDesired(
     await enqueueDesired(tx, deps, [{ host: id, ...row }])
   }
 }
+
+/**
+ * The highest that the host has told of. Above ours it is only after our database was restored from a backup: the host
+ * refuses whatever is older, and rightly so.
+ */
+async function toldGeneration(tx: Transaction, id: string): Promise<number> {
+  const [told] = await tx.select().from(hostReported).where(eq(hostReported.host, id))
+  return Math.min(told === undefined ? 0 : Math.max(told.observedGeneration, told.body.applied.generation), toldMax)
+}
+/** Whoever lies about it must not use up the numbers, nor keep us issuing. */
+export const toldMax = 2 ** 48
 
 function sectionOf(
   id: string,
