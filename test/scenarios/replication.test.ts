@@ -117,3 +117,20 @@ test('a standby that is on another timeline is not made the successor, whatever 
   }
   scene.heal()
 })
+
+test('a backup in its first moments is not the successor yet: the place could not be handed to it, and would be waited for', () => {
+  const scene = Scene.protected()
+  const { leaseMs } = scene.pair.timing
+  scene.b.powerCut()
+  scene.until('the shrink is chosen', () => !scene.value.successor)
+  scene.run(2 * leaseMs)
+  scene.b.boot()
+  scene.until('the backup starts', () => scene.b.agent.upSince > 0)
+  scene.run(0.3 * leaseMs)
+  assert.equal(scene.b.cluster.process, 'standby')
+  scene.a.cluster.losePostmaster(10)
+  scene.run(30)
+  // Half a lease for a pinned hand-over, then a start in place.
+  scene.until('somebody serves', () => scene.a.serves || scene.b.serves, 0.5 * leaseMs + 150)
+  scene.heal()
+})

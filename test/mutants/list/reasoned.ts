@@ -95,6 +95,6 @@ export const reasoned: readonly Mutant[] = [
         after: '  return null\n',
       },
     ],
-    checks: [{ by: 'tests', files: ['test/unit/protocol-tables.test.ts'] }, { by: 'sim' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/replication.test.ts'] }, { by: 'sim' }],
   },
 ]
