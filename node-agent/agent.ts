@@ -1,5 +1,5 @@
 import { randomInt } from 'node:crypto'
-import { holdsOffice, knownValue } from '../shared/protocol/facts.ts'
+import { holdsOffice, isPrimary, knownValue, peerIsLeaving, peerVoter } from '../shared/protocol/facts.ts'
 import { restsUntil } from '../shared/protocol/rest.ts'
 import { type HostState, newHost } from '../shared/protocol/state.ts'
 import { type Protection, type Status, statusOf } from '../shared/protocol/status.ts'
@@ -46,6 +46,10 @@ const housekeepingMs = 100
 const uplinkEveryMs = 200
 /** A command that the core has not answered by then is reported as "unknown outcome". */
 const answerLimitMs = 15_000
+/** A joining host that was not heard for so long begins anew. */
+const departedAfterMs = 10_000
+/** Its slot may be in use, or made anew, a moment longer. */
+const forgetEveryMs = 2000
 /** Operator commands that wait for the core's answer. */
 const waitingMax = 16
 
@@ -79,6 +83,7 @@ export class Agent {
   #uplink = { up: true, why: '' }
   #uplinkAt = 0
   #servicesTold = false
+  #forgotAt = 0
   #told: Standing | null = null
   readonly #roleTeller = new RoleTeller()
 
@@ -299,6 +304,7 @@ export class Agent {
     const status = this.status()
     this.#watchDisks(now, status)
     this.#stopLeftovers()
+    this.#forgetDeparted(now)
     this.#trackVerdict(status)
     this.#tellWorkers(status)
     this.peerNews.tick(now, { serving: this.#verdict?.protection !== 'not serving', room: this.#diskGuard.room })
@@ -337,6 +343,15 @@ export class Agent {
     if (this.#servicesTold || holdsOffice(this.state) || this.state.durable.acc === null) return
     this.#servicesTold = true
     void this.ports.services.stop(this.#context())
+  }
+
+  /** A host that is no member, and neither copies nor follows: no log is held back for it. */
+  #forgetDeparted(now: number): void {
+    const { state, ports } = this
+    if (!isPrimary(state) || peerVoter(state) !== null || now - this.#forgotAt < forgetEveryMs) return
+    if (!peerIsLeaving(state) && now - state.lease.ackAt < departedAfterMs) return
+    this.#forgotAt = now
+    void ports.database.forgetPeer()
   }
 
   #trackVerdict({ protection, why }: Status): void {

@@ -16,7 +16,7 @@ import { loadHostForStart } from './host-file.ts'
 import { runRealTime } from './kernel/libc.ts'
 import { partsOf } from './network/change-process.ts'
 import { restoreVswitches } from './network/vswitches.ts'
-import { readSetup } from './pair/setup-file.ts'
+import { LeftPair, readSetup } from './pair/setup-file.ts'
 import { preflight } from './preflight.ts'
 import { Pulse } from './pulse.ts'
 import { beginAnew } from './socket/program-verbs.ts'
@@ -50,9 +50,10 @@ export async function runAgent(configPath: string): Promise<void> {
     return runWaiting(base, { configPath, log })
   const config = wanted
   await preflight(config).catch(error => revertOrFail(error, { stateDir: base.stateDir, applied }))
+  const setup = readSetup(config.stateDir)
+  if (setup?.leftAt !== undefined) throw new LeftPair(setup)
   await makeNetworks(config)
   leaveOldAddresses(config, applied)
-  const setup = readSetup(config.stateDir)
   const pulse = new Pulse()
   const { ports, durable } = await openPorts(config, { note: (why: string) => agent.note(why), pulse })
   const decisions = new Decisions({

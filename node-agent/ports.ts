@@ -104,6 +104,8 @@ export interface DatabasePort {
   endedFull(): boolean
   /** Roles and databases that commit without waiting for the other host, each a sentence. */
   unprotectedCommits(): Promise<string[]>
+  /** The other host is no member any more: no log is held back for it. Harmless while it streams. */
+  forgetPeer(): Promise<void>
   /** Keeps what this host's stopped database has and the primary has not, and changes nothing else. */
   collectEvidence(): Promise<CollectedEvidence>
   /** Stops watching and leaves PostgreSQL as it is. */

@@ -1,5 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { holdsLease, isPrimary, knownValue, nobodyMaySucceed, rightToServe } from '../shared/protocol/facts.ts'
+import {
+  holdsLease,
+  isBackup,
+  isPrimary,
+  knownValue,
+  nobodyMaySucceed,
+  rightToServe,
+} from '../shared/protocol/facts.ts'
 import type { Agent } from './agent.ts'
 import { exec } from './exec.ts'
 import { quiesce } from './files/quiesce.ts'
@@ -50,6 +57,11 @@ async function handOff(agent: Agent): Promise<void> {
  */
 async function leaveRunning(agent: Agent): Promise<void> {
   const now = (): number => agent.ports.clock.bootMs()
+  if (isBackup(agent.state)) {
+    // Said, it is dropped before a commit waits for it, and does not count as lost.
+    await agent.operator({ command: 'leave' }, pinLimitMs)
+    await until(() => knownValue(agent.state)?.successor !== true, pinLimitMs)
+  }
   if (isPrimary(agent.state) && !nobodyMaySucceed(agent.state)) {
     await agent.operator({ command: 'maintenance', until: now() + pinForMs }, pinLimitMs)
     await until(() => nobodyMaySucceed(agent.state), pinLimitMs)

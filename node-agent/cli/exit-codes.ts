@@ -1,5 +1,6 @@
 import { CommanderError } from 'commander'
 import { ConfigError } from '../config.ts'
+import { LeftPair } from '../pair/setup-file.ts'
 import { AgentUnreachable } from '../socket/client.ts'
 import { type ErrorCode, VerbError } from '../socket/messages.ts'
 
@@ -14,6 +15,7 @@ export const exitCodes = {
   notReady: 6,
   notConfirmed: 7,
   unknownOutcome: 8,
+  left: 9,
 } as const
 export type ExitName = keyof typeof exitCodes
 
@@ -27,6 +29,7 @@ export const exitMeanings: Record<ExitName, string> = {
   notReady: '`check`: an automatic takeover would not succeed now',
   notConfirmed: 'the operator did not confirm; nothing was changed',
   unknownOutcome: 'begun, but not known to be done: look at `understudy why`',
+  left: '`agent`: this host left its pair and takes no part',
 }
 
 /** A verb that ends with a code of its own, after it printed what there is to say. */
@@ -54,6 +57,7 @@ export function exitOf(error: unknown): { code: number; message: string } {
 function classify(error: unknown): { name: ExitName; message: string } {
   if (error instanceof Exit) return { name: error.code, message: error.message }
   if (error instanceof ConfigError) return { name: 'config', message: error.message }
+  if (error instanceof LeftPair) return { name: 'left', message: error.message }
   if (error instanceof AgentUnreachable) return { name: 'unreachable', message: error.message }
   if (error instanceof VerbError) return { name: verbCodes[error.code], message: error.message }
   // Commander has printed its sentence already, and ends help and version with 0.

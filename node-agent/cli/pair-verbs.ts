@@ -23,18 +23,22 @@ export function addPairVerbs(program: Command): void {
   pair
     .command('join')
     .description('make this host the second one of a pair')
-    .requiredOption('--token-file <path>', 'what `pair init` printed; "-" reads it from standard input')
+    .option(
+      '--token-file <path>',
+      'what `pair init` printed; "-" reads it from standard input. Needless on a host that left this pair',
+    )
     .addHelpText('after', '\nExample:\n  ssh host-a understudy pair init | understudy pair join --token-file -\n')
     .action(join)
   pair
     .command('leave')
     .description(
-      'let the pair go on without this host: a primary hands over first; its agent takes part again when it is started anew',
+      'take this host out of the pair: a primary hands over first; the other host goes on alone. `pair join` takes it back in',
     )
     .addHelpText('after', '\nExample:\n  understudy pair leave && systemctl disable --now understudy\n')
     .action(async (_options: object, command: Command) => {
-      done(await long(command, 'leave', {}))
-      say('now stop the agent here: systemctl disable --now understudy')
+      done(await long(command, 'depart', {}))
+      say('Now stop the agent here, which takes no part any more: systemctl disable --now understudy')
+      say('`understudy pair join` makes this host a member again, with the data it has.')
     })
 }
 
@@ -67,10 +71,18 @@ async function init(options: { tokenFile?: string; enrolmentTokenFile?: string }
   say('The token is a secret: whoever has it can join. Delete it afterwards.')
 }
 
-async function join(options: { tokenFile: string }, command: Command): Promise<void> {
+async function join(options: { tokenFile?: string }, command: Command): Promise<void> {
   const path = configOf(command)
-  const { joinPair } = await import('../pair/set-up.ts')
-  await joinPair({ ...(await parts(path)), token: readToken(options.tokenFile) })
+  const { hasLeft, joinPair, rejoinPair } = await import('../pair/set-up.ts')
+  const host = await parts(path)
+  if (options.tokenFile !== undefined) await joinPair({ ...host, token: readToken(options.tokenFile) })
+  else if (hasLeft(host.config)) await rejoinPair(host)
+  else {
+    throw new Exit(
+      'usage',
+      `option '--token-file <path>' is missing, and this host is none that left its pair: give the token that \`understudy pair init\` prints on the other host`,
+    )
+  }
   say('this host is set up. Its agent copies the database from the other host and follows it:')
   say(`  understudy agent --config ${path}   (or: systemctl enable --now understudy)`)
   say('  understudy events --follow')

@@ -155,6 +155,10 @@ export class DatabaseDriver implements DatabasePort {
     return this.#driver.unprotectedCommits()
   }
 
+  forgetPeer(): Promise<void> {
+    return this.#driver.forgetPeer()
+  }
+
   collectEvidence(): Promise<CollectedEvidence> {
     return this.#driver.collectEvidence()
   }

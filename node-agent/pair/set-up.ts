@@ -1,5 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { chmodSync, mkdirSync } from 'node:fs'
+import { assert } from '../../shared/assert.ts'
 import { newDurable } from '../../shared/protocol/durable.ts'
 import { type Config, ConfigError } from '../config.ts'
 import type { ConfigFault } from '../config-faults.ts'
@@ -98,6 +99,19 @@ export async function joinPair(options: SetUpOptions & { token: JoinToken }): Pr
   await makeState(config, progress)
 }
 
+/** Whether this host left its pair, and so may join it without a token. */
+export const hasLeft = ({ stateDir }: Config): boolean => readSetup(stateDir)?.leftAt !== undefined
+
+/** This host left its pair and joins it again, with the keys, the store and the data that it has. */
+export async function rejoinPair(options: SetUpOptions): Promise<void> {
+  const { config } = options
+  const before = readSetup(config.stateDir)
+  assert(before?.leftAt !== undefined, 'only a host that left joins without a token')
+  await check(options, { part: before.part, before })
+  const { leftAt: _, ...setup } = before
+  await writeSetup(config.stateDir, setup)
+}
+
 /** PostgreSQL's user passes through to its own folder in it; every other file is closed to others by its own mode. */
 function makeStateDir(path: string): void {
   mkdirSync(path, { recursive: true, mode: 0o711 })
@@ -119,7 +133,7 @@ async function check(
         field: 'stateDir',
         value: config.stateDir,
         rule,
-        remedy: 'name another folder, or `understudy pair leave` first',
+        remedy: 'name another folder, or move this one away once that host is off for good',
       },
     ])
   }

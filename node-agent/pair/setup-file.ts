@@ -17,6 +17,8 @@ export const setupSchema = z.strictObject({
   witnessInc: z.string().nullable(),
   /** The host key of the other host, made here and handed over in the token; '' once it has joined. */
   otherHostKeyPem: z.string(),
+  /** ISO 8601 of when this host left its pair; absent while it belongs to it. */
+  leftAt: z.exactOptional(z.string()),
 })
 export type Setup = z.output<typeof setupSchema>
 
@@ -35,6 +37,19 @@ export function readSetup(stateDir: string): Setup | null {
 
 export async function writeSetup(stateDir: string, setup: Setup): Promise<void> {
   await writeWhole(join(stateDir, fileName), `${JSON.stringify(setup, null, 2)}\n`)
+}
+
+/** This host left: its agent must not take part again until somebody has it join. */
+export class LeftPair extends Error {
+  override name = 'LeftPair'
+  constructor({ pair, leftAt }: Setup) {
+    super(`this host left pair ${pair} at ${leftAt}: \`understudy pair join\` makes it a member again, with its data`)
+  }
+}
+
+export async function markLeft(stateDir: string): Promise<void> {
+  const setup = readSetup(stateDir)
+  if (setup !== null) await writeSetup(stateDir, { ...setup, leftAt: new Date().toISOString() })
 }
 
 /** Mode 0600, durable, the whole file or none of it. */

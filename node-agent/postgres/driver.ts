@@ -6,7 +6,7 @@ import { nothingSeen } from '../../shared/protocol/state.ts'
 import type { DatabaseOp, DatabaseResult, DatabaseView, WalPosition } from '../../shared/protocol/types.ts'
 import type { CollectedEvidence } from '../ports.ts'
 import { Pulse } from '../pulse.ts'
-import { type ClusterSpec, hasCluster } from './cluster.ts'
+import { type ClusterSpec, hasCluster, otherNode, standbyName } from './cluster.ts'
 import { removeOverrides, setStandbySignal, type Wanted, writeConfig } from './config-files.ts'
 import { readEpoch, writeEpoch } from './epoch-marker.ts'
 import { nameRelations } from './evidence.ts'
@@ -25,7 +25,7 @@ import {
   sleep,
   startPostmaster,
 } from './processes.ts'
-import { ensureSlot, flushLog, promote, proveSync } from './promote.ts'
+import { dropIdleSlot, ensureSlot, flushLog, promote, proveSync } from './promote.ts'
 import { collectEvidence, keptSentence, type RejoinOptions, rejoin } from './rejoin.ts'
 import { ServerLog } from './server-log.ts'
 import { connect, disconnect, type Sql, within } from './sql.ts'
@@ -403,6 +403,12 @@ export class PostgresDriver {
   async unprotectedCommits(): Promise<string[]> {
     if (this.#sql === null || this.#view.process !== 'primary') return []
     return within(this.#spec.hangMs, 'a look at the settings of roles', unprotectedCommits(this.#sql)).catch(() => [])
+  }
+
+  async forgetPeer(): Promise<void> {
+    if (this.#sql === null || this.#view.process !== 'primary') return
+    const dropped = dropIdleSlot(this.#sql, standbyName(otherNode(this.#spec.node)))
+    await within(this.#spec.hangMs, 'the end of a slot', dropped).catch(error => this.#options.progress(String(error)))
   }
 
   /** What the stopped cluster here has and the primary has not; nothing but the bundle is written. */

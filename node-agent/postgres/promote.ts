@@ -72,6 +72,12 @@ export async function renewSlot(sql: Sql, slot: string): Promise<void> {
   await sql`select pg_create_physical_replication_slot(${slot}, true)`
 }
 
+/** Nothing is held back any more for a host that left; one that comes back renews its slot. */
+export async function dropIdleSlot(sql: Sql, slot: string): Promise<void> {
+  await sql`
+    select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = ${slot} and not active`
+}
+
 export async function currentPosition(sql: Sql): Promise<WalPosition> {
   const [row] =
     await sql`select pg_current_wal_insert_lsn() as lsn, pg_walfile_name(pg_current_wal_insert_lsn()) as file`

@@ -1,9 +1,10 @@
 import { z } from 'zod'
-import { isPrimary, knownValue } from '../../shared/protocol/facts.ts'
+import { hasDeparted, isPrimary, knownValue } from '../../shared/protocol/facts.ts'
 import { type Agent, maintenanceMaxMs } from '../agent.ts'
 import type { Decision } from '../decisions.ts'
 import { evidenceDirOf } from '../evidence-store.ts'
 import { rememberMaintenance } from '../maintenance-file.ts'
+import { markLeft } from '../pair/setup-file.ts'
 import { checkReport } from '../report/check-report.ts'
 import { metricsText } from '../report/metrics.ts'
 import { statusReport } from '../report/status-report.ts'
@@ -48,7 +49,7 @@ export function verbsOf(agent: Agent, program: ProgramVerbs): Record<string, Ver
     evidenceFolder: async () => ({ folder: evidenceDirOf(agent.config.stateDir) }),
     collectEvidence: (_args, call) => told(agent, call, () => collectEvidence(agent)),
     ...syncVerbs(agent),
-    leave: (_args, call) => told(agent, call, () => leave(agent)),
+    depart: (_args, call) => told(agent, call, () => depart(agent)),
   }
 }
 
@@ -186,10 +187,23 @@ async function collectEvidence(agent: Agent): Promise<unknown> {
   }
 }
 
-async function leave(agent: Agent): Promise<unknown> {
+/** Out of the register and the database ended, and only then noted: an agent that is started again does not take part. */
+async function depart(agent: Agent): Promise<unknown> {
+  const { node, peer } = agent.state
   if (isPrimary(agent.state)) await quiesceForSwitchover(agent, 'here')
-  return { why: await accepted(agent.operator({ command: 'leave' })) }
+  await accepted(agent.operator({ command: 'depart' }))
+  const out = (): boolean => hasDeparted(agent.state) && agent.state.database.view.process === 'none'
+  if (!(await until(out, departLimitMs))) {
+    throw new VerbError(
+      'unknown outcome',
+      `${node} is still a member after ${departLimitMs / 1000} s and goes on asking to be taken out, which needs ${peer} and the witness; \`understudy status\` says when it is done, a restart of the agent calls it off`,
+    )
+  }
+  await markLeft(agent.config.stateDir)
+  return { why: `${node} is no member of pair ${agent.config.pair} any more; ${peer} goes on alone, unprotected` }
 }
+/** A hand-over, a Shrink, a Remove, and the end of a standby. */
+const departLimitMs = 20_000
 
 async function until(holds: () => boolean, limitMs: number): Promise<boolean> {
   const end = performance.now() + limitMs

@@ -101,7 +101,7 @@ const ack = z.object({
   confirmed: z.boolean(),
   witness: z.enum(['yes', 'no', 'unknown']),
   uplink: z.boolean(),
-  asks: z.enum(['nothing', 'switchover', 'leave']),
+  asks: z.enum(['nothing', 'switchover', 'leave', 'depart']),
 })
 
 const resign = z.object({ kind: z.literal('resign'), gen, epoch: count, version })

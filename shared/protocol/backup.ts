@@ -58,7 +58,7 @@ function candidacyObstacle(turn: Turn): { why: string; alarm: boolean } | null {
     if (now < backup.promiseUntil) return calm('it promised to wait')
     if (backup.heartbeat !== null && now < backup.heardAt + s.timing.leaseMs) return calm('the primary is heard')
   }
-  if (s.duty.leaving) return calm('it is leaving')
+  if (s.duty.leaving !== 'no') return calm('it is leaving')
   // It could not be started: the office would be held by a host that cannot serve.
   if (s.database.view.ioError) return { why: 'its volume returned an I/O error', alarm: true }
   if (logIsWhole(s)) return null

@@ -1,6 +1,7 @@
 import { killDatabase, startDatabaseOp } from './effects.ts'
 import {
   confirmed,
+  hasDeparted,
   holdsLease,
   inDoubt,
   isBackup,
@@ -11,6 +12,7 @@ import {
   otherIsNamed,
   ownEpoch,
   peerIsAdmitted,
+  peerIsLeaving,
   peerVoter,
   sameReign,
   silenceMs,
@@ -45,6 +47,7 @@ function mustBeDead(s: HostState): boolean {
   const { view, op } = s.database
   if (op?.op.op === 'kill') return false
   if (op?.op.op === 'rejoin') return false
+  if (hasDeparted(s)) return view.process !== 'none'
   const primaryLike = view.process === 'primary' || op?.op.op === 'startPrimary' || op?.op.op === 'promote'
   if (otherIsNamed(s)) return primaryLike || (view.process === 'dead' && op === null)
   // It runs in an epoch that is over (a forced takeover, a promotion whose agent died): it gets a timeline of this one.
@@ -112,7 +115,7 @@ function syncOp(s: HostState, now: number): DatabaseOp | null {
 const backupIsLost = (s: HostState, now: number): boolean =>
   silenceMs(s, now) >= s.timing.silenceMs ||
   isStalled(s) ||
-  s.lease.ack?.asks === 'leave' ||
+  peerIsLeaving(s) ||
   (s.lease.replicaGoneAt > 0 && now - s.lease.replicaGoneAt >= s.timing.silenceMs)
 
 /** Close enough behind that commits may wait for it. */
@@ -156,7 +159,7 @@ function backupOp(turn: Turn): DatabaseOp | null {
       `gen ${known?.gen} was forced while this host had data of gen ${s.durable.dataGen}: \`understudy evidence collect\` shows what would be given up, \`understudy evidence give-up\` permits it`,
     )
   }
-  if (s.duty.leaving) return null
+  if (s.duty.leaving !== 'no') return null
   const { gen, epoch, timeline } = heartbeat
   return { op: 'rejoin', gen, epoch, timeline, clone: copiesAnew(s.backup.astrayJoins) ? 'always' : 'ifNeeded' }
 }

@@ -8,6 +8,7 @@ import {
   isStalled,
   knownBallot,
   knownValue,
+  peerIsLeaving,
   peerVoter,
   rightToServe,
   silenceMs,
@@ -85,7 +86,7 @@ function shrinkGround(turn: Turn): Ground | null {
   if (isStalled(s)) return 'stalled'
   if (lease.replicaGoneAt > 0 && now - lease.replicaGoneAt >= s.timing.silenceMs) return 'replica gone'
   if (duty.maintenanceUntil > now) return 'maintenance'
-  if (lease.ack?.asks === 'leave') return 'leave'
+  if (peerIsLeaving(s)) return 'leave'
   if (witnessIsAway(turn)) return 'witness away'
   return memberWish(s, now) !== null || unwantedMember(s) ? 'member change' : null
 }
@@ -114,11 +115,15 @@ function memberWish(s: HostState, now: number): Proposal | null {
   })
   const oldPeer = wrongPeer(s)
   if (oldPeer !== null) return change('remove', s.peer, oldPeer)
+  const departs = s.lease.ack?.asks === 'depart'
+  const member = peerVoter(s)
+  if (departs && member !== null) return change('remove', s.peer, member)
   const oldWitness = wrongWitness(s)
   if (oldWitness !== null) return change('remove', 'w', oldWitness)
   if (known.voters.w === undefined && s.witness.wanted !== null) return change('add', 'w', s.witness.wanted)
   const { ack } = s.lease
-  if (known.voters[s.peer] === undefined && ack !== null && ack.streaming && now - s.lease.ackAt < s.timing.silenceMs) {
+  if (known.voters[s.peer] !== undefined || departs) return null
+  if (ack?.streaming && now - s.lease.ackAt < s.timing.silenceMs) {
     const onTimeline = ack.flushed.timeline === s.database.view.end.timeline && s.database.view.sender !== null
     if (onTimeline) return change('add', s.peer, ack.inc)
   }

@@ -103,6 +103,13 @@ export const logIsWhole = (s: HostState): boolean => notBefore(s.database.view.e
 export const peerVoter = (s: HostState): Incarnation | null => knownValue(s)?.voters[s.peer] ?? null
 export const witnessVoter = (s: HostState): Incarnation | null => knownValue(s)?.voters.w ?? null
 
+/** The other host said that it goes, for a while or for good. */
+export const peerIsLeaving = (s: HostState): boolean => s.lease.ack?.asks === 'leave' || s.lease.ack?.asks === 'depart'
+
+/** This host asked to be no member any more, and is none. */
+export const hasDeparted = (s: HostState): boolean =>
+  s.duty.leaving === 'for good' && knownValue(s) !== null && knownValue(s)?.voters[s.node] !== s.durable.inc
+
 /** The peer's newest answer comes from the store that was admitted. */
 export const peerIsAdmitted = (s: HostState): boolean =>
   s.lease.ack !== null && peerVoter(s) !== null && s.lease.ack.inc === peerVoter(s)

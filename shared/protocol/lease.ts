@@ -15,7 +15,7 @@ import {
 import { tellCommitted } from './proposer.ts'
 import type { HostState } from './state.ts'
 import { persist, say, send, type Turn } from './turn.ts'
-import type { Ack, Heartbeat, HeartbeatNote } from './types.ts'
+import type { Ack, Heartbeat, HeartbeatNote, PeerWish } from './types.ts'
 
 /**
  * The lease between the two hosts, on monotonic clocks: P counts from when it *sent* a heartbeat, S promises from when
@@ -102,7 +102,7 @@ export function beat(turn: Turn): void {
 
 function noteOf(s: HostState, now: number): HeartbeatNote {
   if (s.vacate !== null) return 'switching'
-  if (s.duty.leaving) return 'stopping'
+  if (s.duty.leaving !== 'no') return 'stopping'
   return s.duty.maintenanceUntil > now ? 'maintenance' : 'steady'
 }
 
@@ -144,7 +144,7 @@ export function onHeartbeat(turn: Turn, beat: Heartbeat): void {
     return
   }
   s.backup = { ...s.backup, heartbeat: beat, heardAt: now, resignHeard: 0, candidacyAfterAt: 0 }
-  const why = whyNoPromise(s, beat)
+  const why = whyNoPromise(s, beat, now)
   if (why === '') {
     s.backup = { ...s.backup, promiseUntil: now + s.timing.leaseMs }
     keepFlushed(turn)
@@ -168,10 +168,11 @@ export function yieldToHigherGen(turn: Turn, gen: number): void {
   }
 }
 
-function whyNoPromise(s: HostState, beat: Heartbeat): string {
+function whyNoPromise(s: HostState, beat: Heartbeat, now: number): string {
   const acc = acceptedValue(s)
   const { view } = s.database
   if (!hasWritten(s)) return 'its store has not taken a write since it started'
+  if (diskHangs(s, now)) return `its store has taken no write for more than ${s.timing.persistLimitMs} ms`
   if (acc === null) return 'its store is new and not admitted yet'
   if (acc.voters[s.node] !== s.durable.inc) return 'its store is not the admitted one'
   if (s.backup.candidacy) return 'a candidacy of its own is open'
@@ -196,6 +197,12 @@ function keepFlushed(turn: Turn): void {
   persist(turn, { maxFlushed: end })
 }
 
+function wishOf(s: HostState, now: number): PeerWish {
+  if (s.duty.leaving === 'for good') return 'depart'
+  if (s.duty.leaving === 'for now') return 'leave'
+  return s.duty.asksSwitchoverUntil > now ? 'switchover' : 'nothing'
+}
+
 function answer(turn: Turn, beat: Heartbeat, why: string): void {
   const { s, now } = turn
   const known = knownValue(s)
@@ -214,7 +221,7 @@ function answer(turn: Turn, beat: Heartbeat, why: string): void {
     confirmed: s.boot !== '' && s.durable.confirmedBoot === s.boot,
     witness: witnessReach(s, now),
     uplink: s.uplink,
-    asks: s.duty.leaving ? 'leave' : s.duty.asksSwitchoverUntil > now ? 'switchover' : 'nothing',
+    asks: wishOf(s, now),
   }
   send(turn, s.peer, ack)
 }

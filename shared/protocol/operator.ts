@@ -32,9 +32,10 @@ export function onOperator(turn: Turn, command: OperatorCommand): void {
         command.until > turn.now ? 'no automatic takeover until then' : 'maintenance is over',
       )
     case 'leave':
-      return leave(turn)
+    case 'depart':
+      return leave(turn, command.command)
     case 'stay':
-      turn.s.duty = { ...turn.s.duty, leaving: false }
+      if (turn.s.duty.leaving === 'for now') turn.s.duty = { ...turn.s.duty, leaving: 'no' }
       return done(turn, command.command, 'this host takes part again')
     default:
       return unreachable(command)
@@ -168,14 +169,23 @@ function giveUp(turn: Turn, gen: number): void {
   done(turn, 'giveUp', `the data that this host has and gen ${gen} has not may be given up`)
 }
 
-/** A primary hands over; a backup has its eligibility taken back, so that nothing waits for it when it goes. */
-function leave(turn: Turn): void {
+/**
+ * A primary hands over; a backup has its eligibility taken back, so that nothing waits for it when it goes. For good: it
+ * then has itself removed from the members.
+ */
+function leave(turn: Turn, command: 'leave' | 'depart'): void {
   const { s } = turn
-  s.duty = { ...s.duty, leaving: true }
+  if (command === 'depart' && isPrimary(s)) {
+    const obstacle = readyToSwitch(s, turn.now)
+    // It stays what it was: whoever can't hand over can't go.
+    if (obstacle !== null) return refuse(turn, command, obstacle)
+  }
+  const leaving = command === 'depart' || s.duty.leaving === 'for good' ? 'for good' : 'for now'
+  s.duty = { ...s.duty, leaving }
   if (isPrimary(s)) {
-    beginSwitchover(turn, 'this host is about to stop', 'leave')
+    beginSwitchover(turn, command === 'depart' ? 'this host leaves the pair' : 'this host is about to stop', command)
     return
   }
   if (inDoubt(s) || !isBackup(s)) closeGate(turn, 'this host is about to stop')
-  done(turn, 'leave', 'the primary is asked to go on without this host')
+  done(turn, command, 'the primary is asked to go on without this host')
 }

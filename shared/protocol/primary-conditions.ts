@@ -9,6 +9,8 @@ import {
   mayOpen,
   notBefore,
   peerIsAdmitted,
+  peerIsLeaving,
+  peerVoter,
   silenceMs,
   witnessReach,
   witnessVoter,
@@ -46,10 +48,12 @@ export function growObstacle(s: HostState, now: number): string | null {
 /** The backup answers, from the admitted store, and its log follows ours. A sentence, or null. */
 export function backupIsHealthy(s: HostState, now: number): string | null {
   const { ack } = s.lease
+  if (peerVoter(s) === null && (ack === null || silenceMs(s, now) >= s.timing.silenceMs) && !ack?.streaming)
+    return `no other host is a member of this pair; \`understudy pair join\` on ${s.peer} makes it one`
   if (ack === null || silenceMs(s, now) >= s.timing.silenceMs)
     return ack?.why ? `the backup: ${ack.why}` : 'the backup is silent'
   if (!peerIsAdmitted(s)) return 'the backup answers with a store that is not admitted'
-  if (ack.asks === 'leave') return 'the backup is about to leave'
+  if (peerIsLeaving(s)) return 'the backup is about to leave'
   if (!ack.streaming || s.database.view.sender === null) return 'the backup does not stream'
   if (
     ack.flushed.timeline !== s.database.view.end.timeline ||

@@ -27,7 +27,8 @@ import type { HostState } from './state.ts'
 export function restsUntil(s: HostState, now: number): number {
   if (!isSettled(s, now)) return 0
   const until = isPrimary(s) ? primaryRestsUntil(s, now) : isBackup(s) ? backupRestsUntil(s) : 0
-  const probe = s.witness.wanted === null ? until : Math.min(until, s.witness.probeAt)
+  const written = Math.min(until, s.persist.newestAt + s.timing.storeProbeMs)
+  const probe = s.witness.wanted === null ? written : Math.min(written, s.witness.probeAt)
   return probe > now ? probe : 0
 }
 
@@ -48,7 +49,7 @@ function isSettled(s: HostState, now: number): boolean {
     s.openGrow === 0 &&
     !s.lease.abdicated &&
     !s.witness.pinned &&
-    !s.duty.leaving &&
+    s.duty.leaving === 'no' &&
     s.uplink &&
     s.duty.maintenanceUntil <= now &&
     now >= s.roundAfterAt

@@ -61,6 +61,8 @@ export interface PersistState {
   pending: { seq: number; askedAt: number }[]
   /** The newest write that ended had hung. */
   hung: boolean
+  /** When the newest write was asked for. */
+  newestAt: number
 }
 
 export type Change = 'confirm' | 'shrink' | 'grow' | 'handover' | 'takeover' | 'add' | 'remove'
@@ -206,7 +208,8 @@ export interface Vacate {
 
 export interface DutyState {
   maintenanceUntil: number
-  leaving: boolean
+  /** For a while, or to be no member any more. */
+  leaving: 'no' | 'for now' | 'for good'
   /** S asks P for a switchover until then; 0 = it does not. */
   asksSwitchoverUntil: number
   /** P took a switchover back, or it was called off. */
@@ -246,7 +249,7 @@ export function newHost(options: { node: DataNode; timing: Timing }): HostState 
     boot: '',
     nonce: 0,
     durable: newDurable(''),
-    persist: { seq: 0, done: 0, pending: [], hung: false },
+    persist: { seq: 0, done: 0, pending: [], hung: false, newestAt: 0 },
     round: null,
     roundAfterAt: 0,
     nSeen: 0,
@@ -318,7 +321,7 @@ export function newHost(options: { node: DataNode; timing: Timing }): HostState 
     vacate: null,
     duty: {
       maintenanceUntil: 0,
-      leaving: false,
+      leaving: 'no',
       asksSwitchoverUntil: 0,
       takenBackAt: 0,
       resignedAt: 0,

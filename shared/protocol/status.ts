@@ -2,6 +2,7 @@ import { obstacleToProtection } from './duties.ts'
 import {
   acceptedValue,
   genHeard,
+  hasDeparted,
   holdsLease,
   holdsOffice,
   isBackup,
@@ -124,6 +125,7 @@ function protectionOf(s: HostState, now: number): { protection: Protection; why:
 function whyNotServing(s: HostState, now: number): string {
   const known = knownValue(s)
   if (known === null) return 'this host belongs to no pair yet'
+  if (hasDeparted(s)) return 'this host left the pair; `understudy pair join` makes it a member again'
   if (isBackup(s)) return `${s.peer} is the primary of epoch ${known.epoch}`
   if (isResigned(s)) return `this host resigned from version ${known.version}; ${s.peer} is asked to take over`
   if (!holdsOffice(s)) return 'the register is being read'

@@ -5,7 +5,15 @@ import { genOf, roundOf } from './ballot.ts'
 import { driveDatabase, onDatabaseDone, onView } from './database.ts'
 import { driveRegister } from './duties.ts'
 import { freezeGate } from './effects.ts'
-import { acceptedValue, holdsOffice, inDoubt, knownBallot, knownValue, nobodyMaySucceed, sameReign } from './facts.ts'
+import {
+  acceptedValue,
+  holdsOffice,
+  inDoubt,
+  knownBallot,
+  knownValue,
+  nobodyMaySucceed,
+  peerIsLeaving,
+} from './facts.ts'
 import { driveAddresses, driveGate, onGateReport } from './gatekeeper.ts'
 import { checkInvariants } from './invariants.ts'
 import {
@@ -59,6 +67,14 @@ function decide(turn: Turn): void {
   driveHeartbeat(turn)
   driveResignation(turn)
   driveWitness(turn)
+  driveStore(turn)
+}
+
+/** A register that is not written for a while is written as it is: a disk that died or hangs shows before it is needed. */
+function driveStore(turn: Turn): void {
+  const { s, now } = turn
+  if (s.durable.acc === null || s.persist.pending.length > 0 || now - s.persist.newestAt < s.timing.storeProbeMs) return
+  persist(turn, {})
 }
 
 function take(turn: Turn, event: Event): void {
@@ -285,7 +301,10 @@ function followOffice(turn: Turn): void {
   followSuccessor(turn)
 }
 
-/** A lost backup has to stay for a while before it is made eligible again, longer each time it is lost soon after. */
+/**
+ * A lost backup has to stay for a while before it is made eligible again, longer each time it is lost soon after. One that
+ * said that it goes, or that was made ineligible for maintenance or for want of the witness, was not lost.
+ */
 function followSuccessor(turn: Turn): void {
   const { s, now } = turn
   const known = knownValue(s)
@@ -293,7 +312,8 @@ function followSuccessor(turn: Turn): void {
   const key = `${known.version}.${known.successor}`
   const before = s.duty.said.successor ?? ''
   if (before === key) return
-  const lost = before.endsWith('true') && nobodyMaySucceed(s) && sameReign(known, known)
+  const planned = peerIsLeaving(s) || s.duty.maintenanceUntil > now || s.witness.pinned
+  const lost = before.endsWith('true') && nobodyMaySucceed(s) && !planned
   const calm = now - s.duty.shrunkAt > s.timing.regrowForgetMs
   const regrowMs = !lost
     ? s.duty.regrowMs

@@ -74,6 +74,8 @@ export interface Timing {
   restartPauseMs: number
   /** A durable write pending this long: this host stops renewing its lease and lets the other one go on. */
   persistLimitMs: number
+  /** A register that is not written is written as it is this often, so that a dead disk shows in calm. */
+  storeProbeMs: number
   /** The flushed position is made durable this often. */
   maxFlushedEveryMs: number
   /** Hold-down after a Shrink before S is made eligible again; doubles with each flap up to the maximum. */
@@ -126,6 +128,7 @@ export function timingOf(profile: ProfileName): Timing {
     restartWindowMs: 600_000,
     restartPauseMs: 30_000,
     persistLimitMs: leaseMs,
+    storeProbeMs: 10_000,
     maxFlushedEveryMs: 1000,
     regrowAfterMs: leaseMs,
     regrowMaxMs: 60_000,

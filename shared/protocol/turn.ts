@@ -31,7 +31,8 @@ export function persist(turn: Turn, change: Partial<Durable>): void {
     return
   }
   const seq = s.persist.seq + 1
-  s.persist = { ...s.persist, seq, pending: [...s.persist.pending, { seq, askedAt: turn.now }] }
+  const pending = [...s.persist.pending, { seq, askedAt: turn.now }]
+  s.persist = { ...s.persist, seq, pending, newestAt: turn.now }
   turn.effects.push({ do: 'persist', seq, durable: s.durable })
 }
 

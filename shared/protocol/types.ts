@@ -144,7 +144,8 @@ export interface Ack {
   asks: PeerWish
 }
 export type Reach = 'yes' | 'no' | 'unknown'
-export type PeerWish = 'nothing' | 'switchover' | 'leave'
+/** `leave`: it goes for a while. `depart`: it wants to be no member any more. */
+export type PeerWish = 'nothing' | 'switchover' | 'leave' | 'depart'
 
 /** P's database is certainly dead and P has durably resigned from this version. */
 export interface Resign {
@@ -220,6 +221,8 @@ export type OperatorCommand =
   | { command: 'maintenance'; until: number }
   /** Leave in an orderly way: a primary hands over, a backup has itself made ineligible. */
   | { command: 'leave' }
+  /** Leave for good: as `leave`, and then this host is no member any more and its database is ended. */
+  | { command: 'depart' }
   /** Takes a `leave` back: this host takes part again. */
   | { command: 'stay' }
 

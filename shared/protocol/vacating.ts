@@ -184,6 +184,7 @@ export function takeBack(turn: Turn, why: string): void {
   say(turn, `takes the hand-over back: ${why}`)
   if (s.round?.change === 'handover') endRound(turn, why)
   answer(turn, s.vacate, { ok: false, why })
+  if (s.vacate.answer === 'depart') s.duty = { ...s.duty, leaving: 'no' }
   s.vacate = null
 }
 

@@ -134,7 +134,12 @@ describe('bad input', { skip: whyNoNamespaces(), timeout: 300_000 }, () => {
 
   test('a wrong or missing option, an unknown key, a bad address', () => {
     refused(['pair', 'init', '--tokn-file', 'x'], { code: 2, says: /unknown option '--tokn-file'/ })
-    refused(['pair', 'join'], { code: 2, says: /required option '--token-file <path>' not specified/ })
+    writeFileSync(join(home, 'input.json'), JSON.stringify(config()))
+    const tokenless = {
+      code: 2,
+      says: /'--token-file <path>' is missing, and this host is none that left its pair: give/,
+    }
+    refused(['pair', 'join', '--config', join(home, 'input.json')], tokenless)
     refused(['maintenance', 'on', '--for', '90'], { code: 2, says: /write it like 90s, 30m or 2h/ })
     refused(['witness'], { code: 2, says: /required option '--listen <address:port>' not specified/ })
     refused(['pair', 'init', '--config', '/nowhere.json'], { code: 3, says: /\/nowhere\.json .*cannot be read/s })

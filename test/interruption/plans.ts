@@ -138,6 +138,26 @@ export const plans: readonly Plan[] = [
     isOver: pair => pair.isProtected() && pair.coverage.counts.grow === 2,
   },
   {
+    name: 'depart: the primary',
+    begin: pair => {
+      const host = primaryOf(pair)
+      host.agent.command({ command: 'depart' })
+      pair.world.after(3000, () => host.powerCut())
+      pair.world.after(4000, () => host.boot())
+    },
+    isOver: pair => chosenIn(pair)?.epoch === 2 && pair.isProtected(),
+  },
+  {
+    name: 'depart: the backup',
+    begin: pair => {
+      const host = backupOf(pair)
+      host.agent.command({ command: 'depart' })
+      pair.world.after(3000, () => host.powerCut())
+      pair.world.after(4000, () => host.boot())
+    },
+    isOver: pair => pair.isProtected() && pair.coverage.counts['member removed'] === 1,
+  },
+  {
     name: 'member change: the backup has a new disk',
     begin: pair => {
       const host = backupOf(pair)

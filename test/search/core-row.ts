@@ -162,7 +162,7 @@ const fillVacate = filler<Vacate>({
 
 const fillDuty = filler<DutyState>({
   maintenanceUntil: future,
-  leaving: flag,
+  leaving: word,
   asksSwitchoverUntil: future,
   takenBackAt: (row, at) => (at === 0 ? row.put(-2) : row.past(at, t.switchoverLimitMs)),
   resignedAt: skip,

@@ -118,7 +118,13 @@ function carryOut(d: Draft, node: DataNode, effect: Effect, reports: EventBody[]
       const { seq } = effect
       host.core = {
         ...host.core,
-        persist: { seq: Math.max(seq, host.core.persist.seq), done: seq, pending: [], hung: false },
+        persist: {
+          ...host.core.persist,
+          seq: Math.max(seq, host.core.persist.seq),
+          done: seq,
+          pending: [],
+          hung: false,
+        },
       }
       return
     }

@@ -78,6 +78,7 @@ export function fakePorts(): Fakes {
       cancelledWaits: () => 0,
       endedFull: () => false,
       unprotectedCommits: async () => [],
+      forgetPeer: async () => {},
       collectEvidence: async () => ({ ok: false, why: 'a fake has none' }),
       detach: async () => {},
     },

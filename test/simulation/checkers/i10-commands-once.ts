@@ -17,7 +17,7 @@ export const commandsOnce: MakeChecker = pair => {
     if (vacate !== null && before.vacate === null && vacate.kind === 'planned') {
       const epoch = after.durable.known?.value.epoch ?? 0
       const gen = after.durable.known?.value.gen ?? 0
-      const own = vacate.why.includes('uplink') || vacate.why.includes('about to stop')
+      const own = ['uplink', 'about to stop', 'leaves the pair'].some(words => vacate.why.includes(words))
       const key = `${gen}.${epoch}`
       const times = (begun.get(key) ?? 0) + (own ? 0 : 1)
       begun.set(key, times)

@@ -78,10 +78,10 @@ const reimage: Act = ({ pair, host }) => {
   return () => host.boot()
 }
 
-/** The host leaves in an orderly way: told so, it has a moment, then its power goes. */
+/** The host leaves in an orderly way, for a while or for good: told so, it has a moment, then its power goes. */
 const leave: Act = ({ pair, host, fault }) => {
   pair.count('leave')
-  host.agent.command({ command: 'leave' })
+  host.agent.command({ command: fault.x < 0.5 ? 'leave' : 'depart' })
   pair.world.after(300 + fault.x * 2000, () => host.powerCut())
   return () => pair.world.after(2500, () => host.boot())
 }

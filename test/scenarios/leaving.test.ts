@@ -1,0 +1,90 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { statusOf } from '../../shared/protocol/status.ts'
+import type { Host } from '../simulation/host.ts'
+import { Scene } from './scene.ts'
+
+const statusNow = (host: Host) => statusOf(host.state, host.clock.now)
+
+test('a backup that leaves the pair for good is removed and its database ended, and it is a member again when it is started anew', () => {
+  const scene = Scene.protected()
+  const epoch = scene.value.epoch
+  scene.tell(scene.b, { command: 'depart' })
+  scene.until('it is removed', () => scene.value.voters.b === undefined)
+  scene.until('its database is ended', () => scene.b.cluster.view().process === 'none')
+  scene.run(2000)
+  assert.deepEqual([scene.value.epoch, scene.value.successor, scene.a.serves], [epoch, false, true])
+  assert.equal(statusNow(scene.b).role, 'not a member')
+  scene.b.powerCut()
+  scene.run(5000)
+  assert.match(statusNow(scene.a).why, /no other host is a member of this pair/)
+  assert.equal(scene.value.voters.b, undefined, 'nobody takes it back in')
+  scene.b.boot()
+  scene.until('the pair is protected', () => scene.pair.isProtected(), 60_000)
+  scene.heal()
+})
+
+test('a primary that leaves the pair for good hands over first', () => {
+  const scene = Scene.protected()
+  scene.tell(scene.a, { command: 'depart' })
+  scene.until('the other host serves and is alone', () => scene.b.serves && scene.value.voters.a === undefined)
+  assert.equal(scene.value.primary, 'b')
+  scene.until('its database is ended', () => scene.a.cluster.view().process === 'none')
+  scene.a.powerCut()
+  scene.a.boot()
+  scene.until('the pair is protected', () => scene.pair.isProtected(), 60_000)
+  scene.heal()
+})
+
+test('a primary with nobody to hand over to stays, and takes the wish to leave for undone', () => {
+  const scene = Scene.protected()
+  scene.b.powerCut()
+  scene.until('the shrink is chosen', () => !scene.value.successor)
+  scene.tell(scene.a, { command: 'depart' })
+  scene.run(1000)
+  assert.deepEqual([scene.value.primary, scene.a.serves, scene.a.state.duty.leaving], ['a', true, 'no'])
+  scene.heal()
+})
+
+test('a backup that says each time that it goes is made the successor at once when it is back, however often', () => {
+  const scene = Scene.protected()
+  for (let restarts = 0; restarts < 5; restarts += 1) {
+    scene.tell(scene.b, { command: 'leave' })
+    scene.until('the shrink is chosen', () => !scene.value.successor)
+    scene.b.powerCut()
+    scene.run(500)
+    scene.b.boot()
+    scene.until('the pair is protected', () => scene.pair.isProtected(), 30_000)
+  }
+  assert.equal(scene.a.state.duty.regrowMs, 0)
+  // One that is lost without a word is held down, and longer each time.
+  scene.b.powerCut()
+  scene.until('the shrink is chosen', () => !scene.value.successor)
+  scene.run(50)
+  assert.equal(scene.a.state.duty.regrowMs, scene.a.state.timing.regrowAfterMs)
+  scene.heal()
+})
+
+test('a primary whose register takes no write any more is replaced in calm, before the register is needed', () => {
+  const scene = Scene.protected({ change: { oneVolume: false } })
+  scene.run(30_000)
+  const epoch = scene.value.epoch
+  scene.a.registerDisk.hang()
+  scene.until('the other host serves', () => scene.b.serves, 15_000)
+  assert.equal(scene.value.epoch, epoch + 1)
+  scene.a.registerDisk.goOn()
+  scene.heal()
+})
+
+test('a backup whose register takes no write any more is not called a protection', () => {
+  const scene = Scene.protected({ change: { oneVolume: false, strictQueue: false } })
+  scene.pair.client.stop()
+  scene.run(30_000)
+  scene.b.registerDisk.hang()
+  scene.until('the shrink is chosen', () => !scene.value.successor, 15_000)
+  scene.run(100)
+  assert.match(statusNow(scene.a).why, /its store has taken no write/)
+  scene.b.registerDisk.goOn()
+  scene.pair.client.start()
+  scene.heal()
+})
