@@ -160,6 +160,7 @@ export class Agent {
   async start(): Promise<void> {
     const options = this.#options
     const { ports, config, stored } = options
+    await ports.vip.prepare({ isPrimary: stored.durable.known?.value.primary === config.node })
     const gate = ports.gate.adopt()
     ports.gate.onTampered(why => this.#alarm('gate', why))
     ports.vip.onAlarm(why => this.#alarm('vip', why))
@@ -300,6 +301,7 @@ export class Agent {
     const { ports } = this
     const now = ports.clock.bootMs()
     ports.vip.tick(now)
+    this.#standing('addresses', ports.vip.trouble())
     this.#watchUplink(now)
     const status = this.status()
     this.#watchDisks(now, status)

@@ -61,6 +61,8 @@ export interface ClientConnection {
 }
 
 export interface VipPort {
+  /** Asks about addresses that are new in the configuration, before they are claimed; takes up to about 300 ms. */
+  prepare(options: { isPrimary: boolean }): Promise<void>
   /** Puts the addresses on their interfaces; repeating is harmless. */
   up(): void
   /** Removes them and resets what is still connected to them. */
@@ -76,6 +78,9 @@ export interface VipPort {
   /** Whether a stranger uses an address; takes up to about 300 ms. */
   probe(): Promise<VipState[]>
   state(): VipState[]
+  /** Which addresses a stranger has, as a sentence; '' in calm. */
+  /** Which addresses a stranger has, as a sentence; '' in calm. */
+  trouble(): string
   onAlarm(tell: (why: string) => void): void
   /** Leaves the addresses as they are. */
   close(): void

@@ -3,6 +3,7 @@ import { bootMs } from '../kernel/clock.ts'
 import { KernelError } from '../kernel/libc.ts'
 import { RouteSocket } from '../kernel/rtnetlink.ts'
 import type { ClientConnection, VipPort, VipState } from '../ports.ts'
+import { readClaimed, writeClaimed } from '../vip/claimed-file.ts'
 import { Connections } from '../vip/connections.ts'
 import { probe } from '../vip/probe.ts'
 import { tickle } from '../vip/tickle.ts'
@@ -11,6 +12,8 @@ import { addressOf, lengthOf } from './host-addresses.ts'
 
 /** Addresses that are lost while they should be there (a link that went down takes IPv6 ones along) are put back. */
 const restoreEveryMs = 1000
+/** How often the network is asked whether somebody else has taken an address that is here. */
+const askEveryMs = 60_000
 
 export class VipDriver implements VipPort {
   readonly #config: Config
@@ -20,6 +23,9 @@ export class VipDriver implements VipPort {
   readonly #conflicts = new Map<string, string>()
   #wanted = false
   #checkedAt = 0
+  #askedAt = 0
+  /** Not put up, since somebody else had them when they were new here. */
+  readonly #withheld = new Set<string>()
   #tell: (why: string) => void = () => {}
 
   constructor(config: Config) {
@@ -32,10 +38,50 @@ export class VipDriver implements VipPort {
     this.#addresses = new VirtualAddresses(vips)
   }
 
+  /**
+   * The network is asked about addresses that the configuration names for the first time, before this host claims them;
+   * only a primary is about to. On a backup they are the primary's, and a takeover waits for no answer.
+   */
+  async prepare({ isPrimary }: { isPrimary: boolean }): Promise<void> {
+    const { stateDir } = this.#config
+    const claimed = readClaimed(stateDir)
+    if (isPrimary && claimed !== null) {
+      const missing = this.#addresses.missing()
+      const fresh = this.#config.vips.filter(vip => {
+        const address = addressOf(vip.address)
+        return !claimed.includes(address) && missing.includes(address)
+      })
+      await Promise.all(fresh.map(vip => this.#askBeforeClaim(vip.interface, addressOf(vip.address))))
+    }
+    if (isPrimary || claimed === null) await this.#noteClaimed(claimed)
+  }
+
+  async #askBeforeClaim(iface: string, address: string): Promise<void> {
+    const link = this.#route.link(iface)
+    if (link === undefined) return
+    const result = await probe({ iface, mac: link.mac, address })
+    if (result.kind !== 'taken') return
+    this.#conflicts.set(address, result.mac)
+    this.#withheld.add(address)
+    this.#addresses.withhold(this.#withheld)
+  }
+
+  /** What this host may put up without asking from now on. */
+  async #noteClaimed(before: readonly string[] | null): Promise<void> {
+    const now = this.#vips().filter(address => !this.#withheld.has(address))
+    if (JSON.stringify(now) === JSON.stringify(before)) return
+    try {
+      await writeClaimed(this.#config.stateDir, now)
+    } catch (error) {
+      // At worst the network is asked once more.
+      this.#tell(`the claimed addresses could not be noted: ${error instanceof Error ? error.message : String(error)}`)
+    }
+  }
+
   up(): void {
     this.#wanted = true
     this.#guarded('put the addresses up', () => {
-      if (this.#addresses.add().added.length > 0) void this.#probeBeside()
+      if (this.#addresses.add().added.length > 0) void this.#askBeside()
     })
   }
 
@@ -60,6 +106,8 @@ export class VipDriver implements VipPort {
     this.#guarded('announce the addresses', () => this.#addresses.tick(nowMs))
     if (!this.#wanted || nowMs - this.#checkedAt < restoreEveryMs) return
     this.#checkedAt = nowMs
+    this.#guarded('put a freed address up', () => this.#claimFreed())
+    if (nowMs - this.#askedAt > askEveryMs) void this.#askBeside()
     this.#guarded('put a lost address back', () => {
       if (this.#addresses.missing().length === 0) return
       const { added } = this.#addresses.add()
@@ -115,22 +163,42 @@ export class VipDriver implements VipPort {
     this.#route.close()
   }
 
-  /** Beside a takeover, never before it: the lease is the proof that the other host is gone, a stranger is an alarm. */
-  async #probeBeside(): Promise<void> {
-    for (const { address, conflict } of await this.probe()) {
-      if (conflict !== null) {
-        this.#tell(
-          `${address} is also answered by ${conflict}, which belongs to neither host: clients may reach it instead`,
-        )
-      }
-    }
+  /** Which addresses a stranger has, and what to do about it; '' in calm. */
+  trouble(): string {
+    return [...this.#conflicts]
+      .map(([address, mac]) =>
+        this.#withheld.has(address)
+          ? `${address} is in use by ${mac}, which belongs to neither host, and is not put up here: free it there, or choose another address`
+          : `${address} is also answered by ${mac}, which belongs to neither host: clients may reach it instead; find it and give it another address`,
+      )
+      .join('; ')
+  }
+
+  /** Beside a takeover, never before it, and now and then: the lease is the proof that the other host is gone, a stranger is an alarm. */
+  async #askBeside(): Promise<void> {
+    this.#askedAt = bootMs()
+    const before = this.#conflicts.size
+    await this.probe()
+    // Whoever listened to the stranger is told again where the address is (RFC 5227, 2.4).
+    if (this.#wanted && this.#conflicts.size > before) this.announce()
+  }
+
+  /** Withheld addresses that nobody has any more are this host's from now on. */
+  #claimFreed(): void {
+    const freed = [...this.#withheld].filter(address => !this.#conflicts.has(address))
+    if (freed.length === 0) return
+    for (const address of freed) this.#withheld.delete(address)
+    this.#addresses.withhold(this.#withheld)
+    this.#addresses.add()
+    this.announce()
+    void this.#noteClaimed([])
   }
 
   /** While the address is here, or on the other host, its own answers are no conflict. */
   async #probeOne(iface: string, address: string): Promise<void> {
     const link = this.#route.link(iface)
     if (link === undefined) return
-    const result = await probe({ iface, mac: link.mac, address })
+    const result = await probe({ iface, mac: link.mac, address, othersProbes: 'ignored' })
     if (result.kind === 'taken' && this.#wanted) this.#conflicts.set(address, result.mac)
     else this.#conflicts.delete(address)
   }

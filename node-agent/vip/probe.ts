@@ -39,9 +39,11 @@ export async function probe(options: {
   mac: string
   address: string
   windowMs?: number
+  /** Whoever probes for it as well counts as its holder: before a claim, not while it is held. Default: yes. */
+  othersProbes?: 'count' | 'ignored'
   signal?: AbortSignal
 }): Promise<ProbeResult> {
-  const { iface, mac, address, signal } = options
+  const { iface, mac, address, othersProbes = 'count', signal } = options
   const windowMs = Math.min(options.windowMs ?? PROBE_WINDOW_MS, MAX_PROBE_WINDOW_MS)
   const isIpv4 = familyOf(address) === 4
   const frame = isIpv4 ? arpProbe(mac, address) : duplicateSolicitation(mac, address)
@@ -56,7 +58,7 @@ export async function probe(options: {
         if (errno !== 0) return { kind: 'unknown', why: `The probe for ${address} on ${iface} failed: errno ${errno}.` }
         sent++
       }
-      const holder = findHolder(socket, { mac, address })
+      const holder = findHolder(socket, { mac, address, othersProbes })
       if (holder !== undefined) return { kind: 'taken', mac: holder }
     }
     return { kind: 'free' }
@@ -65,32 +67,45 @@ export async function probe(options: {
   }
 }
 
-function findHolder(socket: PacketSocket, own: { mac: string; address: string }): string | undefined {
+interface Sought {
+  mac: string
+  address: string
+  othersProbes: 'count' | 'ignored'
+}
+
+function findHolder(socket: PacketSocket, own: Sought): string | undefined {
   const wanted = addressBytes(own.address)
   for (let i = 0; i < MAX_FRAMES_PER_LOOK; i++) {
     const frame = socket.receive()
     if (frame === undefined) return undefined
-    const holder = wanted.length === 4 ? arpHolder(frame, wanted) : neighbourHolder(frame, wanted)
+    const found = wanted.length === 4 ? arpHolder(frame, wanted) : neighbourHolder(frame, wanted)
+    const holder = found?.wantsIt && own.othersProbes === 'ignored' ? undefined : found?.mac
     if (holder !== undefined && holder !== own.mac.toLowerCase()) return holder
   }
   return undefined
 }
 
+/** `wantsIt`: it probes, and does not have it yet. */
+interface Holder {
+  mac: string
+  wantsIt: boolean
+}
+
 /** Whoever speaks from the address has it; whoever probes for it too wants it (RFC 5227, 2.1.1). */
-function arpHolder(frame: Buffer, wanted: Buffer): string | undefined {
+function arpHolder(frame: Buffer, wanted: Buffer): Holder | undefined {
   const packet = readArp(frame)
   if (packet === undefined) return undefined
   const speaks = packet.senderIp.equals(wanted)
   const probes =
     packet.operation === 'request' && packet.senderIp.readUInt32BE() === 0 && packet.targetIp.equals(wanted)
-  return speaks || probes ? packet.senderMac : undefined
+  return speaks || probes ? { mac: packet.senderMac, wantsIt: !speaks } : undefined
 }
 
-function neighbourHolder(frame: Buffer, wanted: Buffer): string | undefined {
+function neighbourHolder(frame: Buffer, wanted: Buffer): Holder | undefined {
   const packet = readNeighbour(frame)
   if (packet === undefined) return undefined
   const advertises = packet.kind === 'advertisement' && packet.target.equals(wanted)
   const fromNobody = packet.senderIp.every(byte => byte === 0)
   const wantsToo = packet.kind === 'solicitation' && fromNobody && packet.target.equals(wanted)
-  return advertises || wantsToo ? packet.senderMac : undefined
+  return advertises || wantsToo ? { mac: packet.senderMac, wantsIt: !advertises } : undefined
 }

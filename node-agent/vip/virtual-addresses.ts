@@ -18,14 +18,20 @@ export class VirtualAddresses {
   readonly #sender = new AnnouncementSender()
   readonly #announcer = new Announcer(vip => this.#sender.announce(vip))
   readonly #vips: readonly Required<VirtualAddress>[]
+  #withheld: ReadonlySet<string> = new Set()
 
   constructor(vips: readonly VirtualAddress[]) {
     this.#vips = vips.map(vip => ({ prefixLength: familyOf(vip.address) === 4 ? 32 : 128, ...vip }))
   }
 
+  /** These are left alone from now on: neither added nor announced, and not missed. */
+  withhold(addresses: ReadonlySet<string>): void {
+    this.#withheld = addresses
+  }
+
   /** Adds what is missing; idempotent. IPv6 addresses go when a link goes down, so this is called again and again. */
   add(): { added: string[] } {
-    const added = this.#vips.filter(vip => this.#route.addAddress(vip) === 'added')
+    const added = this.#claimed.filter(vip => this.#route.addAddress(vip) === 'added')
     return { added: added.map(vip => vip.address) }
   }
 
@@ -40,7 +46,7 @@ export class VirtualAddresses {
   missing(): string[] {
     const held = new Map([...new Set(this.#vips.map(vip => vip.iface))].map(i => [i, this.#route.addresses(i)]))
     const isHeld = (vip: VirtualAddress) => held.get(vip.iface)?.some(h => sameAddress(h.address, vip.address)) === true
-    return this.#vips.filter(vip => !isHeld(vip)).map(vip => vip.address)
+    return this.#claimed.filter(vip => !isHeld(vip)).map(vip => vip.address)
   }
 
   /** Begins a round of announcements, the first at once. After the gate was opened: before, the kernel stops them. */
@@ -64,8 +70,12 @@ export class VirtualAddresses {
     this.#route.close()
   }
 
+  get #claimed(): readonly Required<VirtualAddress>[] {
+    return this.#vips.filter(vip => !this.#withheld.has(vip.address))
+  }
+
   #announced(): Announced[] {
-    return this.#vips.flatMap(({ iface, address }) => {
+    return this.#claimed.flatMap(({ iface, address }) => {
       const link = this.#route.link(iface)
       return link === undefined ? [] : [{ iface, address, mac: link.mac }]
     })

@@ -55,6 +55,8 @@ export function fakePorts(): Fakes {
       releaseReserve: async () => {},
     },
     vip: {
+      prepare: async () => {},
+      trouble: () => '',
       up: () => say('vip up'),
       down: () => say('vip down'),
       announce: () => say('announce'),
