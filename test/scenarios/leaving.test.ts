@@ -78,13 +78,11 @@ test('a primary whose register takes no write any more is replaced in calm, befo
 
 test('a backup whose register takes no write any more is not called a protection', () => {
   const scene = Scene.protected({ change: { oneVolume: false, strictQueue: false } })
-  scene.pair.client.stop()
   scene.run(30_000)
   scene.b.registerDisk.hang()
   scene.until('the shrink is chosen', () => !scene.value.successor, 15_000)
   scene.run(100)
   assert.match(statusNow(scene.a).why, /its store has taken no write/)
   scene.b.registerDisk.goOn()
-  scene.pair.client.start()
   scene.heal()
 })

@@ -1,0 +1,208 @@
+/**
+ * The shipped unit under a real systemd, on two hosts whose process 1 it is: READY, adoption after a kill, the watchdog, a
+ * restart, protected units, and the hand-over of a host that is shut down.
+ */
+
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { run } from '../../infra/lab/exec.ts'
+import { postgresBinDir } from '../../infra/lab/postgres-programs.ts'
+import type { WhyReport } from '../../node-agent/cli/show.ts'
+import type { ConfigInput } from '../../node-agent/config.ts'
+import type { StatusReport } from '../../node-agent/report/status-report.ts'
+import { until } from '../fixtures/until.ts'
+import { BootedMachine, install, pinnedNode, whyNoMachines } from './support/booted.ts'
+import { CLIENT4, createPair, HOST_LINK4, HOST4, PEER_LAN4, PEER_LINK4, type TestPair, VIP4 } from './support/pair.ts'
+
+const root = join(import.meta.dirname, '../..')
+const bundle = join(root, 'dist/understudy.mjs')
+const unit = join(root, 'infra/systemd/understudy.service')
+/** A copy of an empty cluster, a start of Node, a watchdog of 5 s: each many times as long on a busy machine. */
+const limitMs = 60_000
+
+const app = `[Service]
+ExecStart=/bin/sh -c 'echo "$UNDERSTUDY_ROLE $UNDERSTUDY_EPOCH $UNDERSTUDY_REASON" >/run/app-environment; exec sleep infinity'
+`
+
+type Node = 'a' | 'b'
+
+describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 400_000 }, () => {
+  let net: TestPair
+  const machines: { [node in Node]?: BootedMachine } = {}
+  const on = (node: Node): BootedMachine => {
+    const machine = machines[node]
+    assert.ok(machine !== undefined, `host ${node} was booted`)
+    return machine
+  }
+
+  before(async () => {
+    await run(process.execPath, [join(root, 'infra/dev/build.ts')])
+    net = createPair('usd')
+    const witness = await startWitness()
+    for (const [node, netns] of [
+      ['a', net.host.name],
+      ['b', net.peer.name],
+    ] as const) {
+      const machine = await BootedMachine.boot({
+        name: `systemd-${node}`,
+        netns,
+        disks: ['/var/lib/understudy', '/var/lib/postgresql'],
+      })
+      machines[node] = machine
+      install(machine, bundle, '/usr/bin/understudy')
+      machine.must('ln', '-sf', pinnedNode(), '/usr/local/bin/node')
+      machine.must('mkdir', '-p', '/etc/understudy')
+      machine.write('/etc/understudy/agent.json', JSON.stringify(configOf(node, witness.fingerprint)))
+      machine.write('/etc/systemd/system/understudy.service', readFileSync(unit, 'utf8'))
+      machine.write('/etc/systemd/system/app.service', app)
+      machine.must('systemctl', 'daemon-reload')
+    }
+    on('a').write('/etc/understudy/enrolment.token', witness.enrolmentToken)
+    const enrolment = ['--enrolment-token-file', '/etc/understudy/enrolment.token']
+    const token = on('a').must('/usr/local/bin/node', '/usr/bin/understudy', 'pair', 'init', ...enrolment)
+    on('b').write('/etc/understudy/join.token', token)
+  })
+  after(async () => {
+    for (const machine of Object.values(machines)) await machine.remove()
+    await net?.remove()
+  })
+
+  async function startWitness(): Promise<{ fingerprint: string; enrolmentToken: string }> {
+    net.client.exec('mkdir', '-p', `/run/${net.client.name}`)
+    const args = ['witness', '--listen', `${CLIENT4}:7443`, '--data-dir', `/run/${net.client.name}/witness`]
+    const child = net.client.spawn(process.execPath, [bundle, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+    let said = ''
+    for (const stream of [child.stdout, child.stderr]) {
+      stream?.on('data', text => {
+        said += text
+      })
+    }
+    const find = (what: RegExp): string => what.exec(said)?.[1] ?? ''
+    const fingerprint = /fingerprint[^:]*: ([0-9a-f]{64})/
+    const tokenFile = /enrolment token[^:]*: (\S+)/
+    await until(() => find(fingerprint) !== '' && find(tokenFile) !== '', limitMs)
+    return { fingerprint: find(fingerprint), enrolmentToken: readFileSync(find(tokenFile), 'utf8') }
+  }
+
+  function configOf(node: Node, fingerprint: string): ConfigInput {
+    const [own, other] =
+      node === 'a'
+        ? [
+            [HOST_LINK4, HOST4],
+            [PEER_LINK4, PEER_LAN4],
+          ]
+        : [
+            [PEER_LINK4, PEER_LAN4],
+            [HOST_LINK4, HOST4],
+          ]
+    return {
+      pair: 'orders',
+      node,
+      stateDir: '/var/lib/understudy',
+      socket: '/run/understudy/agent.sock',
+      pairKeyFile: '/var/lib/understudy/pair.key',
+      hostKeyFile: '/var/lib/understudy/host.key',
+      peer: { paths: [0, 1].map(index => ({ local: own[index]!, peer: other[index]!, port: 7400 })) },
+      vips: [{ address: `${VIP4}/24`, interface: 'lan0' }],
+      protectedPorts: [5432],
+      witness: { url: `https://${CLIENT4}:7443`, fingerprint },
+      postgres: {
+        binDir: postgresBinDir(),
+        dataDir: '/var/lib/postgresql/main',
+        socketDir: '/run/understudy-postgres',
+        port: 5432,
+        user: 'postgres',
+        mode: 'create',
+      },
+      services: [{ name: 'app', unit: 'app.service' }],
+      limits: { freeDiskMb: 64 },
+    }
+  }
+
+  function status(node: Node): StatusReport | null {
+    const { code, stdout } = on(node).run(['/usr/local/bin/node', '/usr/bin/understudy', 'status', '--json'])
+    return code === 0 ? (JSON.parse(stdout) as StatusReport) : null
+  }
+  const primary = (): Node | null => (['a', 'b'] as const).find(node => status(node)?.serving === true) ?? null
+  async function untilProtected(): Promise<Node> {
+    await until(() => {
+      const node = primary()
+      return node !== null && status(node)?.protection === 'protected'
+    }, limitMs)
+    return primary()!
+  }
+  const agentPid = (node: Node): string => on(node).property('understudy', 'MainPID')
+  const postmaster = (node: Node): string =>
+    on(node).read('/var/lib/postgresql/main/postmaster.pid').split('\n')[0] ?? ''
+
+  test('a start ends when the agent is ready, and its state in words is the pair’s', async () => {
+    on('a').must('systemctl', 'start', 'understudy')
+    assert.equal(on('a').property('understudy', 'ActiveState'), 'active')
+    await until(() => on('a').property('understudy', 'StatusText').startsWith('pair orders, primary: serving'), limitMs)
+    on('b').must(
+      '/usr/local/bin/node',
+      '/usr/bin/understudy',
+      'pair',
+      'join',
+      '--token-file',
+      '/etc/understudy/join.token',
+    )
+    on('b').must('systemctl', 'start', 'understudy')
+    assert.equal(await untilProtected(), 'a')
+  })
+
+  test('a protected unit runs on the primary alone, with role, epoch and reason in its environment', async () => {
+    await until(() => on('a').property('app', 'ActiveState') === 'active', limitMs)
+    assert.equal(on('b').property('app', 'ActiveState'), 'inactive')
+    assert.match(on('a').read('/run/app-environment'), /^primary 1 \S+/)
+    assert.equal(status('a')?.services[0]?.state, 'running')
+    on('a').must('systemctl', 'kill', '--signal=SIGKILL', 'app')
+    await until(() => (status('a')?.services[0]?.restarts ?? 0) > 0, limitMs)
+    await until(() => on('a').property('app', 'ActiveState') === 'active', limitMs)
+  })
+
+  test('a restart of the unit, and an agent that is killed, leave the database running, and the next agent adopts it', async () => {
+    for (const [how, act] of [
+      ['restart', () => on('a').must('systemctl', 'restart', 'understudy')],
+      ['SIGKILL', () => on('a').must('systemctl', 'kill', '--signal=SIGKILL', '--kill-whom=main', 'understudy')],
+    ] as const) {
+      assert.equal(await untilProtected(), 'a')
+      const before = { agent: agentPid('a'), postmaster: postmaster('a'), epoch: status('a')?.epoch }
+      if (how === 'SIGKILL') {
+        // The grant of a pinned primary outlasts any start of Node.
+        on('a').must('/usr/local/bin/node', '/usr/bin/understudy', 'maintenance', 'on', '--for', '60s')
+        await until(() => (status('a')?.gate.leftMs ?? 0) > 6_000, limitMs)
+      }
+      act()
+      await until(() => agentPid('a') !== before.agent && status('a')?.serving === true, limitMs)
+      assert.deepEqual([postmaster('a'), status('a')?.epoch], [before.postmaster, before.epoch], how)
+      on('a').must('/usr/local/bin/node', '/usr/bin/understudy', 'maintenance', 'off')
+    }
+    assert.equal(await untilProtected(), 'a')
+  })
+
+  test('an agent that hangs is killed by systemd’s watchdog and started again, and the other host serves meanwhile', async () => {
+    const before = agentPid('a')
+    on('a').must('kill', '-STOP', before)
+    await until(() => agentPid('a') !== before && agentPid('a') !== '0', limitMs)
+    assert.equal(await untilProtected(), 'b')
+    await until(() => on('b').property('app', 'ActiveState') === 'active', limitMs)
+    assert.equal(on('a').property('app', 'ActiveState'), 'inactive')
+    assert.match(on('b').read('/run/app-environment'), /^primary 2 \S+/)
+  })
+
+  test('a host that is shut down hands over before it goes', async () => {
+    const epoch = status('b')?.epoch ?? 0
+    const begunMs = Date.now()
+    on('b').run(['systemctl', 'poweroff'])
+    await until(() => status('a')?.serving === true, limitMs)
+    assert.equal(status('a')?.epoch, epoch + 1)
+    const { stdout } = on('a').run(['/usr/local/bin/node', '/usr/bin/understudy', 'why', '--json'])
+    const { lines } = JSON.parse(stdout) as WhyReport
+    const since = lines.filter(line => line.host === 'a' && line.wallMs >= begunMs).map(line => line.why)
+    assert.ok(!since.some(why => why.includes('round to takeover')), since.join('\n'))
+    await until(() => !on('b').isOn, limitMs)
+  })
+})
