@@ -10,6 +10,7 @@ import type { Config } from './config.ts'
 import type { Decisions } from './decisions.ts'
 import { DiskGuard } from './disk/guard.ts'
 import { Executor, type OperatorAnswer } from './execute.ts'
+import { filesWarnings, reportedTrees } from './files/core-side.ts'
 import { quiesce, quiesceVerb } from './files/quiesce.ts'
 import { RoleTeller } from './files/role-teller.ts'
 import { roleTopic } from './files/settings.ts'
@@ -42,6 +43,8 @@ export interface AgentOptions {
 
 /** Addresses, uplink and what people see: nothing of it is on the path of the lease. */
 const housekeepingMs = 100
+/** The files worker reports as often. */
+const filesEveryMs = 1000
 /** A link that goes down says so at once and is looked at so often; its gateway is asked more rarely still. */
 const uplinkEveryMs = 200
 /** A command that the core has not answered by then is reported as "unknown outcome". */
@@ -82,6 +85,7 @@ export class Agent {
   #lastWhy = ''
   #uplink = { up: true, why: '' }
   #uplinkAt = 0
+  #filesAt = 0
   #servicesTold = false
   #forgotAt = 0
   #told: Standing | null = null
@@ -308,6 +312,7 @@ export class Agent {
     this.#stopLeftovers()
     this.#forgetDeparted(now)
     this.#trackVerdict(status)
+    if (this.config.sync !== null && now >= this.#filesAt) this.#watchFiles(now)
     this.#tellWorkers(status)
     this.peerNews.tick(now, { serving: this.#verdict?.protection !== 'not serving', room: this.#diskGuard.room })
   }
@@ -338,6 +343,11 @@ export class Agent {
   #watchDisks(now: number, { role, epoch }: Status): void {
     const serverEndedFull = this.ports.database.endedFull()
     this.#diskGuard.tick(now, { role, epoch, peerRoom: this.peerNews.room(now), serverEndedFull })
+  }
+
+  #watchFiles(now: number): void {
+    this.#filesAt = now + filesEveryMs
+    this.#standing('files', filesWarnings(reportedTrees(this.workers)).join('; '))
   }
 
   /** Services that an earlier agent left running on a host that turned out not to be the primary. */

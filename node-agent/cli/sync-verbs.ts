@@ -62,6 +62,8 @@ interface SyncReport {
     behindChanges?: number
     behindBytes?: number
     behindS?: number
+    seed?: { percent: number; leftS: number | null } | null
+    contents?: { last: { files: number; differences: number } | null }
     refusal?: string | null
     blocked?: string | null
     unwatched?: string | null
@@ -77,13 +79,17 @@ function showSync({ why, trees }: SyncReport): string {
   for (const tree of trees) {
     const { behindChanges = 0, behindBytes = 0, behindS = 0 } = tree
     const lag = behindChanges > 0 ? `, ${behindChanges} changes, about ${behindBytes} bytes, ${behindS} s behind` : ''
-    lines.push(`${tree.tree}  ${tree.path}  ${tree.role}: ${tree.state}${lag}`)
+    const left = tree.seed?.leftS
+    const seed = tree.seed ? ` ${tree.seed.percent} %${typeof left === 'number' ? `, about ${left} s left` : ''}` : ''
+    lines.push(`${tree.tree}  ${tree.path}  ${tree.role}: ${tree.state}${seed}${lag}`)
     for (const reason of [tree.refusal, tree.blocked, tree.unwatched]) if (reason) lines.push(`  ${reason}`)
     for (const problem of tree.problems ?? []) lines.push(`  not replicated: ${problem}`)
     if (tree.unresolved) lines.push(`  own changes of epoch ${tree.unresolved.epoch} are not resolved yet`)
     const last = tree.comparison?.last
     if (last)
       lines.push(`  compared: ${last.files} files, ${last.differences} differences, ${last.manifest.slice(0, 16)}`)
+    const read = tree.contents?.last
+    if (read) lines.push(`  contents compared: ${read.files} files, ${read.differences} differences`)
   }
   return `${lines.length === 0 ? 'no tree is replicated here' : lines.join('\n')}\n`
 }

@@ -13,8 +13,11 @@ export interface Outlet {
 const windowBytes = 32 * 2 ** 20
 /** Less for seed and repair, so that a live change never has much before it. */
 const bulkWindowBytes = 4 * 2 ** 20
-/** What the socket holds back at most before no more files are read. */
-const backlogBytesMax = 2 * 2 ** 20
+/**
+ * What the socket holds back at most before no more files are read: enough that a busy machine which lets this process
+ * wait for some ten milliseconds does not let the connection run dry; little for seed and repair, see above.
+ */
+const backlogBytesMax = { live: 8 * 2 ** 20, bulk: 2 * 2 ** 20 }
 const operationsMax = 8192
 
 /** Frames on their way out, and how much may be: back-pressure and the limit of the bulk lane's rate. */
@@ -72,6 +75,6 @@ export class Outflow {
   isFull(lane: 'live' | 'bulk'): boolean {
     const bytes = lane === 'live' ? windowBytes : bulkWindowBytes
     const backlog = this.#outlet?.backlogBytes() ?? 0
-    return this.#sent.bytes >= bytes || this.#sent.size >= operationsMax || backlog > Math.min(bytes, backlogBytesMax)
+    return this.#sent.bytes >= bytes || this.#sent.size >= operationsMax || backlog > backlogBytesMax[lane]
   }
 }

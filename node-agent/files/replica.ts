@@ -255,9 +255,9 @@ export class Replica {
 export type SyncState = 'in sync' | 'behind' | 'seeding' | 'diverged' | 'no backup'
 
 function stateOf(sender: Sender): SyncState {
-  const { running, last } = sender.comparison.status()
+  const { running } = sender.comparison.status()
   if (!sender.isAttached) return 'no backup'
-  if (last === null || running?.why === 'seed') return 'seeding'
+  if (sender.isSeeding) return 'seeding'
   if ((running?.why === 'scrub' && running.differences > 0) || sender.isDiverged) return 'diverged'
   return sender.behind() === 0 ? 'in sync' : 'behind'
 }

@@ -7,7 +7,7 @@ import { Contents } from './contents.ts'
 import { Emitter, type NewOperation } from './emitter.ts'
 import type { Filter } from './filter.ts'
 import { Idle } from './idle.ts'
-import { behindS, waitingBytes } from './lag.ts'
+import { behindS, SeedProgress, waitingBytes } from './lag.ts'
 import { Lanes } from './lanes.ts'
 import { DirectoryNode, LinkIndex } from './local-tree.ts'
 import type { FromReceiver, NackCode, Operation } from './messages.ts'
@@ -63,6 +63,7 @@ export class Sender {
   readonly #hashes = new HashQuestions()
   readonly #lanes: Lanes
   readonly #idle = new Idle()
+  readonly #seed: SeedProgress
   #stopped = false
   #ended: Promise<void> = Promise.resolve()
   #blocked: { why: string; untilMs: number } | null = null
@@ -74,6 +75,7 @@ export class Sender {
     this.startedMs = now()
     this.#out = new Outflow({ sent: this.#sent, bulkBytesPerS, now, onRoom: () => this.#idle.wake() })
     this.queue = new WorkQueue(now)
+    this.#seed = new SeedProgress(now)
     this.problems = new Problems(why => note(`${tree.path}: ${why}`))
     this.#watcher = new TreeWatcher({
       tree,
@@ -131,22 +133,24 @@ export class Sender {
     })
     const { queue, comparison, contents, problems } = this
     const flushTouched = (): boolean => this.#flushTouched()
-    this.#lanes = new Lanes({
-      queue,
-      out: this.#out,
-      emitter: this.#emitter,
-      comparison,
-      contents,
-      problems,
-      now,
-      flushTouched,
-    })
+    const parts = { queue, comparison, contents, problems, now, flushTouched }
+    this.#lanes = new Lanes({ ...parts, out: this.#out, emitter: this.#emitter })
   }
 
   /** Compares what the files contain, at the rate that is set for it. */
   compareContents(): void {
     this.contents.begin()
     this.#idle.wake()
+  }
+
+  /** The backup has not had everything since it began to know this log. */
+  get isSeeding(): boolean {
+    this.#seed.look({ waiting: this.#seedWaiting(), isInSync: this.isInSync })
+    return this.#seed.isRunning
+  }
+
+  #seedWaiting(): number | null {
+    return this.comparison.isIdle ? this.queue.bulkLength : null
   }
 
   /** Contents were seen to differ, and the repair has not arrived. */
@@ -174,6 +178,7 @@ export class Sender {
     if (applied === null) {
       this.#forgetSent()
       this.#out.outlet = outlet
+      this.#seed.begin()
       this.compare('seed')
     } else {
       this.#acknowledge(applied)
@@ -250,6 +255,7 @@ export class Sender {
       directories: this.#watcher.watched,
       unwatched: this.#unwatched,
       blocked: this.#blocked?.why ?? null,
+      seed: this.isSeeding ? this.#seed.status(this.#seedWaiting()) : null,
       problems: problems.shown(),
       problemCount: problems.size,
       comparison: comparison.status(),

@@ -23,6 +23,9 @@ export interface Staged {
   fd: number
   /** 0, or minus the errno that kept it from becoming whole. */
   errno: number
+  /** The kernel is being asked to write back what has arrived. */
+  writing: Promise<void> | null
+  isReleased: boolean
 }
 
 /** A large file that is still arriving. */
@@ -40,7 +43,7 @@ export interface Arriving {
 /** Files of one group up to this number are flushed each for itself; more of them by flushing their file system. */
 const flushedAloneMax = 12
 /** What arrives is written back in steps of this size, so that the flush at the end is short. */
-const writebackBytes = 8 * 2 ** 20
+const writebackBytes = 16 * 2 ** 20
 const sparseUnit = 4096
 /** Interrupted transfers that are kept, to be gone on with. */
 const partsMax = 4
@@ -106,7 +109,21 @@ export class Staging {
     else staged.errno = writeAll(staged.fd, bytes, at)
     const step = Math.floor(arriving.bytes / writebackBytes)
     arriving.bytes += bytes.length
-    if (Math.floor(arriving.bytes / writebackBytes) > step) beginWriteback(staged.fd, 0, 0)
+    if (Math.floor(arriving.bytes / writebackBytes) > step) this.#writeBack(arriving)
+  }
+
+  /** One at a time; the descriptor is not closed while the kernel is asked. */
+  #writeBack({ staged }: Arriving): void {
+    if (staged.writing !== null) return
+    staged.writing = beginWriteback(staged.fd, 0, 0).then(() => {
+      staged.writing = null
+      if (staged.isReleased) this.#close(staged)
+    })
+  }
+
+  #close(staged: Staged): void {
+    if (staged.fd >= 0) closeSync(staged.fd)
+    staged.fd = -1
   }
 
   /** The stream is complete. */
@@ -168,8 +185,8 @@ export class Staging {
 
   /** Done with a staged file: it has its name by now, or never gets one. */
   release(staged: Staged, { keepName }: { keepName: boolean }): void {
-    if (staged.fd >= 0) closeSync(staged.fd)
-    staged.fd = -1
+    staged.isReleased = true
+    if (staged.writing === null) this.#close(staged)
     if (!keepName) unlinkAt(staged.at.dirFd, staged.at.name)
   }
 
@@ -188,7 +205,7 @@ export class Staging {
   #create(prefix: string): Staged {
     const at = this.#folder.fresh(prefix)
     const fd = openAt(at.dirFd, at.name, { flags: O_CREAT | O_EXCL | O_RDWR, mode: 0o600 })
-    return { at, fd, errno: Math.min(0, fd) }
+    return { at, fd, errno: Math.min(0, fd), writing: null, isReleased: false }
   }
 }
 

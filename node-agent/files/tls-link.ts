@@ -1,6 +1,6 @@
 import type { AddressInfo } from 'node:net'
 import { connect, createServer, type Server, type TLSSocket } from 'node:tls'
-import { FrameSplitter } from './framing.ts'
+import { FrameSplitter, freeChunk } from './framing.ts'
 import { type Answer, decodeFromReceiver, decodeFromSender, encode, type Hello, wireVersion } from './messages.ts'
 import type { Outlet } from './outflow.ts'
 import type { Receiver } from './receiver.ts'
@@ -127,7 +127,7 @@ export class LinkServer {
     socket.on('data', chunk => {
       heardMs = performance.now()
       try {
-        splitter.push(chunk)
+        if (splitter.push(chunk)) freeChunk(chunk)
         if (receiver?.isFull === true) pauseFor(socket, receiver)
       } catch (error) {
         note(

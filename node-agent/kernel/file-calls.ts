@@ -264,7 +264,11 @@ export const dropCached = (fd: number, offset: number, length: number): void => 
   native.posixFadvise(fd, offset, length, 4)
 }
 
-/** Begins to write back a range, so that a flush later on has less to wait for. */
-export const beginWriteback = (fd: number, offset: number, length: number): void => {
-  native.syncFileRange(fd, offset, length, 2)
-}
+/**
+ * Begins to write back a range, so that a flush later on has less to wait for; on a thread of Node's pool, since a disk
+ * with a long queue lets the call wait. The descriptor has to stay open until it resolves.
+ */
+export const beginWriteback = (fd: number, offset: number, length: number): Promise<void> =>
+  new Promise(resolve => {
+    native.syncFileRange.async(fd, offset, length, 2, () => resolve())
+  })

@@ -3,7 +3,7 @@ import { isBackup, isPrimary } from '../../shared/protocol/facts.ts'
 import { readyToSwitch } from '../../shared/protocol/primary-conditions.ts'
 import { leaseLeftAtShrinkMs, shrinkNeedsMs, voteLimitMs } from '../../shared/protocol/timing.ts'
 import type { Agent } from '../agent.ts'
-import { filesObstacles, filesWarnings, reportedTrees } from '../files/core-side.ts'
+import { filesObstacles, reportedTrees } from '../files/core-side.ts'
 
 /** Would a takeover succeed now, and what would it cost? */
 export interface CheckReport {
@@ -51,7 +51,8 @@ export function checkReport(
   const limit = voteLimitMs(timing)
   const blocking = obstacles(agent, now)
   const trees = reportedTrees(agent.workers)
-  const warnings = [...agent.alarms.values(), ...filesWarnings(trees)]
+  // Lag and trouble of files are alarms of the agent already.
+  const warnings = [...agent.alarms.values()]
   blocking.push(...filesObstacles(trees))
   if (voteP99Ms !== null && voteP99Ms > limit) {
     blocking.push(
