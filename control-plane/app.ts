@@ -5,6 +5,7 @@ import { docsPage, docsScript } from './console/docs.ts'
 import { Api, type Provide } from './http/api.ts'
 import { problemCodes, problemResponse, Refusal } from './http/problem.ts'
 import { agentRoutes } from './routes/agents.ts'
+import { hostTabRoutes } from './routes/host-tabs.ts'
 import { hostRoutes } from './routes/hosts.ts'
 import { observationRoutes } from './routes/observation.ts'
 import { operationRoutes } from './routes/operations.ts'
@@ -32,6 +33,7 @@ export function createApp(provide: Provide): Application {
   for (const register of [
     organisationRoutes,
     hostRoutes,
+    hostTabRoutes,
     pairRoutes,
     operationRoutes,
     observationRoutes,

@@ -17,6 +17,8 @@ const limits = {
   takeover: 120,
   quick: 30,
   prechecks: 60,
+  /** A scan waits for each adapter up to ten minutes. */
+  host: 660,
   begin: 300,
   join: 300,
   /** A base backup of a large cluster takes hours. */
@@ -231,6 +233,27 @@ export function unpairPlan(
         slot: primary,
         action: commandTo(pairing.hosts[primary].id, 'pairLeave', { only: { gen, epoch, node: primary } }),
         limitSeconds: limits.begin,
+      },
+    ],
+  ])
+}
+
+/** One command to one host, for what concerns no other. */
+export function hostPlan(part: {
+  host: string
+  name: string
+  verb: Verb
+  args: Record<string, unknown>
+}): OperationWork {
+  return workOf([
+    [
+      {
+        id: part.verb,
+        title: `host ${part.name}: ${part.verb}`,
+        slot: null,
+        action: commandTo(part.host, part.verb, { args: part.args }),
+        limitSeconds: limits.host,
+        pointOfNoReturn: true,
       },
     ],
   ])

@@ -4,7 +4,7 @@ import { inOrganisation } from '../db/transaction.ts'
 import type { Api } from '../http/api.ts'
 import { mutate } from '../http/mutate.ts'
 import { acknowledgeAlarm, alarmView, listAlarms } from '../services/alarm/alarms.ts'
-import { listAudit, verifyAudit } from '../services/record/read-audit.ts'
+import { auditHead, listAudit, verifyAudit } from '../services/record/read-audit.ts'
 import { listEvents } from '../services/record/read-events.ts'
 import { eventStream } from '../services/record/stream-events.ts'
 
@@ -40,8 +40,17 @@ export function observationRoutes(api: Api): void {
     return { body: await inOrganisation(call.deps.database, organisation, tx => listAudit(tx, part)) }
   })
 
+  api.implement(contract.getAuditHead, async call => {
+    const { organisation } = asMember(call.caller)
+    return {
+      body: await inOrganisation(call.deps.database, organisation, tx => auditHead(tx, call.deps, organisation)),
+    }
+  })
+
   api.implement(contract.verifyAudit, async call => {
     const { organisation } = asMember(call.caller)
-    return { body: await inOrganisation(call.deps.database, organisation, tx => verifyAudit(tx, organisation)) }
+    return {
+      body: await inOrganisation(call.deps.database, organisation, tx => verifyAudit(tx, organisation, call.query)),
+    }
   })
 }

@@ -1,4 +1,4 @@
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { z } from 'zod'
 import { type Command, verbs } from '../../shared/contract/documents.ts'
 import type { Standing } from '../agent.ts'
@@ -7,9 +7,12 @@ import { softwareVersion } from '../version.ts'
 import { standingTopic } from '../workers/definition.ts'
 import type { Core, WorkerProgram } from '../workers/worker-process.ts'
 import { coreOverSocket } from './core-over-socket.ts'
+
 import { measure } from './host-prechecks.ts'
 import { HostSettings } from './host-settings.ts'
+import { runHostVerb } from './host-verbs.ts'
 import { type Identity, readIdentity } from './identity.ts'
+
 import { ControlLink } from './link.ts'
 import type { HostPort, RunOutcome } from './session.ts'
 import { runSetUp } from './set-up-commands.ts'
@@ -83,6 +86,7 @@ export class ControlWorker implements WorkerProgram {
 
   #hostPort(settings: ControlSettings, identity: Identity): HostPort {
     const { socket, configPath } = settings
+    const networkFolder = join(dirname(settings.folder), 'network')
     const core = coreOverSocket(socket, { version: softwareVersion, startedAt: new Date().toISOString() })
     let held: PairWish | null = null
     const hostSettings = new HostSettings({
@@ -118,7 +122,7 @@ export class ControlWorker implements WorkerProgram {
             return outcome
           }
           default:
-            return core.run(command, progress)
+            return (await runHostVerb(command, { networkFolder })) ?? core.run(command, progress)
         }
       },
     }

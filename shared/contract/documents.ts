@@ -47,6 +47,19 @@ export const verbs = {
   pairJoin: z.strictObject({ sealed: z.string().max(64 * 1024) }),
   /** The primary goes on alone; the backup leaves with its data kept. */
   pairLeave: z.strictObject({}),
+  /** What the host has of networks and storage; the result holds `network` and `storage`. */
+  inventory: z.strictObject({}),
+  /** Adapters look for devices again; []: all of them. */
+  storageScan: z.strictObject({
+    adapters: z.array(z.string().max(64)).max(64),
+    limitSeconds: z.int().min(1).max(600),
+  }),
+  initiatorName: z.strictObject({ name: z.string().max(300), logOutSessions: z.boolean() }),
+  /** One virtual switch is made or changed, or one is removed. */
+  vswitch: z.strictObject({
+    put: z.record(z.string(), z.unknown()).nullable(),
+    remove: z.string().max(64).nullable(),
+  }),
 } as const
 export type Verb = keyof typeof verbs
 export const verbNames = Object.keys(verbs) as [Verb, ...Verb[]]

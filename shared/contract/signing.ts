@@ -13,6 +13,7 @@ export const documentTypes = {
   command: 'understudy-command-1+jws',
   ack: 'understudy-ack-1+jws',
   request: 'understudy-request-1+jws',
+  auditHead: 'understudy-audit-head-1+jws',
 } as const
 export type DocumentType = keyof typeof documentTypes
 

@@ -40,7 +40,7 @@ test('reading never needs more than a viewer, but for what holds secrets or name
   )
   assert.deepEqual(
     more.map(route => route.id).sort(),
-    ['listAudit', 'listTokens', 'listToolKeys', 'verifyAudit'].sort(),
+    ['getAuditHead', 'listAudit', 'listTokens', 'listToolKeys', 'verifyAudit'].sort(),
   )
 })
 

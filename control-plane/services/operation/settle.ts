@@ -41,6 +41,10 @@ function resultOf({ kind, work, state }: OperationRow): Record<string, unknown> 
     })
     return results.length === 0 ? null : { results }
   }
+  if (kind === 'inventory' || kind === 'storageScan' || kind === 'initiatorName' || kind === 'vswitch') {
+    const [step] = work.steps
+    return step === undefined ? null : ((work.notes[step.id] ?? null) as Record<string, unknown> | null)
+  }
   if ((kind === 'switchover' || kind === 'takeover') && state === 'succeeded') return { durationMs: durationMs(work) }
   return work.result
 }
@@ -98,6 +102,10 @@ async function settlePair(
       return
     }
     case 'prechecks':
+    case 'inventory':
+    case 'storageScan':
+    case 'initiatorName':
+    case 'vswitch':
       return
   }
 }

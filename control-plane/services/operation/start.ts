@@ -13,7 +13,9 @@ import type { OperationRow } from './operation-view.ts'
 export interface Wanted {
   organisation: string
   kind: OperationKind
-  pair: string
+  /** null: it concerns one host alone. */
+  pair: string | null
+  host?: string
   work: OperationWork
   actor: string
   reason: string
@@ -25,7 +27,7 @@ export interface Wanted {
 export async function startOperation(tx: Transaction, deps: Deps, wanted: Wanted): Promise<OperationRow> {
   const { organisation, kind, pair, work, actor, reason } = wanted
   const now = deps.now()
-  if (kind !== 'prechecks') await refuseSecond(tx, pair)
+  if (kind !== 'prechecks' && pair !== null) await refuseSecond(tx, pair)
   const startsAt = wanted.startsAt ?? now
   const scheduled = startsAt > now
   const [row] = await tx
@@ -34,6 +36,7 @@ export async function startOperation(tx: Transaction, deps: Deps, wanted: Wanted
       id: ulid(now.getTime()),
       organisation,
       pair,
+      host: wanted.host ?? null,
       kind,
       state: scheduled ? 'scheduled' : 'running',
       work,
@@ -55,7 +58,7 @@ export async function startOperation(tx: Transaction, deps: Deps, wanted: Wanted
       kind: 'operation_started',
       severity: 'info',
       pair,
-      host: null,
+      host: wanted.host ?? null,
       message: `${kind} ${scheduled ? `is scheduled for ${startsAt.toISOString()}` : 'begins'}${reason === '' ? '' : `: ${reason}`}`,
       data: { operation: row!.id, kind },
     },

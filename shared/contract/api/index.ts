@@ -1,4 +1,5 @@
 import * as agents from './agents.ts'
+import * as hostTabs from './host-tabs.ts'
 import * as hosts from './hosts.ts'
 import * as observation from './observation.ts'
 import * as operations from './operations.ts'
@@ -16,6 +17,7 @@ const isRoute = (value: unknown): value is Route =>
 export const routes: readonly Route[] = [
   organisations,
   hosts,
+  hostTabs,
   pairs,
   operations,
   observation,

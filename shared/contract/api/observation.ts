@@ -127,6 +127,29 @@ export const listAudit = route({
   reply: pageOf(auditEntry),
 })
 
+/** What is inside the signature of an audit head. */
+export const signedAuditHead = z.object({
+  v: z.literal(1),
+  organisation: id,
+  seq: z.int().min(0),
+  hash: z.string(),
+  at: time,
+})
+
+export const getAuditHead = route({
+  id: 'getAuditHead',
+  method: 'get',
+  path: '/v1/audit/head',
+  tag: 'audit',
+  summary:
+    'The end of the chain, signed (JWS): whoever keeps it elsewhere can prove later that nothing before it was altered or cut off',
+  access: 'audit:read',
+  reply: signedAuditHead.omit({ v: true }).extend({
+    signed: z.string().describe('JWS (Ed25519) over this; its key stands in the trust document'),
+    trust: z.string().describe('The trust document, signed by the root'),
+  }),
+})
+
 export const verifyAudit = route({
   id: 'verifyAudit',
   method: 'get',
@@ -134,6 +157,14 @@ export const verifyAudit = route({
   tag: 'audit',
   summary: 'Computes the chain anew and names the first entry that was altered or is missing',
   access: 'audit:read',
+  query: z.strictObject({
+    seq: z.coerce.number().int().min(1).optional().describe('Of a head that was kept elsewhere'),
+    hash: z
+      .string()
+      .regex(/^[0-9a-f]{64}$/)
+      .optional()
+      .describe('Of that head: the entry must be there, and have this hash'),
+  }),
   reply: z.object({
     entries: z.int(),
     head: z.string(),

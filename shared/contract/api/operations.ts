@@ -2,7 +2,19 @@ import { z } from 'zod'
 import { id, page, pageOf, sentence, slot, time } from './common.ts'
 import { route } from './route.ts'
 
-export const operationKinds = ['setUp', 'prechecks', 'switchover', 'takeover', 'maintenance', 'unpair'] as const
+export const operationKinds = [
+  'setUp',
+  'prechecks',
+  'switchover',
+  'takeover',
+  'maintenance',
+  'unpair',
+  // Of one host, whatever its pair does.
+  'inventory',
+  'storageScan',
+  'initiatorName',
+  'vswitch',
+] as const
 export type OperationKind = (typeof operationKinds)[number]
 
 /**

@@ -23,7 +23,15 @@ export function isolationTests(runtime: () => Runtime): void {
     const alarm = (await owner.call(listAlarms, {})).body.data[0]?.id ?? operation
     const tool = { name: 'tool', publicKey: 'A'.repeat(43), verbs: ['prechecks' as const] }
     const toolKey = (await owner.call(createToolKey, { body: tool })).body.id
-    const ids: Record<string, string> = { pair, host: a.identity.host, operation, token, alarm, toolKey }
+    const ids: Record<string, string> = {
+      pair,
+      host: a.identity.host,
+      operation,
+      token,
+      alarm,
+      toolKey,
+      vswitch: 'vs0',
+    }
     const mine = await newTenant(runtime())
     const withIds = routes.filter(
       route =>
@@ -101,6 +109,8 @@ export function isolationTests(runtime: () => Runtime): void {
 const reason = 'test'
 const bodies: Record<string, unknown> = {
   renameHost: { name: 'mine' },
+  putVswitch: { name: 'vs1', types: [], nics: [], addresses: [] },
+  changeInitiatorName: { name: 'iqn.2026-01.example.host:a' },
   retireHost: { reason },
   changeSettings: { profile: 'fast' },
   switchOver: { reason },

@@ -1,6 +1,7 @@
 import { after, before } from 'node:test'
 import type { Runtime } from '../support/runtime.ts'
 import { eventTests } from './events.ts'
+import { hostTabTests } from './host-tabs.ts'
 import { hostTests } from './hosts.ts'
 import { isolationTests } from './isolation.ts'
 import { pairOperationTests } from './pair-operations.ts'
@@ -30,4 +31,5 @@ export function contractSuite(start: () => Promise<Runtime>): void {
   eventTests(runtime)
   witnessTests(runtime)
   toolKeyTests(runtime)
+  hostTabTests(runtime)
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ApiClient, ApiProblem } from '../../../shared/contract/api/client.ts'
 import { createEnrolmentToken, listHosts } from '../../../shared/contract/api/hosts.ts'
-import { listAudit, verifyAudit } from '../../../shared/contract/api/observation.ts'
+import { getAuditHead, listAudit, signedAuditHead, verifyAudit } from '../../../shared/contract/api/observation.ts'
 import {
   createToken,
   getOrganisation,
@@ -11,6 +11,8 @@ import {
   renameOrganisation,
   revokeToken,
 } from '../../../shared/contract/api/organisations.ts'
+import type { TrustDocument } from '../../../shared/contract/documents.ts'
+import { verifyDocument } from '../../../shared/contract/signing.ts'
 import { newTenant, type Runtime } from '../support/runtime.ts'
 
 export const refusal = (code: string, status: number) => (error: unknown) => {
@@ -144,5 +146,28 @@ export function tenancyTests(runtime: () => Runtime): void {
     assert.match(body.data[2]!.actor, /eve/)
     const { body: proof } = await client.call(verifyAudit, {})
     assert.deepEqual([proof.intact, proof.entries, proof.head], [true, 3, body.data[2]!.hash])
+  })
+
+  test('a signed head of the audit that was kept elsewhere shows a chain that was written anew', async () => {
+    const { client, organisation } = await newTenant(runtime())
+    const { body: head } = await client.call(getAuditHead, {})
+    const { keys } = JSON.parse(
+      Buffer.from((JSON.parse(head.trust) as { payload: string }).payload, 'base64url').toString(),
+    ) as TrustDocument
+    const verified = await verifyDocument(
+      head.signed,
+      'auditHead',
+      kid => keys.find(key => key.kid === kid)?.publicKey ?? null,
+    )
+    assert.ok(verified.ok)
+    const kept = signedAuditHead.parse(verified.payload)
+    assert.deepEqual([kept.organisation, kept.seq, kept.hash], [organisation, 1, head.hash])
+    await client.call(createToken, { body: { name: 'later', role: 'viewer' } })
+    const { seq, hash } = kept
+    assert.equal((await client.call(verifyAudit, { query: { seq, hash } })).body.intact, true)
+    const other = await client.call(verifyAudit, { query: { seq, hash: 'f'.repeat(64) } })
+    assert.deepEqual([other.body.intact, other.body.firstFault?.seq], [false, 1])
+    const cutOff = await client.call(verifyAudit, { query: { seq: 9, hash } })
+    assert.deepEqual([cutOff.body.intact, cutOff.body.firstFault?.seq], [false, 3])
   })
 }

@@ -1,0 +1,1 @@
+CREATE INDEX "operation_of_host" ON "operation" USING btree ("host","id") WHERE host is not null;

@@ -1,0 +1,189 @@
+import { and, desc, eq, inArray } from 'drizzle-orm'
+import type { z } from 'zod'
+import type { vswitchWish } from '../../../shared/contract/api/host-tabs.ts'
+import type { OperationKind } from '../../../shared/contract/api/operations.ts'
+import type { Verb } from '../../../shared/contract/documents.ts'
+import { iscsiNameFault } from '../../../shared/hosts/iscsi-name.ts'
+import type { HostNetwork } from '../../../shared/hosts/network.ts'
+import { deleteRefusal, type HostContext, vswitchFaults } from '../../../shared/hosts/vswitch-rules.ts'
+import type { Member } from '../../auth/caller.ts'
+import type { Transaction } from '../../db/client.ts'
+import { operation, pair } from '../../db/schema/index.ts'
+import type { Deps } from '../../deps.ts'
+import { Refusal } from '../../http/problem.ts'
+import { hostPlan } from '../../operations/plan.ts'
+import type { OperationRow } from '../operation/operation-view.ts'
+import { startOperation } from '../operation/start.ts'
+import { type HostRows, isConnected } from './host-view.ts'
+import { lockHost, readHost } from './read-hosts.ts'
+
+interface Part {
+  id: string
+  member: Member
+}
+
+/** @throws Refusal 409 where the host's network and storage are another's to manage */
+async function refuseConverged(tx: Transaction, rows: HostRows): Promise<typeof pair.$inferSelect | null> {
+  if (rows.pair === null) return null
+  const [of] = await tx.select().from(pair).where(eq(pair.id, rows.pair.id))
+  if (of?.settings.mode === 'converged')
+    throw new Refusal(
+      'conflict',
+      `host ${rows.host.name} is in pair ${of.name}, whose mode is converged: its network and storage are managed by the cluster that the host is a member of`,
+    )
+  return of ?? null
+}
+
+/** What the host told when it was last asked. */
+export async function inventoryOf(tx: Transaction, part: Part & { of: 'network' | 'storage' }) {
+  const rows = await readHost(tx, part)
+  await refuseConverged(tx, rows)
+  const last = await lastInventory(tx, part.id)
+  const inventory = last?.result[part.of]
+  return last === null || typeof inventory !== 'object' || inventory === null
+    ? { asOf: null, inventory: null }
+    : { asOf: last.at.toISOString(), inventory: inventory as Record<string, unknown> }
+}
+
+async function lastInventory(tx: Transaction, host: string) {
+  const [row] = await tx
+    .select({ work: operation.work, endedAt: operation.endedAt })
+    .from(operation)
+    .where(and(eq(operation.host, host), eq(operation.kind, 'inventory'), eq(operation.state, 'succeeded')))
+    .orderBy(desc(operation.id))
+    .limit(1)
+  return row === undefined || row.endedAt === null ? null : { at: row.endedAt, result: row.work.result ?? {} }
+}
+
+export type HostWish =
+  | { kind: 'inventory' }
+  | { kind: 'storageScan'; adapters: string[]; limitSeconds: number }
+  | { kind: 'initiatorName'; name: string; logOutSessions: boolean }
+  | { kind: 'vswitch'; wish: z.output<typeof vswitchWish> }
+  | { kind: 'vswitchDelete'; name: string }
+
+/** Checked here by the rules that the host itself has; then one command to that host. */
+export async function operateHost(
+  tx: Transaction,
+  deps: Deps,
+  part: Part & { wanted: HostWish },
+): Promise<OperationRow> {
+  const { member, wanted } = part
+  const rows = await lockHost(tx, part)
+  const { host } = rows
+  if (host.state === 'retired') throw new Refusal('conflict', `host ${host.name} is retired`)
+  const of = await refuseConverged(tx, rows)
+  await refuseSecondOfHost(tx, host.id)
+  refuseBroken(wanted, { rows, pair: of, network: await lastNetwork(tx, host.id) })
+  if (isConnected(rows, deps.now()) !== 'yes')
+    throw new Refusal(
+      'operation_refused',
+      `host ${host.name} was not heard within 30 s and would not get the command`,
+      {
+        obstacles: [`host ${host.name} was not heard within 30 s`],
+      },
+    )
+  const { verb, args, kind } = commandOf(wanted)
+  return startOperation(tx, deps, {
+    organisation: member.organisation,
+    kind,
+    pair: null,
+    host: host.id,
+    work: hostPlan({ host: host.id, name: host.name, verb, args }),
+    actor: member.subject,
+    reason: '',
+  })
+}
+
+async function lastNetwork(tx: Transaction, host: string): Promise<HostNetwork | null> {
+  const network = (await lastInventory(tx, host))?.result.network
+  // It comes from a host, so a list that is none is no list.
+  const { nics, vswitches } = (network ?? {}) as Partial<HostNetwork>
+  return Array.isArray(nics) && Array.isArray(vswitches) ? (network as HostNetwork) : null
+}
+
+const hostKinds: readonly OperationKind[] = ['inventory', 'storageScan', 'initiatorName', 'vswitch']
+
+/** The host's row is held, so nobody else begins one meanwhile. */
+async function refuseSecondOfHost(tx: Transaction, host: string): Promise<void> {
+  const [open] = await tx
+    .select({ id: operation.id, kind: operation.kind })
+    .from(operation)
+    .where(and(eq(operation.host, host), eq(operation.state, 'running'), inArray(operation.kind, [...hostKinds])))
+  if (open !== undefined)
+    throw new Refusal('operation_in_progress', `${open.kind} ${open.id} is under way on this host; wait for its end`, {
+      operation: open.id,
+    })
+}
+
+function refuseBroken(
+  wanted: HostWish,
+  known: { rows: HostRows; pair: typeof pair.$inferSelect | null; network: HostNetwork | null },
+): void {
+  if (wanted.kind === 'initiatorName') {
+    const fault = iscsiNameFault(wanted.name)
+    if (fault !== null) throw broken([{ field: 'body.name', message: fault }])
+  }
+  if (wanted.kind !== 'vswitch' && wanted.kind !== 'vswitchDelete') return
+  const context = contextOf(known)
+  if (wanted.kind === 'vswitchDelete') {
+    const why = deleteRefusal(wanted.name, context)
+    if (why !== null) throw new Refusal('conflict', why)
+    return
+  }
+  const faults = vswitchFaults(wanted.wish, context)
+  if (faults.length > 0) throw broken(faults.map(one => ({ field: `body.${one.field}`, message: one.rule })))
+}
+
+function contextOf({
+  rows,
+  pair: of,
+  network,
+}: {
+  rows: HostRows
+  pair: typeof pair.$inferSelect | null
+  network: HostNetwork | null
+}): HostContext {
+  if (network === null)
+    throw new Refusal(
+      'conflict',
+      `the networks of host ${rows.host.name} are not known yet: ask for its inventory first (POST /v1/hosts/${rows.host.id}/inventory)`,
+    )
+  const own = rows.pair?.slot === 'a' ? 'a' : 'b'
+  const peer = own === 'a' ? 'b' : 'a'
+  const paths: readonly string[] = of?.settings.hosts[own].addresses ?? []
+  const carriers = [...network.nics, ...network.vswitches].filter(one =>
+    one.addresses.some(address => paths.includes(address.split('/')[0] ?? '')),
+  )
+  return {
+    nics: network.nics,
+    vswitches: network.vswitches,
+    peerAddresses: of?.settings.hosts[peer].addresses ?? [],
+    vips: (of?.settings.vips ?? []).map(vip => ({ address: vip.address, vswitch: vip.interface })),
+    peerPathDevices: carriers.map(one => one.name),
+  }
+}
+
+const broken = (faults: { field: string; message: string }[]): Refusal =>
+  new Refusal('invalid', faults.map(one => `${one.field}: ${one.message}`).join('; '), {
+    violations: faults.map(one => ({ ...one, rule: 'host_rule' })),
+  })
+
+function commandOf(wanted: HostWish): { verb: Verb; args: Record<string, unknown>; kind: OperationKind } {
+  switch (wanted.kind) {
+    case 'inventory':
+      return { kind: 'inventory', verb: 'inventory', args: {} }
+    case 'storageScan': {
+      const { adapters, limitSeconds } = wanted
+      return { kind: 'storageScan', verb: 'storageScan', args: { adapters, limitSeconds } }
+    }
+    case 'initiatorName': {
+      const { name, logOutSessions } = wanted
+      return { kind: 'initiatorName', verb: 'initiatorName', args: { name, logOutSessions } }
+    }
+    case 'vswitch':
+      return { kind: 'vswitch', verb: 'vswitch', args: { put: wanted.wish, remove: null } }
+    case 'vswitchDelete':
+      return { kind: 'vswitch', verb: 'vswitch', args: { put: null, remove: wanted.name } }
+  }
+}
