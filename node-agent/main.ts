@@ -13,6 +13,7 @@ import { filesDefinitions, publishFilesSettings } from './files/core-side.ts'
 import { OrderedServices } from './files/ordered-services.ts'
 import { termOf } from './files/settings.ts'
 import { loadHostForStart } from './host-file.ts'
+import { takeInheritedChildren } from './kernel/inherited-children.ts'
 import { runRealTime } from './kernel/libc.ts'
 import { partsOf } from './network/change-process.ts'
 import { restoreVswitches } from './network/vswitches.ts'
@@ -43,6 +44,7 @@ const statusEveryMs = 1000
  * alone; the socket answers from then on, whatever else hangs; then gate, database, links, and at last the core.
  */
 export async function runAgent(configPath: string): Promise<void> {
+  takeInheritedChildren()
   const { base, input, config: wanted, applied, note } = await loadHostForStart(configPath)
   if (note !== '') log(note)
   // Without a pair in the operator's own file it is the set-up that makes a member of this host, not the wish for one.

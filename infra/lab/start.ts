@@ -5,6 +5,8 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ensureDebianPackages, LAB_PACKAGES, unsuitable } from '../dev/debian-packages.ts'
+import { namespaceName } from './addresses.ts'
+import { adoptLab } from './adopt.ts'
 import { down, downWhileUp, info, type LabInfo, showStatus, status, up } from './lab.ts'
 import { labExists } from './lab-state.ts'
 
@@ -40,6 +42,22 @@ Ctrl-C ends it and removes everything.
 `
 }
 
+/** The pair goes on without it, so its failure is a line and not the end. */
+async function manage(): Promise<void> {
+  try {
+    const { url, adminToken, pair } = await adoptLab(NAME, say)
+    say(`
+The control plane at ${url} knows both hosts and the pair (${url}/docs to browse, on the lab's switch):
+  token of the administrator: ${adminToken}
+  ip netns exec ${namespaceName(NAME, 'net')} curl -s -H 'authorization: Bearer ${adminToken}' ${url}/v1/pairs/${pair}
+`)
+  } catch (error) {
+    say(
+      `the control plane did not come up, the pair serves without it: ${error instanceof Error ? error.message : error}`,
+    )
+  }
+}
+
 async function showLive(stopped: AbortSignal): Promise<void> {
   let shown = ''
   let shownAtMs = 0
@@ -59,7 +77,7 @@ async function showLive(stopped: AbortSignal): Promise<void> {
 async function main(): Promise<void> {
   const reason = unsuitable()
   if (reason !== null) throw new Error(reason)
-  await ensureDebianPackages(LAB_PACKAGES, { why: 'the lab', say })
+  await ensureDebianPackages([...LAB_PACKAGES, 'mosquitto'], { why: 'the lab', say })
   if (labExists(NAME)) {
     say('an earlier lab is removed first')
     await down(NAME)
@@ -75,6 +93,7 @@ async function main(): Promise<void> {
     stopping.catch(() => {})
     await Promise.race([up({ name: NAME, say }), stopping])
     say(instructions(info(NAME)))
+    await Promise.race([manage(), stopping])
     await showLive(stop.signal)
   } finally {
     say('\nremoving everything ...')

@@ -27,6 +27,7 @@ const native = {
   clockGettime: lib.func('int clock_gettime(int clock, void *time)'),
   mlockall: lib.func('int mlockall(int flags)'),
   schedSetscheduler: lib.func('int sched_setscheduler(int pid, int policy, us_sched_param *param)'),
+  waitpid: lib.func('int waitpid(int pid, void *status, int options)'),
   ifNametoindex: lib.func('uint32 if_nametoindex(const char *name)'),
 }
 
@@ -193,6 +194,13 @@ export function runRealTime(priority: number): void {
     native.schedSetscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, { priority }),
     `sched_setscheduler(SCHED_RR, ${priority})`,
   )
+}
+
+const WNOHANG = 1
+
+/** Takes the end of a child that Node did not start; false: it has not ended yet. */
+export function reapChild(pid: number): boolean {
+  return native.waitpid(pid, null, WNOHANG) !== 0
 }
 
 /** The kernel's number of an interface, or 0 if there is none of that name. */
