@@ -36,10 +36,12 @@ export const gateWithinLease: MakeChecker = pair => {
       if (latest.successor) demand(host.node, until, 'a grant was applied')
     },
     chosen: (accepted, before) => {
+      // Completed on a disk that was slow, after a later value was chosen: it decides nothing any more.
+      if (before !== null && accepted.ballot < before.ballot) return
       const { value } = accepted
       const gate = pair.hosts[value.primary].gate
       if (value.successor && gate.isOpen) demand(value.primary, gate.openUntil, 'a successor was chosen')
-      if (before === null || before.value.primary === value.primary || accepted.ballot < before.ballot) return
+      if (before === null || before.value.primary === value.primary) return
       const old = pair.hosts[before.value.primary]
       if (old.power === 'on' && old.gate.isOpen)
         throw new Violation('I7', `the gate of ${old.node} is open although ${show(value)} was chosen`)
