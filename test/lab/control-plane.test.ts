@@ -4,14 +4,43 @@
  */
 
 import assert from 'node:assert/strict'
+import { generateKeyPairSync } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { otherOf } from '../../infra/lab/addresses.ts'
+import type { z } from 'zod'
+import { HOSTS, type HostName, INTERFACE, LAN_PREFIX, namespaceName, otherOf } from '../../infra/lab/addresses.ts'
+import { controlPlaneDir, killControlPlane, startControlPlane, untilConnected } from '../../infra/lab/control-plane.ts'
+import { run } from '../../infra/lab/exec.ts'
+import { networkOf } from '../../infra/lab/hosts.ts'
 import { down } from '../../infra/lab/lab.ts'
-import { lastWords, servingHost, until, untilProtected } from '../../infra/lab/pair.ts'
-import { type RemotePair, untilEnded, upThroughApi } from '../../infra/lab/remote-set-up.ts'
+import {
+  databaseUriAt,
+  lastWords,
+  servingHost,
+  statuses,
+  switchOver,
+  until,
+  untilProtected,
+} from '../../infra/lab/pair.ts'
+import { agentPaths } from '../../infra/lab/product.ts'
+import { type RemotePair, settingsOf, untilEnded, upThroughApi } from '../../infra/lab/remote-set-up.ts'
 import { Trial } from '../../infra/lab/trial.ts'
-import { getPair, getPrechecks, startPrechecks, switchOver } from '../../shared/contract/api/pairs.ts'
+import { identityFileOf } from '../../node-agent/control/core-side.ts'
+import { getHost } from '../../shared/contract/api/hosts.ts'
+import * as api from '../../shared/contract/api/pairs.ts'
+import { createToolKey } from '../../shared/contract/api/tool-keys.ts'
+import type { Command } from '../../shared/contract/documents.ts'
+import { documentSigner, type PrivateJwk } from '../../shared/contract/signing.ts'
+import { downChannels, downTopic, topicRoot } from '../../shared/contract/topics.ts'
+import { ulid } from '../../shared/ids.ts'
+import { connectBroker, ownerCredentials, toolCredentials } from './broker-client.ts'
 import { runBundle } from './support.ts'
+
+const { changeSettings, getPair, getPrechecks, startPrechecks } = api
+/** Reports, a start of each agent one after the other, and a busy machine. */
+const SETTLE_LIMIT_MS = 90_000
+const ATTACK_MS = 8_000
 
 const lab = `t-cp-${process.pid}`.slice(0, 16)
 let remote: RemotePair
@@ -52,7 +81,7 @@ test('a switchover asked of the API is carried out by the pair, and the operatio
   const first = await untilProtected(lab)
   const { client } = remote.plane
   const begun = await until(20_000, 'a switchover is refused', () =>
-    client.call(switchOver, { params: { pair: remote.pair }, body: { reason: 'update' } }).catch(() => null),
+    client.call(api.switchOver, { params: { pair: remote.pair }, body: { reason: 'update' } }).catch(() => null),
   )
   assert.ok('id' in begun.body)
   const done = await untilEnded(remote.plane, begun.body.id, 60_000)
@@ -68,6 +97,232 @@ test('prechecks of a pair that serves measure on both hosts and change nothing',
   assert.equal(done.state, 'succeeded', done.message)
   const known = await client.call(getPrechecks, { params: { pair: remote.pair } })
   assert.ok(known.body.results.length > 0)
+})
+
+const secondVip = '10.77.0.101'
+const heldBy = async (host: HostName): Promise<boolean> =>
+  (await run('ip', ['-n', namespaceName(lab, host), '-brief', 'address', 'show', 'dev', INTERFACE.lan])).includes(
+    `${secondVip}/`,
+  )
+
+async function change(body: z.input<typeof changeSettings.body>): Promise<number> {
+  const { client } = remote.plane
+  const { etag } = await client.call(getPair, { params: { pair: remote.pair } })
+  const answer = await client.call(changeSettings, { params: { pair: remote.pair }, body, ifMatch: etag! })
+  return answer.body.generation
+}
+
+/** Resolves to what each host says of the newest wish, once both have said yes or no. */
+function untilSettled(): Promise<{ [host in HostName]: { status: string; message: string } }> {
+  return until(SETTLE_LIMIT_MS, 'the hosts do not settle with the wish', async () => {
+    const found: Partial<{ [host in HostName]: { status: string; message: string } }> = {}
+    for (const name of HOSTS) {
+      const { body } = await remote.plane.client.call(getHost, { params: { host: remote.hosts[name] } })
+      const applied = body.conditions.find(one => one.type === 'Applied')
+      if (applied === undefined) return null
+      // What was refused before says nothing about the newest.
+      const refused = applied.reason === 'Reverted' && applied.message.startsWith(`generation ${body.generation}:`)
+      if (applied.reason !== 'Applied' && !refused) return null
+      found[name] = { status: applied.status, message: applied.message }
+    }
+    return found as { [host in HostName]: { status: string; message: string } }
+  })
+}
+
+test('an address for clients is added and taken away while the pair serves; nobody loses his office by it', async () => {
+  const primary = await untilProtected(lab)
+  const epoch = (await statuses(lab))[primary]?.epoch
+  const [vip] = settingsOf('').vips ?? []
+  await change({ vips: [vip!, { ...vip!, address: `${secondVip}/${LAN_PREFIX.v4}` }] })
+  const added = await untilSettled()
+  assert.deepEqual([added.a.status, added.b.status], ['True', 'True'], JSON.stringify(added))
+  await until(SETTLE_LIMIT_MS, 'the address is not there', async () => ((await heldBy(primary)) ? true : null))
+  assert.equal(await heldBy(otherOf(primary)), false)
+  const uri = databaseUriAt(lab, secondVip)
+  const [program, args] = networkOf(lab, 'c', ['psql', uri, '-tAc', 'select 42'])
+  assert.equal((await run(program, args)).trim(), '42')
+  await untilProtected(lab)
+  await change({ vips: [vip!] })
+  const removed = await untilSettled()
+  assert.deepEqual([removed.a.status, removed.b.status], ['True', 'True'], JSON.stringify(removed))
+  await until(SETTLE_LIMIT_MS, 'the address is still there', async () => ((await heldBy(primary)) ? null : true))
+  assert.equal(await untilProtected(lab), primary)
+  assert.equal((await statuses(lab))[primary]?.epoch, epoch)
+})
+
+test('a setting that the hosts cannot take is refused by both with the reason, and everything stays as it was', async () => {
+  const primary = await untilProtected(lab)
+  const [vip] = settingsOf('').vips ?? []
+  await change({ vips: [vip!, { ...vip!, address: `${secondVip}/${LAN_PREFIX.v4}`, interface: 'nope0' }] })
+  const refused = await untilSettled()
+  for (const host of HOSTS) assert.match(refused[host].message, /nope0.*does not exist on this host/)
+  assert.equal(await untilProtected(lab), primary)
+  await change({ vips: [vip!] })
+  assert.equal((await untilSettled()).a.status, 'True')
+})
+
+test('with the control plane, its database and its broker dead the pair serves and switches over; afterwards all is shown', async () => {
+  const first = await untilProtected(lab)
+  await killControlPlane(lab)
+  await switchOver(lab, first)
+  assert.equal(await untilProtected(lab), otherOf(first))
+  remote.plane = await startControlPlane(lab)
+  await untilConnected(remote.plane, Object.values(remote.hosts))
+  await until(SETTLE_LIMIT_MS, 'the new primary is not shown', async () => {
+    const { status } = await view()
+    return status.primary === otherOf(first) && status.protection === 'protected' ? true : null
+  })
+})
+
+test('a control plane restored from an older backup demotes nobody and rolls nothing back; then what it wants is applied', async () => {
+  const primary = await untilProtected(lab)
+  const data = join(controlPlaneDir(lab), 'postgres', 'data')
+  await killControlPlane(lab)
+  await run('cp', ['-a', data, `${data}.backup`])
+  remote.plane = await startControlPlane(lab)
+  await untilConnected(remote.plane, Object.values(remote.hosts))
+  const [vip] = settingsOf('').vips ?? []
+  await change({ vips: [vip!, { ...vip!, address: `${secondVip}/${LAN_PREFIX.v4}` }] })
+  assert.equal((await untilSettled()).b.status, 'True')
+  await until(SETTLE_LIMIT_MS, 'the address is not there', async () => ((await heldBy(primary)) ? true : null))
+  await killControlPlane(lab)
+  await run('rm', ['-rf', data])
+  await run('mv', [`${data}.backup`, data])
+  remote.plane = await startControlPlane(lab)
+  await untilConnected(remote.plane, Object.values(remote.hosts))
+  // The backup is older than the second address: it is issued above what the hosts hold, and applied as any other wish.
+  await until(SETTLE_LIMIT_MS, 'the restored wish is not applied', async () => ((await heldBy(primary)) ? null : true))
+  assert.deepEqual((await untilSettled()).a.status, 'True')
+  assert.equal(await untilProtected(lab), primary)
+})
+
+/** As the host itself knows them. */
+const identityOf = (host: HostName): { organisation: string; host: string } =>
+  JSON.parse(readFileSync(identityFileOf(agentPaths(lab, host).stateDir), 'utf8'))
+
+async function presentOf(host: HostName): Promise<{ gen: number; epoch: number; node: HostName }> {
+  const status = (await statuses(lab))[host]
+  assert.ok(status !== null)
+  return { gen: status.gen, epoch: status.epoch, node: host }
+}
+
+function commandOf(host: HostName, part: Pick<Command, 'verb' | 'args' | 'only'>): Command {
+  const issuedAt = Math.floor(Date.now() / 1000)
+  const { organisation, host: audience } = identityOf(host)
+  const ids = { pair: remote.pair, operation: ulid(Date.now()), jti: ulid(Date.now()) }
+  return { v: 1, organisation, audience, ...ids, ...part, issuedAt, expiresAt: issuedAt + 60, actor: 'fleet tooling' }
+}
+
+test('fleet tooling switches over by a command of its own key over MQTT, and reads the answer', async () => {
+  const { client } = remote.plane
+  const primary = await untilProtected(lab)
+  const jwk = generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' }) as PrivateJwk
+  const key = { kty: 'OKP', crv: 'Ed25519', x: jwk.x, d: jwk.d } as const
+  const body = { name: 'fleet', publicKey: key.x, verbs: ['switchover' as const] }
+  const { body: registered } = await client.call(createToolKey, { body })
+  await until(SETTLE_LIMIT_MS, 'the hosts do not learn of the key', async () => {
+    const { body: shown } = await client.call(getHost, { params: { host: remote.hosts[primary] } })
+    const held = readFileSync(join(agentPaths(lab, primary).stateDir, 'control/memory.json'), 'utf8')
+    const { desired } = JSON.parse(held) as { desired: string }
+    const { payload } = JSON.parse(desired) as { payload: string }
+    const known = Buffer.from(payload, 'base64url').toString().includes(registered.kid)
+    return known && shown.observedGeneration === shown.generation ? true : null
+  })
+  const signer = await documentSigner(registered.kid, key)
+  const tool = await connectBroker(lab, { clientId: 'fleet', as: await toolCredentials(remote.plane) })
+  const answers: string[] = []
+  tool.on('message', (_topic, payload) => answers.push(payload.toString()))
+  await tool.subscribeAsync(`${topicRoot}/${identityOf('a').organisation}/+/up/ack`, { qos: 1 })
+  const text = await signer.sign(
+    'command',
+    commandOf(primary, { verb: 'switchover', args: {}, only: await presentOf(primary) }),
+  )
+  await tool.publishAsync(downTopic(identityOf(primary), 'cmd'), text, { qos: 1 })
+  await until(30_000, 'the other host does not serve', async () =>
+    (await servingHost(lab)) === otherOf(primary) ? true : null,
+  )
+  const phases = await until(10_000, 'no answer is read', async () => {
+    const seen = answers.map(one => {
+      const { payload } = JSON.parse(one) as { payload: string }
+      return (JSON.parse(Buffer.from(payload, 'base64url').toString()) as { phase: string }).phase
+    })
+    return seen.includes('done') ? seen : null
+  })
+  assert.deepEqual(phases, ['accepted', 'done'])
+  // The same once more, and a forced takeover, which no tooling may command.
+  const takeover = commandOf(primary, { verb: 'takeover', args: { withWitness: true }, only: await presentOf(primary) })
+  for (const again of [text, await signer.sign('command', takeover)])
+    await tool.publishAsync(downTopic(identityOf(primary), 'cmd'), again, { qos: 1 })
+  await until(10_000, 'the takeover is not refused', async () => (answers.length >= 3 ? true : null))
+  assert.equal(await untilProtected(lab), otherOf(primary))
+  await tool.endAsync(true)
+})
+
+test('an attacker who owns the broker reads, replays, forges, reorders, retains and disconnects: nobody is demoted, no setting is rolled back', async () => {
+  const attacker = await connectBroker(lab, { clientId: 'attacker', as: await ownerCredentials(lab) })
+  const heard: { topic: string; payload: Buffer }[] = []
+  attacker.on('message', (topic, payload) => {
+    if (payload.length > 0) heard.push({ topic, payload })
+  })
+  await attacker.subscribeAsync(`${topicRoot}/#`, { qos: 1 })
+  // Something to replay: a wish with the second address, the way back, and a genuine switchover.
+  const [vip] = settingsOf('').vips ?? []
+  await change({ vips: [vip!, { ...vip!, address: `${secondVip}/${LAN_PREFIX.v4}` }] })
+  await untilSettled()
+  await change({ vips: [vip!] })
+  assert.equal((await untilSettled()).a.status, 'True')
+  await untilProtected(lab)
+  const { client } = remote.plane
+  const begun = await until(20_000, 'a switchover is refused', () =>
+    client.call(api.switchOver, { params: { pair: remote.pair }, body: { reason: 'update' } }).catch(() => null),
+  )
+  assert.ok('id' in begun.body)
+  assert.equal((await untilEnded(remote.plane, begun.body.id, 60_000)).state, 'succeeded')
+  const primary = await untilProtected(lab)
+  const before = await presentOf(primary)
+  const down = heard.filter(one => one.topic.includes('/dn/'))
+  assert.ok(down.some(one => one.topic.endsWith('/cmd')) && down.some(one => one.topic.endsWith('/desired')))
+  const evilKey = generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' }) as PrivateJwk
+  const evil = { kty: 'OKP', crv: 'Ed25519', x: evilKey.x, d: evilKey.d } as const
+  const texts = down.map(one => one.payload.toString())
+  const forged: string[] = []
+  for (const text of texts.slice(-20)) {
+    const jws = JSON.parse(text) as { protected: string; payload: string }
+    const header = JSON.parse(Buffer.from(jws.protected, 'base64url').toString()) as { kid: string; typ: string }
+    const payload = JSON.parse(Buffer.from(jws.payload, 'base64url').toString()) as object
+    const type = (['trust', 'desired', 'fresh', 'command'] as const).find(one => header.typ.includes(`-${one}-`))
+    const changed = { ...payload, ...before, only: {}, generation: 999_999, version: 99 }
+    if (type !== undefined) forged.push(await (await documentSigner(header.kid, evil)).sign(type, changed))
+    forged.push(JSON.stringify({ ...jws, payload: Buffer.from(JSON.stringify(changed)).toString('base64url') }))
+  }
+  const all = [...texts, ...forged, '', '{', 'x'.repeat(100_000)]
+  const epochs = new Set<number>()
+  const endsAt = performance.now() + ATTACK_MS
+  for (let at = 0; performance.now() < endsAt; at++) {
+    for (const host of HOSTS) {
+      const channel = downChannels[at % downChannels.length] ?? 'cmd'
+      const text = all[(at * 7 + (host === 'a' ? 0 : 3)) % all.length] ?? ''
+      await attacker.publishAsync(downTopic(identityOf(host), channel), text, { qos: 1, retain: at % 3 === 0 })
+    }
+    // Under the name of a host: the broker throws the real one out.
+    if (at % 100 === 50) {
+      const { host } = identityOf(HOSTS[at % 2] ?? 'a')
+      const impostor = await connectBroker(lab, { clientId: host, as: await ownerCredentials(lab) })
+      await impostor.endAsync(true)
+    }
+    if (at % 20 === 0) for (const host of HOSTS) epochs.add((await statuses(lab))[host]?.epoch ?? before.epoch)
+  }
+  await attacker.endAsync(true)
+  assert.deepEqual([...epochs], [before.epoch])
+  assert.equal(await untilProtected(lab), primary)
+  assert.deepEqual(await presentOf(primary), before)
+  assert.equal(await heldBy(primary), false)
+  // Documents come by HTTPS as well: what the attacker emptied or overwrote is healed, and the link obeys again.
+  await change({ vips: [vip!, { ...vip!, address: `${secondVip}/${LAN_PREFIX.v4}` }] })
+  assert.deepEqual(
+    Object.values(await untilSettled()).map(one => one.status),
+    ['True', 'True'],
+  )
 })
 
 test('nothing that was acknowledged was lost, and no two hosts served at one instant', async () => {
