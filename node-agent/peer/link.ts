@@ -226,12 +226,20 @@ export class PeerLink {
       case 'hello':
         return this.#readHello(path, packet)
       case 'refused': {
-        if (packet.why !== 'version') return packet
         const from = path.socket.config.peerAddress
+        if (packet.why === 'foreign') return this.#foreign(from)
+        if (packet.why !== 'version') return packet
         const sentence = `a packet of wire version ${packet.version} came from ${from}; this agent knows version ${wireVersion}. Update the older host.`
         return { why: packet.why, sentence }
       }
     }
+  }
+
+  /** Said only while nobody of this pair is heard: else it is somebody's noise. */
+  #foreign(from: string): Refused {
+    if (this.#options.now() - this.#heardAt < silentMs) return { why: 'foreign' }
+    const sentence = `the host at ${from} has the key of another pair: have it join this pair, or correct the addresses in peer.paths`
+    return { why: 'foreign', sentence }
   }
 
   #readHello(path: Path, packet: HelloPacket): Refused | null {

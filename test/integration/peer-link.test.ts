@@ -238,12 +238,14 @@ test('a packet from another address is not even opened', async context => {
   await until(() => a.received.length === 1)
 })
 
-test('hosts of different pairs do not talk', async context => {
+test('hosts of different pairs do not talk, and each says so with the address and the remedy', async context => {
   const taps = await tapsOf(context)
   const a = hostOn(context, taps, 'a')
   const b = hostOn(context, taps, 'b', { pairKey: randomBytes(32) })
   await until(() => discarded(a).foreign > 2 && discarded(b).foreign > 2)
   assert.equal(talks(a) || talks(b), false)
+  for (const host of [a, b])
+    assert.match(host.refused.join('\n'), /^foreign: the host at 127\.\S+ has the key of another pair: have it join/)
 })
 
 test('two agents that say they are the same host are refused loudly', async context => {
