@@ -56,8 +56,28 @@ export function exec(argv: readonly string[], options: ExecOptions): Promise<Exe
   })
 }
 
-function outcome(error: Error & { code?: unknown; killed?: boolean; signal?: unknown }, limitMs: number): string {
-  if (error.code === 'ENOENT') return 'is not installed or not executable'
+/** Debian's packages of the programs that a host may lack. */
+const packages: { [program: string]: string } = {
+  ip: 'iproute2',
+  bridge: 'iproute2',
+  iscsiadm: 'open-iscsi',
+  'iscsi-ls': 'libiscsi-bin',
+  multipathd: 'multipath-tools',
+  openssl: 'openssl',
+  'ovs-vsctl': 'openvswitch-switch',
+  systemctl: 'systemd',
+  udevadm: 'udev',
+}
+
+function missing(program: string): string {
+  const found = packages[program]
+  return `is not installed or not executable${found === undefined ? '' : ` (Debian: apt-get install ${found})`}`
+}
+
+type Failure = Error & { code?: unknown; killed?: boolean; signal?: unknown; path?: unknown }
+
+function outcome(error: Failure, limitMs: number): string {
+  if (error.code === 'ENOENT') return missing(String(error.path))
   if (error.code === 'ABORT_ERR') return 'was given up'
   if (error.killed === true) return `was killed after ${limitMs} ms`
   if (typeof error.code === 'number') return `ended with code ${error.code}`

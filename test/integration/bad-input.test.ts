@@ -221,6 +221,21 @@ describe('bad input', { skip: whyNoNamespaces(), timeout: 300_000 }, () => {
     init(config(), /postgres\.tls is missing, and it needs openssl.*; install openssl/, { env: { PATH: tools } })
   })
 
+  test('a program of the host that a verb needs and that is missing: ip, iscsiadm', () => {
+    writeFileSync(join(home, 'input.json'), JSON.stringify(config()))
+    const bare = { env: { PATH: join(home, 'input-nothing') } }
+    refused(
+      ['network', '--config', join(home, 'input.json')],
+      { code: 1, says: /ip is not installed or not executable \(Debian: apt-get install iproute2\)/ },
+      bare,
+    )
+    refused(
+      ['storage', 'discover', '10.9.0.9', '--config', join(home, 'input.json')],
+      { code: 1, says: /iscsiadm is not installed or not executable \(Debian: apt-get install open-iscsi\)/ },
+      bare,
+    )
+  })
+
   test('an agent on a host that was never set up', () => {
     writeFileSync(join(home, 'input.json'), JSON.stringify(config()))
     const agent = ['agent', '--config', join(home, 'input.json')]
