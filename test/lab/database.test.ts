@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type HostName, otherOf } from '../../infra/lab/addresses.ts'
 import { hostPaths, runOnHost } from '../../infra/lab/hosts.ts'
-import { queryHost } from '../../infra/lab/pair.ts'
+import { queryHost, until } from '../../infra/lab/pair.ts'
 import { databaseProcess, hostProcesses, signal } from '../../infra/lab/processes.ts'
 import { agentPaths, askAgent, understudyCommand } from '../../infra/lab/product.ts'
 import { type Pair, pairUnderLoad, type Row } from './support.ts'
@@ -14,6 +14,10 @@ import { type Pair, pairUnderLoad, type Row } from './support.ts'
 const { row } = pairUnderLoad('db')
 
 const TAKEOVER_BOUND_MS = 6_000
+/** Node starts, on a busy machine. */
+const SERVICE_LIMIT_MS = 15_000
+/** The default of a service's configuration. */
+const RESTART_BUDGET = 3
 /** Between two looks for commits that wait: they wait for less than the stall limit. */
 const LOOK_EVERY_MS = 20
 
@@ -26,6 +30,33 @@ async function expectHandOff({ pair, primary, backup }: Row, what: string, act: 
   assert.equal((await pair.present(backup)).epoch, epoch + 1)
   assert.ok(step.outage.gapMs < TAKEOVER_BOUND_MS, `writes stood still for ${step.outage.gapMs} ms`)
 }
+
+/** Restarts of the web service that its host counts, once it runs. */
+async function webRuns(pair: Pair, host: HostName): Promise<number | null> {
+  const answer = (await askAgent(pair.lab, host, 'status')) as {
+    result?: { services: { state: string; restarts: number }[] }
+  } | null
+  const web = answer?.result?.services[0]
+  return web?.state === 'running' ? web.restarts : null
+}
+
+row(
+  'a protected service that dies is started again, and when it goes on dying the backup takes over',
+  async ({ pair, primary, backup }) => {
+    const before = await until(SERVICE_LIMIT_MS, 'The service does not run', () => webRuns(pair, primary))
+    for (let death = 1; death <= RESTART_BUDGET; death += 1) {
+      await pair.inject({ kind: 'kill', host: primary, what: 'service' })
+      await until(SERVICE_LIMIT_MS, 'The service was not started again', async () =>
+        (await webRuns(pair, primary)) === before + death ? true : null,
+      )
+    }
+    assert.equal((await pair.present(primary)).serving, true)
+    await pair.inject({ kind: 'kill', host: primary, what: 'service' })
+    await pair.untilServing(backup)
+    await until(SERVICE_LIMIT_MS, 'The service does not run on the new primary', () => webRuns(pair, backup))
+    assert.match((await pair.present(primary)).alarms.join('\n'), /service web failed .* used up its 3 restarts/)
+  },
+)
 
 row('row 1: when the postmaster of the primary is killed the backup takes over at once', row =>
   expectHandOff(row, 'postmaster killed', () =>
