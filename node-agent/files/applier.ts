@@ -105,7 +105,7 @@ export class Applier {
       if (taken < 0) return codeOf(taken)
     }
     const renamed = renameAt(from, at)
-    return renamed < 0 ? codeOf(renamed) : null
+    return renamed < 0 ? this.#codeOfPlace(renamed) : null
   }
 
   /** Whatever is at this name now is as the primary has it. */
@@ -199,7 +199,7 @@ export class Applier {
     if (typeof stat === 'number' || stat.kind !== 'directory') {
       const taken = typeof stat === 'number' ? 0 : this.#take(at, path, stat)
       const made = taken < 0 ? taken : makeDirectoryAt(at.dirFd, at.name)
-      if (made < 0 && made !== -EEXIST) return codeOf(made)
+      if (made < 0 && made !== -EEXIST) return this.#codeOfPlace(made)
     }
     const fd = openAt(at.dirFd, at.name, { flags: O_DIRECTORY })
     if (fd < 0) return codeOf(fd)
@@ -336,6 +336,13 @@ export class Applier {
       if (flushed < 0) return codeOf(flushed)
     }
     return null
+  }
+
+  /** Nothing can be made in a directory that somebody removed while we have it open: it is looked up again. */
+  #codeOfPlace(errno: number): NackCode {
+    if (errno !== -ENOENT) return codeOf(errno)
+    this.#isStale = true
+    return 'no parent'
   }
 
   #placeOf(path: string): Place | NackCode {

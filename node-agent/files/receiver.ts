@@ -208,7 +208,13 @@ export class Receiver {
 
   /** With the names of files that may be this host's own, whatever their times say. */
   #list(path: string): { listing: Listing | null; doubtful: Set<string> } {
-    const fd = this.#part.tree.directory(path)
+    let fd = this.#part.tree.directory(path)
+    const own = fd < 0 ? fd : statFd(fd)
+    if (typeof own !== 'number' && own.links === 0) {
+      // Somebody removed it while we have it open.
+      this.#part.tree.forget()
+      fd = this.#part.tree.directory(path)
+    }
     const doubtful = new Set<string>()
     const onFile = (name: string, stat: FileStat): void => {
       if (stat.kind === 'file' && this.#keeper.wants(stat)) doubtful.add(name)

@@ -1,0 +1,189 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import {
+  closeSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, test } from 'node:test'
+import { decodeFromSender, encode, type Operation } from '../../node-agent/files/messages.ts'
+import { recover } from '../../node-agent/files/recovery.ts'
+import { type Redo, writeRedo } from '../../node-agent/files/redo.ts'
+import { Tree } from '../../node-agent/files/tree.ts'
+import { WorkFolder } from '../../node-agent/files/work-folder.ts'
+import { FilesPair } from '../fixtures/files-pair.ts'
+import { until } from '../fixtures/until.ts'
+
+/** Disks that are full, queues that overflow, crashes in the middle of a change, and whoever wants out of the tree. */
+
+let pair: FilesPair | null = null
+let mounted: string | null = null
+afterEach(async () => {
+  await Promise.all(Object.values(pair?.hosts ?? {}).map(host => host.stop()))
+  if (mounted !== null) execFileSync('umount', [mounted])
+  mounted = null
+  await pair?.end()
+  pair = null
+})
+
+const mebibyte = 2 ** 20
+
+async function withSmallDisk(host: 'a' | 'b', size: string): Promise<FilesPair> {
+  pair = await FilesPair.make()
+  const path = pair.path(host)
+  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${size}`, 'understudy-test', path])
+  mounted = path
+  await pair.startBoth()
+  await pair.barrier('a')
+  return pair
+}
+
+test('a full disk on the backup is told, harms nothing on the primary, and what is missing follows when there is room', async () => {
+  const it = await withSmallDisk('b', '8m')
+  writeFileSync(it.path('a', 'before'), 'arrived')
+  await it.barrier('a')
+  for (let i = 0; i < 40; i += 1) writeFileSync(it.path('a', `f${i}`), Buffer.alloc(mebibyte / 2, i))
+  writeFileSync(it.path('a', 'large'), Buffer.alloc(3 * mebibyte, 7))
+  await until(async () => /ENOSPC/.test((await it.status('a')).blocked ?? ''))
+  await assert.rejects(it.barrier('a', 300), /not durable/)
+  writeFileSync(it.path('a', 'meanwhile'), 'the primary goes on')
+  for (const name of readdirSync(it.path('b'))) {
+    if (name.startsWith('.understudy')) continue
+    assert.equal(lstatSync(it.path('b', name)).size, lstatSync(it.path('a', name)).size, `${name} is cut short`)
+  }
+  execFileSync('mount', ['-o', 'remount,size=64m', it.path('b')])
+  await it.barrier('a')
+  for (const name of readdirSync(it.path('a'))) {
+    assert.ok(readFileSync(it.path('b', name)).equals(readFileSync(it.path('a', name))), name)
+  }
+  assert.ok(it.host('a').notes.some(note => note.includes('ENOSPC')))
+})
+
+test('a full disk on the primary is its service’s matter: what was written arrives as it is', async () => {
+  const it = await withSmallDisk('a', '4m')
+  writeFileSync(it.path('a', 'fits'), Buffer.alloc(3 * mebibyte, 1))
+  assert.throws(() => writeFileSync(it.path('a', 'does not'), Buffer.alloc(3 * mebibyte, 2)), /ENOSPC/)
+  await it.barrier('a')
+  for (const name of ['fits', 'does not']) {
+    assert.ok(readFileSync(it.path('b', name)).equals(readFileSync(it.path('a', name))), name)
+  }
+})
+
+test('events that the kernel could not queue lead to a comparison, and nothing is missed', async () => {
+  pair = await FilesPair.make()
+  await pair.startBoth()
+  await pair.barrier('a')
+  const limit = Number(readFileSync('/proc/sys/fs/inotify/max_queued_events', 'utf8'))
+  process.kill(pair.host('a').pid, 'SIGSTOP')
+  // Each file that is made, written and closed is three events.
+  for (let i = 0; i < limit / 2; i += 1) {
+    if (i % 1000 === 0) mkdirSync(pair.path('a', `d${i / 1000}`))
+    writeFileSync(pair.path('a', `f${i}`), `${i}`)
+  }
+  process.kill(pair.host('a').pid, 'SIGCONT')
+  await pair.barrier('a', 120_000)
+  assert.equal(pair.differences(), '')
+  assert.ok(pair.host('a').notes.some(note => note.includes('overflowed')))
+})
+
+test('a directory of the backup that somebody exchanges for a link leads nothing out of the tree', async () => {
+  pair = await FilesPair.make()
+  await pair.startBoth()
+  mkdirSync(pair.path('a', 'd/e'), { recursive: true })
+  writeFileSync(pair.path('a', 'd/e/f'), 'inside')
+  await pair.barrier('a')
+  const outside = join(pair.folder, 'outside')
+  mkdirSync(join(outside, 'e'), { recursive: true })
+  rmSync(pair.path('b', 'd'), { recursive: true })
+  symlinkSync(outside, pair.path('b', 'd'))
+  writeFileSync(pair.path('a', 'd/e/f'), 'changed')
+  writeFileSync(pair.path('a', 'd/e/g'), 'new')
+  rmSync(pair.path('a', 'd/e/f'))
+  await pair.barrier('a')
+  assert.deepEqual(readdirSync(join(outside, 'e')), [])
+  await pair.host('a').ask('scrub', {})
+  await pair.barrier('a')
+  assert.deepEqual(readdirSync(outside), ['e'])
+})
+
+test('no path of the other host leads out of the tree, whatever it is made of', () => {
+  const put = (path: string): Buffer => encode({ op: 'remove', seq: 1, path } satisfies Operation).subarray(4)
+  for (const path of ['..', '../x', 'a/../../x', '/etc/passwd', 'a//b', 'a/./b', 'a\0b', '.understudy-sync/x', 'a/']) {
+    assert.throws(() => decodeFromSender(put(path)), /the path/, path)
+  }
+  assert.throws(() => decodeFromSender(put('x'.repeat(256))), /not a name/)
+  assert.throws(() => decodeFromSender(put('x/'.repeat(3000))), /bytes/)
+  for (const path of ['a', 'a/b', '...', 'a\nb', '\xff\xfe', ' ', '-rf']) {
+    assert.equal((decodeFromSender(put(path)) as { path: string }).path, path)
+  }
+})
+
+test('after a crash at any step of a change in place a file is the version before or the one after', async () => {
+  const folder = mkdtempSync('/var/tmp/understudy-redo-')
+  try {
+    mkdirSync(join(folder, 'tree'))
+    const path = join(folder, 'tree', 'file')
+    const blocks = [1, 3].map(at => ({ offset: at * 4096, bytes: Buffer.alloc(4096, 100 + at) }))
+    const before = Buffer.alloc(5 * 4096, 1)
+    const after = Buffer.from(before)
+    for (const { offset, bytes } of blocks) bytes.copy(after, offset)
+    const notes: string[] = []
+    /** What of the redo file is on disk, and what of it is in the file. */
+    const states: [redoShare: number, written: number][] = [
+      [0, 0],
+      [0.3, 0],
+      [0.99, 0],
+      [1, 0],
+      [1, 1],
+      [1, 2],
+    ]
+    for (const [share, written] of states) {
+      writeFileSync(path, before)
+      const tree = new Tree(join(folder, 'tree'))
+      const work = new WorkFolder(tree)
+      const meta = { ...plain, size: after.length }
+      const redo: Redo = { path: 'file', ino: lstatSync(path).ino, meta, sparse: false, blocks }
+      const at = work.fresh('redo')
+      assert.equal(await writeRedo(at, redo), 0)
+      const redoPath = join(work.path, at.name)
+      truncateSync(redoPath, Math.floor(lstatSync(redoPath).size * share))
+      const fd = openSync(path, 'r+')
+      for (const { offset, bytes } of blocks.slice(0, written)) writeSync(fd, bytes, 0, bytes.length / 2, offset)
+      closeSync(fd)
+      await recover(tree, work, note => notes.push(note))
+      const expected = share === 1 ? after : before
+      assert.ok(readFileSync(path).equals(expected), `redo ${share * 100} % on disk, ${written} blocks half written`)
+      assert.deepEqual(readdirSync(work.path), [])
+      // Once more, as after a crash in the recovery itself.
+      await recover(tree, work, note => notes.push(note))
+      assert.ok(readFileSync(path).equals(expected))
+      work.close()
+      tree.close()
+    }
+    assert.equal(notes.length, 3)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
+
+const plain = {
+  kind: 'file',
+  mode: 0o644,
+  uid: 0,
+  gid: 0,
+  mtimeS: 1_700_000_000,
+  mtimeNs: 5,
+  linked: false,
+  attributes: [],
+  target: '',
+} as const
