@@ -207,6 +207,20 @@ test('a forced takeover says what may be lost and does nothing unconfirmed', asy
   agent.close()
 })
 
+test('a takeover over a generation that was forced elsewhere says so, and takes its number', async () => {
+  const agent = await fakeAgent({
+    status: async () => ({ ...status, genHeard: 2 }),
+    takeover: async () => ({ why: 'this host serves' }),
+  })
+  const forced = await understudy(['takeover', '--force', '--yes', '--over-gen', '2', '--socket', agent.path])
+  assert.equal(forced.code, 0, forced.stderr)
+  assert.match(forced.stderr, /Generation 2 was forced on a, .* add --over-gen 2 to give it up/)
+  assert.deepEqual(agent.asked.at(-1), ['takeover', { gen: 2, epoch: 3, withWitness: true }])
+  const nonsense = await understudy(['takeover', '--force', '--over-gen', 'x', '--socket', agent.path])
+  assert.equal(nonsense.code, 2)
+  agent.close()
+})
+
 test('maintenance carries its length, and a verb an older agent does not know is refused', async () => {
   const agent = await fakeAgent({ maintenance: async () => ({ why: 'no automatic takeover until then' }) })
   const { code, stdout } = await understudy(['maintenance', 'on', '--for', '30m', '--socket', agent.path])
