@@ -53,7 +53,10 @@ export async function runAgent(configPath: string): Promise<void> {
   const config = wanted
   await preflight(config).catch(error => revertOrFail(error, { stateDir: base.stateDir, applied }))
   const setup = readSetup(config.stateDir)
-  if (setup?.leftAt !== undefined) throw new LeftPair(setup)
+  if (setup?.leftAt !== undefined) {
+    if (!('pair' in input)) return runWaiting(base, { configPath, log })
+    throw new LeftPair(setup)
+  }
   await makeNetworks(config)
   leaveOldAddresses(config, applied)
   const pulse = new Pulse()

@@ -43,7 +43,10 @@ export function coreOverSocket(path: string, agent: HostReport['agent']): CoreOv
         agent: { version: status.agent.version, startedAt: status.agent.startedAt },
       }
     },
-    run: (command, progress) => run(path, command, progress),
+    run: async (command, progress) => {
+      if (command.verb !== 'pairLeave') return run(path, command, progress)
+      return leave(path, { status: await read<StatusReport>('status'), progress })
+    },
     status: () => read<StatusReport>('status'),
     read: verb => read<unknown>(verb),
   }
@@ -58,14 +61,36 @@ async function run(path: string, command: Command, progress: (message: string) =
   const call = callOf(command)
   if (call === null)
     return { phase: 'refused', message: `this version of the agent knows no ${command.verb} from afar` }
+  return act({ path, ...call, progress })
+}
+
+async function act(part: {
+  path: string
+  verb: string
+  args: Record<string, unknown>
+  progress: (message: string) => void
+}): Promise<RunOutcome> {
+  const { progress, ...call } = part
   try {
-    const answer = await ask({ path, ...call, silenceMs: actLimitMs, progress: line => progress(whyOf(line)) })
+    const answer = await ask({ ...call, silenceMs: actLimitMs, progress: line => progress(whyOf(line)) })
     return { phase: 'done', message: whyOf(answer) }
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error)
     const refused = error instanceof VerbError && (error.code === 'refused' || error.code === 'usage')
     return { phase: refused ? 'refused' : 'failed', message }
   }
+}
+
+/** Both hosts are asked to leave, the backup first: the one that is left over has nothing more to do than to go on. */
+async function leave(
+  path: string,
+  { status, progress }: { status: StatusReport | null; progress: (message: string) => void },
+): Promise<RunOutcome> {
+  if (status === null) return { phase: 'refused', message: 'the core does not answer' }
+  if (status.role !== 'primary') return act({ path, verb: 'depart', args: {}, progress })
+  return status.peer.admitted
+    ? { phase: 'refused', message: `${status.peer.node} is a member still and has to leave first` }
+    : { phase: 'done', message: `${status.node} goes on alone, unprotected` }
 }
 
 /** The epoch goes along to the core, which refuses any other at the moment it acts. */

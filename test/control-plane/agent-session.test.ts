@@ -148,6 +148,42 @@ test('the local policy refuses a verb, and the operation says so', async () => {
   assert.match(body.message, /local policy of this host/)
 })
 
+test('asked to leave, a backup departs, and a primary goes on alone once the other one is no member any more', async () => {
+  const socket = join(temporaryFolder(), 'agent.sock')
+  const asked: string[] = []
+  let status = { role: 'backup', node: 'b', peer: { node: 'a', admitted: true } }
+  const server = new SocketServer({
+    path: socket,
+    verbs: {
+      status: async () => status,
+      depart: async () => {
+        asked.push('depart')
+        return { why: 'b is no member of pair orders any more' }
+      },
+    },
+    failed: () => {},
+  })
+  await server.listen()
+  try {
+    const core = coreOverSocket(socket, { version: '0.1.0', startedAt: new Date().toISOString() })
+    const id = '01j00000000000000000000000'
+    const ids = { organisation: id, audience: id, pair: id, operation: id, jti: id }
+    const times = { issuedAt: 0, expiresAt: 0 }
+    const command = { v: 1 as const, ...ids, ...times, verb: 'pairLeave' as const, args: {}, only: {}, actor: '' }
+    assert.deepEqual(await core.run(command, () => {}), {
+      phase: 'done',
+      message: 'b is no member of pair orders any more',
+    })
+    status = { role: 'primary', node: 'a', peer: { node: 'b', admitted: true } }
+    assert.match((await core.run(command, () => {})).message, /b is a member still and has to leave first/)
+    status = { role: 'primary', node: 'a', peer: { node: 'b', admitted: false } }
+    assert.equal((await core.run(command, () => {})).phase, 'done')
+    assert.deepEqual(asked, ['depart'])
+  } finally {
+    server.close()
+  }
+})
+
 test('over the agent’s socket the epoch of the command reaches the core, whose refusal is the answer', async () => {
   const { a } = await adoptedPair(runtime)
   const socket = join(temporaryFolder(), 'agent.sock')
