@@ -1,4 +1,4 @@
 import { contractSuite } from './contract/suite.ts'
 import { nodeRuntime } from './support/runtime.ts'
 
-contractSuite(() => nodeRuntime())
+contractSuite(() => nodeRuntime({ broker: 'open' }))

@@ -6,6 +6,7 @@ import { hostTests } from './hosts.ts'
 import { isolationTests } from './isolation.ts'
 import { pairOperationTests } from './pair-operations.ts'
 import { pairTests } from './pairs.ts'
+import { publishingTests } from './publishing.ts'
 import { tenancyTests } from './tenancy.ts'
 import { toolKeyTests } from './tool-keys.ts'
 import { witnessTests } from './witness.ts'
@@ -32,4 +33,5 @@ export function contractSuite(start: () => Promise<Runtime>): void {
   witnessTests(runtime)
   toolKeyTests(runtime)
   hostTabTests(runtime)
+  publishingTests(runtime)
 }

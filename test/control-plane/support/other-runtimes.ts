@@ -8,6 +8,7 @@ import { bootstrap } from '../../../control-plane/entry/bootstrap.ts'
 import { freePort } from '../../../control-plane/entry/local/child.ts'
 import { startLocalPostgres } from '../../../control-plane/entry/local/postgres.ts'
 import { localSecrets } from '../../../control-plane/entry/local/secrets.ts'
+import { openBroker } from './open-broker.ts'
 import type { Runtime } from './runtime.ts'
 
 /** The same application in workerd and in Deno, over a PostgreSQL of its own, as children of the test. */
@@ -20,6 +21,7 @@ interface Prepared {
   port: number
   databaseUrl: string
   adminUrl: string
+  mqttUrl: string
   instanceToken: string
   close: () => Promise<void>
 }
@@ -32,20 +34,24 @@ async function prepare(): Promise<Prepared> {
   const { database, close } = openDatabase({ url: local.url, max: 1 })
   const tokens = await bootstrap(database, new Date())
   await close()
+  const broker = await openBroker(join(folder, 'broker'))
   const port = await freePort()
   return {
     folder,
     port,
     databaseUrl: local.url,
     adminUrl: local.adminUrl,
+    mqttUrl: broker.url,
     instanceToken: tokens!.instance,
     env: {
       DATABASE_URL: local.url,
       SIGNING_SECRETS: JSON.stringify(await localSecrets(join(folder, 'keys'))),
       PUBLIC_URL: `http://127.0.0.1:${port}`,
+      MQTT_URL: broker.url,
       RATE_LIMIT_PER_SECOND: '10000',
     },
     close: async () => {
+      await broker.close()
       await local.close()
       rmSync(folder, { recursive: true, force: true })
     },
@@ -68,7 +74,7 @@ async function started(prepared: Prepared, child: ChildProcess): Promise<Runtime
     clearTimeout(timer)
     await prepared.close()
   }
-  const { port, databaseUrl, adminUrl, instanceToken } = prepared
+  const { port, databaseUrl, adminUrl, mqttUrl, instanceToken } = prepared
   const url = `http://127.0.0.1:${port}`
   const until = Date.now() + startLimitMs
   for (;;) {
@@ -76,7 +82,7 @@ async function started(prepared: Prepared, child: ChildProcess): Promise<Runtime
       answer => answer.ok,
       () => false,
     )
-    if (up) return { url, databaseUrl, adminUrl, instanceToken, close }
+    if (up) return { url, databaseUrl, adminUrl, mqttUrl, instanceToken, close }
     if (child.exitCode !== null || Date.now() > until) {
       await close()
       throw new Error(`the runtime did not start: ${words}`)

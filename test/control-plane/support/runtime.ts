@@ -11,6 +11,8 @@ import { startControlPlane } from '../../../control-plane/entry/node-server.ts'
 import { ApiClient } from '../../../shared/contract/api/client.ts'
 import { createOrganisation } from '../../../shared/contract/api/organisations.ts'
 
+import { openBroker } from './open-broker.ts'
+
 /** A control plane in one of its runtimes, over a real PostgreSQL. */
 export interface Runtime {
   url: string
@@ -18,6 +20,8 @@ export interface Runtime {
   adminUrl: string
   /** Of the role that the control plane connects as. */
   databaseUrl: string
+  /** Of a broker that it publishes to, and that lets everybody listen. '' where a test wanted none of that. */
+  mqttUrl: string
   close: () => Promise<void>
 }
 
@@ -40,19 +44,20 @@ export interface NodeRuntime extends Runtime {
 }
 
 export async function nodeRuntime(
-  part: { broker?: null | 'none'; identityProviders?: IdentityProvider[]; limits?: Limits } = {},
+  part: { broker?: null | 'none' | 'open'; identityProviders?: IdentityProvider[]; limits?: Limits } = {},
 ): Promise<NodeRuntime> {
   const { broker = 'none', identityProviders = [], limits = testLimits } = part
   const folder = mkdtempSync(join(tmpdir(), 'understudy-cp-'))
   chmodSync(folder, 0o711)
   const faults: string[] = []
   const authority = await localAuthority(join(folder, 'keys'))
+  const open = broker === 'open' ? await openBroker(join(folder, 'open-broker')) : null
   const own = broker === null ? await ownBroker(join(folder, 'mosquitto'), authority) : null
   const running = await startControlPlane({
     dataDir: folder,
     listen: { address: '127.0.0.1', port: 0 },
     databaseUrl: null,
-    broker: own?.access ?? 'none',
+    broker: own?.access ?? (open === null ? 'none' : { url: open.url, tls: null }),
     publicUrl: null,
     identityProviders,
     limits,
@@ -65,6 +70,7 @@ export async function nodeRuntime(
     instanceToken: running.tokens!.instance,
     databaseUrl: running.databaseUrl,
     adminUrl: running.adminUrl!,
+    mqttUrl: open?.url ?? '',
     deps: running.deps,
     brokerUrl: own?.access.url ?? null,
     brokerAccess: own?.access ?? null,
@@ -73,6 +79,7 @@ export async function nodeRuntime(
     close: async () => {
       await running.close()
       await own?.close()
+      await open?.close()
       rmSync(folder, { recursive: true, force: true })
       if (faults.length > 0) throw new Error(`the control plane logged errors:\n${faults.join('\n')}`)
     },
