@@ -7,6 +7,7 @@ import type { ConfigFault } from '../config-faults.ts'
 import { addressOf } from '../drivers/host-addresses.ts'
 import { stateWriter } from '../drivers/store-port.ts'
 import { exec } from '../exec.ts'
+import { treeFaults } from '../files/set-up-check.ts'
 import { bootMs } from '../kernel/clock.ts'
 import { RouteSocket } from '../kernel/rtnetlink.ts'
 import { hostKeyOf, makeHostKeyPem, readHostKey } from '../keys/host-key.ts'
@@ -141,6 +142,8 @@ async function check(
   const faults = [
     ...(token === undefined ? [] : disagreements(config, token, major)),
     ...dataDirectoryFaults({ dataDir, mode, part, major, configFile, hbaFile, resumed: before !== null }),
+    // A set-up that goes on may find its own agent at work.
+    ...(before === null ? treeFaults(config, part) : []),
     ...(before === null && part === 'begins' ? await takenAddresses(config) : []),
     ...(part === 'begins' && config.postgres.tls === null ? await certificateMaker() : []),
   ]

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import {
   closeSync,
   lstatSync,
@@ -19,6 +19,7 @@ import { afterEach, test } from 'node:test'
 import { decodeFromSender, encode, type Operation } from '../../node-agent/files/messages.ts'
 import { recover } from '../../node-agent/files/recovery.ts'
 import { type Redo, writeRedo } from '../../node-agent/files/redo.ts'
+import { openBelow } from '../../node-agent/files/set-up-check.ts'
 import { Tree } from '../../node-agent/files/tree.ts'
 import { WorkFolder } from '../../node-agent/files/work-folder.ts'
 import { FilesPair } from '../fixtures/files-pair.ts'
@@ -172,6 +173,26 @@ test('after a crash at any step of a change in place a file is the version befor
     }
     assert.equal(notes.length, 3)
   } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
+
+test('a set-up names the processes that have files open below a tree', async () => {
+  const folder = mkdtempSync('/var/tmp/understudy-open-')
+  mkdirSync(join(folder, 'below'))
+  const fd = openSync(join(folder, 'below', 'f'), 'w')
+  const [byFile, byFolder] = [
+    spawn('sleep', ['60'], { stdio: ['ignore', fd, 'ignore'] }),
+    spawn('sleep', ['60'], { cwd: join(folder, 'below'), stdio: 'ignore' }),
+  ]
+  try {
+    await until(() => openBelow(folder).length === 2)
+    const expected = [byFile.pid, byFolder.pid].map(pid => `sleep (${pid})`)
+    assert.deepEqual(openBelow(folder).sort(), expected.sort())
+    assert.deepEqual(openBelow(mkdtempSync(`${folder}/other-`)), [])
+  } finally {
+    closeSync(fd)
+    for (const child of [byFile, byFolder]) child.kill('SIGKILL')
     rmSync(folder, { recursive: true, force: true })
   }
 })
