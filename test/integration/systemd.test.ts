@@ -4,7 +4,8 @@
  */
 
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { run } from '../../infra/lab/exec.ts'
@@ -30,6 +31,7 @@ type Node = 'a' | 'b'
 
 describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 400_000 }, () => {
   let net: TestPair
+  let votes = ''
   const machines: { [node in Node]?: BootedMachine } = {}
   const on = (node: Node): BootedMachine => {
     const machine = machines[node]
@@ -67,11 +69,12 @@ describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 40
   after(async () => {
     for (const machine of Object.values(machines)) await machine.remove()
     await net?.remove()
+    if (votes !== '') rmSync(votes, { recursive: true, force: true })
   })
 
   async function startWitness(): Promise<{ fingerprint: string; enrolmentToken: string }> {
-    net.client.exec('mkdir', '-p', `/run/${net.client.name}`)
-    const args = ['witness', '--listen', `${CLIENT4}:7443`, '--data-dir', `/run/${net.client.name}/witness`]
+    votes = mkdtempSync(join(tmpdir(), 'understudy-votes-'))
+    const args = ['witness', '--listen', `${CLIENT4}:7443`, '--data-dir', join(votes, 'witness')]
     const child = net.client.spawn(process.execPath, [bundle, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
     let said = ''
     for (const stream of [child.stdout, child.stderr]) {
