@@ -6,12 +6,12 @@
  * Without --all the effects that only repeat themselves (heartbeats, their answers, reads, looks, renewals of an open
  * gate, writes of the flushed position alone) are left out. An odd seed lets no effect overtake the queue.
  */
-import { parseArgs } from 'node:util'
+import { argumentsOf } from '../fixtures/arguments.ts'
 import { Violation } from '../simulation/checkers/check.ts'
 import { type EffectOf, effectsOf, type Interruption, interrupt } from './interrupt.ts'
 import { type Plan, plans } from './plans.ts'
 
-const { values } = parseArgs({
+const { values } = argumentsOf({
   options: {
     all: { type: 'boolean', default: false },
     plan: { type: 'string' },

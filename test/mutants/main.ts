@@ -4,7 +4,7 @@
  * notices is a hole in the checks and fails the command. `--record` keeps what it found in RESULTS.md; `--lab` tries only
  * those that need the machine for itself (root, namespaces), `--no-lab` all others.
  */
-import { parseArgs } from 'node:util'
+import { argumentsOf } from '../fixtures/arguments.ts'
 import { commitOfTree } from '../simulation/commit.ts'
 import { type Mutant, mutantOf, mutants } from './list.ts'
 import { recordResults } from './results.ts'
@@ -14,7 +14,7 @@ import { type Outcome, tryMutant } from './trial.ts'
 const runsDefault = 4000
 const secondsDefault = 900
 
-const { values } = parseArgs({
+const { values } = argumentsOf({
   options: {
     only: { type: 'string' },
     list: { type: 'boolean', default: false },

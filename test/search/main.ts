@@ -3,8 +3,9 @@
  * from each prepared state, everything that can happen at a cost, then at the next. 3 minutes by default. Where `--states`
  * alone bounds it, so many from each start, the same states are seen on every machine.
  */
-import { parseArgs } from 'node:util'
+
 import { Worker } from 'node:worker_threads'
+import { argumentsOf } from '../fixtures/arguments.ts'
 import type { Report } from './explore.ts'
 import { starts } from './starts.ts'
 import type { Task } from './worker.ts'
@@ -15,7 +16,7 @@ const statesMax = 1_500_000
 const heapMb = 5000
 const noLimit = Number.MAX_SAFE_INTEGER
 
-const { values } = parseArgs({
+const { values } = argumentsOf({
   options: {
     seconds: { type: 'string' },
     states: { type: 'string' },

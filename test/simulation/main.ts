@@ -9,7 +9,7 @@
  * predicted client outages.
  */
 import { availableParallelism } from 'node:os'
-import { parseArgs } from 'node:util'
+import { argumentsOf } from '../fixtures/arguments.ts'
 import { runBatch } from './batch.ts'
 import { commitOfTree } from './commit.ts'
 import { coverageRuns, missingIn, showCoverage } from './coverage.ts'
@@ -28,7 +28,7 @@ const shownMax = 5
 const logEveryMinutes = 5
 const unlimited = 1_000_000_000
 
-const { values } = parseArgs({
+const { values } = argumentsOf({
   options: {
     seed: { type: 'string' },
     runs: { type: 'string' },
