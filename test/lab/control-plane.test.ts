@@ -5,7 +5,7 @@
 
 import assert from 'node:assert/strict'
 import { generateKeyPairSync } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import type { z } from 'zod'
@@ -329,4 +329,20 @@ test('nothing that was acknowledged was lost, and no two hosts served at one ins
   const { writes, judgement } = await trial.end()
   for (const host of ['a', 'b'] as const) assert.deepEqual(writes[host].lost, [])
   assert.deepEqual(judgement.violations, [])
+})
+
+test('the pair is ended through the API without loss: the backup leaves with its data, the primary serves on', async () => {
+  const { client } = remote.plane
+  const primary = await untilProtected(lab)
+  const { etag } = await client.call(getPair, { params: { pair: remote.pair } })
+  const begun = await client.call(api.unpair, {
+    params: { pair: remote.pair },
+    body: { reason: 'moved' },
+    ifMatch: etag!,
+  })
+  const done = await untilEnded(remote.plane, begun.body.id, 90_000)
+  assert.equal(done.state, 'succeeded', done.message)
+  assert.equal((await view()).state, 'unpaired')
+  assert.equal(await servingHost(lab), primary)
+  assert.ok(existsSync(join(agentPaths(lab, otherOf(primary)).dataDir, 'PG_VERSION')))
 })
