@@ -101,5 +101,10 @@ export const command = pgTable(
     /** '' until the first answer. */
     phase: text('phase').notNull().default(''),
   },
-  table => [index().on(table.host, table.expiresAt), index().on(table.operation), ofOneOrganisation()],
+  table => [
+    index().on(table.host, table.expiresAt),
+    index().on(table.expiresAt),
+    index().on(table.operation),
+    ofOneOrganisation(),
+  ],
 )
