@@ -41,6 +41,7 @@ const { changeSettings, getPair, getPrechecks, startPrechecks } = api
 /** Reports, a start of each agent one after the other, and a busy machine. */
 const SETTLE_LIMIT_MS = 90_000
 const ATTACK_MS = 8_000
+const FORGERIES = 20
 
 const lab = `t-cp-${process.pid}`.slice(0, 16)
 let remote: RemotePair
@@ -295,13 +296,35 @@ test('an attacker who owns the broker reads, replays, forges, reorders, retains 
     if (type !== undefined) forged.push(await (await documentSigner(header.kid, evil)).sign(type, changed))
     forged.push(JSON.stringify({ ...jws, payload: Buffer.from(JSON.stringify(changed)).toString('base64url') }))
   }
-  const all = [...texts, ...forged, '', '{', 'x'.repeat(100_000)]
+  // What would do harm if it were believed: a switchover of now, and the second address under ever later generations.
+  const opened = texts.map(text => {
+    const jws = JSON.parse(text) as { protected: string; payload: string }
+    const { kid, typ } = JSON.parse(Buffer.from(jws.protected, 'base64url').toString()) as { kid: string; typ: string }
+    return {
+      kid,
+      typ,
+      payload: JSON.parse(Buffer.from(jws.payload, 'base64url').toString()) as Record<string, unknown>,
+    }
+  })
+  const wish = opened.find(one => one.typ.includes('-desired-') && JSON.stringify(one.payload).includes(secondVip))
+  const order = opened.find(one => one.typ.includes('-command-'))
+  assert.ok(wish !== undefined && order !== undefined)
+  for (let at = 0; at < FORGERIES; at++) {
+    const later = { ...wish.payload, generation: 1_000_000 + at }
+    forged.push(await (await documentSigner(wish.kid, evil)).sign('desired', later))
+    const now = commandOf(primary, { verb: 'switchover', args: {}, only: before })
+    forged.push(await (await documentSigner(order.kid, evil)).sign('command', now))
+  }
+  // The worst first, then everything in a wild order, each text on every channel.
+  const worst = forged.slice(-2 * FORGERIES)
+  const wild = [...texts, ...forged].sort(() => Math.random() - 0.5)
+  const all = [...worst, ...wild, '', '{', 'x'.repeat(100_000)]
   const epochs = new Set<number>()
   const endsAt = performance.now() + ATTACK_MS
   for (let at = 0; performance.now() < endsAt; at++) {
     for (const host of HOSTS) {
       const channel = downChannels[at % downChannels.length] ?? 'cmd'
-      const text = all[(at * 7 + (host === 'a' ? 0 : 3)) % all.length] ?? ''
+      const text = all[(Math.floor(at / downChannels.length) + (host === 'a' ? 0 : 3)) % all.length] ?? ''
       await attacker.publishAsync(downTopic(identityOf(host), channel), text, { qos: 1, retain: at % 3 === 0 })
     }
     // Under the name of a host: the broker throws the real one out.
