@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { genMax, roundMax } from '../protocol/ballot.ts'
+import { longestLeaseMs } from '../protocol/timing.ts'
 import type { Durable, Message, RegisterReply, RegisterRequest, Value } from '../protocol/types.ts'
 
 /**
@@ -83,6 +84,7 @@ const heartbeat = z.object({
   databaseUp: z.boolean(),
   serving: z.boolean(),
   holdsLease: z.boolean(),
+  leaseMs: count,
   note: z.enum(['steady', 'switching', 'stopping', 'maintenance']),
 })
 
@@ -132,6 +134,8 @@ export const durableSchema = z.object({
   wSeen: z
     .record(incarnation, ballot)
     .refine(seen => Object.keys(seen).length <= witnessesSeenMax, `more than ${witnessesSeenMax} witnesses`),
+  // Absent from files of before there was such a thing: any profile may have been in force.
+  leaseMs: count.default(longestLeaseMs),
   maxFlushed: position,
   dataGen: gen,
   gaveUpGen: gen,

@@ -11,6 +11,7 @@ export function newDurable(inc: Incarnation): Durable {
     resigned: 0,
     confirmedBoot: '',
     wSeen: {},
+    leaseMs: 0,
     maxFlushed: { timeline: 0, lsn: 0 },
     dataGen: 0,
     gaveUpGen: 0,

@@ -95,6 +95,7 @@ export function beat(turn: Turn): void {
     databaseUp: s.database.view.process === 'primary' && s.vacate === null,
     serving: s.gate.set === 'open',
     holdsLease: holdsLease(s, now),
+    leaseMs: s.timing.leaseMs,
     note: noteOf(s, now),
   }
   send(turn, s.peer, message)
@@ -173,6 +174,9 @@ function whyNoPromise(s: HostState, beat: Heartbeat, now: number): string {
   const { view } = s.database
   if (!hasWritten(s)) return 'its store has not taken a write since it started'
   if (diskHangs(s, now)) return `its store has taken no write for more than ${s.timing.persistLimitMs} ms`
+  // P would count it for longer than this host waits.
+  if (beat.leaseMs !== s.timing.leaseMs)
+    return `its profile has leases of ${s.timing.leaseMs} ms, the primary's of ${beat.leaseMs} ms: give both hosts the same profile`
   if (acc === null) return 'its store is new and not admitted yet'
   if (acc.voters[s.node] !== s.durable.inc) return 'its store is not the admitted one'
   if (s.backup.candidacy) return 'a candidacy of its own is open'

@@ -46,6 +46,7 @@ function isSettled(s: HostState, now: number): boolean {
     acc.ballot <= knownBallot(s) &&
     !inDoubt(s) &&
     confirmed(s) &&
+    s.durable.leaseMs === s.timing.leaseMs &&
     s.openGrow === 0 &&
     !s.lease.abdicated &&
     !s.witness.pinned &&

@@ -70,11 +70,16 @@ function decide(turn: Turn): void {
   driveStore(turn)
 }
 
-/** A register that is not written for a while is written as it is: a disk that died or hangs shows before it is needed. */
+/**
+ * A register that is not written for a while is written as it is: a disk that died or hangs shows before it is needed.
+ * Promises of an earlier profile with longer leases are over when the wait of this start is.
+ */
 function driveStore(turn: Turn): void {
   const { s, now } = turn
-  if (s.durable.acc === null || s.persist.pending.length > 0 || now - s.persist.newestAt < s.timing.storeProbeMs) return
-  persist(turn, {})
+  if (s.durable.acc === null || s.persist.pending.length > 0) return
+  if (s.durable.leaseMs > s.timing.leaseMs && now >= s.backup.quarantineUntil)
+    persist(turn, { leaseMs: s.timing.leaseMs })
+  else if (now - s.persist.newestAt >= s.timing.storeProbeMs) persist(turn, {})
 }
 
 function take(turn: Turn, event: Event): void {
@@ -136,9 +141,10 @@ function start(turn: Turn, event: Event & { event: 'start' }): void {
   s.startedAt = now
   s.boot = event.boot
   s.nonce = event.nonce
-  s.durable = event.durable
+  s.durable = { ...event.durable, leaseMs: Math.max(event.durable.leaseMs, s.timing.leaseMs) }
   s.nSeen = Math.max(roundOf(event.durable.promised), roundOf(event.durable.lastOwn))
-  s.backup = { ...s.backup, quarantineUntil: now + s.timing.leaseMs }
+  // What was promised before counts as long as it may have been promised for.
+  s.backup = { ...s.backup, quarantineUntil: now + s.durable.leaseMs }
   s.gate = { ...s.gate, report: event.gate, grantUntil: event.gate.expiresUntil, set: 'untouched' }
   s.vip = { up: 'unknown', downAt: 0 }
   s.database = { ...s.database, view: event.view, ran: event.view.process === 'primary' }

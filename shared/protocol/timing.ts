@@ -86,6 +86,8 @@ export interface Timing {
 }
 
 const leaseOf: Record<ProfileName, number> = { fast: 300, default: 1000, conservative: 3000 }
+/** Whatever the profile of an earlier start was, its lease was not longer. */
+export const longestLeaseMs = Math.max(...Object.values(leaseOf))
 
 export function timingOf(profile: ProfileName): Timing {
   const leaseMs = leaseOf[profile]

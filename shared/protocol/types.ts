@@ -60,6 +60,11 @@ export interface Durable extends AcceptorState {
   confirmedBoot: string
   /** For each witness incarnation the highest ballot it answered with: a lower answer means it was rolled back. */
   wSeen: { [inc: string]: Ballot }
+  /**
+   * The longest lease, in ms, that this host may have promised and that may not be over: kept until one such lease after a
+   * start where the profile was changed to one with a shorter lease. 0 = it never promised.
+   */
+  leaseMs: number
   /** Highest WAL position this host acknowledged as a backup, at most a second old. */
   maxFlushed: WalPosition
   /** The gen in which this host last served or followed; 0 = it has no data of its own. */
@@ -116,6 +121,8 @@ export interface Heartbeat {
   databaseUp: boolean
   serving: boolean
   holdsLease: boolean
+  /** L in P's profile, ms: S promises only where its own is the same. */
+  leaseMs: number
   /** P's next planned step, for people and for S's patience. */
   note: HeartbeatNote
 }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { growObstacle } from '../../shared/protocol/primary-conditions.ts'
 import { timingOf, voteLimitMs } from '../../shared/protocol/timing.ts'
 import { Scene } from './scene.ts'
 
@@ -55,6 +56,35 @@ test('a backup whose disk has lost what it had acknowledged does not stand', () 
   scene.b.boot()
   scene.run(15_000)
   assert.equal(scene.pair.named, 'a')
+  scene.heal()
+})
+
+test('a backup with leases of another length promises nothing; the primary goes on alone and says why', () => {
+  const scene = Scene.protected()
+  const restart = (profile: 'fast' | 'default') => {
+    scene.b.agent.profile = profile
+    scene.b.agent.crash(20)
+  }
+  restart('fast')
+  scene.until('the shrink is chosen', () => !scene.value.successor, 5000)
+  scene.run(10_000)
+  assert.equal(scene.a.serves, true)
+  assert.equal(scene.value.successor, false)
+  assert.match(growObstacle(scene.a.state, scene.a.clock.now) ?? '', /leases of 300 ms, the primary's of 1000 ms/)
+  restart('default')
+  scene.until('the pair is protected again', () => scene.value.successor, 30_000)
+  scene.heal()
+})
+
+test('a backup that is started again with shorter leases waits as long as it may have promised before', () => {
+  const scene = Scene.protected()
+  scene.a.powerCut()
+  scene.b.agent.profile = 'fast'
+  scene.b.agent.crash(20)
+  scene.until('the backup serves', () => scene.b.serves, 5000)
+  scene.until('the longer lease is over', () => scene.b.file.content.leaseMs === 300, 5000)
+  scene.b.agent.profile = 'default'
+  scene.b.agent.crash(20)
   scene.heal()
 })
 

@@ -48,6 +48,7 @@ export const fillHeartbeat = filler<Heartbeat>({
   databaseUp: flag,
   serving: flag,
   holdsLease: flag,
+  leaseMs: skip,
   note: word,
 })
 

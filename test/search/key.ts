@@ -31,6 +31,7 @@ const fillDisk = filler<Durable>({
   wSeen: (row, seen) => {
     for (const inc of Object.keys(seen).sort()) row.ballot(seen[inc] ?? 0)
   },
+  leaseMs: skip,
   maxFlushed: (row, at) => row.put(at.timeline * 64 + at.lsn),
   dataGen: (row, gen) => row.put(gen - row.gen),
   gaveUpGen: (row, gen) => row.put(gen - row.gen),

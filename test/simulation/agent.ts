@@ -1,7 +1,7 @@
 import { AssertionError } from '../../shared/assert.ts'
 import type { HostState } from '../../shared/protocol/state.ts'
 import { newHost, step } from '../../shared/protocol/step.ts'
-import { type Timing, timingOf } from '../../shared/protocol/timing.ts'
+import { type ProfileName, type Timing, timingOf } from '../../shared/protocol/timing.ts'
 import type { Effect, Event, Message, NodeId, OperatorCommand } from '../../shared/protocol/types.ts'
 import { Violation } from './checkers/check.ts'
 import { Driver } from './driver.ts'
@@ -21,7 +21,9 @@ const respawnMs = { least: 50, most: 900 }
  */
 export class Agent {
   private readonly host: Host
-  private readonly timing: Timing
+  /** Of the configuration that the next start reads. */
+  profile: ProfileName
+  timing: Timing
   state: HostState
   process: 'running' | 'stopped' | 'dead' = 'dead'
   life = 0
@@ -43,7 +45,8 @@ export class Agent {
 
   constructor(host: Host) {
     this.host = host
-    this.timing = timingOf(host.pair.options.profile)
+    this.profile = host.pair.options.profile
+    this.timing = timingOf(this.profile)
     this.state = newHost({ node: host.node, timing: this.timing })
     this.driver = new Driver({
       get cluster() {
@@ -78,6 +81,7 @@ export class Agent {
     this.socket = []
     this.held = []
     this.lookPending = false
+    this.timing = timingOf(this.profile)
     this.state = newHost({ node: host.node, timing: this.timing })
     host.pair.trace(host.node, `the agent starts (${why})`)
     const begin = () => {

@@ -15,6 +15,7 @@ const full: Durable = {
     value: { gen: 1, version: 9, epoch: 3, primary: 'a', successor: true, voters: { a: 'inc-a-1', w: 'w.1' } },
   },
   wSeen: { 'w.1': 33 },
+  leaseMs: 1000,
   maxFlushed: { timeline: 2, lsn: 2 ** 45 },
 }
 

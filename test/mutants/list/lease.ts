@@ -9,12 +9,36 @@ export const lease: readonly Mutant[] = [
       {
         file: 'shared/protocol/step.ts',
         before:
-          '  s.nSeen = Math.max(roundOf(event.durable.promised), roundOf(event.durable.lastOwn))\n  s.backup = { ...s.backup, quarantineUntil: now + s.timing.leaseMs }',
+          '  s.nSeen = Math.max(roundOf(event.durable.promised), roundOf(event.durable.lastOwn))\n  // What was promised before counts as long as it may have been promised for.\n  s.backup = { ...s.backup, quarantineUntil: now + s.durable.leaseMs }',
         after:
           '  s.nSeen = Math.max(roundOf(event.durable.promised), roundOf(event.durable.lastOwn))\n  s.backup = { ...s.backup, quarantineUntil: now }',
       },
     ],
     checks: [{ by: 'tests', files: ['test/scenarios/replication.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
+  },
+  {
+    id: 'wait-of-the-new-profile-only',
+    breaks: 'A backup that was given a profile with shorter leases forgets for how long it has promised to wait.',
+    edits: [
+      {
+        file: 'shared/protocol/step.ts',
+        before: 'quarantineUntil: now + s.durable.leaseMs }',
+        after: 'quarantineUntil: now + s.timing.leaseMs }',
+      },
+    ],
+    checks: [{ by: 'tests', files: ['test/scenarios/lease.test.ts'] }],
+  },
+  {
+    id: 'leases-of-two-lengths',
+    breaks: 'The backup promises for a shorter time than the primary counts, as their profiles differ.',
+    edits: [
+      {
+        file: 'shared/protocol/lease.ts',
+        before: 'if (beat.leaseMs !== s.timing.leaseMs)',
+        after: 'if (beat.leaseMs < 0)',
+      },
+    ],
+    checks: [{ by: 'tests', files: ['test/scenarios/lease.test.ts'] }],
   },
   {
     id: 'acknowledging-during-a-candidacy',

@@ -21,7 +21,7 @@ export const gateWithinLease: MakeChecker = pair => {
     step: (host, _, __, event, effects) => {
       for (const effect of effects) {
         if (effect.do === 'send' && effect.message.kind === 'ack' && effect.message.promise) {
-          promisedUntil[host.node] = host.clock.trueTimeOf(event.now + pair.timing.leaseMs)
+          promisedUntil[host.node] = host.clock.trueTimeOf(event.now + host.agent.timing.leaseMs)
         }
       }
     },

@@ -24,7 +24,7 @@ export const promisesKept: MakeChecker = pair => {
     step: (host, before, after, event, effects) => {
       const memory = of[host.node]
       const { now } = pair.world
-      const leaseMs = pair.timing.leaseMs
+      const { leaseMs } = host.agent.timing
       if (event.event === 'start' || event.event === 'clockJump') {
         memory.quarantine = host.clock.trueTimeOf(event.now + leaseMs)
         if (event.event === 'start') {
