@@ -82,7 +82,7 @@ export class FrameSplitter {
 
 /**
  * Gives the memory of a chunk that was read back at once. Left to the collector, a large file's chunks make it collect
- * everything again and again: a third of the time its data takes.
+ * everything again and again.
  */
 export function freeChunk(chunk: Buffer): void {
   const { buffer } = chunk
