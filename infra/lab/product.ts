@@ -51,7 +51,7 @@ export function understudyCommand(args: readonly string[]): string[] {
   if (!existsSync(bundle)) throw new Error(`There is no ${bundle}: make it with \`npm run build\`.`)
   // As infra/systemd/understudy.service starts it.
   const [node = '', ...rest] = nodeCommand(bundle, args)
-  return [node, '--max-semi-space-size=1', '--single-threaded-gc', '--v8-pool-size=1', ...rest]
+  return [node, '--max-semi-space-size=1', '--single-threaded-gc', ...rest]
 }
 
 export interface AgentPaths {
