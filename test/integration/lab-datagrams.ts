@@ -1,6 +1,6 @@
 /**
  * Sends numbered datagrams from one lab member to another and tells which arrived, and how late: the measure for every
- * fault of the network. As a program: `lab-datagrams.ts listen ADDRESS PORT` or `… send ADDRESS PORT COUNT INTERVAL_MS`.
+ * fault of the network. As a program: `lab-datagrams.ts listen ADDRESS` or `… send ADDRESS PORT COUNT INTERVAL_MS`.
  */
 
 import { spawn } from 'node:child_process'
@@ -12,8 +12,7 @@ import { nowMs } from '../../infra/lab/database-client.ts'
 import { run } from '../../infra/lab/exec.ts'
 import { nodeCommand } from '../../infra/lab/fabric.ts'
 import { networkOf } from '../../infra/lab/hosts.ts'
-
-const PORT = 9099
+import { until } from '../fixtures/until.ts'
 
 export interface Arrival {
   sequence: number
@@ -36,14 +35,15 @@ export async function sendDatagrams(lab: string, flow: Flow): Promise<Arrival[]>
   const { from, to, link = 'lan', family = 'v4', count = 20, intervalMs = 1, settleMs = 50 } = flow
   const address = addressOf(to, link)[family]
   const program = (...args: string[]) => nodeCommand(import.meta.filename, args)
-  const [command, args] = networkOf(lab, to, program('listen', address, String(PORT)))
+  const [command, args] = networkOf(lab, to, program('listen', address))
   const listener = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] })
   let output = ''
   listener.stdout.on('data', chunk => {
     output += chunk
   })
-  while (!output.includes('listening')) await sleep(5)
-  await run(...networkOf(lab, from, program('send', address, String(PORT), String(count), String(intervalMs))))
+  const port = () => /^listening (\d+)\n/.exec(output)?.[1]
+  await until(() => port() !== undefined)
+  await run(...networkOf(lab, from, program('send', address, port() ?? '', String(count), String(intervalMs))))
   await sleep(settleMs)
   listener.kill('SIGTERM')
   await once(listener, 'close')
@@ -68,7 +68,9 @@ async function main([mode, address = '', port = '', count = '', intervalMs = '']
       const [sequence, sentMs] = message.toString().split(' ')
       process.stdout.write(`${sequence} ${(nowMs() - Number(sentMs)).toFixed(3)}\n`)
     })
-    socket.bind(Number(port), address, () => process.stdout.write('listening\n'))
+    // A port of its own for each flow: the kernel keeps datagrams that wait for an address (ARP, RFC 1122 2.3.2.2) and
+    // delivers them when the address is known, which would be to the next flow.
+    socket.bind(0, address, () => process.stdout.write(`listening ${socket.address().port}\n`))
     return
   }
   for (let sequence = 0; sequence < Number(count); sequence += 1) {
