@@ -2,7 +2,7 @@ import { randomInt } from 'node:crypto'
 import { holdsOffice, isPrimary, knownValue, peerIsLeaving, peerVoter } from '../shared/protocol/facts.ts'
 import { restsUntil } from '../shared/protocol/rest.ts'
 import { type HostState, newHost } from '../shared/protocol/state.ts'
-import { type Protection, type Status, statusOf } from '../shared/protocol/status.ts'
+import { type Status, statusOf } from '../shared/protocol/status.ts'
 import { step } from '../shared/protocol/step.ts'
 import { type Timing, timingOf } from '../shared/protocol/timing.ts'
 import type { EventBody, OperatorCommand } from '../shared/protocol/types.ts'
@@ -14,12 +14,14 @@ import { filesWarnings, reportedTrees } from './files/core-side.ts'
 import { quiesce, quiesceVerb } from './files/quiesce.ts'
 import { RoleTeller } from './files/role-teller.ts'
 import { roleTopic } from './files/settings.ts'
+import { HostComparison, summaryVerb } from './inventory/comparison.ts'
 import { readBootId } from './kernel/clock.ts'
 import { Loop } from './loop.ts'
 import { type Moment, rememberedMaintenance } from './maintenance-file.ts'
 import { PeerNews } from './peer-news.ts'
 import type { Ports, ServiceContext, ServiceState, StoredHost } from './ports.ts'
 import type { Pulse } from './pulse.ts'
+import { lastVerdict, type Verdict, verdictMark } from './verdict.ts'
 import { standingTopic } from './workers/definition.ts'
 import type { Workers } from './workers/supervisor.ts'
 
@@ -56,15 +58,10 @@ const forgetEveryMs = 2000
 /** Operator commands that wait for the core's answer. */
 const waitingMax = 16
 
+/** The alarm that the two hosts differ. */
+export const hostsTopic = 'hosts'
 /** A forgotten maintenance must not leave a pair without automatic takeover for good. */
 export const maintenanceMaxMs = 24 * 3_600_000
-
-/** Since when, by wall time, and why the verdict is what it is. */
-export interface Verdict {
-  protection: Protection
-  sinceMs: number
-  why: string
-}
 
 export class Agent {
   readonly config: Config
@@ -73,6 +70,7 @@ export class Agent {
   readonly workers: Workers
   readonly timing: Timing
   readonly peerNews: PeerNews
+  readonly comparison: HostComparison
   readonly startedMs: number
   readonly alarms = new Map<string, string>()
   readonly #options: AgentOptions
@@ -105,6 +103,7 @@ export class Agent {
       own: () => this.decisions,
       settings: options.settings,
     })
+    this.comparison = new HostComparison(options.config.node, options.ports.peer)
     this.#diskGuard = new DiskGuard({
       disk: options.ports.disk,
       freeDiskMb: options.config.limits.freeDiskMb,
@@ -174,7 +173,7 @@ export class Agent {
       const from = config.node === 'a' ? 'b' : 'a'
       this.#loop.post({ event: 'message', from, message })
     })
-    ports.peer.onAsked((verb, body) => (verb === quiesceVerb ? quiesce(this) : this.peerNews.answer(verb, body)))
+    ports.peer.onAsked((verb, body) => this.#asked(verb, body))
     ports.witness?.onReply(message => this.#loop.post({ event: 'message', from: 'w', message }))
     ports.services.onExhausted(why => this.#serviceFailed(why))
     await ports.peer.open()
@@ -294,6 +293,17 @@ export class Agent {
     this.note(`alarm: ${why}`)
   }
 
+  #asked(verb: string, body: unknown): unknown {
+    switch (verb) {
+      case quiesceVerb:
+        return quiesce(this)
+      case summaryVerb:
+        return this.comparison.answer(body)
+      default:
+        return this.peerNews.answer(verb, body)
+    }
+  }
+
   /** The other host may fare better; where it can't take over, this one goes on without the service. */
   #serviceFailed(why: string): void {
     this.#alarm('services', why)
@@ -307,6 +317,8 @@ export class Agent {
     ports.vip.tick(now)
     this.#standing('addresses', ports.vip.trouble())
     this.#watchUplink(now)
+    this.comparison.tick(now)
+    this.#standing(hostsTopic, this.comparison.trouble())
     const status = this.status()
     this.#watchDisks(now, status)
     this.#stopLeftovers()
@@ -336,8 +348,8 @@ export class Agent {
     const seen = this.ports.uplink?.tick(now)
     if (seen === undefined) return
     if (seen.up !== this.#uplink.up) this.#loop.post({ event: 'uplink', up: seen.up })
-    if (seen.up !== this.#uplink.up) this.note(seen.up ? 'the uplink is back' : `the uplink is down: ${seen.why}`)
     this.#uplink = seen
+    this.#standing('uplink', seen.up ? '' : `clients do not reach this host: ${seen.why}`)
   }
 
   #watchDisks(now: number, { role, epoch }: Status): void {
@@ -379,15 +391,3 @@ export class Agent {
 
 const standingKeys = ['role', 'epoch', 'gen', 'primary', 'serving', 'protection'] as const
 export type Standing = Pick<Status, (typeof standingKeys)[number]>
-
-const verdictMark = 'verdict: '
-
-/** "Since when" outlives the agent: it stands in the decisions of the one before. */
-function lastVerdict(decisions: Decisions): Verdict | null {
-  const last = decisions.last(decision => decision.why.startsWith(verdictMark))
-  if (last === null) return null
-  const text = last.why.slice(verdictMark.length)
-  const protection = protections.find(one => text.startsWith(`${one}:`))
-  return protection === undefined ? null : { protection, sinceMs: last.wallMs, why: text.slice(protection.length + 2) }
-}
-const protections: readonly Protection[] = ['protected', 'serving but unprotected', 'not serving']

@@ -20,6 +20,7 @@ export const wishedFields = [
   'protectedPorts',
   'witness',
   'services',
+  'network',
 ] as const
 export type WishedField = (typeof wishedFields)[number]
 export type WishedFields = { [field in WishedField]?: unknown }
@@ -31,7 +32,6 @@ const settingsInForce = {
   settings: z.unknown(),
   fields: z.partialRecord(z.enum(wishedFields), z.unknown()),
 }
-const vipList = z.array(z.object({ address: z.string(), interface: z.string() }))
 const schema = z.object({
   v: z.literal(1),
   ...settingsInForce,
@@ -41,8 +41,6 @@ const schema = z.object({
   /** Starts of the agent with unconfirmed settings. */
   starts: z.int().min(0),
   previous: z.object(settingsInForce).nullable(),
-  /** The virtual addresses before this change: those that are wanted no more are taken off at the next start. */
-  oldVips: vipList.default([]),
   /** The last that were taken back, and why: they are not tried again. */
   refused: z.object({ hash: z.string(), why: z.string() }).nullable(),
 })
@@ -81,11 +79,5 @@ export const writeApplied = (stateDir: string, applied: AppliedWish): Promise<vo
 export function takenBack(applied: AppliedWish, why: string): AppliedWish {
   const before = applied.previous ?? { hash: '', settings: null, fields: {} }
   const refused = { hash: applied.hash, why }
-  const oldVips = vipsOf(applied.fields)
-  return { v: 1, ...before, confirmed: true, triedAtMs: 0, starts: 0, previous: null, oldVips, refused }
-}
-
-function vipsOf(fields: WishedFields): z.output<typeof vipList> {
-  const parsed = vipList.safeParse(fields.vips)
-  return parsed.success ? parsed.data : []
+  return { v: 1, ...before, confirmed: true, triedAtMs: 0, starts: 0, previous: null, refused }
 }

@@ -1,4 +1,5 @@
 import { dirname } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { Agent } from './agent.ts'
 import { type AppliedWish, confirmedHash, takenBack, writeApplied } from './applied-wish.ts'
 import type { Config } from './config.ts'
@@ -13,6 +14,8 @@ import { filesDefinitions, publishFilesSettings } from './files/core-side.ts'
 import { OrderedServices } from './files/ordered-services.ts'
 import { termOf } from './files/settings.ts'
 import { loadHostForStart } from './host-file.ts'
+import { inventoryAfterMs, inventoryDefinition, inventorySettings } from './inventory/core-side.ts'
+import { inventorySettingsTopic, inventoryTopic } from './inventory/settings.ts'
 import { takeInheritedChildren } from './kernel/inherited-children.ts'
 import { runRealTime } from './kernel/libc.ts'
 import { partsOf } from './network/change-process.ts'
@@ -25,6 +28,7 @@ import { SocketServer } from './socket/server.ts'
 import { verbsOf } from './socket/verbs.ts'
 import { readState } from './state-file/state-file.ts'
 import { prepareStop, type StopKind, stopKindOf } from './stopping.ts'
+import { leftBehind, readPutUp, writePutUp } from './vip/left-behind.ts'
 import { runWaiting } from './waiting.ts'
 import { Workers } from './workers/supervisor.ts'
 
@@ -58,7 +62,7 @@ export async function runAgent(configPath: string): Promise<void> {
     throw new LeftPair(setup)
   }
   await makeNetworks(config)
-  leaveOldAddresses(config, applied)
+  await leaveOldAddresses(config)
   const pulse = new Pulse()
   const { ports, durable } = await openPorts(config, { note: (why: string) => agent.note(why), pulse })
   const decisions = new Decisions({
@@ -104,8 +108,18 @@ export async function runAgent(configPath: string): Promise<void> {
   process.on('uncaughtException', error => void broken(decisions, error.stack ?? error.message))
   await agent.start()
   if (isEnrolled(config)) link()
+  setTimeout(() => lookAround(agent), inventoryAfterMs).unref()
   comeFirst(agent)
   anew = attend(agent, { server, decisions, config })
+}
+
+/** Networks and storage are looked at beside; the link to the control plane tells it of news. */
+function lookAround(agent: Agent): void {
+  const definition = inventoryDefinition(({ sha256, summary }) => {
+    agent.comparison.take({ sha256, summary })
+    agent.workers.publish(inventoryTopic, { sha256 })
+  })
+  agent.workers.add(definition, [[inventorySettingsTopic, inventorySettings(agent.config)]])
 }
 
 /** Settings that this host can't even start with are taken back at once. */
@@ -119,12 +133,18 @@ async function revertOrFail(error: unknown, part: { stateDir: string; applied: A
 }
 
 /** A virtual address that is wanted no more would stay on this host, which may not serve for long. */
-function leaveOldAddresses(config: Config, applied: AppliedWish | null): void {
-  const vips = (applied?.oldVips ?? []).filter(vip => !config.vips.some(one => one.address === vip.address))
-  if (vips.length === 0) return
-  const driver = new VipDriver({ ...config, vips })
-  driver.down()
-  driver.close()
+async function leaveOldAddresses(config: Config): Promise<void> {
+  const before = readPutUp(config.stateDir)
+  const vips = leftBehind(before, config.vips)
+  if (vips.length > 0) {
+    const driver = new VipDriver({ ...config, vips })
+    driver.down()
+    driver.close()
+  }
+  if (isDeepStrictEqual(before, config.vips)) return
+  await writePutUp(config.stateDir, config.vips).catch((error: unknown) =>
+    log(`the virtual addresses of this start could not be noted: ${String(error)}`),
+  )
 }
 
 /** Above every ordinary program, below the kernel's own real-time threads (50 and more). */

@@ -4,6 +4,8 @@ import { controlTopic } from './control/settings.ts'
 import { hostClock } from './drivers/clock.ts'
 import { notifier } from './drivers/notify.ts'
 import type { BaseConfig } from './host-file.ts'
+import { inventoryDefinition, inventorySettings } from './inventory/core-side.ts'
+import { inventorySettingsTopic, inventoryTopic } from './inventory/settings.ts'
 import { VerbError } from './socket/messages.ts'
 import { beginAnew, programVerbs } from './socket/program-verbs.ts'
 import { SocketServer } from './socket/server.ts'
@@ -25,6 +27,10 @@ export async function runWaiting(
   })
   const link = (): void =>
     workers.add(controlDefinition({ note: log }), [[controlTopic, controlSettings(base, configPath)]])
+  workers.add(
+    inventoryDefinition(({ sha256 }) => workers.publish(inventoryTopic, { sha256 })),
+    [[inventorySettingsTopic, inventorySettings({ stateDir: base.stateDir, vips: [] })]],
+  )
   const stop = async (): Promise<void> => {
     server.close()
     await workers.stop()

@@ -92,7 +92,7 @@ async function callOf<R extends Route>(
 ): Promise<Call<R>> {
   const request = context.req.raw
   const url = new URL(request.url)
-  const bytes = route.method === 'get' ? new Uint8Array() : await readBody(request)
+  const bytes = route.method === 'get' ? new Uint8Array() : await readBody(request, route.bodyBytesMax)
   const caller = await callerOf(route, { deps, request, bytes, target: url.pathname + url.search })
   const params = validated<R['params']>(route.params, context.req.param(), 'path')
   await admit(route, { caller, params, deps, requestId })

@@ -1,12 +1,12 @@
 import { Refusal } from './problem.ts'
 
-/** The greatest body is an answer of a host that carries a sealed secret, 100 KiB. */
+/** Unless a route says otherwise: an answer of a host that carries a sealed secret has 100 KiB. */
 export const bodyBytesMax = 128 * 1024
 
 /** The whole body, never more than the limit in memory. @throws Refusal */
-export async function readBody(request: Request): Promise<Uint8Array> {
-  const tooLarge = new Refusal('too_large', `a body has at most ${bodyBytesMax} bytes`)
-  if (Number(request.headers.get('content-length') ?? 0) > bodyBytesMax) throw tooLarge
+export async function readBody(request: Request, bytesMax: number = bodyBytesMax): Promise<Uint8Array> {
+  const tooLarge = new Refusal('too_large', `a body has at most ${bytesMax} bytes`)
+  if (Number(request.headers.get('content-length') ?? 0) > bytesMax) throw tooLarge
   if (request.body === null) return new Uint8Array()
   const chunks: Uint8Array[] = []
   let length = 0
@@ -15,7 +15,7 @@ export async function readBody(request: Request): Promise<Uint8Array> {
     const { done, value } = await reader.read()
     if (done) break
     length += value.length
-    if (length > bodyBytesMax) {
+    if (length > bytesMax) {
       await reader.cancel()
       throw tooLarge
     }

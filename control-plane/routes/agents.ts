@@ -8,6 +8,7 @@ import { documentsFor } from '../services/host/pull-desired.ts'
 import { takeAck } from '../services/ingest/acks.ts'
 import { storeHostEvents } from '../services/ingest/host-events.ts'
 import { lookAtPairsOf } from '../services/ingest/look-at-pairs.ts'
+import { storeInventory } from '../services/ingest/store-inventory.ts'
 import { storeReports } from '../services/ingest/store-reports.ts'
 
 /** The second way between agents and control plane, which works without any broker. */
@@ -26,6 +27,11 @@ export function agentRoutes(api: Api): void {
     const stored = await storeReports(call.deps, [{ organisation, host, body: call.body }])
     await lookAtPairsOf(call.deps, stored)
     return { body: { stored: stored.length > 0 } }
+  })
+
+  api.implement(contract.pushInventory, async call => {
+    const { organisation, host } = asHost(call.caller)
+    return { body: { stored: await storeInventory(call.deps, { organisation, host, body: call.body }) } }
   })
 
   api.implement(contract.pushEvents, async call => {

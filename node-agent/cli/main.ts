@@ -12,6 +12,7 @@ import { addPairVerbs } from './pair-verbs.ts'
 import { addReadVerbs } from './read-verbs.ts'
 import { addStorageVerbs } from './storage-verbs.ts'
 import { addSyncVerbs } from './sync-verbs.ts'
+import { addVipVerbs } from './vip-verbs.ts'
 
 /** The one command of the product: the agent, the witness, and what a person asks of them. */
 export function understudy(): Command {
@@ -31,6 +32,7 @@ export function understudy(): Command {
   addEvidenceVerbs(program)
   addPairVerbs(program)
   addControlVerbs(program)
+  addVipVerbs(program)
   addNetworkVerbs(program)
   addStorageVerbs(program)
   addSyncVerbs(program)

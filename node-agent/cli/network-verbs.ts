@@ -14,6 +14,7 @@ import { loadConfig } from '../host-file.ts'
 import { runChange } from '../network/change-process.ts'
 import { readNetwork } from '../network/inventory.ts'
 import { readRecord } from '../network/record.ts'
+import { convergedWhy } from '../network/vswitches.ts'
 import { defaultConfigPath, type GlobalOptions } from './connection.ts'
 import { Exit } from './exit-codes.ts'
 import { showNetwork } from './show-host.ts'
@@ -27,7 +28,8 @@ const configOf = (command: Command) => loadConfig(pathOf(command))
 const pathOf = (command: Command): string => command.optsWithGlobals<GlobalOptions>().config ?? defaultConfigPath
 
 async function lookAround(command: Command) {
-  return readNetwork({ record: readRecord(join(configOf(command).stateDir, 'network')) })
+  const { stateDir, vips } = configOf(command)
+  return readNetwork({ record: readRecord(join(stateDir, 'network')), vips: vips.map(vip => vip.address) })
 }
 
 export function addNetworkVerbs(program: Command): void {
@@ -104,12 +106,7 @@ function wishOf(name: string, { now, flags }: { now: ObservedVswitch | undefined
 }
 
 async function report(command: Command, wish: Parameters<typeof runChange>[1]): Promise<void> {
-  if (configOf(command).network.deployment === 'converged') {
-    throw new Exit(
-      'refused',
-      'this is a converged deployment: the hosts are members of a service cluster, which manages their networks. Change the vSwitch there, or set "network.deployment" to "distributed" if the host has left it.',
-    )
-  }
+  if (configOf(command).network.deployment === 'converged') throw new Exit('refused', convergedWhy)
   process.stderr.write('  the change is made, and taken back unless what was reached before is reached after it ...\n')
   const outcome = await runChange(pathOf(command), wish)
   if (!outcome.ok) throw new Exit('refused', outcome.why)

@@ -1,11 +1,16 @@
+import { existsSync } from 'node:fs'
 import { type Command, InvalidArgumentError } from 'commander'
 import type { StorageAdapter, StorageInventory } from '../../shared/hosts/storage.ts'
 import { exec } from '../exec.ts'
+import { loadHost } from '../host-file.ts'
+import { theirInitiatorName } from '../inventory/compared.ts'
+import { convergedWhy } from '../network/vswitches.ts'
 import { discover } from '../storage/discovery.ts'
 import { changeInitiatorName, iscsiHost, readInitiatorName } from '../storage/initiator-name.ts'
 import { storageInventory } from '../storage/inventory.ts'
 import { Scanner } from '../storage/scan.ts'
 import { Sysfs } from '../storage/sysfs.ts'
+import { askAgent, defaultConfigPath, type GlobalOptions } from './connection.ts'
 import { Exit } from './exit-codes.ts'
 import { showScan, showStorage } from './show-host.ts'
 
@@ -61,7 +66,12 @@ export function addStorageVerbs(program: Command): void {
     .action(iqn)
 }
 
-async function scan(wanted: string[], options: { lip?: boolean; limit: number; json?: boolean }): Promise<void> {
+async function scan(
+  wanted: string[],
+  options: { lip?: boolean; limit: number; json?: boolean },
+  command: Command,
+): Promise<void> {
+  refuseReadOnly(command)
   const sysfs = new Sysfs()
   const inventory = await storageInventory(sysfs)
   const adapters = wanted.length === 0 ? inventory.adapters : wanted.map(name => named(inventory, name))
@@ -81,7 +91,15 @@ function named(inventory: StorageInventory, name: string): StorageAdapter {
   throw new Exit('usage', `there is no storage adapter ${name}; this host has ${there}`)
 }
 
-async function iqn(name: string | undefined, options: { logOut?: boolean }): Promise<void> {
+/** A host without a configuration is in no pair and no deployment. */
+function refuseReadOnly(command: Command): void {
+  const path = command.optsWithGlobals<GlobalOptions>().config ?? defaultConfigPath
+  if (!existsSync(path)) return
+  const { base, config } = loadHost(path)
+  if ((config ?? base).network.deployment === 'converged') throw new Exit('refused', convergedWhy)
+}
+
+async function iqn(name: string | undefined, options: { logOut?: boolean }, command: Command): Promise<void> {
   if (name === undefined) {
     const now = readInitiatorName()
     if (now === null) throw new Exit('failed', 'this host has no iSCSI name: install open-iscsi first')
@@ -90,7 +108,11 @@ async function iqn(name: string | undefined, options: { logOut?: boolean }): Pro
   }
   // Between logging out and in the host must not be left without its storage by a closed terminal.
   for (const signal of ['SIGHUP', 'SIGINT'] as const) process.on(signal, () => {})
-  const result = await changeInitiatorName(iscsiHost(new Sysfs()), { name, logOutSessions: options.logOut === true })
+  refuseReadOnly(command)
+  // Without an agent the other host's name is not known; the control plane knows all of the organisation.
+  const theirs = theirInitiatorName(await askAgent(command, 'hosts').catch(() => null))
+  const change = { name, logOutSessions: options.logOut === true, theirs }
+  const result = await changeInitiatorName(iscsiHost(new Sysfs()), change)
   if (!result.ok) throw new Exit('refused', result.why)
   print(`${result.from ?? 'no name'} → ${result.to}: ${result.why}\n`)
 }

@@ -1,7 +1,11 @@
 import { z } from 'zod'
+import type { pushInventory } from '../../shared/contract/api/agents.ts'
 import type { HostEvent, HostReport } from '../../shared/contract/report.ts'
 import { sha256Base64url, signCompact } from '../../shared/contract/signing.ts'
 import type { Identity } from './identity.ts'
+
+/** Of networks and storage, whole. */
+export type ToldInventory = z.input<typeof pushInventory.body>
 
 /** The control plane over HTTPS: every request signed by this host's key. Never throws: a failure is a sentence. */
 export type Outcome<T> = { ok: true; value: T } | { ok: false; status: number | null; why: string }
@@ -49,6 +53,7 @@ export class Cloud {
   }
 
   report = (report: HostReport): Promise<Outcome<unknown>> => this.#post('/agent/v1/report', report)
+  inventory = (told: ToldInventory): Promise<Outcome<unknown>> => this.#post('/agent/v1/inventory', told)
   events = (events: readonly HostEvent[]): Promise<Outcome<unknown>> => this.#post('/agent/v1/events', { v: 1, events })
   ack = (ack: string): Promise<Outcome<unknown>> => this.#post('/agent/v1/acks', { ack })
 

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Config } from '../config.ts'
+import { inventorySettings } from '../inventory/core-side.ts'
 import type { WorkerDefinition } from '../workers/definition.ts'
 import { workerCommand } from '../workers/registry.ts'
 import type { ControlSettings } from './settings.ts'
@@ -34,8 +35,10 @@ export function controlDefinition({ note }: CoreAnswers): WorkerDefinition {
 const noteMax = 400
 
 export function controlSettings(
-  config: Pick<Config, 'stateDir' | 'socket' | 'control'>,
+  config: Pick<Config, 'stateDir' | 'socket' | 'control'> & Partial<Pick<Config, 'vips'>>,
   configPath: string,
 ): ControlSettings {
-  return { folder: controlFolderOf(config.stateDir), socket: config.socket, configPath, refuse: config.control.refuse }
+  const { stateDir, socket, control, vips = [] } = config
+  const inventory = inventorySettings({ stateDir, vips })
+  return { folder: controlFolderOf(stateDir), socket, configPath, refuse: control.refuse, inventory }
 }

@@ -62,7 +62,6 @@ export class HostSettings {
       triedAtMs: 0,
       starts: 0,
       previous: null,
-      oldVips: [],
       refused: null,
     })
     return config
@@ -82,7 +81,7 @@ export class HostSettings {
     if (applied?.confirmed === false) return this.#confirm(applied, base.stateDir)
     if (applied === null || applied.settings === null) {
       // A pair of the operator's own: what it runs with is what changes are counted from.
-      await writeApplied(base.stateDir, { ...firstWish, oldVips: [], hash, settings: wish.settings })
+      await writeApplied(base.stateDir, { ...firstWish, hash, settings: wish.settings })
       return { ok: true }
     }
     if (applied.hash === hash) return { ok: true }
@@ -102,7 +101,7 @@ export class HostSettings {
     const waits = await this.#whyNotYet(hash)
     if (waits !== null) return pending(waits)
     const previous = { hash: applied.hash, settings: applied.settings, fields: applied.fields }
-    const tried = { confirmed: false, triedAtMs: nowMs(), starts: 0, previous, oldVips: config.vips, refused: null }
+    const tried = { confirmed: false, triedAtMs: nowMs(), starts: 0, previous, refused: null }
     await writeApplied(base.stateDir, { v: 1, hash, settings: wish.settings, fields: rendered.fields, ...tried })
     await this.#options.restart('new settings of the control plane')
     return pending('the agent starts anew with them')

@@ -1,7 +1,11 @@
 import type { Command, Verb } from '../../shared/contract/documents.ts'
 import { ackBytesMax, verbs } from '../../shared/contract/documents.ts'
-import { readNetwork } from '../network/inventory.ts'
-import { readRecord } from '../network/record.ts'
+import { loadHost } from '../host-file.ts'
+import { readHost } from '../inventory/read-host.ts'
+import type { InventorySettings } from '../inventory/settings.ts'
+import { runChange } from '../network/change-process.ts'
+import { vswitchSchema } from '../network/record.ts'
+import { convergedWhy, type Wish } from '../network/vswitches.ts'
 import { changeInitiatorName, iscsiHost } from '../storage/initiator-name.ts'
 import { storageInventory } from '../storage/inventory.ts'
 import { Scanner } from '../storage/scan.ts'
@@ -10,12 +14,17 @@ import type { RunOutcome } from './session.ts'
 
 /**
  * What a portal asks of the host itself, not of its pair: done in this process, by the same parts as the command line uses,
- * so that a driver that hangs holds up the link and never the core. A virtual switch is changed at the host: the change
- * could cut the link that carries the answer, and its own confirmation needs somebody there.
+ * so that a driver that hangs holds up the link and never the core. A virtual switch is changed by a process that outlives
+ * this one: a change that cuts the host from its peer, its witness or the control plane is taken back there, and the
+ * answer, which then gets through, says why.
  */
 export interface HostVerbs {
-  /** Of the network's own record of virtual switches. */
-  networkFolder: string
+  configPath: string
+  inventory: InventorySettings
+  /** The whole inventory to the control plane; why it did not get there, or null. */
+  tell: () => Promise<string | null>
+  /** Of the other host; null: not known. */
+  theirInitiatorName: () => Promise<string | null>
 }
 
 /** null: this is no verb of the host alone. Never throws. */
@@ -33,12 +42,30 @@ export async function runHostVerb(
 }
 
 const hostVerbs: Partial<Record<Verb, (args: Record<string, unknown>, at: HostVerbs) => Promise<RunOutcome>>> = {
-  inventory: async (_args, { networkFolder }) => {
-    const [network, storage] = await Promise.all([
-      readNetwork({ record: readRecord(networkFolder) }),
-      storageInventory(new Sysfs()),
-    ])
-    return { phase: 'done', message: 'read', result: { network: { ...network }, storage: { ...storage } } }
+  inventory: async (_args, { inventory, tell }) => {
+    const { network, storage } = await readHost(inventory)
+    const outcome: RunOutcome = {
+      phase: 'done',
+      message: 'read',
+      result: { network: { ...network }, storage: { ...storage } },
+    }
+    if (fits(outcome)) return outcome
+    // A large host's does not travel as an answer; it is told as each change of it is.
+    const why = await tell()
+    return why === null ? { phase: 'done', message: 'read and told apart' } : { phase: 'failed', message: why }
+  },
+  vswitch: async (args, { configPath }) => {
+    const { put, remove } = verbs.vswitch.parse(args)
+    const refused = whyReadOnly(configPath)
+    if (refused !== null) return { phase: 'refused', message: refused }
+    const wish = wishOf(put, remove)
+    if (wish === null)
+      return {
+        phase: 'refused',
+        message: 'the command names not one virtual switch, or one of a form that this version does not know',
+      }
+    const changed = await runChange(configPath, wish)
+    return { phase: changed.ok ? 'done' : 'failed', message: changed.why }
   },
   storageScan: async args => {
     const { adapters, limitSeconds } = verbs.storageScan.parse(args)
@@ -53,19 +80,37 @@ const hostVerbs: Partial<Record<Verb, (args: Record<string, unknown>, at: HostVe
     const message = failed.length === 0 ? `${chosen.length} adapters looked again` : `failed: ${failed.join(', ')}`
     return { phase: failed.length === 0 ? 'done' : 'failed', message, result: { ...result } }
   },
-  initiatorName: async args => {
+  initiatorName: async (args, { configPath, theirInitiatorName }) => {
     const { name, logOutSessions } = verbs.initiatorName.parse(args)
-    const changed = await changeInitiatorName(iscsiHost(new Sysfs()), { name, logOutSessions })
+    const refused = whyReadOnly(configPath)
+    if (refused !== null) return { phase: 'refused', message: refused }
+    const theirs = await theirInitiatorName()
+    const changed = await changeInitiatorName(iscsiHost(new Sysfs()), { name, logOutSessions, theirs })
     return { phase: changed.ok ? 'done' : 'refused', message: changed.why }
   },
 }
 
-/** For the signature around it. */
+function wishOf(put: Record<string, unknown> | null, remove: string | null): Wish | null {
+  if (remove !== null) return put === null ? { remove } : null
+  const parsed = vswitchSchema.safeParse(put)
+  return parsed.success ? { set: parsed.data } : null
+}
+
+/** What the host's own configuration says, whatever the control plane thinks. */
+function whyReadOnly(configPath: string): string | null {
+  const { base, config } = loadHost(configPath)
+  return (config ?? base).network.deployment === 'converged' ? convergedWhy : null
+}
+
+/** For the signature around it; Base64 makes four letters of three bytes. */
 const signedShare = 0.7
+const sizeOf = (outcome: RunOutcome): number => Buffer.byteLength(JSON.stringify(outcome.result ?? {}))
+const fits = (outcome: RunOutcome): boolean => sizeOf(outcome) <= ackBytesMax * signedShare
 
 function bounded(outcome: RunOutcome): RunOutcome {
-  const size = JSON.stringify(outcome.result ?? {}).length
-  // Base64 makes four letters of three bytes.
-  if (size <= ackBytesMax * signedShare) return outcome
-  return { phase: 'failed', message: `the answer has ${size} bytes, more than travels: use the command line there` }
+  if (fits(outcome)) return outcome
+  return {
+    phase: 'failed',
+    message: `the answer has ${sizeOf(outcome)} bytes, more than travels: use the command line there`,
+  }
 }

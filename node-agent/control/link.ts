@@ -4,7 +4,7 @@ import type { DownChannel } from '../../shared/contract/topics.ts'
 import type { Standing } from '../agent.ts'
 import { isDue, readCredentials, renewCredentials } from './broker-credentials.ts'
 import { BrokerLink } from './broker-link.ts'
-import { Cloud } from './cloud.ts'
+import { Cloud, type ToldInventory } from './cloud.ts'
 import type { LocalPolicy } from './commands.ts'
 import type { Identity } from './identity.ts'
 import { ControlMemory } from './memory.ts'
@@ -26,6 +26,8 @@ export interface LinkOptions {
   /** In [0, 1). */
   random: () => number
   note: (why: string) => void
+  /** Networks and storage as they are now. */
+  inventory: () => Promise<Pick<ToldInventory, 'summary' | 'network' | 'storage'>>
   /** After something was done here: what it needs beside, such as the core to be started anew. */
   settled: () => void
   fetch?: typeof fetch
@@ -38,6 +40,10 @@ const reportMs = 30_000
 const retryApplyMs = 1_000
 /** Of those. */
 const refusedEvery = 60
+/** Networks and storage: an incident is several changes, and nobody acts on them by the second. */
+const inventoryMs = 1_000
+const inventoryAtMostEveryMs = 10_000
+const inventoryRetryMs = 30_000
 /** Several changes of one incident come within this time. */
 const changeMs = 100
 /** With a broker that is away, documents are looked for this often. */
@@ -78,6 +84,8 @@ export class ControlLink {
   #timers = new Set<NodeJS.Timeout>()
   #changeTimer: NodeJS.Timeout | null = null
   #pullTimer: NodeJS.Timeout | null = null
+  #inventoryTimer: NodeJS.Timeout | null = null
+  #inventoryToldAtMs = -Infinity
   #pulling = false
   #closed = false
 
@@ -134,6 +142,36 @@ export class ControlLink {
     }, changeMs)
   }
 
+  /** They changed: the control plane is told, once for several changes. */
+  inventoryChanged(): void {
+    const sinceMs = this.#options.nowMs() - this.#inventoryToldAtMs
+    this.#tellInventoryIn(Math.max(inventoryMs, inventoryAtMostEveryMs - sinceMs))
+  }
+
+  #tellInventoryIn(ms: number): void {
+    this.#inventoryTimer ??= setTimeout(() => {
+      this.#inventoryTimer = null
+      void this.tellInventory().then(why => {
+        if (why === null || this.#closed) return
+        this.#note(`the inventory is not taken: ${why}`)
+        this.#tellInventoryIn(inventoryRetryMs)
+      })
+    }, ms)
+  }
+
+  /** @returns why the control plane does not have it, or null */
+  async tellInventory(): Promise<string | null> {
+    try {
+      const told = await this.#options.inventory()
+      this.#inventoryToldAtMs = this.#options.nowMs()
+      const { boot } = this.#memory.present
+      const sent = await this.#cloud.inventory({ v: 1, boot, seq: this.#session.nextSeq(), ...told })
+      return sent.ok ? null : sent.why
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error)
+    }
+  }
+
   state(): LinkState {
     const { identity } = this.#options
     const { connected } = this.#broker ?? { connected: null }
@@ -150,7 +188,8 @@ export class ControlLink {
   async close(): Promise<void> {
     this.#closed = true
     for (const timer of this.#timers) clearInterval(timer)
-    for (const timer of [this.#changeTimer, this.#pullTimer]) if (timer !== null) clearTimeout(timer)
+    for (const timer of [this.#changeTimer, this.#pullTimer, this.#inventoryTimer])
+      if (timer !== null) clearTimeout(timer)
     await this.#broker?.close()
     await this.#spool.close()
     await this.#memory.close()

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { verbNames } from '../../shared/contract/documents.ts'
+import { inventorySettingsSchema } from '../inventory/settings.ts'
 
 /** What the core tells the control worker once; the supervisor tells it again to one that was started anew. */
 export const controlTopic = 'control'
@@ -10,6 +11,7 @@ export const controlSettingsSchema = z.object({
   /** Of the core: what an operator can do on this host, the portal can, and nothing more. */
   socket: z.string(),
   configPath: z.string(),
+  inventory: inventorySettingsSchema,
   refuse: z.array(z.enum(verbNames)),
 })
 export type ControlSettings = z.output<typeof controlSettingsSchema>

@@ -17,8 +17,8 @@ const partsOf: Record<keyof PairSettings, readonly WishedField[]> = {
   services: ['services'],
   hosts: ['peer'],
   peerPort: ['peer'],
+  mode: ['network'],
   // Kept for the portal; nothing on a host follows from them yet.
-  mode: [],
   ipFamily: [],
   syncPartition: [],
 }
@@ -46,6 +46,7 @@ export function wholeFields(wish: PairWish, base: Record<string, unknown>): Rend
     protectedPorts: settings.protectedPorts,
     witness: witness.value,
     services: servicesOf(settings, base),
+    network: { ...(base.network as ConfigInput['network']), deployment: settings.mode },
   }
   return { ok: true, fields }
 }

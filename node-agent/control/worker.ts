@@ -1,7 +1,11 @@
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { z } from 'zod'
 import { type Command, verbs } from '../../shared/contract/documents.ts'
+import { summaryOf } from '../../shared/hosts/summary.ts'
 import type { Standing } from '../agent.ts'
+import { theirInitiatorName } from '../inventory/compared.ts'
+import { readHost } from '../inventory/read-host.ts'
+import { inventoryTopic } from '../inventory/settings.ts'
 import { ask } from '../socket/client.ts'
 import { softwareVersion } from '../version.ts'
 import { standingTopic } from '../workers/definition.ts'
@@ -10,7 +14,7 @@ import { coreOverSocket } from './core-over-socket.ts'
 
 import { measure } from './host-prechecks.ts'
 import { HostSettings } from './host-settings.ts'
-import { runHostVerb } from './host-verbs.ts'
+import { type HostVerbs, runHostVerb } from './host-verbs.ts'
 import { type Identity, readIdentity } from './identity.ts'
 
 import { ControlLink } from './link.ts'
@@ -40,6 +44,8 @@ export class ControlWorker implements WorkerProgram {
   #link: ControlLink | null = null
   #standing: Standing | null = null
   #begun = false
+  /** Since this process began; the link may not be there yet. */
+  #inventoryChanged = false
   /** A set-up is over: the agent begins anew once its answer is out. */
   #restart: string | null = null
 
@@ -51,6 +57,10 @@ export class ControlWorker implements WorkerProgram {
     if (topic === standingTopic) {
       this.#standing = standingSchema.parse(body)
       this.#link?.standing(this.#standing)
+    }
+    if (topic === inventoryTopic) {
+      this.#inventoryChanged = true
+      this.#link?.inventoryChanged()
     }
     if (topic !== controlTopic || this.#begun) return
     this.#begun = true
@@ -73,6 +83,7 @@ export class ControlWorker implements WorkerProgram {
       folder: settings.folder,
       host: this.#hostPort(settings, identity),
       policy: { refuse: settings.refuse },
+      inventory: () => inventoryOf(settings),
       nowMs: Date.now,
       random: Math.random,
       note: why => void this.#core?.tell('note', why),
@@ -80,13 +91,13 @@ export class ControlWorker implements WorkerProgram {
     })
     this.#link = link
     if (this.#standing !== null) link.standing(this.#standing)
+    if (this.#inventoryChanged) link.inventoryChanged()
     setInterval(() => this.#core?.report(link.state()), reportEveryMs)
     await link.start()
   }
 
   #hostPort(settings: ControlSettings, identity: Identity): HostPort {
     const { socket, configPath } = settings
-    const networkFolder = join(dirname(settings.folder), 'network')
     const core = coreOverSocket(socket, { version: softwareVersion, startedAt: new Date().toISOString() })
     let held: PairWish | null = null
     const hostSettings = new HostSettings({
@@ -99,6 +110,12 @@ export class ControlWorker implements WorkerProgram {
       restart: why => this.#beginAnew(settings, why),
       nowMs: Date.now,
     })
+    const hostVerbs: HostVerbs = {
+      configPath,
+      inventory: settings.inventory,
+      tell: () => this.#link?.tellInventory() ?? Promise.resolve('the link is not there yet'),
+      theirInitiatorName: async () => theirInitiatorName(await core.read('hosts')),
+    }
     const wish = async (): Promise<PairWish | null> => {
       const until = Date.now() + wishLimitMs
       while (held === null && Date.now() < until) await new Promise(resolve => setTimeout(resolve, 100))
@@ -122,7 +139,7 @@ export class ControlWorker implements WorkerProgram {
             return outcome
           }
           default:
-            return (await runHostVerb(command, { networkFolder })) ?? core.run(command, progress)
+            return (await runHostVerb(command, hostVerbs)) ?? core.run(command, progress)
         }
       },
     }
@@ -137,6 +154,12 @@ export class ControlWorker implements WorkerProgram {
   async #beginAnew({ socket }: ControlSettings, why: string): Promise<void> {
     await ask({ path: socket, verb: 'restart', args: { why: why.slice(0, 200) }, silenceMs: askLimitMs })
   }
+}
+
+async function inventoryOf({ inventory }: ControlSettings) {
+  const { network, storage } = await readHost(inventory)
+  const summary = summaryOf({ network, storage, vips: inventory.vips })
+  return { summary, network: { ...network }, storage: { ...storage } }
 }
 
 async function prechecks(command: Command, configPath: string): Promise<RunOutcome> {

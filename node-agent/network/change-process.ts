@@ -5,13 +5,15 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import type { Config } from '../config.ts'
+import { identityFileOf } from '../control/core-side.ts'
+import { readIdentity } from '../control/identity.ts'
 import { exec } from '../exec.ts'
 import { loadConfig } from '../host-file.ts'
 import { readBootId } from '../kernel/clock.ts'
 import type { StatusReport } from '../report/status-report.ts'
 import { bundledChild } from '../self.ts'
 import { ask } from '../socket/client.ts'
-import { confirmLimitMs, type Reach } from './change.ts'
+import { confirmLimitMs } from './change.ts'
 import { vswitchSchema } from './record.ts'
 import { changeVswitch, type Outcome, type VswitchParts, type Wish } from './vswitches.ts'
 
@@ -73,7 +75,7 @@ export function partsOf(config: Config): VswitchParts {
     boot: readBootId(config.bootIdPath),
     root: '/',
     ask: (argv, limitMs) => exec(argv, { limitMs }),
-    reach: withinMs => reachOf(config.socket, withinMs),
+    reach: reachOf(config),
     sleep: ms => sleep(ms),
     ovsDatapath: config.network.ovsDatapath,
     pair: {
@@ -90,16 +92,66 @@ const answerLimitMs = 1000
 
 const within = (agoMs: number | null, limitMs: number): boolean => agoMs !== null && agoMs < limitMs
 
-/** What the agent reaches; without an agent nothing is known to be reached, and nothing can be missed. */
-async function reachOf(socket: string, withinMs: number): Promise<Reach> {
-  try {
-    const status = (await ask({ path: socket, verb: 'status', silenceMs: answerLimitMs })) as StatusReport
-    return {
-      peer: within(status.peer.heardAgoMs, Math.min(withinMs, heardMs)),
-      witness: within(status.witness?.answeredAgoMs ?? null, withinMs),
-      controlPlane: null,
+/** What the agent reaches, and the control plane; without an agent nothing is known to be reached, and nothing can be missed. */
+function reachOf(config: Config): VswitchParts['reach'] {
+  let plane: Answers | null | undefined
+  return async withinMs => {
+    if (plane === undefined) plane = answersOf(config)
+    const controlPlane = plane === null ? null : await plane.within(withinMs)
+    try {
+      const status = (await ask({ path: config.socket, verb: 'status', silenceMs: answerLimitMs })) as StatusReport
+      return {
+        peer: within(status.peer.heardAgoMs, Math.min(withinMs, heardMs)),
+        witness: within(status.witness?.answeredAgoMs ?? null, withinMs),
+        controlPlane,
+      }
+    } catch {
+      return { peer: false, witness: false, controlPlane }
     }
-  } catch {
-    return { peer: false, witness: false, controlPlane: null }
   }
 }
+
+/** null: this host is known to no control plane. */
+function answersOf({ stateDir }: Config): Answers | null {
+  const identity = readIdentity(identityFileOf(stateDir))
+  return identity === null ? null : new Answers(identity.url)
+}
+
+/** Whether the control plane answers: asked again and again, and only the first asking is waited for. */
+class Answers {
+  readonly #url: string
+  #asking = false
+  #first = true
+  /** When the newest question that was answered was sent. */
+  #askedAtMs = -Infinity
+
+  constructor(url: string) {
+    this.#url = url
+  }
+
+  async within(ms: number): Promise<boolean> {
+    const asked = this.#ask()
+    if (this.#first) await asked
+    this.#first = false
+    return performance.now() - this.#askedAtMs < ms
+  }
+
+  async #ask(): Promise<void> {
+    if (this.#asking) return
+    this.#asking = true
+    const sentAtMs = performance.now()
+    try {
+      const answer = await fetch(`${this.#url}/agent/v1/time`, {
+        redirect: 'error',
+        signal: AbortSignal.timeout(planeLimitMs),
+      })
+      await answer.arrayBuffer()
+      if (answer.ok) this.#askedAtMs = sentAtMs
+    } catch {
+      // No answer is an answer here.
+    } finally {
+      this.#asking = false
+    }
+  }
+}
+const planeLimitMs = 2000

@@ -110,9 +110,15 @@ const undoOf = (steps: readonly Step[]): string[][] =>
 
 /** What is missing at the end, in words, or null. */
 async function confirm(parts: ChangeParts, before: Reach): Promise<string | null> {
+  const began = performance.now()
   let goodMs = 0
   let missing: string[] = []
-  for (let waitedMs = 0; waitedMs < confirmLimitMs; waitedMs += lookEveryMs) {
+  // A look takes time as well, and somebody was told how long he is cut off at most.
+  for (
+    let waitedMs = 0;
+    waitedMs < confirmLimitMs;
+    waitedMs = Math.max(waitedMs + lookEveryMs, performance.now() - began)
+  ) {
     const now = await parts.reach(waitedMs)
     missing = [
       ...(before.peer && !now.peer ? ['the other host'] : []),

@@ -34,10 +34,12 @@ const askHere: Ask = (argv, limitMs) => exec(argv, { limitMs })
 
 export async function readNetwork(options: {
   record: readonly Vswitch[]
+  /** Of the pair, with or without prefix: whichever host has them, they are the pair's. */
+  vips: readonly string[]
   root?: string
   ask?: Ask
 }): Promise<HostNetwork> {
-  const { record, root = '/', ask = askHere } = options
+  const { record, vips, root = '/', ask = askHere } = options
   const ip = async (...words: string[]): Promise<string> => textOf(await ask(['ip', '-json', ...words], ipLimitMs))
   const [links, addresses, v4, v6, ovs] = await Promise.all([
     ip('-details', 'link', 'show'),
@@ -48,7 +50,7 @@ export async function readNetwork(options: {
   ])
   return networkOf({
     links: parseLinks(links),
-    addresses: parseAddresses(addresses),
+    addresses: parseAddresses(addresses, vips),
     routes: [...parseRoutes(v4), ...parseRoutes(v6)],
     ovs: ovs.bridges,
     hardware: nic => hardwareOf(root, nic),

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { Route } from '../../shared/hosts/network.ts'
+import { parseAddress } from '../../shared/ip.ts'
 
 /** What `ip -json` prints (ip(8)), as far as it is used here; what else it prints is nobody's business. */
 
@@ -65,12 +66,15 @@ const addressSchema = z.array(
   }),
 )
 
-/** Global addresses by device, with their prefixes. A virtual one (a whole-length prefix) is no address of the host. */
-export function parseAddresses(text: string): Map<string, string[]> {
+/** Global addresses by device, with their prefixes. A virtual one, or one of a whole length, is no address of the host. */
+export function parseAddresses(text: string, virtual: readonly string[] = []): Map<string, string[]> {
+  const isVirtual = new Set(virtual.map(keyOf))
   const found = new Map<string, string[]>()
   for (const { ifname, addr_info } of addressSchema.parse(JSON.parse(text === '' ? '[]' : text))) {
     if (ifname === undefined) continue
-    const own = addr_info.filter(one => one.scope === 'global' && one.local !== undefined)
+    const own = addr_info.filter(
+      one => one.scope === 'global' && one.local !== undefined && !isVirtual.has(keyOf(one.local)),
+    )
     const full = own.map(one => `${one.local}/${one.prefixlen}`)
     found.set(
       ifname,
@@ -78,6 +82,12 @@ export function parseAddresses(text: string): Map<string, string[]> {
     )
   }
   return found
+}
+
+/** One address can be written in several ways (RFC 5952). */
+function keyOf(text: string): string {
+  const parsed = parseAddress(text.split('/')[0] ?? '')
+  return parsed === null ? text : `${parsed.family} ${parsed.value}`
 }
 
 const routeSchema = z.array(z.object({ dst: z.string(), gateway: z.string().optional(), dev: z.string().optional() }))

@@ -1,17 +1,12 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { NetworkManager } from '../../shared/hosts/network.ts'
+import { ownFiles } from './boot-files.ts'
 
 /** What brings this host's network up at boot: our files have to be in its language, or they are ignored. */
 export function findManager(root: string): NetworkManager {
   const has = (path: string): boolean => existsSync(join(root, path))
-  const filled = (path: string, ending: RegExp): boolean => {
-    try {
-      return readdirSync(join(root, path)).some(name => ending.test(name))
-    } catch {
-      return false
-    }
-  }
+  const filled = (path: string, ending: RegExp): boolean => namesIn(root, path).some(name => ending.test(name))
   // netplan writes for one of the others, so it comes first.
   if (filled('etc/netplan', /\.ya?ml$/)) return 'netplan'
   const wanted = 'etc/systemd/system/multi-user.target.wants'
@@ -19,6 +14,43 @@ export function findManager(root: string): NetworkManager {
     return 'systemd-networkd'
   if (has(`${wanted}/NetworkManager.service`)) return 'NetworkManager'
   return definesInterfaces(root) ? 'ifupdown' : 'none'
+}
+
+/** Which file of somebody else's brings a device up at boot; null: none does, as far as files tell. */
+export function foreignBootFile(root: string, device: string): string | null {
+  const name = device.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')
+  return candidates(root).find(({ path, defines }) => defines(name).test(textOf(root, path)))?.path ?? null
+}
+
+/** interfaces(5); systemd.netdev(5), systemd.network(5); netplan(5) in YAML or JSON. */
+function candidates(root: string): { path: string; defines: (name: string) => RegExp }[] {
+  const named = (folder: string, ending: RegExp, defines: (name: string) => RegExp) =>
+    namesIn(root, folder)
+      .filter(name => ending.test(name))
+      .map(name => ({ path: `/${folder}/${name}`, defines }))
+  const ifupdown = (name: string): RegExp => new RegExp(`^\\s*(auto|allow-\\S+|iface)\\s(.*\\s)?${name}(\\s|$)`, 'm')
+  return [
+    { path: '/etc/network/interfaces', defines: ifupdown },
+    ...named('etc/network/interfaces.d', /^/, ifupdown),
+    ...named('etc/systemd/network', /\.(netdev|network)$/, name => new RegExp(`^\\s*Name=(.*\\s)?${name}(\\s|$)`, 'm')),
+    ...named('etc/netplan', /\.ya?ml$/, name => new RegExp(`^\\s*["']?${name}["']?\\s*:`, 'm')),
+  ].filter(({ path }) => !ownFiles.some(pattern => pattern.test(path)))
+}
+
+function namesIn(root: string, folder: string): string[] {
+  try {
+    return readdirSync(join(root, folder)).sort()
+  } catch {
+    return [] // this host does not have such a folder
+  }
+}
+
+function textOf(root: string, path: string): string {
+  try {
+    return readFileSync(join(root, path), 'utf8')
+  } catch {
+    return '' // gone meanwhile, or a folder
+  }
 }
 
 function definesInterfaces(root: string): boolean {

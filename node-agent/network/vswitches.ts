@@ -1,10 +1,11 @@
 import { mkdirSync } from 'node:fs'
-import type { HostNetwork, Vswitch } from '../../shared/hosts/network.ts'
+import type { HostNetwork, ObservedVswitch, Vswitch } from '../../shared/hosts/network.ts'
 import { deleteRefusal, type HostContext, showFault, vswitchFaults } from '../../shared/hosts/vswitch-rules.ts'
 import type { ExecResult } from '../exec.ts'
 import { lockFolder } from '../state-file/lock.ts'
 import { applyChange, type ChangeParts, isUnfinished, undoUnfinished } from './change.ts'
 import { type Ask, readNetwork } from './inventory.ts'
+import { foreignBootFile } from './managers.ts'
 import { planChange } from './plan.ts'
 import { readRecord, writeRecord } from './record.ts'
 import { writeBootFiles } from './write-boot-files.ts'
@@ -23,6 +24,10 @@ export interface VswitchParts {
   /** What of the pair a change is held against. */
   pair: { peerAddresses: readonly string[]; vips: HostContext['vips']; pathAddresses: readonly string[] }
 }
+
+/** Of every verb that would change networks or storage of such a host. */
+export const convergedWhy =
+  'this is a converged deployment: the hosts are members of a service cluster, which manages their networks and storage. Change it there, or set "network.deployment" to "distributed" if the host has left it.'
 
 export type Wish = { set: Vswitch } | { remove: string }
 export type Outcome = { ok: true; why: string } | { ok: false; why: string }
@@ -44,26 +49,40 @@ export async function changeVswitch(parts: VswitchParts, wish: Wish): Promise<Ou
 
 async function change(parts: VswitchParts, wish: Wish): Promise<Outcome> {
   const record = readRecord(parts.folder)
-  const host = await readNetwork({ record, root: parts.root, ask: parts.ask })
+  const host = await look(parts, record)
   const name = 'set' in wish ? wish.set.name : wish.remove
   const refusal = refuse(wish, contextOf(parts, host))
   if (refusal !== null) return { ok: false, why: `${refusal}; nothing was changed` }
   const from = host.vswitches.find(one => one.name === name) ?? null
   const to = 'set' in wish ? wish.set : null
   const steps = planChange({ from, to, host, ovsDatapath: parts.ovsDatapath })
-  const what =
-    to === null
-      ? `vSwitch ${name} is deleted`
-      : from === null
-        ? `vSwitch ${name} is made`
-        : `vSwitch ${name} is changed`
+  const foreign = foreignBootFile(parts.root, name)
+  if (foreign !== null && steps.length > 0) return { ok: false, why: foreignRefusal(name, foreign) }
+  const what = whatIsDone(name, { from, to, changes: steps.length > 0 })
   const result = await applyChange(changeParts(parts), { why: what, steps })
   if (!result.ok) return result
   const kept = [...record.filter(one => one.name !== name), ...(to === null ? [] : [to])]
   await writeRecord(parts.folder, kept)
-  await writeBootFiles({ root: parts.root, manager: host.manager }, kept)
+  const ours = kept.filter(one => foreignBootFile(parts.root, one.name) === null)
+  await writeBootFiles({ root: parts.root, manager: host.manager }, ours)
   return { ok: true, why: `${what}; everything that was reached before is reached` }
 }
+
+/** What somebody else's files bring up at boot would be as before after the next one. */
+const foreignRefusal = (name: string, file: string): string =>
+  `${name} is brought up at boot by ${file}, which is not ours: change it there. Its types and its description can be given here; nothing was changed`
+
+function whatIsDone(
+  name: string,
+  { from, to, changes }: { from: ObservedVswitch | null; to: Vswitch | null; changes: boolean },
+): string {
+  if (to === null) return `vSwitch ${name} is deleted`
+  if (from === null) return `vSwitch ${name} is made`
+  return from.owned || changes ? `vSwitch ${name} is changed` : `vSwitch ${name}, which was found, is adopted as it is`
+}
+
+const look = ({ root, ask, pair }: VswitchParts, record: readonly Vswitch[]): Promise<HostNetwork> =>
+  readNetwork({ record, root, ask, vips: pair.vips.map(vip => vip.address) })
 
 function refuse(wish: Wish, context: HostContext): string | null {
   if ('remove' in wish) return deleteRefusal(wish.remove, context)
@@ -99,7 +118,7 @@ export async function restoreVswitches(parts: VswitchParts): Promise<string[]> {
     if (undone !== null) said.push(undone)
     const record = readRecord(parts.folder)
     for (const to of record) {
-      const host = await readNetwork({ record, root: parts.root, ask: parts.ask })
+      const host = await look(parts, record)
       if (host.vswitches.some(one => one.name === to.name)) continue
       said.push(await restore(parts, { to, host }))
     }

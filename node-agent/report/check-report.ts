@@ -2,7 +2,7 @@ import { obstacleToProtection } from '../../shared/protocol/duties.ts'
 import { isBackup, isPrimary } from '../../shared/protocol/facts.ts'
 import { readyToSwitch } from '../../shared/protocol/primary-conditions.ts'
 import { leaseLeftAtShrinkMs, shrinkNeedsMs, voteLimitMs } from '../../shared/protocol/timing.ts'
-import type { Agent } from '../agent.ts'
+import { type Agent, hostsTopic } from '../agent.ts'
 import { filesObstacles, reportedTrees } from '../files/core-side.ts'
 
 /** Would a takeover succeed now, and what would it cost? */
@@ -52,7 +52,9 @@ export function checkReport(
   const blocking = obstacles(agent, now)
   const trees = reportedTrees(agent.workers)
   // Lag and trouble of files are alarms of the agent already.
-  const warnings = [...agent.alarms.values()]
+  const warnings = [...agent.alarms].flatMap(([topic, why]) => (topic === hostsTopic ? [] : [why]))
+  // What the other host lacks is said one by one.
+  for (const { why, blocks } of agent.comparison.differences) (blocks ? blocking : warnings).push(why)
   blocking.push(...filesObstacles(trees))
   if (voteP99Ms !== null && voteP99Ms > limit) {
     blocking.push(

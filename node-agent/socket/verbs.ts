@@ -3,6 +3,7 @@ import { hasDeparted, isPrimary, knownValue } from '../../shared/protocol/facts.
 import { type Agent, maintenanceMaxMs } from '../agent.ts'
 import type { Decision } from '../decisions.ts'
 import { evidenceDirOf } from '../evidence-store.ts'
+import type { Compared } from '../inventory/compared.ts'
 import { rememberMaintenance } from '../maintenance-file.ts'
 import { markLeft } from '../pair/setup-file.ts'
 import { checkReport } from '../report/check-report.ts'
@@ -20,6 +21,12 @@ export function verbsOf(agent: Agent, program: ProgramVerbs): Record<string, Ver
     peerSettings: async () => {
       const said = await agent.peerNews.peerSettings()
       return { hash: said.ok ? said.hash : null, why: said.ok ? '' : said.why }
+    },
+    /** As it is in force; it holds paths of secrets and none of them. */
+    configuration: async () => agent.config,
+    hosts: async (): Promise<Compared> => {
+      const { own, theirs } = agent.comparison
+      return { node: agent.state.node, own, theirs }
     },
     status: async () => statusReport(agent),
     why: args => why(agent, parse(z.strictObject({ limit: z.int().min(1).max(linesMax) }), args)),

@@ -1,5 +1,10 @@
 import { dirname } from 'node:path'
-import type { AdapterKind, StorageAdapter, StorageTarget } from '../../shared/hosts/storage.ts'
+import {
+  type AdapterKind,
+  type StorageAdapter,
+  type StorageTarget,
+  softwareIscsiName,
+} from '../../shared/hosts/storage.ts'
 import type { Sysfs } from './sysfs.ts'
 
 /**
@@ -13,8 +18,6 @@ const adaptersMax = 1024
 /** Drivers that speak Fibre Channel over Ethernet; their hosts are fc_hosts all the same. */
 const fcoeDrivers = new Set(['fcoe', 'bnx2fc', 'qedf', 'fnic'])
 const softwareIscsiDriver = 'iscsi_tcp'
-/** Name of the one adapter that stands for all sessions of the software initiator. */
-export const softwareIscsiName = 'iscsi'
 
 export function listAdapters(sysfs: Sysfs, options: { initiatorName: string | null }): StorageAdapter[] {
   const hosts = sysfs.list('sys/class/scsi_host').slice(0, adaptersMax)

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
-import { iscsiNameFault } from '../../shared/hosts/iscsi-name.ts'
+import { initiatorNameFault } from '../../shared/hosts/iscsi-name.ts'
 import { exec } from '../exec.ts'
 import { openFolderWriter } from '../state-file/atomic-write.ts'
 import { listSessions } from './adapters.ts'
@@ -41,6 +41,8 @@ export interface NameChange {
   name: string
   /** Sessions may be logged out for it, and in again. */
   logOutSessions: boolean
+  /** Of the other host; null: not known. */
+  theirs: string | null
 }
 
 export type NameChangeResult =
@@ -49,7 +51,8 @@ export type NameChangeResult =
 
 export async function changeInitiatorName(host: IscsiHost, change: NameChange): Promise<NameChangeResult> {
   const { name } = change
-  const fault = iscsiNameFault(name)
+  const others = change.theirs === null ? [] : [{ host: 'the other host', name: change.theirs }]
+  const fault = initiatorNameFault(name, others)
   if (fault !== null) return { ok: false, why: `the initiator name "${name}" ${fault}` }
   const before = host.readText()
   if (before === null) return { ok: false, why: `there is no ${initiatorNamePath}: install open-iscsi first` }

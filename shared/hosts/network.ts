@@ -69,27 +69,38 @@ export interface HostNetwork {
   unknown: string[]
 }
 
+/** A sentence, and whether a takeover would not be whole because of it. */
+export interface Difference {
+  why: string
+  blocks: boolean
+}
+
+type Compared = Pick<ObservedVswitch, 'name' | 'vlan' | 'mtu' | 'types' | 'backend'>
+
 /** What differs between two hosts so that services would not find their network after a takeover. */
-export function networkDifferences(hosts: Record<'a' | 'b', Pick<HostNetwork, 'vswitches'>>): string[] {
-  const found: string[] = []
-  const named = (host: 'a' | 'b') => new Map(hosts[host].vswitches.map(one => [one.name, one]))
+export function networkDifferences(hosts: Record<'a' | 'b', readonly Compared[]>): Difference[] {
+  const found: Difference[] = []
+  const named = (host: 'a' | 'b') => new Map(hosts[host].map(one => [one.name, one]))
   const [a, b] = [named('a'), named('b')]
   for (const name of new Set([...a.keys(), ...b.keys()])) {
     const [here, there] = [a.get(name), b.get(name)]
     if (here === undefined || there === undefined) {
-      found.push(
-        `the vSwitch ${name} is on ${here === undefined ? 'b' : 'a'} and not on ${here === undefined ? 'a' : 'b'}`,
-      )
+      const [has, lacks] = here === undefined ? ['b', 'a'] : ['a', 'b']
+      found.push({ why: `the vSwitch ${name} is on ${has} and not on ${lacks}`, blocks: true })
       continue
     }
-    const differ = (field: string, x: unknown, y: unknown): void => {
-      if (JSON.stringify(x) !== JSON.stringify(y))
-        found.push(`the vSwitch ${name} has ${field} ${JSON.stringify(x)} on a and ${JSON.stringify(y)} on b`)
+    const differ = (field: string, [x, y]: [unknown, unknown], blocks: 'blocks' | 'warns'): void => {
+      if (JSON.stringify(x) === JSON.stringify(y)) return
+      found.push({
+        why: `the vSwitch ${name} has ${field} ${JSON.stringify(x)} on a and ${JSON.stringify(y)} on b`,
+        blocks: blocks === 'blocks',
+      })
     }
-    differ('VLAN', here.vlan, there.vlan)
-    differ('MTU', here.mtu, there.mtu)
-    differ('types', [...here.types].sort(), [...there.types].sort())
-    differ('back end', here.backend, there.backend)
+    differ('VLAN', [here.vlan, there.vlan], 'blocks')
+    differ('MTU', [here.mtu, there.mtu], 'warns')
+    differ('types', [[...here.types].sort(), [...there.types].sort()], 'warns')
+    // Either can stand for the other.
+    differ('back end', [here.backend, there.backend], 'warns')
   }
   return found
 }

@@ -1,3 +1,5 @@
+import type { Difference } from './network.ts'
+
 /** What a host has for storage, as it is reported: by the agent, shown by the CLI and the control plane. */
 
 export type AdapterKind = 'scsi' | 'sas' | 'iscsi' | 'fc' | 'fcoe' | 'nvme'
@@ -83,38 +85,74 @@ export function deviceChange(before: readonly StorageDevice[], after: readonly S
 
 /** Kinds whose devices both hosts of a pair can see; the disks inside a host are its own affair. */
 const sharedKinds: readonly AdapterKind[] = ['iscsi', 'fc', 'fcoe']
+/** NVMe is inside the host, or over a fabric: its driver says which. */
+const isShared = ({ kind, driver }: StorageAdapter): boolean =>
+  sharedKinds.includes(kind) || (kind === 'nvme' && driver !== 'nvme')
 
-/** The shared LUNs of a host, by WWID. */
-export function sharedLuns(inventory: StorageInventory): Map<string, StorageDevice> {
-  const shared = new Set(inventory.adapters.filter(one => sharedKinds.includes(one.kind)).map(one => one.name))
-  return new Map(
-    inventory.devices
-      .filter(device => device.wwid !== null && device.paths.some(path => shared.has(path.adapter)))
-      .map(device => [device.wwid!, device]),
-  )
+/** Name of the one adapter that stands for all sessions of the software initiator. */
+export const softwareIscsiName = 'iscsi'
+export const softwareInitiatorName = ({ adapters }: Pick<StorageInventory, 'adapters'>): string | null =>
+  adapters.find(one => one.name === softwareIscsiName)?.identifier ?? null
+
+export interface SharedLun {
+  wwid: string
+  name: string
+  sizeBytes: number
+  /** By one path at least. */
+  up: boolean
+  used: boolean
+}
+
+/** The shared LUNs of a host, in the order of their WWIDs. */
+export function sharedLuns(inventory: StorageInventory): SharedLun[] {
+  const shared = new Set(inventory.adapters.filter(isShared).map(one => one.name))
+  return inventory.devices
+    .filter(device => device.wwid !== null && device.paths.some(path => shared.has(path.adapter)))
+    .map(device => ({
+      wwid: device.wwid!,
+      name: device.name,
+      sizeBytes: device.sizeBytes,
+      up: device.paths.some(path => path.up),
+      used: device.usedBy.length > 0,
+    }))
+    .sort((one, other) => (one.wwid < other.wwid ? -1 : 1))
+}
+
+/** `whole`: none was left out of the list; else only those up to its last WWID can be compared. */
+export interface LunList {
+  luns: readonly SharedLun[]
+  whole: boolean
 }
 
 /**
- * What a takeover would miss: after it the new primary must see the same LUNs, of the same size, by a path that is up.
- * One sentence for each difference; none means that both see the same.
+ * What a takeover would miss: after it the new primary must see the same LUNs, of the same size, by a path that is up. One
+ * sentence for each difference; none means that both see the same. It stands in the way where a host uses what the other
+ * does not have.
  */
-export function lunDifferences(hosts: Record<'a' | 'b', StorageInventory>): string[] {
-  const luns = { a: sharedLuns(hosts.a), b: sharedLuns(hosts.b) }
-  const found: string[] = []
+export function lunDifferences(hosts: Record<'a' | 'b', LunList>): Difference[] {
+  const ends = [hosts.a, hosts.b].filter(one => !one.whole).map(one => one.luns.at(-1)?.wwid ?? '')
+  const known = (lun: SharedLun): boolean => ends.every(end => lun.wwid <= end)
+  const byWwid = (host: 'a' | 'b') => new Map(hosts[host].luns.filter(known).map(lun => [lun.wwid, lun]))
+  const luns = { a: byWwid('a'), b: byWwid('b') }
+  const found: Difference[] = []
   for (const [here, there] of [
     ['a', 'b'],
     ['b', 'a'],
   ] as const) {
-    for (const [wwid, device] of luns[here]) {
-      const other = luns[there].get(wwid)
-      if (other === undefined) found.push(`LUN ${wwid} (${device.name}) is seen by ${here} and not by ${there}`)
-      else if (here === 'a' && other.sizeBytes !== device.sizeBytes)
-        found.push(
-          `LUN ${wwid} has ${device.sizeBytes} bytes on a and ${other.sizeBytes} on b: scan the host that is behind`,
-        )
-      if (device.paths.every(path => !path.up))
-        found.push(`LUN ${wwid} (${device.name}) has no path that is up on ${here}`)
+    for (const lun of luns[here].values()) {
+      const other = luns[there].get(lun.wwid)
+      const named = `LUN ${lun.wwid} (${lun.name})`
+      if (other === undefined) found.push({ why: `${named} is seen by ${here} and not by ${there}`, blocks: lun.used })
+      else if (here === 'a' && other.sizeBytes !== lun.sizeBytes)
+        found.push({
+          why: `LUN ${lun.wwid} has ${lun.sizeBytes} bytes on a and ${other.sizeBytes} on b: scan the host that is behind`,
+          blocks: lun.used || other.used,
+        })
+      if (!lun.up)
+        found.push({ why: `${named} has no path that is up on ${here}`, blocks: lun.used || other?.used === true })
     }
   }
+  if (ends.length > 0)
+    found.push({ why: `only the LUNs up to ${ends.sort()[0]} are compared, there are too many`, blocks: false })
   return found
 }

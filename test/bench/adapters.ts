@@ -92,7 +92,7 @@ async function inventory(runs: number): Promise<{ inventoryMs: Figures; devices:
       const began = performance.now()
       const [storage, network] = await Promise.all([
         storageInventory(sysfs),
-        readNetwork({ record: [], root: tree.root, ask }),
+        readNetwork({ record: [], vips: [], root: tree.root, ask }),
       ])
       samples.push(performance.now() - began)
       seen = { devices: storage.devices.length, interfaces: network.nics.length }

@@ -23,6 +23,16 @@ after(async () => {
   await runtime?.close()
 })
 
+const emptySummary = {
+  v: 1 as const,
+  vswitches: [],
+  networks: [],
+  vips: [],
+  initiatorName: null,
+  luns: [],
+  lunsLeftOut: 0,
+}
+
 async function linkOf(host: TestHost, part: { folder?: string; core?: Partial<HostPort>; fetch?: typeof fetch } = {}) {
   const notes: string[] = []
   const link = await ControlLink.open({
@@ -39,6 +49,7 @@ async function linkOf(host: TestHost, part: { folder?: string; core?: Partial<Ho
       ...part.core,
     },
     policy: { refuse: [] },
+    inventory: async () => ({ summary: emptySummary, network: {}, storage: {} }),
     nowMs: Date.now,
     random: () => 0.5,
     note: why => notes.push(why),

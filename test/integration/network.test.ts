@@ -22,7 +22,7 @@ let record: Vswitch[] = []
 
 const inHost = (argv: readonly string[], limitMs = 20_000) =>
   exec(['ip', 'netns', 'exec', host.name, ...argv], { limitMs, env })
-const look = (): Promise<HostNetwork> => readNetwork({ record, ask: inHost })
+const look = (): Promise<HostNetwork> => readNetwork({ record, vips: [], ask: inHost })
 const vswitch = async (name: string): Promise<ObservedVswitch | null> =>
   (await look()).vswitches.find(one => one.name === name) ?? null
 
@@ -274,6 +274,7 @@ describe('vSwitches on Open vSwitch', () => {
     const silent = { ...env, OVS_RUNDIR: join(folder, 'nowhere') }
     const seen = await readNetwork({
       record: [],
+      vips: [],
       ask: (argv, limitMs) => exec(['ip', 'netns', 'exec', host.name, ...argv], { limitMs, env: silent }),
     })
     assert.match(seen.unknown.join(), /Open vSwitch does not answer/)

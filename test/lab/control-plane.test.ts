@@ -151,14 +151,20 @@ test('an address for clients is added and taken away while the pair serves; nobo
   assert.equal((await statuses(lab))[primary]?.epoch, epoch)
 })
 
+test('an address on an interface that the hosts do not have is refused before they are asked, naming both', async () => {
+  const [vip] = settingsOf('').vips ?? []
+  const wish = { vips: [vip!, { ...vip!, address: `${secondVip}/${LAN_PREFIX.v4}`, interface: 'nope0' }] }
+  await assert.rejects(change(wish), /host a has no address on nope0; host b has no address on nope0/)
+})
+
 test('a setting that the hosts cannot take is refused by both with the reason, and everything stays as it was', async () => {
   const primary = await untilProtected(lab)
-  const [vip] = settingsOf('').vips ?? []
-  await change({ vips: [vip!, { ...vip!, address: `${secondVip}/${LAN_PREFIX.v4}`, interface: 'nope0' }] })
+  const { settings } = await view()
+  await change({ protectedPorts: [9999] })
   const refused = await untilSettled()
-  for (const host of HOSTS) assert.match(refused[host].message, /nope0.*does not exist on this host/)
+  for (const host of HOSTS) assert.match(refused[host].message, /protectedPorts 9999 does not contain postgres\.port/)
   assert.equal(await untilProtected(lab), primary)
-  await change({ vips: [vip!] })
+  await change({ protectedPorts: settings.protectedPorts })
   assert.equal((await untilSettled()).a.status, 'True')
 })
 

@@ -109,7 +109,6 @@ const tried = (vips: unknown): AppliedWish => ({
   triedAtMs: 0,
   starts: 0,
   previous: { hash: 'old', settings: null, fields: {} },
-  oldVips: [],
   refused: null,
 })
 
@@ -123,7 +122,6 @@ test('settings lie over the operator’s file; two starts that fail with new one
     assert.equal(third.config?.vips[0]?.address, '10.9.0.100/24')
     assert.match(third.note, /did not start with them 2 times/)
     assert.deepEqual([readApplied(stateDir)?.hash, readApplied(stateDir)?.refused?.hash], ['old', 'new'])
-    assert.deepEqual(readApplied(stateDir)?.oldVips, [{ address: '10.9.0.101/24', interface: 'lan0' }])
   } finally {
     end()
   }

@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm'
 import { type AnyPgColumn, bigint, index, integer, jsonb, pgTable, text, uniqueIndex } from 'drizzle-orm/pg-core'
 import type { HostFacts } from '../../../shared/contract/api/host-facts.ts'
+import type { HostSummary } from '../../../shared/contract/host-summary.ts'
 import type { HostReport } from '../../../shared/contract/report.ts'
 import { createdAt, idColumn, ofOneOrganisation, time } from './columns.ts'
 import { bytes, organisation } from './tenancy.ts'
@@ -84,6 +85,25 @@ export const hostReported = pgTable(
     body: jsonb('body').$type<HostReport>().notNull(),
     /** What a look at the pair would see, in short: another look is due when it changes. */
     gist: text('gist').notNull().default(''),
+    receivedAt: time('received_at').notNull(),
+  },
+  () => [ofOneOrganisation()],
+)
+
+/** What a host has of networks and storage, as it last told of its own accord; guarded like its report. */
+export const hostInventory = pgTable(
+  'host_inventory',
+  {
+    host: text('host')
+      .primaryKey()
+      .references(() => host.id),
+    organisation: owner(),
+    boot: bigint('boot', { mode: 'number' }).notNull(),
+    seq: bigint('seq', { mode: 'number' }).notNull(),
+    /** What is compared of two hosts: read along with a host, so it is small. */
+    summary: jsonb('summary').$type<HostSummary>().notNull(),
+    network: jsonb('network').$type<Record<string, unknown>>().notNull(),
+    storage: jsonb('storage').$type<Record<string, unknown>>().notNull(),
     receivedAt: time('received_at').notNull(),
   },
   () => [ofOneOrganisation()],

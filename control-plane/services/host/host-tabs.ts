@@ -1,14 +1,14 @@
-import { and, desc, eq, inArray } from 'drizzle-orm'
+import { and, desc, eq, inArray, ne, sql } from 'drizzle-orm'
 import type { z } from 'zod'
 import type { vswitchWish } from '../../../shared/contract/api/host-tabs.ts'
 import type { OperationKind } from '../../../shared/contract/api/operations.ts'
 import type { Verb } from '../../../shared/contract/documents.ts'
-import { iscsiNameFault } from '../../../shared/hosts/iscsi-name.ts'
+import { initiatorNameFault } from '../../../shared/hosts/iscsi-name.ts'
 import type { HostNetwork } from '../../../shared/hosts/network.ts'
 import { deleteRefusal, type HostContext, vswitchFaults } from '../../../shared/hosts/vswitch-rules.ts'
 import type { Member } from '../../auth/caller.ts'
 import type { Transaction } from '../../db/client.ts'
-import { operation, pair } from '../../db/schema/index.ts'
+import { hostInventory, host as hostTable, operation, pair } from '../../db/schema/index.ts'
 import type { Deps } from '../../deps.ts'
 import { Refusal } from '../../http/problem.ts'
 import { hostPlan } from '../../operations/plan.ts'
@@ -22,37 +22,54 @@ interface Part {
   member: Member
 }
 
-/** @throws Refusal 409 where the host's network and storage are another's to manage */
-async function refuseConverged(tx: Transaction, rows: HostRows): Promise<typeof pair.$inferSelect | null> {
+type PairRow = typeof pair.$inferSelect
+
+async function pairOf(tx: Transaction, rows: HostRows): Promise<PairRow | null> {
   if (rows.pair === null) return null
   const [of] = await tx.select().from(pair).where(eq(pair.id, rows.pair.id))
-  if (of?.settings.mode === 'converged')
-    throw new Refusal(
-      'conflict',
-      `host ${rows.host.name} is in pair ${of.name}, whose mode is converged: its network and storage are managed by the cluster that the host is a member of`,
-    )
   return of ?? null
 }
 
-/** What the host told when it was last asked. */
+/** Why the host's network and storage are shown and not changed, or null. */
+const readOnlyWhy = (rows: HostRows, of: PairRow | null): string | null =>
+  of?.settings.mode === 'converged'
+    ? `host ${rows.host.name} is in pair ${of.name}, whose mode is converged: its network and storage are managed by the cluster that the host is a member of`
+    : null
+
+/** What the host told last, of its own accord or when it was asked. */
 export async function inventoryOf(tx: Transaction, part: Part & { of: 'network' | 'storage' }) {
   const rows = await readHost(tx, part)
-  await refuseConverged(tx, rows)
+  const readOnly = readOnlyWhy(rows, await pairOf(tx, rows))
   const last = await lastInventory(tx, part.id)
-  const inventory = last?.result[part.of]
+  const inventory = last?.[part.of]
   return last === null || typeof inventory !== 'object' || inventory === null
-    ? { asOf: null, inventory: null }
-    : { asOf: last.at.toISOString(), inventory: inventory as Record<string, unknown> }
+    ? { asOf: null, inventory: null, readOnly }
+    : { asOf: last.at.toISOString(), inventory: inventory as Record<string, unknown>, readOnly }
 }
 
-async function lastInventory(tx: Transaction, host: string) {
+interface KnownInventory {
+  at: Date
+  network?: unknown
+  storage?: unknown
+}
+
+async function lastInventory(tx: Transaction, host: string): Promise<KnownInventory | null> {
+  const [told] = await tx.select().from(hostInventory).where(eq(hostInventory.host, host))
+  const asked = await askedInventory(tx, host)
+  if (told === undefined || (asked !== null && asked.at > told.receivedAt)) return asked
+  return { at: told.receivedAt, network: told.network, storage: told.storage }
+}
+
+/** The answer to an operation; one that was too large for it came the other way alone. */
+async function askedInventory(tx: Transaction, host: string): Promise<KnownInventory | null> {
   const [row] = await tx
     .select({ work: operation.work, endedAt: operation.endedAt })
     .from(operation)
     .where(and(eq(operation.host, host), eq(operation.kind, 'inventory'), eq(operation.state, 'succeeded')))
     .orderBy(desc(operation.id))
     .limit(1)
-  return row === undefined || row.endedAt === null ? null : { at: row.endedAt, result: row.work.result ?? {} }
+  if (row === undefined || row.endedAt === null || row.work.result?.network === undefined) return null
+  return { at: row.endedAt, ...row.work.result }
 }
 
 export type HostWish =
@@ -72,9 +89,12 @@ export async function operateHost(
   const rows = await lockHost(tx, part)
   const { host } = rows
   if (host.state === 'retired') throw new Refusal('conflict', `host ${host.name} is retired`)
-  const of = await refuseConverged(tx, rows)
+  const of = await pairOf(tx, rows)
+  const readOnly = wanted.kind === 'inventory' ? null : readOnlyWhy(rows, of)
+  if (readOnly !== null) throw new Refusal('conflict', readOnly)
   await refuseSecondOfHost(tx, host.id)
   refuseBroken(wanted, { rows, pair: of, network: await lastNetwork(tx, host.id) })
+  if (wanted.kind === 'initiatorName') await refuseTakenInitiator(tx, { rows, name: wanted.name })
   if (isConnected(rows, deps.now()) !== 'yes')
     throw new Refusal(
       'operation_refused',
@@ -96,7 +116,7 @@ export async function operateHost(
 }
 
 async function lastNetwork(tx: Transaction, host: string): Promise<HostNetwork | null> {
-  const network = (await lastInventory(tx, host))?.result.network
+  const network = (await lastInventory(tx, host))?.network
   // It comes from a host, so a list that is none is no list.
   const { nics, vswitches } = (network ?? {}) as Partial<HostNetwork>
   return Array.isArray(nics) && Array.isArray(vswitches) ? (network as HostNetwork) : null
@@ -118,10 +138,10 @@ async function refuseSecondOfHost(tx: Transaction, host: string): Promise<void> 
 
 function refuseBroken(
   wanted: HostWish,
-  known: { rows: HostRows; pair: typeof pair.$inferSelect | null; network: HostNetwork | null },
+  known: { rows: HostRows; pair: PairRow | null; network: HostNetwork | null },
 ): void {
   if (wanted.kind === 'initiatorName') {
-    const fault = iscsiNameFault(wanted.name)
+    const fault = initiatorNameFault(wanted.name, [])
     if (fault !== null) throw broken([{ field: 'body.name', message: fault }])
   }
   if (wanted.kind !== 'vswitch' && wanted.kind !== 'vswitchDelete') return
@@ -135,13 +155,32 @@ function refuseBroken(
   if (faults.length > 0) throw broken(faults.map(one => ({ field: `body.${one.field}`, message: one.rule })))
 }
 
+/** A target takes two hosts with one name for one; whoever it is in the organisation. */
+async function refuseTakenInitiator(tx: Transaction, { rows, name }: { rows: HostRows; name: string }): Promise<void> {
+  const [taken] = await tx
+    .select({ host: hostTable.name })
+    .from(hostInventory)
+    .innerJoin(hostTable, eq(hostTable.id, hostInventory.host))
+    .where(
+      and(
+        eq(hostInventory.organisation, rows.host.organisation),
+        eq(hostTable.state, 'active'),
+        ne(hostInventory.host, rows.host.id),
+        sql`${hostInventory.summary}->>'initiatorName' = ${name}`,
+      ),
+    )
+    .limit(1)
+  const fault = initiatorNameFault(name, taken === undefined ? [] : [{ host: `host ${taken.host}`, name }])
+  if (fault !== null) throw broken([{ field: 'body.name', message: fault }])
+}
+
 function contextOf({
   rows,
   pair: of,
   network,
 }: {
   rows: HostRows
-  pair: typeof pair.$inferSelect | null
+  pair: PairRow | null
   network: HostNetwork | null
 }): HostContext {
   if (network === null)

@@ -1,5 +1,6 @@
 import type { z } from 'zod'
 import type { condition, host as hostSchema } from '../../../shared/contract/api/hosts.ts'
+import type { HostSummary } from '../../../shared/contract/host-summary.ts'
 import type { HostReport } from '../../../shared/contract/report.ts'
 import type { host, hostReported, hostSeen } from '../../db/schema/index.ts'
 
@@ -8,6 +9,8 @@ export interface HostRows {
   host: typeof host.$inferSelect
   reported: typeof hostReported.$inferSelect | null
   seen: typeof hostSeen.$inferSelect | null
+  /** What it last told of its networks and storage, as far as two hosts are compared. */
+  summary: HostSummary | null
   generation: number
   pair: { id: string; slot: 'a' | 'b' } | null
 }

@@ -1,7 +1,7 @@
 import { and, eq, gt, inArray, ne, or, type SQL, sql } from 'drizzle-orm'
 import type { Member } from '../../auth/caller.ts'
 import type { Transaction } from '../../db/client.ts'
-import { host, hostDesired, hostReported, hostSeen, pair } from '../../db/schema/index.ts'
+import { host, hostDesired, hostInventory, hostReported, hostSeen, pair } from '../../db/schema/index.ts'
 import { notFound } from '../../http/problem.ts'
 import type { HostRows } from './host-view.ts'
 
@@ -12,6 +12,7 @@ export async function readHosts(tx: Transaction, part: { where: SQL | undefined;
       host,
       reported: hostReported,
       seen: hostSeen,
+      summary: hostInventory.summary,
       generation: hostDesired.generation,
       pairId: pair.id,
       hostA: pair.hostA,
@@ -19,6 +20,7 @@ export async function readHosts(tx: Transaction, part: { where: SQL | undefined;
     .from(host)
     .leftJoin(hostReported, eq(hostReported.host, host.id))
     .leftJoin(hostSeen, eq(hostSeen.host, host.id))
+    .leftJoin(hostInventory, eq(hostInventory.host, host.id))
     .leftJoin(hostDesired, eq(hostDesired.host, host.id))
     .leftJoin(pair, and(or(eq(pair.hostA, host.id), eq(pair.hostB, host.id)), ne(pair.state, 'unpaired')))
     .where(part.where)

@@ -1,5 +1,8 @@
 import type { PrecheckResult } from '../../../shared/contract/api/pairs.ts'
 import type { PairSettings } from '../../../shared/contract/api/settings.ts'
+import { type Difference, networkDifferences } from '../../../shared/hosts/network.ts'
+import { lunDifferences } from '../../../shared/hosts/storage.ts'
+import { lunListOf } from '../../../shared/hosts/summary.ts'
 import { contains, parseAddress, parsePrefix } from '../../../shared/ip.ts'
 import { type HostRows, isConnected, lastHeard, skewMaxMs, skewOf } from '../host/host-view.ts'
 
@@ -68,6 +71,7 @@ export function knownPrechecks(input: PrecheckInput): PrecheckResult[] {
     ),
     disks(facts),
     timeOffset(input),
+    ...alike(input.hosts),
   ]
   return [...each, ...both.map(one => ({ host: null, ...one }))]
 }
@@ -126,13 +130,20 @@ function ofOneHost(input: PrecheckInput, slot: 'a' | 'b'): Finding[] {
       limit: 'a time server keeps the clock',
       remedy: 'set a time server (NTP) on the host',
     },
-    ...vipSubnets(settings, facts),
+    ...vipSubnets(settings, addressesOf(rows, facts)),
   ]
   return found
 }
 
-function vipSubnets(settings: PairSettings, facts: Facts): Finding[] {
-  const addresses = facts.addresses ?? []
+type HeldAddresses = NonNullable<Facts['addresses']>
+
+/** As it last told, which is newer than what it was enrolled with. */
+const addressesOf = ({ summary }: HostRows, facts: Facts): HeldAddresses =>
+  summary?.networks.flatMap(({ name, addresses }) => addresses.map(address => ({ interface: name, address }))) ??
+  facts.addresses ??
+  []
+
+function vipSubnets(settings: PairSettings, addresses: HeldAddresses): Finding[] {
   return settings.vips.map(vip => {
     const on = addresses.filter(one => one.interface === vip.interface)
     const inside = on.some(one => {
@@ -189,6 +200,47 @@ function disks(facts: { a: Facts; b: Facts }): Finding {
     remedy: 'the smaller host limits the pair: give both the same disks',
   }
 }
+
+/** What a takeover would miss on the other host: the hosts' own comparison, made here for a pair that is to be set up. */
+function alike({ a, b }: PrecheckInput['hosts']): Finding[] {
+  const of = (
+    code: string,
+    differences: readonly Difference[] | null,
+    part: { limit: string; remedy: string },
+  ): Finding => ({
+    code,
+    severity:
+      differences === null
+        ? 'unknown'
+        : differences.length === 0
+          ? 'passed'
+          : differences.some(one => one.blocks)
+            ? 'blocking'
+            : 'warning',
+    measured:
+      differences === null
+        ? 'not told by both hosts yet'
+        : differences.length === 0
+          ? 'nothing differs'
+          : differences
+              .slice(0, shownDifferences)
+              .map(one => one.why)
+              .join('; '),
+    ...part,
+  })
+  const both = a.summary === null || b.summary === null ? null : { a: a.summary, b: b.summary }
+  return [
+    of('vswitches', both && networkDifferences({ a: both.a.vswitches, b: both.b.vswitches }), {
+      limit: 'the same virtual switches, with the same VLAN, MTU and types, on both hosts',
+      remedy: 'make or change them on the host that lacks them',
+    }),
+    of('shared_luns', both && lunDifferences({ a: lunListOf(both.a), b: lunListOf(both.b) }), {
+      limit: 'both hosts see the same shared LUNs, of the same size, by a path that is up',
+      remedy: 'map the LUN to both hosts and scan on the one that lacks it',
+    }),
+  ]
+}
+const shownDifferences = 5
 
 /** Both are compared with the clock here, so the way of their reports is in it: fit to find hours, not milliseconds. */
 function timeOffset({ hosts, now }: PrecheckInput): Finding {

@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import { eventBatch, hostReport } from '../report.ts'
+import { hostSummary } from '../host-summary.ts'
+import { eventBatch, hostReport, reportOrder } from '../report.ts'
 import { time } from './common.ts'
 import { route } from './route.ts'
 
@@ -32,6 +33,27 @@ export const pushReport = route({
   summary: 'A whole report; an older one than the last is accepted and changes nothing',
   access: 'host',
   body: hostReport,
+  reply: z.object({ stored: z.boolean() }),
+})
+
+/** A host with 4 096 disks, which is the most that one tells of, has 1.5 MB of them. */
+export const inventoryBytesMax = 2 * 1024 * 1024
+
+export const pushInventory = route({
+  id: 'pushInventory',
+  method: 'post',
+  path: '/agent/v1/inventory',
+  tag: 'agents',
+  summary: 'Networks and storage of the calling host, whole, after each change of them',
+  access: 'host',
+  body: z.object({
+    v: z.literal(1),
+    ...reportOrder,
+    summary: hostSummary,
+    network: z.record(z.string(), z.unknown()),
+    storage: z.record(z.string(), z.unknown()),
+  }),
+  bodyBytesMax: inventoryBytesMax,
   reply: z.object({ stored: z.boolean() }),
 })
 

@@ -5,13 +5,15 @@ import { operation } from './operations.ts'
 import { noBody, route } from './route.ts'
 
 /**
- * The network and the storage of a host. In converged mode they belong to the cluster that the host is in, and these routes
- * answer 409. What is shown is what the host said when it was last asked; asking, and changing, are operations.
+ * The network and the storage of a host. In converged mode they belong to the cluster that the host is in: they are shown,
+ * with the reason, and changes are answered with 409. What is shown is what the host told last, which it does after each
+ * change; asking it, and changing something, are operations.
  */
 const inventoryOf = z
   .object({
-    asOf: time.nullable().describe('null: the host was not asked yet; ask with POST …/inventory'),
+    asOf: time.nullable().describe('null: the host has not told yet; ask with POST …/inventory'),
     inventory: z.record(z.string(), z.unknown()).nullable(),
+    readOnly: z.string().nullable().describe('Why nothing of it is changed from here; null: it can be'),
   })
   .meta({ id: 'HostInventory' })
 

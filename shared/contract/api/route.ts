@@ -33,6 +33,8 @@ export interface Route<
   status: 200 | 201 | 202 | 204
   /** POST that acts: an Idempotency-Key is required, and the same key answers the same. */
   acts: boolean
+  /** Of the body, where the usual limit is too small. */
+  bodyBytesMax?: number
   /** Changes something that is there: If-Match is required (428) and must be current (412). */
   conditional: boolean
 }
@@ -41,7 +43,12 @@ type Part<Params extends z.ZodType, Query extends z.ZodType, Body extends z.ZodT
   Route<Params, Query, Body, Reply>,
   'id' | 'method' | 'path' | 'tag' | 'summary' | 'access' | 'reply'
 > &
-  Partial<Pick<Route<Params, Query, Body, Reply>, 'params' | 'query' | 'body' | 'status' | 'acts' | 'conditional'>>
+  Partial<
+    Pick<
+      Route<Params, Query, Body, Reply>,
+      'params' | 'query' | 'body' | 'status' | 'acts' | 'bodyBytesMax' | 'conditional'
+    >
+  >
 
 const none = z.strictObject({})
 export const noBody = z.undefined()

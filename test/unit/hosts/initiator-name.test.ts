@@ -94,7 +94,7 @@ const loggedIn = () => {
 
 test('without a session the file is written, keeping its comments, and the daemon restarted', async () => {
   const host = new FakeIscsi()
-  const result = await changeInitiatorName(host, { name: wanted, logOutSessions: false })
+  const result = await changeInitiatorName(host, { name: wanted, logOutSessions: false, theirs: null })
   assert.equal(result.ok, true)
   assert.equal(host.text, `# by Debian\nInitiatorName=${wanted}\n`)
   assert.deepEqual(host.did, ['write', 'restart'])
@@ -102,14 +102,14 @@ test('without a session the file is written, keeping its comments, and the daemo
 
 test('a session that is logged in refuses the change and names its target', async () => {
   const host = loggedIn()
-  const result = await changeInitiatorName(host, { name: wanted, logOutSessions: false })
+  const result = await changeInitiatorName(host, { name: wanted, logOutSessions: false, theirs: null })
   assert.match(result.why, /1 session is logged in \(iqn\.2026-01\.example:t\).*log out first/)
   assert.deepEqual(host.did, [])
 })
 
 test('asked to, it logs out, writes, restarts, logs in, and looks at the session', async () => {
   const host = loggedIn()
-  const result = await changeInitiatorName(host, { name: wanted, logOutSessions: true })
+  const result = await changeInitiatorName(host, { name: wanted, logOutSessions: true, theirs: null })
   assert.deepEqual(result, {
     ok: true,
     from: 'iqn.2026-01.example:old',
@@ -124,7 +124,7 @@ for (const act of ['logOut', 'restart', 'logIn']) {
   test(`when ${act} fails, the host is as it was`, async () => {
     const host = loggedIn()
     host.fails[act] = 'the daemon is not there'
-    const result = await changeInitiatorName(host, { name: wanted, logOutSessions: true })
+    const result = await changeInitiatorName(host, { name: wanted, logOutSessions: true, theirs: null })
     assert.equal(result.ok, false)
     assert.match(result.why, /the daemon is not there/)
     assert.equal(host.text, '# by Debian\nInitiatorName=iqn.2026-01.example:old\n')
@@ -137,7 +137,11 @@ for (const act of ['logOut', 'restart', 'logIn']) {
 
 test('a bad name changes nothing', async () => {
   const host = new FakeIscsi()
-  const result = await changeInitiatorName(host, { name: 'iqn.2026-01.example:my host', logOutSessions: true })
+  const result = await changeInitiatorName(host, {
+    name: 'iqn.2026-01.example:my host',
+    logOutSessions: true,
+    theirs: null,
+  })
   assert.match(result.why, /"iqn\.2026-01\.example:my host" must not contain spaces/)
   assert.deepEqual(host.did, [])
 })

@@ -10,7 +10,7 @@ import { readInitiatorName } from '../../../node-agent/storage/initiator-name.ts
 import { parseMultipath } from '../../../node-agent/storage/multipath.ts'
 import { Scanner } from '../../../node-agent/storage/scan.ts'
 import { Sysfs } from '../../../node-agent/storage/sysfs.ts'
-import { deviceChange, lunDifferences, type StorageDevice } from '../../../shared/hosts/storage.ts'
+import { deviceChange, lunDifferences, type StorageDevice, sharedLuns } from '../../../shared/hosts/storage.ts'
 import { ahci, fakeSysfs, fcoeAndNvme, iscsiTcp, mounts, qla2xxx, sas } from './fake-sysfs.ts'
 
 const tree = fakeSysfs([ahci, qla2xxx, iscsiTcp, sas, fcoeAndNvme, mounts].join('\n'))
@@ -130,18 +130,41 @@ test('the real machine can be listed too, whatever it has', () => {
 })
 
 test('both hosts see the same LUNs, or each difference is a sentence; local disks are not compared', () => {
-  const host = { adapters, devices }
-  const without = { adapters, devices: devices.filter(one => one.name !== 'sdd') }
-  assert.deepEqual(lunDifferences({ a: host, b: host }), [])
-  assert.deepEqual(lunDifferences({ a: host, b: without }), [
-    'LUN t10.IET     00010001 (sdd) is seen by a and not by b',
+  const seen = (list: readonly StorageDevice[]) => ({ luns: sharedLuns({ adapters, devices: [...list] }), whole: true })
+  const host = seen(devices)
+  const why = (other: readonly StorageDevice[]) => lunDifferences({ a: host, b: seen(other) })
+  assert.deepEqual(why(devices), [])
+  assert.deepEqual(why(devices.filter(one => one.name !== 'sdd')), [
+    { why: 'LUN t10.IET     00010001 (sdd) is seen by a and not by b', blocks: false },
   ])
+  assert.deepEqual(
+    why(devices.filter(one => one.name !== 'mpatha')).map(one => one.blocks),
+    [true],
+    'the primary uses it, and a takeover would miss it',
+  )
   const grown = devices.map(one => (one.name === 'mpatha' ? { ...one, sizeBytes: one.sizeBytes * 2 } : one))
-  assert.match(lunDifferences({ a: host, b: { adapters, devices: grown } }).join(), /scan the host that is behind/)
+  assert.match(why(grown)[0]?.why ?? '', /scan the host that is behind/)
   const dead = devices.map(one => ({ ...one, paths: one.paths.map(path => ({ ...path, up: false })) }))
-  assert.match(lunDifferences({ a: host, b: { adapters, devices: dead } }).join(), /no path that is up on b/)
-  const noLocal = { adapters, devices: devices.filter(one => one.name !== 'sda' && one.name !== 'nvme0n1') }
-  assert.deepEqual(lunDifferences({ a: host, b: noLocal }), [])
+  assert.match(
+    why(dead)
+      .map(one => one.why)
+      .join(),
+    /no path that is up on b/,
+  )
+  assert.deepEqual(why(devices.filter(one => one.name !== 'sda' && one.name !== 'nvme0n1')), [])
+})
+
+test('of more LUNs than a host tells, only those are compared that both lists reach', () => {
+  const luns = ['naa.1', 'naa.2', 'naa.3'].map(wwid => ({ wwid, name: wwid, sizeBytes: 1, up: true, used: false }))
+  // One host lacks the first, so its list of two reaches further.
+  const found = lunDifferences({
+    a: { luns: luns.slice(0, 2), whole: false },
+    b: { luns: luns.slice(1), whole: false },
+  })
+  assert.deepEqual(
+    found.map(one => one.why),
+    ['LUN naa.1 (naa.1) is seen by a and not by b', 'only the LUNs up to naa.2 are compared, there are too many'],
+  )
 })
 
 test('a change of devices is told by identity, not by the name the kernel happened to give', () => {

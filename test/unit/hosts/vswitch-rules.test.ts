@@ -144,11 +144,15 @@ test("a service VIP lies in the segment of both hosts' addresses, or the refusal
 })
 
 test('what differs between the hosts so that a takeover would suffer is said', () => {
-  const a = { vswitches: [observed(), observed({ name: 'svc0', vlan: 10 })] }
-  const b = { vswitches: [observed({ mtu: 9000, addresses: ['10.0.0.6/24'] })] }
+  const a = [observed(), observed({ name: 'svc0', vlan: 10 })]
+  const b = [observed({ mtu: 9000, addresses: ['10.0.0.6/24'] })]
   assert.deepEqual(networkDifferences({ a, b }), [
-    'the vSwitch mgmt0 has MTU 1500 on a and 9000 on b',
-    'the vSwitch svc0 is on a and not on b',
+    { why: 'the vSwitch mgmt0 has MTU 1500 on a and 9000 on b', blocks: false },
+    { why: 'the vSwitch svc0 is on a and not on b', blocks: true },
+  ])
+  const untagged = [observed(), observed({ name: 'svc0', vlan: null })]
+  assert.deepEqual(networkDifferences({ a, b: untagged }), [
+    { why: 'the vSwitch svc0 has VLAN 10 on a and null on b', blocks: true },
   ])
   assert.deepEqual(networkDifferences({ a, b: a }), [])
 })

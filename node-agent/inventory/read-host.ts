@@ -1,0 +1,24 @@
+import { createHash } from 'node:crypto'
+import type { HostNetwork } from '../../shared/hosts/network.ts'
+import type { StorageInventory } from '../../shared/hosts/storage.ts'
+import { readNetwork } from '../network/inventory.ts'
+import { readRecord } from '../network/record.ts'
+import { storageInventory } from '../storage/inventory.ts'
+import { Sysfs } from '../storage/sysfs.ts'
+import type { InventorySettings } from './settings.ts'
+
+export interface HostInventory {
+  network: HostNetwork
+  storage: StorageInventory
+}
+
+export async function readHost({ networkFolder, vips }: InventorySettings): Promise<HostInventory> {
+  const [network, storage] = await Promise.all([
+    readNetwork({ record: readRecord(networkFolder), vips: vips.map(vip => vip.address) }),
+    storageInventory(new Sysfs()),
+  ])
+  return { network, storage }
+}
+
+export const digestOf = (inventory: HostInventory): string =>
+  createHash('sha256').update(JSON.stringify(inventory)).digest('hex')
