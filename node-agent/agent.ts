@@ -71,6 +71,8 @@ export class Agent {
   readonly timing: Timing
   readonly peerNews: PeerNews
   readonly comparison: HostComparison
+  /** This host's networks or storage were changed by a verb; set by whoever looks at them. */
+  lookWanted: () => void = () => {}
   readonly startedMs: number
   readonly alarms = new Map<string, string>()
   readonly #options: AgentOptions
@@ -108,7 +110,7 @@ export class Agent {
       disk: options.ports.disk,
       freeDiskMb: options.config.limits.freeDiskMb,
       operator: command => this.operator(command),
-      alarm: why => this.#standing('disk', why),
+      alarm: why => this.standing('disk', why),
       note: why => this.note(why),
     })
     this.#loop = new Loop({
@@ -268,7 +270,7 @@ export class Agent {
   }
 
   /** An alarm that lasts while its cause does; '' ends it. Figures in it may change without being told anew. */
-  #standing(topic: string, why: string): void {
+  standing(topic: string, why: string): void {
     const before = this.alarms.get(topic)
     if (why === '') {
       this.alarms.delete(topic)
@@ -315,10 +317,10 @@ export class Agent {
     const { ports } = this
     const now = ports.clock.bootMs()
     ports.vip.tick(now)
-    this.#standing('addresses', ports.vip.trouble())
+    this.standing('addresses', ports.vip.trouble())
     this.#watchUplink(now)
     this.comparison.tick(now)
-    this.#standing(hostsTopic, this.comparison.trouble())
+    this.standing(hostsTopic, this.comparison.trouble())
     const status = this.status()
     this.#watchDisks(now, status)
     this.#stopLeftovers()
@@ -349,7 +351,7 @@ export class Agent {
     if (seen === undefined) return
     if (seen.up !== this.#uplink.up) this.#loop.post({ event: 'uplink', up: seen.up })
     this.#uplink = seen
-    this.#standing('uplink', seen.up ? '' : `clients do not reach this host: ${seen.why}`)
+    this.standing('uplink', seen.up ? '' : `clients do not reach this host: ${seen.why}`)
   }
 
   #watchDisks(now: number, { role, epoch }: Status): void {
@@ -359,7 +361,7 @@ export class Agent {
 
   #watchFiles(now: number): void {
     this.#filesAt = now + filesEveryMs
-    this.#standing('files', filesWarnings(reportedTrees(this.workers)).join('; '))
+    this.standing('files', filesWarnings(reportedTrees(this.workers)).join('; '))
   }
 
   /** Services that an earlier agent left running on a host that turned out not to be the primary. */

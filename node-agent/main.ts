@@ -14,8 +14,9 @@ import { filesDefinitions, publishFilesSettings } from './files/core-side.ts'
 import { OrderedServices } from './files/ordered-services.ts'
 import { termOf } from './files/settings.ts'
 import { loadHostForStart } from './host-file.ts'
-import { inventoryAfterMs, inventoryDefinition, inventorySettings } from './inventory/core-side.ts'
-import { inventorySettingsTopic, inventoryTopic } from './inventory/settings.ts'
+import { inventorySettings } from './inventory/core-side.ts'
+import { HostLook } from './inventory/look.ts'
+import { type InventoryNews, inventoryTopic } from './inventory/settings.ts'
 import { takeInheritedChildren } from './kernel/inherited-children.ts'
 import { runRealTime } from './kernel/libc.ts'
 import { partsOf } from './network/change-process.ts'
@@ -91,7 +92,7 @@ export async function runAgent(configPath: string): Promise<void> {
       ? ports.services
       : new OrderedServices({ services: ports.services, isOpen, note: why => agent.note(why) })
   const link = (): void =>
-    workers.add(controlDefinition({ note: why => agent.note(why) }), [
+    workers.add(controlDefinition({ note: why => agent.note(why), heard: news => heard(agent, news) }), [
       [controlTopic, controlSettings(config, configPath)],
     ])
   let anew = async (why: string): Promise<void> => agent.note(`${why}: refused, the agent has not started yet`)
@@ -108,18 +109,25 @@ export async function runAgent(configPath: string): Promise<void> {
   process.on('uncaughtException', error => void broken(decisions, error.stack ?? error.message))
   await agent.start()
   if (isEnrolled(config)) link()
-  setTimeout(() => lookAround(agent), inventoryAfterMs).unref()
+  lookAround(agent, pulse)
   comeFirst(agent)
   anew = attend(agent, { server, decisions, config })
 }
 
-/** Networks and storage are looked at beside; the link to the control plane tells it of news. */
-function lookAround(agent: Agent): void {
-  const definition = inventoryDefinition(({ sha256, summary }) => {
-    agent.comparison.take({ sha256, summary })
-    agent.workers.publish(inventoryTopic, { sha256 })
-  })
-  agent.workers.add(definition, [[inventorySettingsTopic, inventorySettings(agent.config)]])
+/** Networks and storage are looked at beside; the link to the control plane is told that there is news. */
+function lookAround(agent: Agent, pulse: Pulse): void {
+  const settings = inventorySettings(agent.config)
+  const failed = (why: string): void => agent.standing('look', why)
+  const look = new HostLook({ settings, failed, heard: news => heard(agent, news) }, hostClock.bootMs())
+  pulse.every(lookEveryMs, () => look.tick(hostClock.bootMs()))
+  agent.lookWanted = () => look.wanted()
+}
+/** Between a change of networks and the look at it. */
+const lookEveryMs = 1000
+
+function heard(agent: Agent, { sha256, summary }: InventoryNews): void {
+  agent.comparison.take({ sha256, summary })
+  agent.workers.publish(inventoryTopic, { sha256 })
 }
 
 /** Settings that this host can't even start with are taken back at once. */

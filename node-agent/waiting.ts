@@ -4,8 +4,6 @@ import { controlTopic } from './control/settings.ts'
 import { hostClock } from './drivers/clock.ts'
 import { notifier } from './drivers/notify.ts'
 import type { BaseConfig } from './host-file.ts'
-import { inventoryDefinition, inventorySettings } from './inventory/core-side.ts'
-import { inventorySettingsTopic, inventoryTopic } from './inventory/settings.ts'
 import { VerbError } from './socket/messages.ts'
 import { beginAnew, programVerbs } from './socket/program-verbs.ts'
 import { SocketServer } from './socket/server.ts'
@@ -26,11 +24,7 @@ export async function runWaiting(
     random: hostClock.random,
   })
   const link = (): void =>
-    workers.add(controlDefinition({ note: log }), [[controlTopic, controlSettings(base, configPath)]])
-  workers.add(
-    inventoryDefinition(({ sha256 }) => workers.publish(inventoryTopic, { sha256 })),
-    [[inventorySettingsTopic, inventorySettings({ stateDir: base.stateDir, vips: [] })]],
-  )
+    workers.add(controlDefinition({ note: log, heard: () => {} }), [[controlTopic, controlSettings(base, configPath)]])
   const stop = async (): Promise<void> => {
     server.close()
     await workers.stop()

@@ -17,9 +17,12 @@ interface Need {
   onlyTests?: true
   /** Not even by the tests: benchmarks compare with it. */
   onlyBench?: true
+  /** Nor by them: emulated machines are a command of their own. */
+  onlyVm?: true
 }
 const onlyTests = true
 const onlyBench = true
+const onlyVm = true
 
 /** Programs of the administrator are not on every user's PATH. */
 const ADMIN_DIRS = ['/usr/local/sbin', '/usr/sbin', '/sbin']
@@ -90,12 +93,15 @@ const NEEDS = {
   },
   lsyncd: { purpose: 'a peer of the file replication', isThere: () => hasPrograms('lsyncd'), onlyBench },
   syncthing: { purpose: 'a peer of the file replication', isThere: () => hasPrograms('syncthing'), onlyBench },
+  'qemu-system-x86': { purpose: 'emulated machines', isThere: () => hasPrograms('qemu-system-x86_64'), onlyVm },
+  mmdebstrap: { purpose: 'their disks', isThere: () => hasPrograms('mmdebstrap'), onlyVm },
 } satisfies { [name: string]: Need }
 
 export type DebianPackage = keyof typeof NEEDS
 
 const everything = Object.keys(NEEDS) as readonly DebianPackage[]
-export const ALL_PACKAGES = everything.filter(name => !('onlyBench' in NEEDS[name]))
+export const ALL_PACKAGES = everything.filter(name => !('onlyBench' in NEEDS[name]) && !('onlyVm' in NEEDS[name]))
+export const VM_PACKAGES: readonly DebianPackage[] = ['qemu-system-x86', 'mmdebstrap', 'e2fsprogs']
 export const LAB_PACKAGES = ALL_PACKAGES.filter(name => !('onlyTests' in NEEDS[name]))
 
 export function missingPackages(wanted: readonly DebianPackage[] = ALL_PACKAGES): DebianPackage[] {

@@ -34,6 +34,10 @@ export function addInternalVerbs(program: Command): void {
     const { changeProcess } = await import('../network/change-process.ts')
     await changeProcess()
   })
+  program.command('inventory-look', { hidden: true }).action(async () => {
+    const { lookProcess } = await import('../inventory/look-process.ts')
+    await lookProcess()
+  })
   program
     .command('worker', { hidden: true })
     .argument('<name>')

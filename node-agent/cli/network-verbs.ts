@@ -15,7 +15,7 @@ import { runChange } from '../network/change-process.ts'
 import { readNetwork } from '../network/inventory.ts'
 import { readRecord } from '../network/record.ts'
 import { convergedWhy } from '../network/vswitches.ts'
-import { defaultConfigPath, type GlobalOptions } from './connection.ts'
+import { askAgent, defaultConfigPath, type GlobalOptions } from './connection.ts'
 import { Exit } from './exit-codes.ts'
 import { showNetwork } from './show-host.ts'
 
@@ -109,6 +109,7 @@ async function report(command: Command, wish: Parameters<typeof runChange>[1]): 
   if (configOf(command).network.deployment === 'converged') throw new Exit('refused', convergedWhy)
   process.stderr.write('  the change is made, and taken back unless what was reached before is reached after it ...\n')
   const outcome = await runChange(pathOf(command), wish)
+  await askAgent(command, 'lookAround').catch(() => null)
   if (!outcome.ok) throw new Exit('refused', outcome.why)
   process.stdout.write(`${outcome.why}\n`)
 }

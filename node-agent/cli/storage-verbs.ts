@@ -81,6 +81,7 @@ async function scan(
   else print(showScan(result))
   // Symbolic names of new devices are made by udev, after the kernel has told them.
   await exec(['udevadm', 'settle', '--timeout=10'], { limitMs: 12_000 })
+  await askAgent(command, 'lookAround').catch(() => null)
   if (result.adapters.some(one => !one.ok)) throw new Exit('failed')
 }
 
@@ -113,6 +114,7 @@ async function iqn(name: string | undefined, options: { logOut?: boolean }, comm
   const theirs = theirInitiatorName(await askAgent(command, 'hosts').catch(() => null))
   const change = { name, logOutSessions: options.logOut === true, theirs }
   const result = await changeInitiatorName(iscsiHost(new Sysfs()), change)
+  await askAgent(command, 'lookAround').catch(() => null)
   if (!result.ok) throw new Exit('refused', result.why)
   print(`${result.from ?? 'no name'} → ${result.to}: ${result.why}\n`)
 }

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Config } from '../config.ts'
 import { inventorySettings } from '../inventory/core-side.ts'
+import { type InventoryNews, inventoryNewsSchema, inventoryNewsTopic } from '../inventory/settings.ts'
 import type { WorkerDefinition } from '../workers/definition.ts'
 import { workerCommand } from '../workers/registry.ts'
 import type { ControlSettings } from './settings.ts'
@@ -19,14 +20,17 @@ export const isEnrolled = ({ stateDir }: Pick<Config, 'stateDir'>): boolean => e
 
 export interface CoreAnswers {
   note: (why: string) => void
+  /** It looks at networks and storage too, being there anyway. */
+  heard: (news: InventoryNews) => void
 }
 
-export function controlDefinition({ note }: CoreAnswers): WorkerDefinition {
+export function controlDefinition({ note, heard }: CoreAnswers): WorkerDefinition {
   return {
     name: controlWorkerName,
     command: workerCommand(controlWorkerName, { memoryMb }),
     memoryMb,
     told: (topic, body) => {
+      if (topic === inventoryNewsTopic) heard(inventoryNewsSchema.parse(body))
       if (topic === 'note') note(`control plane: ${String(body).slice(0, noteMax)}`)
     },
   }

@@ -4,8 +4,9 @@ import { type Command, verbs } from '../../shared/contract/documents.ts'
 import { summaryOf } from '../../shared/hosts/summary.ts'
 import type { Standing } from '../agent.ts'
 import { theirInitiatorName } from '../inventory/compared.ts'
+import { newsOf } from '../inventory/look-process.ts'
 import { readHost } from '../inventory/read-host.ts'
-import { inventoryTopic } from '../inventory/settings.ts'
+import { inventoryNewsTopic, inventoryTopic } from '../inventory/settings.ts'
 import { ask } from '../socket/client.ts'
 import { softwareVersion } from '../version.ts'
 import { standingTopic } from '../workers/definition.ts'
@@ -34,6 +35,8 @@ const standingSchema = z.object({
 
 /** `status` shows this often what the link knows. */
 const reportEveryMs = 2_000
+/** Disks and paths tell nobody of a change. */
+const lookEveryMs = 15_000
 const askLimitMs = 5_000
 /** A command may overtake the wish it belongs to. */
 const wishLimitMs = 10_000
@@ -44,8 +47,10 @@ export class ControlWorker implements WorkerProgram {
   #link: ControlLink | null = null
   #standing: Standing | null = null
   #begun = false
-  /** Since this process began; the link may not be there yet. */
-  #inventoryChanged = false
+  #settings: ControlSettings | null = null
+  #looking = false
+  /** Of the inventory that was told last. */
+  #digest = ''
   /** A set-up is over: the agent begins anew once its answer is out. */
   #restart: string | null = null
 
@@ -59,8 +64,9 @@ export class ControlWorker implements WorkerProgram {
       this.#link?.standing(this.#standing)
     }
     if (topic === inventoryTopic) {
-      this.#inventoryChanged = true
-      this.#link?.inventoryChanged()
+      // Its own news comes back to it.
+      const { sha256 } = z.object({ sha256: z.string() }).parse(body)
+      if (sha256 !== this.#digest) void this.#look(this.#settings)
     }
     if (topic !== controlTopic || this.#begun) return
     this.#begun = true
@@ -75,7 +81,28 @@ export class ControlWorker implements WorkerProgram {
     await this.#link?.close()
   }
 
+  /** Of networks and storage; what is new is told on both sides. */
+  async #look(settings: ControlSettings | null): Promise<void> {
+    if (settings === null || this.#looking) return
+    this.#looking = true
+    try {
+      const news = newsOf(await readHost(settings.inventory), settings.inventory)
+      if (news.sha256 === this.#digest) return
+      this.#digest = news.sha256
+      this.#core?.tell(inventoryNewsTopic, news)
+      this.#link?.inventoryChanged()
+    } catch (error) {
+      this.#core?.tell(
+        'note',
+        `networks and storage could not be looked at: ${error instanceof Error ? error.message : String(error)}`,
+      )
+    } finally {
+      this.#looking = false
+    }
+  }
+
   async #begin(settings: ControlSettings): Promise<void> {
+    this.#settings = settings
     const identity = readIdentity(join(settings.folder, 'identity.json'))
     if (identity === null) throw new Error('this host is not enrolled')
     const link = await ControlLink.open({
@@ -91,8 +118,9 @@ export class ControlWorker implements WorkerProgram {
     })
     this.#link = link
     if (this.#standing !== null) link.standing(this.#standing)
-    if (this.#inventoryChanged) link.inventoryChanged()
     setInterval(() => this.#core?.report(link.state()), reportEveryMs)
+    setInterval(() => void this.#look(settings), lookEveryMs)
+    void this.#look(settings)
     await link.start()
   }
 

@@ -8,9 +8,9 @@ export class UplinkDriver implements UplinkPort {
   readonly #uplink: Uplink
   readonly #iface: string
 
-  constructor(config: { interface: string }) {
+  constructor(config: { interface: string; gateway: string }) {
     this.#iface = config.interface
-    this.#uplink = new Uplink({ route: this.#route, iface: config.interface })
+    this.#uplink = new Uplink({ route: this.#route, iface: config.interface, gateway: config.gateway })
   }
 
   tick(nowMs: number): { up: boolean; why: string } {

@@ -20,5 +20,8 @@ export async function readHost({ networkFolder, vips }: InventorySettings): Prom
   return { network, storage }
 }
 
-export const digestOf = (inventory: HostInventory): string =>
-  createHash('sha256').update(JSON.stringify(inventory)).digest('hex')
+/** With what the summary adds to it: another configuration is another summary of the same host. */
+export const digestOf = (inventory: HostInventory, { vips }: InventorySettings): string =>
+  createHash('sha256')
+    .update(JSON.stringify([inventory, vips]))
+    .digest('hex')

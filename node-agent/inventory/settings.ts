@@ -1,8 +1,7 @@
 import { z } from 'zod'
 import { hostSummary } from '../../shared/contract/host-summary.ts'
 
-/** What the core tells the inventory worker once, and what that tells the core. */
-export const inventorySettingsTopic = 'inventory-settings'
+/** What whoever looks has to know, and what he tells the core. */
 export const inventorySettingsSchema = z.object({
   /** Of the network's own record of vSwitches. */
   networkFolder: z.string(),
@@ -12,11 +11,11 @@ export type InventorySettings = z.output<typeof inventorySettingsSchema>
 
 export const inventoryNewsTopic = 'inventory-news'
 export const inventoryNewsSchema = z.object({
-  /** Of the whole inventory, so that whoever holds it knows whether it is the newest. */
+  /** Of the whole inventory and the configured addresses, so that whoever holds it knows whether it is the newest. */
   sha256: z.string().max(64),
   summary: hostSummary,
 })
 export type InventoryNews = z.output<typeof inventoryNewsSchema>
 
-/** Published by the core to the other workers: the digest of the newest inventory. */
+/** Published by the core to the workers: the digest of the newest inventory. */
 export const inventoryTopic = 'inventory'

@@ -22,6 +22,10 @@ export function verbsOf(agent: Agent, program: ProgramVerbs): Record<string, Ver
       const said = await agent.peerNews.peerSettings()
       return { hash: said.ok ? said.hash : null, why: said.ok ? '' : said.why }
     },
+    lookAround: async () => {
+      agent.lookWanted()
+      return null
+    },
     /** As it is in force; it holds paths of secrets and none of them. */
     configuration: async () => agent.config,
     hosts: async (): Promise<Compared> => {

@@ -94,14 +94,29 @@ export function unsolicitedAdvertisement(mac: string, address: string): Buffer {
 
 /** The solicitation of duplicate address detection: from no address, to the target's group (RFC 4862, 5.4.2). */
 export function duplicateSolicitation(mac: string, address: string): Buffer {
-  const target = addressBytes(address)
   const message = Buffer.alloc(24)
   message[0] = ND_SOLICITATION
-  target.copy(message, 8)
+  addressBytes(address).copy(message, 8)
+  return icmpv6({ mac, from: '::', to: solicitedNodeGroup(address), message })
+}
+
+/** Who has this address? Told who asks, so that the answer comes back alone (RFC 4861, 4.3). */
+export function neighbourSolicitation(options: { mac: string; from: string; target: string }): Buffer {
+  const { mac, from, target } = options
+  const message = Buffer.alloc(32)
+  message[0] = ND_SOLICITATION
+  addressBytes(target).copy(message, 8)
+  message[24] = 1
+  message[25] = 1
+  macBytes(mac).copy(message, 26)
+  return icmpv6({ mac, from, to: solicitedNodeGroup(target), message })
+}
+
+/** RFC 4291, 2.7.1. */
+function solicitedNodeGroup(address: string): string {
   const group = addressBytes('ff02::1:ff00:0')
-  target.copy(group, 13, 13)
-  const groupText = Array.from({ length: 8 }, (_, i) => group.readUInt16BE(i * 2).toString(16)).join(':')
-  return icmpv6({ mac, from: '::', to: groupText, message })
+  addressBytes(address).copy(group, 13, 13)
+  return Array.from({ length: 8 }, (_, i) => group.readUInt16BE(i * 2).toString(16)).join(':')
 }
 
 export type NeighbourPacket = {

@@ -2,12 +2,17 @@
  * The uplink, as this host sees it: is the carrier there, and does the gateway answer? Asked by the agent's tick,
  * without waiting: what is sent in one tick is read in a later one.
  */
+import { contains, parseAddress, parsePrefix } from '../../shared/ip.ts'
 import { addressBytes, familyOf } from '../kernel/address.ts'
-import { ETH_P_ARP, PacketSocket } from '../kernel/packet.ts'
+import { ETH_P_ARP, ETH_P_IPV6, PacketSocket } from '../kernel/packet.ts'
 import type { RouteSocket } from '../kernel/rtnetlink.ts'
-import { arpRequest, readArp } from './frames.ts'
+import { arpRequest, neighbourSolicitation, readArp, readNeighbour } from './frames.ts'
+import { NEIGHBOUR_FILTER } from './probe.ts'
 
-/** no-carrier and no-interface are certain; silent is what the gateway's quiet suggests; unknown: nothing to go by. */
+/**
+ * no-carrier and no-interface are certain; silent: the gateway answered before and does not any more; unknown: nothing to
+ * go by, such as a gateway that never answered.
+ */
 export type UplinkState = 'reachable' | 'silent' | 'no-carrier' | 'no-interface' | 'unknown'
 
 /** The gateway is asked this often; a missed answer or two are no reason to hand over. */
@@ -23,15 +28,20 @@ export type UplinkReading = { state: UplinkState; gateway: string | undefined; a
 export class Uplink {
   readonly #route: RouteSocket
   readonly #iface: string
+  readonly #wanted: string | undefined
   #socket: PacketSocket | undefined
   #askedMs = -Infinity
   #gateway: string | undefined
   #gatewaySinceMs = 0
   #answeredMs: number | undefined
+  /** The gateway that has answered once: its silence means something. */
+  #proven: string | undefined
 
-  constructor(options: { route: RouteSocket; iface: string }) {
+  /** `gateway`: default is the IPv4 default gateway over that interface. */
+  constructor(options: { route: RouteSocket; iface: string; gateway?: string }) {
     this.#route = options.route
     this.#iface = options.iface
+    this.#wanted = options.gateway
   }
 
   tick(nowMs: number): UplinkReading {
@@ -44,7 +54,7 @@ export class Uplink {
     if (nowMs - this.#askedMs >= GATEWAY_ASK_EVERY_MS) this.#ask(link.mac, nowMs)
     if (this.#gateway === undefined) return this.#reading('unknown')
     const quietMs = nowMs - Math.max(this.#answeredMs ?? 0, this.#gatewaySinceMs)
-    if (quietMs >= GATEWAY_SILENT_AFTER_MS) return this.#reading('silent')
+    if (quietMs >= GATEWAY_SILENT_AFTER_MS) return this.#reading(this.#proven === this.#gateway ? 'silent' : 'unknown')
     return this.#reading(this.#answeredMs === undefined ? 'unknown' : 'reachable')
   }
 
@@ -54,7 +64,7 @@ export class Uplink {
 
   #ask(mac: string, nowMs: number): void {
     this.#askedMs = nowMs
-    const gateway = this.#route.defaultGateway(this.#iface)
+    const gateway = this.#wanted ?? this.#route.defaultGateway(this.#iface)
     const own = gateway === undefined ? undefined : this.#addressTowards(gateway)
     if (gateway !== this.#gateway) {
       this.#gateway = gateway
@@ -62,16 +72,24 @@ export class Uplink {
       this.#answeredMs = undefined
     }
     if (gateway === undefined || own === undefined) return
-    this.#socket ??= new PacketSocket({ iface: this.#iface, etherType: ETH_P_ARP })
-    this.#socket.send(arpRequest({ mac, from: own, target: gateway }))
+    const question = { mac, from: own, target: gateway }
+    if (familyOf(gateway) === 4) {
+      this.#socket ??= new PacketSocket({ iface: this.#iface, etherType: ETH_P_ARP })
+      this.#socket.send(arpRequest(question))
+    } else {
+      this.#socket ??= new PacketSocket({ iface: this.#iface, etherType: ETH_P_IPV6, filter: NEIGHBOUR_FILTER })
+      this.#socket.send(neighbourSolicitation(question))
+    }
   }
 
   /** An address of ours in the gateway's subnet; never a virtual one (/32), from which only a serving host may speak. */
   #addressTowards(gateway: string): string | undefined {
-    const inSubnet = (bytes: Buffer, prefixLength: number) => bytes.readUInt32BE() >>> (32 - prefixLength)
+    const wanted = parseAddress(gateway)
+    if (wanted === null) return undefined
     const own = this.#route.addresses(this.#iface).find(({ address, prefixLength }) => {
-      if (familyOf(address) !== 4 || prefixLength === 0 || prefixLength > 31) return false
-      return inSubnet(addressBytes(address), prefixLength) === inSubnet(addressBytes(gateway), prefixLength)
+      const subnet = parsePrefix(`${address}/${prefixLength}`)
+      if (subnet === null || prefixLength === 0 || prefixLength >= (subnet.family === 4 ? 32 : 128)) return false
+      return contains(subnet, wanted)
     })
     return own?.address
   }
@@ -83,7 +101,9 @@ export class Uplink {
     for (let i = 0; i < MAX_FRAMES_PER_TICK; i++) {
       const frame = this.#socket.receive()
       if (frame === undefined) return
-      if (readArp(frame)?.senderIp.equals(wanted)) this.#answeredMs = nowMs
+      if (!speaks(frame, wanted)) continue
+      this.#answeredMs = nowMs
+      this.#proven = this.#gateway
     }
   }
 
@@ -99,4 +119,12 @@ export class Uplink {
   #reading(state: UplinkState): UplinkReading {
     return { state, gateway: this.#gateway, answeredMs: this.#answeredMs }
   }
+}
+
+/** An advertisement need not come from the address that it is about (RFC 4861, 4.4). */
+function speaks(frame: Buffer, wanted: Buffer): boolean {
+  if (wanted.length === 4) return readArp(frame)?.senderIp.equals(wanted) === true
+  const heard = readNeighbour(frame)
+  if (heard === undefined) return false
+  return heard.senderIp.equals(wanted) || (heard.kind === 'advertisement' && heard.target.equals(wanted))
 }

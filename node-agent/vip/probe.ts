@@ -23,7 +23,7 @@ const LOOK_EVERY_MS = 5
 const MAX_FRAMES_PER_LOOK = 64
 
 /** ICMPv6 neighbour solicitations and advertisements only: next header at 20, type at 54. */
-const NEIGHBOUR_FILTER: readonly FilterInstruction[] = [
+export const NEIGHBOUR_FILTER: readonly FilterInstruction[] = [
   [0x30, 0, 0, 20],
   [0x15, 0, 4, 58],
   [0x30, 0, 0, 54],

@@ -5,7 +5,6 @@ import type { WorkerProgram } from './worker-process.ts'
 /** The workers that are part of this agent; each is loaded in its own process only. */
 export const workerPrograms: Readonly<Record<string, () => Promise<WorkerProgram>>> = {
   files: async () => new (await import('../files/worker.ts')).FilesWorker(),
-  inventory: async () => new (await import('../inventory/worker.ts')).InventoryWorker(),
   control: async () => new (await import('../control/worker.ts')).ControlWorker(),
 }
 

@@ -85,7 +85,7 @@ function reporter(channel: Channel): (body: unknown) => void {
 const reportAgainMs = 200
 
 /** Nice values belong to threads (setpriority(2)), and V8 has started some already. */
-function stepBack(): void {
+export function stepBack(): void {
   for (const thread of readdirSync('/proc/self/task')) setPriority(Number(thread), workerNice)
   writeFileSync('/proc/self/oom_score_adj', String(workerOomScore))
 }

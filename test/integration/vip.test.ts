@@ -218,4 +218,35 @@ describe('the virtual addresses', { skip: whyNoNamespaces(), timeout: 120_000 },
     uplink.close()
     route.close()
   })
+
+  test('an IPv6 gateway is asked by neighbour discovery; one that never answered says nothing of the uplink', async () => {
+    const route = net.host.run(() => new RouteSocket())
+    const uplink = new Uplink({ route, iface: 'lan0', gateway: 'fd09::9' })
+    const nobody = new Uplink({ route, iface: 'lan0', gateway: 'fd09::77' })
+    const lookAt = (which: Uplink): UplinkState => net.host.run(() => which.tick(bootMs())).state
+    const until = async (wanted: UplinkState) => {
+      for (let i = 0; i < 500 && lookAt(uplink) !== wanted; i++) await sleep(10)
+      assert.equal(lookAt(uplink), wanted)
+    }
+    net.host.exec('ip', 'address', 'replace', 'fd09::1/64', 'dev', 'lan0', 'nodad')
+    await until('reachable')
+    net.client.exec('ip', 'address', 'del', 'fd09::9/64', 'dev', 'lan0')
+    await until('silent')
+    assert.equal(lookAt(nobody), 'unknown')
+    // Its cable goes out and in again: what it knew of the gateway counts still.
+    net.host.exec('ip', 'link', 'set', 'lan0', 'down')
+    await until('no-carrier')
+    net.host.exec('ip', 'link', 'set', 'lan0', 'up')
+    net.host.exec('ip', 'address', 'replace', 'fd09::1/64', 'dev', 'lan0', 'nodad')
+    await until('silent')
+    net.client.exec('ip', 'address', 'add', 'fd09::9/64', 'dev', 'lan0', 'nodad')
+    await until('reachable')
+    for (let i = 0; i < 30; i++) {
+      assert.equal(lookAt(nobody), 'unknown')
+      await sleep(100)
+    }
+    uplink.close()
+    nobody.close()
+    route.close()
+  })
 })
