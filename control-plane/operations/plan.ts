@@ -95,8 +95,9 @@ export function switchoverPlan(
 
 export function takeoverPlan(
   pairing: Pairing,
-  { host, gen, epoch, withWitness }: { host: Slot; gen: number; epoch: number; withWitness: boolean },
+  part: { host: Slot; gen: number; epoch: number; withWitness: boolean; overGen?: number | undefined },
 ): OperationWork {
+  const { host, gen, epoch, withWitness, overGen } = part
   return workOf([
     [
       {
@@ -104,7 +105,7 @@ export function takeoverPlan(
         title: `host ${host} becomes primary by force`,
         slot: host,
         action: commandTo(pairing.hosts[host].id, 'takeover', {
-          args: { withWitness },
+          args: { withWitness, ...(overGen !== undefined && { overGen }) },
           only: { gen, epoch, node: host },
         }),
         limitSeconds: limits.takeover,

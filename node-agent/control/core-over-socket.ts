@@ -100,7 +100,10 @@ function callOf({ verb, args, only }: Command): { verb: string; args: Record<str
       return only.epoch === undefined ? null : { verb, args: { epoch: only.epoch } }
     case 'takeover':
       if (only.gen === undefined || only.epoch === undefined) return null
-      return { verb, args: { gen: only.gen, epoch: only.epoch, withWitness: args.withWitness === true } }
+      return {
+        verb,
+        args: { gen: args.overGen ?? only.gen, epoch: only.epoch, withWitness: args.withWitness === true },
+      }
     case 'maintenance':
       return { verb, args: { forMs: args.forMs } }
     default:
@@ -119,6 +122,7 @@ function pairOf(status: StatusReport, check: CheckReport | null): NonNullable<Ho
   return {
     role: status.role,
     gen: status.gen,
+    genHeard: status.genHeard,
     epoch: status.epoch,
     version: status.version,
     serving: status.serving,

@@ -36,7 +36,11 @@ export const verbs = {
   /** Hand the service to the peer, or, on the backup, ask for it. */
   switchover: z.strictObject({}),
   /** Forced: this host becomes primary; an operator vouches that the other is off. */
-  takeover: z.strictObject({ withWitness: z.boolean() }),
+  takeover: z.strictObject({
+    withWitness: z.boolean(),
+    /** A gen that this host has only heard of, forced on the other host: what was written in it is given up. */
+    overGen: z.exactOptional(z.int().min(1)),
+  }),
   maintenance: z.strictObject({ forMs: z.int().min(0) }),
   prechecks: z.strictObject({
     peerAddresses: z.array(z.string().max(45)).max(4),

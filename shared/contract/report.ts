@@ -48,6 +48,8 @@ export const hostReport = z
       .object({
         role: z.enum(['primary', 'backup', 'not a member', 'unsettled']),
         gen: count,
+        /** Above `gen`: forced on the other host, and nothing of what was written in it is known here. */
+        genHeard: z.exactOptional(count),
         epoch: count,
         version: count,
         serving: z.boolean(),

@@ -195,6 +195,10 @@ test('over the agent’s socket the epoch of the command reaches the core, whose
         asked.push(args)
         throw new VerbError('refused', 'the register is at epoch 2')
       },
+      takeover: async args => {
+        asked.push(args)
+        return { why: 'this host serves' }
+      },
     },
     failed: () => {},
   })
@@ -217,7 +221,15 @@ test('over the agent’s socket the epoch of the command reaches the core, whose
     }
     const outcome = await core.run({ ...command, verb: 'switchover' }, () => {})
     assert.deepEqual(outcome, { phase: 'refused', message: 'the register is at epoch 2' })
-    assert.deepEqual(asked, [{ epoch: 1 }])
+    assert.deepEqual(asked.splice(0), [{ epoch: 1 }])
+    // A gen that was only heard of is named beside the own one, which must be as it was seen.
+    const force = { ...command, verb: 'takeover' as const, only: { gen: 1, epoch: 1 } }
+    await core.run({ ...force, args: { withWitness: true, overGen: 3 } }, () => {})
+    await core.run({ ...force, args: { withWitness: true } }, () => {})
+    assert.deepEqual(
+      asked.map(one => (one as { gen: number }).gen),
+      [3, 1],
+    )
     assert.equal((await core.run({ ...command, verb: 'pairLeave' }, () => {})).phase, 'refused')
     assert.equal(await core.present(), null, 'an agent that does not answer is no member of anything')
   } finally {

@@ -138,9 +138,32 @@ export async function forcedTakeover(
         obstacles: [`acknowledge.lossBytes must be ${lagBytes} or more`],
       },
     )
+  const { overGen } = wanted.acknowledge
+  refuseUnheard({ gen: own.gen, heard: own.genHeard ?? own.gen, overGen, name })
   const withWitness = rows.pair.settings.arbitration.witness.kind !== 'none'
-  const work = takeoverPlan(pairingOf(rows), { host: wanted.host, gen: own.gen, epoch: own.epoch, withWitness })
+  const work = takeoverPlan(pairingOf(rows), {
+    host: wanted.host,
+    gen: own.gen,
+    epoch: own.epoch,
+    withWitness,
+    overGen,
+  })
   return startOperation(tx, deps, { ...wantedOf(rows, part), kind: 'takeover', work, reason: wanted.reason })
+}
+
+/** The other host was forced before, and nothing of what was written then has come to this one. @throws Refusal */
+function refuseUnheard(part: { gen: number; heard: number; overGen: number | undefined; name: string }): void {
+  const { gen, heard, overGen, name } = part
+  if (overGen === (heard > gen ? heard : undefined)) return
+  if (heard <= gen)
+    throw new Refusal(
+      'conflict',
+      `acknowledge.overGen names gen ${overGen}, and host ${name}, at gen ${gen}, has heard of none above its own: leave it out`,
+    )
+  const known = `gen ${heard} was forced on the other host, and host ${name}, at gen ${gen}, has heard nothing of what was written in it`
+  throw new Refusal('operation_refused', `${known}: force the other host, or let this one hear of it first`, {
+    obstacles: [`${known}; to give all of that up, acknowledge.overGen must be ${heard}`],
+  })
 }
 
 export async function maintenance(

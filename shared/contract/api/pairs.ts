@@ -225,6 +225,11 @@ export const takeOver = route({
         .min(0)
         .nullable()
         .describe('What may be lost, as readiness or the last known lag says; null where nothing is known'),
+      overGen: z
+        .exactOptional(z.int().min(1))
+        .describe(
+          'A gen that was forced on the other host, and of which this host has only heard: everything written in it is given up',
+        ),
     }),
   }),
   reply: operation,

@@ -147,6 +147,33 @@ export function pairOperationTests(runtime: () => Runtime): void {
     assert.equal(done.body.state, 'succeeded', done.body.message)
   })
 
+  test('a takeover over a gen that was forced on the other host and never heard of here wants that gen named', async () => {
+    const { client, id, a, b } = await adoptedPair(runtime())
+    const params = { pair: id }
+    const primary = pairReport({ role: 'primary', primary: 'a' })
+    await a.send({ pair: { ...primary, serving: false, protection: 'not serving' } })
+    const acknowledge = { otherHostIsOff: true as const, lossBytes: 0 }
+    const body = { host: 'b' as const, expectedGen: 1, expectedEpoch: 1, reason: 'a is dead', acknowledge }
+    const over = (overGen: number) => ({ ...body, acknowledge: { ...acknowledge, overGen } })
+    await assert.rejects(client.call(takeOver, { params, body: over(3) }), refusal('conflict', 409))
+    await b.send({ pair: { ...pairReport({ role: 'backup', primary: 'a' }), genHeard: 3 } })
+    for (const unnamed of [body, over(2)])
+      await assert.rejects(client.call(takeOver, { params, body: unnamed }), (error: unknown) => {
+        refusal('operation_refused', 409)(error)
+        assert.match(String(error), /gen 3 was forced on the other host.*beta, at gen 1, has heard nothing/)
+        return true
+      })
+    await client.call(takeOver, { params, body: over(3) })
+    const asked = await b.nextCommand()
+    assert.deepEqual(
+      [asked.args, asked.only],
+      [
+        { withWitness: true, overGen: 3 },
+        { gen: 1, epoch: 1, node: 'b' },
+      ],
+    )
+  })
+
   test('maintenance is told to the primary, shown with its end, and ended before its time', async () => {
     const { client, id, a } = await adoptedPair(runtime())
     const params = { pair: id }
