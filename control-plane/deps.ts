@@ -19,6 +19,8 @@ export interface Deps {
   identityProviders: readonly IdentityProvider[]
   /** Where this API is reached, without a slash at its end: goes into enrolment tokens. */
   publicUrl: string
+  /** Where hosts ask the hosted witness, over TLS; null: nowhere. */
+  witness: WitnessPlace | null
   /** Where agents reach the broker; null: they use HTTPS alone. */
   brokerUrl: string | null
   limits: Limits
@@ -29,6 +31,17 @@ export interface Deps {
   /** Of the caller, for limits before anything is known of him; '' when the runtime does not say. */
   clientAddress: (request: Request) => string
 }
+
+export interface WitnessPlace {
+  /** Of the API, without a slash at its end. */
+  url: string
+  /** SHA-256 of the certificate, hex, where no public authority vouches for it. */
+  fingerprint: string | null
+}
+
+/** An API that is reached by https has its votes beside everything else. */
+export const publicWitness = (publicUrl: string): WitnessPlace | null =>
+  publicUrl.startsWith('https://') ? { url: publicUrl, fingerprint: null } : null
 
 export interface LogLine {
   level: 'info' | 'warning' | 'error'

@@ -63,13 +63,19 @@ const witnessSchema = z.strictObject({
       isHttpsUrl,
       'must be an https URL without user, query or fragment; write it like "https://witness.example:7443"',
     ),
-  /** SHA-256 of the witness's certificate: the trust is in this value, not in a name or an authority. */
+  /**
+   * SHA-256 of the witness's certificate: the trust is in this value, not in a name or an authority. null: the system's
+   * authorities vouch for it, as for a control plane on the internet.
+   */
   fingerprint: z
     .string()
     .regex(
       /^[0-9a-f]{64}$/,
       'must be the SHA-256 of the certificate as 64 lower-case hex digits; `understudy witness` prints it',
-    ),
+    )
+    .nullable(),
+  /** A vote in the control plane's database: requests are signed by the key of the enrolment, which it knows. */
+  hosted: z.boolean().default(false),
 })
 
 const tlsFiles = z.strictObject({ certFile: absolutePath, keyFile: absolutePath, caFile: absolutePath })

@@ -3,7 +3,7 @@ import { signingDeps } from '../auth/signing-keys.ts'
 import { connectBroker, MqttPublisher } from '../broker/mqtt-client.ts'
 import { noBroker } from '../broker/publisher.ts'
 import { openDatabase } from '../db/client.ts'
-import type { Deps } from '../deps.ts'
+import { type Deps, publicWitness } from '../deps.ts'
 import { sweep } from '../services/sweep.ts'
 import { settingsOf } from './environment.ts'
 
@@ -39,6 +39,7 @@ const deps: Deps = {
   authority: settings.authority,
   identityProviders: settings.identityProviders,
   publicUrl: settings.publicUrl,
+  witness: publicWitness(settings.publicUrl),
   brokerUrl: settings.mqttUrl,
   limits: settings.limits,
   now: () => new Date(),

@@ -10,12 +10,13 @@ import { type BrokerAccess, connectBroker, MqttPublisher } from '../broker/mqtt-
 import { noBroker, type Publisher } from '../broker/publisher.ts'
 import { openDatabase } from '../db/client.ts'
 import { migrateDatabase } from '../db/migrate.ts'
-import { type Deps, defaultLimits, type IdentityProvider, type Limits, type LogLine } from '../deps.ts'
+import { type Deps, defaultLimits, type IdentityProvider, type Limits, type LogLine, publicWitness } from '../deps.ts'
 import { sweep } from '../services/sweep.ts'
 import { bootstrap } from './bootstrap.ts'
 import { startLocalMosquitto } from './local/mosquitto.ts'
 import { startLocalPostgres } from './local/postgres.ts'
 import { localAuthority, localSecrets } from './local/secrets.ts'
+import { startWitnessListener } from './local/witness-listener.ts'
 
 export interface NodeOptions {
   dataDir: string
@@ -86,6 +87,7 @@ export async function startControlPlane(options: NodeOptions): Promise<RunningCo
       ...(await signingDeps(secrets)),
       identityProviders: options.identityProviders,
       publicUrl: options.publicUrl ?? '',
+      witness: publicWitness(options.publicUrl ?? ''),
       authority,
       brokerUrl: access === null ? null : withoutCredentials(access.url),
       limits: options.limits ?? defaultLimits,
@@ -99,9 +101,15 @@ export async function startControlPlane(options: NodeOptions): Promise<RunningCo
     }
     const ingest = client === null ? null : new Ingest(deps, client)
     if (ingest !== null) closing.push(() => ingest.close())
-    const { url, stop } = await listen(options, deps)
+    const { app, url, stop } = await listen(options, deps)
     closing.push(stop)
     deps.publicUrl = options.publicUrl ?? url
+    if (deps.witness === null) {
+      const folder = join(options.dataDir, 'keys')
+      const listener = await startWitnessListener({ folder, authority, ...witnessPlace(options), fetch: app.fetch })
+      closing.push(listener.close)
+      deps.witness = listener.place
+    }
     const timer = startSweeping(deps)
     closing.push(async () => {
       await timer.stop()
@@ -133,11 +141,20 @@ export async function startControlPlane(options: NodeOptions): Promise<RunningCo
 }
 
 /** Hosts learn it at their enrolment, so it is the same one after each start; a free port where ours is one too. */
-function brokerPlace({ listen: { address, port } }: NodeOptions): { address: string; port?: number } {
+function brokerPlace({ listen: { address, port } }: Pick<NodeOptions, 'listen'>): { address: string; port?: number } {
   const reachable = ['0.0.0.0', '::'].includes(address) ? '127.0.0.1' : address
   return { address: reachable, ...(port !== 0 && { port: port + brokerPortOffset }) }
 }
 const brokerPortOffset = 3
+const witnessPortOffset = 4
+
+/** As the broker's. */
+function witnessPlace({ listen: { address, port } }: NodeOptions): { address: string; port: number } {
+  return {
+    address: brokerPlace({ listen: { address, port } }).address,
+    port: port === 0 ? 0 : port + witnessPortOffset,
+  }
+}
 
 /** A broker that is away says so once, not each second. */
 function brokerLog(log: NodeOptions['log']): (why: string) => void {
@@ -159,7 +176,9 @@ function withoutCredentials(url: string): string {
 /** The address of the socket behind a request, which a Request does not carry. */
 const addresses = new WeakMap<Request, string>()
 
-function listen(options: NodeOptions, deps: Deps): Promise<{ url: string; stop: () => Promise<void> }> {
+type App = ReturnType<typeof createApp>['app']
+
+function listen(options: NodeOptions, deps: Deps): Promise<{ app: App; url: string; stop: () => Promise<void> }> {
   const { app } = createApp(context => {
     const { incoming } = context.env as { incoming?: { socket: { remoteAddress?: string } } }
     addresses.set(context.req.raw, incoming?.socket.remoteAddress ?? '')
@@ -173,7 +192,7 @@ function listen(options: NodeOptions, deps: Deps): Promise<{ url: string; stop: 
           server.close(() => done())
           if ('closeAllConnections' in server) server.closeAllConnections()
         })
-      resolve({ url: `http://${host}:${info.port}`, stop })
+      resolve({ app, url: `http://${host}:${info.port}`, stop })
     })
     server.once('error', reject)
   })

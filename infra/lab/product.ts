@@ -170,6 +170,7 @@ export interface AgentStatus {
   why: string
   gate: { state: string; leftMs: number }
   replication: { lagBytes: number | null; streaming: boolean; lsn: string; timeline: number }
+  witness: { url: string; reach: string } | null
   alarms: string[]
   agent: { pid: number }
 }

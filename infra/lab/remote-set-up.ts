@@ -33,8 +33,10 @@ const SET_UP_LIMIT_MS = 120_000
 
 export const pairName = 'orders'
 
+export type WantedSettings = z.input<typeof pairSettings>
+
 /** As a portal asks for it. */
-export function settingsOf(witnessFingerprint: string): z.input<typeof pairSettings> {
+export function settingsOf(witnessFingerprint: string): WantedSettings {
   const addresses = (host: HostName): string[] => [addressOf(host, 'lan').v4, addressOf(host, 'peer').v4]
   return {
     mode: 'distributed',
@@ -53,7 +55,10 @@ export function settingsOf(witnessFingerprint: string): z.input<typeof pairSetti
 }
 
 /** Machines, agents that wait, the control plane, enrolment, and the set-up through the API alone. */
-export async function upThroughApi(lab: string, say: (line: string) => void = () => {}): Promise<RemotePair> {
+export async function upThroughApi(
+  lab: string,
+  { say = () => {}, settings = {} }: { say?: (line: string) => void; settings?: Partial<WantedSettings> } = {},
+): Promise<RemotePair> {
   await createMachines({ name: lab })
   const witness = await withLabState(lab, async state => {
     const running = await startWitness(state)
@@ -68,7 +73,7 @@ export async function upThroughApi(lab: string, say: (line: string) => void = ()
   const plane = await startControlPlane(lab)
   const hosts = await enrolHosts(lab, plane)
   say('both hosts are enrolled; the API makes a pair of them')
-  const body = { name: pairName, hosts, settings: settingsOf(witness.fingerprint) }
+  const body = { name: pairName, hosts, settings: { ...settingsOf(witness.fingerprint), ...settings } }
   const begun = await plane.client.call(setUpPair, { body })
   const formed = finishPair(lab, say).then(
     () => null,

@@ -59,7 +59,7 @@ async function init(options: { tokenFile?: string; enrolmentTokenFile?: string }
   const { beginPair } = await import('../pair/set-up.ts')
   const enrolmentToken =
     options.enrolmentTokenFile === undefined ? null : readTextArgument(options.enrolmentTokenFile, tokenBytesMax).trim()
-  const token = await beginPair({ ...(await parts(path)), enrolmentToken })
+  const token = await beginPair({ ...(await parts(path)), enrolmentToken, enrolled: null })
   if (options.tokenFile === undefined) process.stdout.write(`${token}\n`)
   else {
     const { writeWhole } = await import('../pair/setup-file.ts')

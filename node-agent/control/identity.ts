@@ -4,6 +4,7 @@ import type { HostFacts } from '../../shared/contract/api/host-facts.ts'
 import { decodeTicket, type EnrolmentTicket, enrolmentProof } from '../../shared/contract/documents.ts'
 import type { PrivateJwk } from '../../shared/contract/signing.ts'
 import { importSigningKey, toBase64url } from '../../shared/signing.ts'
+import { pkcs8Of } from '../keys/enrolment-key.ts'
 import { readSecret, writeSecret } from '../keys/secret-file.ts'
 import { acceptTrust } from './trust.ts'
 
@@ -131,12 +132,6 @@ async function proofOf(part: { key: PrivateJwk; sealingKey: { x: string }; ticke
   const text = enrolmentProof({ tokenHash: toBase64url(hash), publicKey: part.key.x, sealingKey: part.sealingKey.x })
   const signingKey = await importSigningKey(pkcs8Of(part.key))
   return toBase64url(new Uint8Array(await crypto.subtle.sign('Ed25519', signingKey, new TextEncoder().encode(text))))
-}
-
-/** RFC 8410: a fixed head, then the 32 bytes of the key. */
-function pkcs8Of(key: PrivateJwk): Uint8Array<ArrayBuffer> {
-  const head = Buffer.from('302e020100300506032b657004220420', 'hex')
-  return new Uint8Array(Buffer.concat([head, Buffer.from(key.d, 'base64url')]))
 }
 
 function parseJson(text: string): unknown {

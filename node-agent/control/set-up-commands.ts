@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import type { Command } from '../../shared/contract/documents.ts'
 import { loadHost } from '../host-file.ts'
+import { enrolmentKeyOf } from '../keys/enrolment-key.ts'
 import { seal, unseal } from '../keys/seal.ts'
 import { decodeToken } from '../pair/token.ts'
 import type { HostSettings } from './host-settings.ts'
@@ -38,7 +39,8 @@ async function begin(command: Command, wish: PairWish, context: SetUpContext): P
     return refused('the command names another sealing key than the wish of this pair does')
   const { beginPair } = await import('../pair/set-up.ts')
   const parts = await partsOf(wish, context)
-  const token = await beginPair({ ...parts, enrolmentToken: witnessToken(context.configPath) })
+  const enrolled = { own: await enrolmentKeyOf(context.identity.key), otherKey: wish.peer.publicKey }
+  const token = await beginPair({ ...parts, enrolmentToken: witnessToken(context.configPath), enrolled })
   const sealed = seal(token, { to: wish.peer.sealingKey, purpose: purposeOf(wish) })
   return { phase: 'done', message: 'this host has begun the pair', result: { sealed } }
 }

@@ -28,7 +28,7 @@ export type Rendered = { ok: true; fields: WishedFields } | { ok: false; why: st
 /** Everything of a configuration that a wish determines: for a host that is set up from afar. */
 export function wholeFields(wish: PairWish, base: Record<string, unknown>): Rendered {
   const { settings, node } = wish
-  const witness = witnessOf(settings)
+  const witness = witnessOf(wish)
   if (!witness.ok) return witness
   const there = settings.hosts[node === 'a' ? 'b' : 'a'].addresses
   const fields: { [field in WishedField]: unknown } & Pick<ConfigInput, WishedField> = {
@@ -87,17 +87,21 @@ export function whyNotLive(before: Config, after: Config): string | null {
 }
 
 function witnessOf({
-  arbitration: { witness },
-}: PairSettings): { ok: true; value: ConfigInput['witness'] } | { ok: false; why: string } {
+  settings: {
+    arbitration: { witness },
+  },
+  hostedWitness,
+}: PairWish): { ok: true; value: ConfigInput['witness'] } | { ok: false; why: string } {
   switch (witness.kind) {
     case 'none':
       return { ok: true, value: null }
     case 'own':
       return { ok: true, value: { url: witness.url, fingerprint: witness.fingerprint } }
-    default:
+    case 'hosted':
+      if (hostedWitness !== null) return { ok: true, value: { ...hostedWitness, hosted: true } }
       return {
         ok: false,
-        why: `this version of the agent has no way to a ${witness.kind} witness; set up with one of your own, or with none`,
+        why: 'this control plane is not reached over TLS, and a vote that others can write is none: set up with a witness of your own, or with none',
       }
   }
 }

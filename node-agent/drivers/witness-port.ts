@@ -1,10 +1,13 @@
 import { timingOf } from '../../shared/protocol/timing.ts'
 import type { RegisterReply, RegisterRequest } from '../../shared/protocol/types.ts'
 import type { Config, WitnessConfig } from '../config.ts'
+import { identityFileOf } from '../control/core-side.ts'
 import { bootMs } from '../kernel/clock.ts'
+import { readEnrolmentKey } from '../keys/enrolment-key.ts'
 import { type HostKey, readHostKey } from '../keys/host-key.ts'
 import type { WitnessLinkPort } from '../ports.ts'
 import { WitnessClient } from '../witness/client.ts'
+import { trustOf } from '../witness/connection.ts'
 
 /** A vote is repeated on a fresh connection after twice its usual p99, within these bounds. */
 const repeatMinMs = 20
@@ -25,7 +28,9 @@ export class WitnessDriver implements WitnessLinkPort {
   #noVote = ''
 
   static async open(config: Config, witness: WitnessConfig, note: (why: string) => void): Promise<WitnessDriver> {
-    const { signingKey } = await readHostKey(config.hostKeyFile)
+    const { signingKey } = witness.hosted
+      ? await readEnrolmentKey(identityFileOf(config.stateDir))
+      : await readHostKey(config.hostKeyFile)
     return new WitnessDriver({ config, witness, signingKey }, note)
   }
 
@@ -38,7 +43,7 @@ export class WitnessDriver implements WitnessLinkPort {
     const { config, witness, signingKey } = this.#options
     const timing = timingOf(config.profile)
     this.#client = new WitnessClient({
-      address: { url: witness.url, trust: { by: 'fingerprint', sha256: witness.fingerprint } },
+      address: { url: witness.url, trust: trustOf(witness) },
       pair: config.pair,
       host: config.node,
       signingKey,

@@ -2,7 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { chmodSync, mkdirSync } from 'node:fs'
 import { assert } from '../../shared/assert.ts'
 import { newDurable } from '../../shared/protocol/durable.ts'
-import { type Config, ConfigError } from '../config.ts'
+import { type Config, ConfigError, type WitnessConfig } from '../config.ts'
 import type { ConfigFault } from '../config-faults.ts'
 import { addressOf } from '../drivers/host-addresses.ts'
 import { stateWriter } from '../drivers/store-port.ts'
@@ -10,11 +10,12 @@ import { exec } from '../exec.ts'
 import { treeFaults } from '../files/set-up-check.ts'
 import { bootMs } from '../kernel/clock.ts'
 import { RouteSocket } from '../kernel/rtnetlink.ts'
-import { hostKeyOf, makeHostKeyPem, readHostKey } from '../keys/host-key.ts'
+import { type HostKey, hostKeyOf, makeHostKeyPem, readHostKey } from '../keys/host-key.ts'
 import { postgresMajor, preflight } from '../preflight.ts'
 import { createStateFile, readState } from '../state-file/state-file.ts'
 import { probe } from '../vip/probe.ts'
 import { admitPair } from '../witness/admission.ts'
+import { trustOf } from '../witness/connection.ts'
 import { dataDirectoryFaults } from './data-directory.ts'
 import { ensureCertificates, ensureHostKey, ensurePairKey, writeCertificates, writePairKey } from './keys.ts'
 import { readSetup, type Setup, writeSetup } from './setup-file.ts'
@@ -35,8 +36,15 @@ export interface SetUpOptions {
 
 const closeLimitMs = 2000
 
+export interface BeginOptions {
+  /** What a witness of one's own asks of a new pair. */
+  enrolmentToken: string | null
+  /** For a hosted witness: the keys by which the control plane knows both hosts. */
+  enrolled: { own: HostKey; otherKey: string } | null
+}
+
 /** This host begins the pair. Answers with the token for the other one; running it again answers with the same. */
-export async function beginPair(options: SetUpOptions & { enrolmentToken: string | null }): Promise<string> {
+export async function beginPair(options: SetUpOptions & BeginOptions): Promise<string> {
   const { config, progress } = options
   const before = readSetup(config.stateDir)
   const major = await check(options, { part: 'begins', before })
@@ -56,7 +64,7 @@ export async function beginPair(options: SetUpOptions & { enrolmentToken: string
   const tls = config.postgres.tls === null ? await ensureCertificates(config) : null
   if (config.witness !== null && setup.witnessInc === null) {
     progress(`admission at the witness ${config.witness.url}`)
-    setup = { ...setup, witnessInc: await admit(config, setup, options.enrolmentToken) }
+    setup = { ...setup, witnessInc: await admit(config, setup, options) }
     await writeSetup(config.stateDir, setup)
   }
   // The state is the last thing that is made: where it is, an agent may be running on this database.
@@ -72,7 +80,7 @@ export async function beginPair(options: SetUpOptions & { enrolmentToken: string
     node: config.node === 'a' ? 'b' : 'a',
     pairKey,
     hostKeyPem: setup.otherHostKeyPem,
-    witness: witness === null ? null : { ...witness, inc: setup.witnessInc ?? '' },
+    witness: witness === null ? null : { ...ofToken(witness), inc: setup.witnessInc ?? '' },
     tls: tls === null ? null : { authorityPem: tls.authorityPem, ...tls.other },
     agreed: agreedOf(config, major),
   }
@@ -185,23 +193,32 @@ async function takenAddresses(config: Config) {
   return answers.flat()
 }
 
-async function admit(config: Config, setup: Setup, enrolmentToken: string | null): Promise<string> {
+const ofToken = ({ url, fingerprint, hosted }: WitnessConfig) =>
+  hosted ? { url, fingerprint, hosted } : { url, fingerprint }
+
+async function admit(config: Config, setup: Setup, { enrolmentToken, enrolled }: BeginOptions): Promise<string> {
   const { witness, pair, node } = config
   if (witness === null || setup.admissionNonce === null) throw new Error('no witness is configured')
-  const own = await readHostKey(config.hostKeyFile)
-  const other = await hostKeyOf(setup.otherHostKeyPem)
-  const keys = node === 'a' ? { a: own.publicKey, b: other.publicKey } : { a: other.publicKey, b: own.publicKey }
+  const { own, otherKey } = witness.hosted ? asEnrolled(enrolled) : await ofHosts(config, setup)
+  const keys = node === 'a' ? { a: own.publicKey, b: otherKey } : { a: otherKey, b: own.publicKey }
   const answer = await admitPair(
-    {
-      address: { url: witness.url, trust: { by: 'fingerprint', sha256: witness.fingerprint } },
-      pair,
-      host: node,
-      signingKey: own.signingKey,
-    },
+    { address: { url: witness.url, trust: trustOf(witness) }, pair, host: node, signingKey: own.signingKey },
     { request: { nonce: setup.admissionNonce, replaces: null, keys }, enrolmentToken },
   )
   if (answer.ok) return answer.reply.inc
   throw new Error(`the witness ${witness.url} does not admit pair ${pair}: ${answer.why}`)
+}
+
+function asEnrolled(enrolled: BeginOptions['enrolled']): NonNullable<BeginOptions['enrolled']> {
+  if (enrolled !== null) return enrolled
+  throw new Error(
+    'a hosted witness knows the hosts by their enrolment: set the pair up through the control plane, or name a witness of your own',
+  )
+}
+
+async function ofHosts(config: Config, setup: Setup): Promise<NonNullable<BeginOptions['enrolled']>> {
+  const other = await hostKeyOf(setup.otherHostKeyPem)
+  return { own: await readHostKey(config.hostKeyFile), otherKey: other.publicKey }
 }
 
 /** @throws with a sentence where it is damaged: it is never made anew. */

@@ -13,7 +13,14 @@ export const tokenSchema = z.strictObject({
   node: z.enum(['a', 'b']),
   pairKey: z.string(),
   hostKeyPem: z.string(),
-  witness: z.strictObject({ url: z.string(), fingerprint: z.string(), inc: z.string() }).nullable(),
+  witness: z
+    .strictObject({
+      url: z.string(),
+      fingerprint: z.string().nullable(),
+      hosted: z.exactOptional(z.literal(true)),
+      inc: z.string(),
+    })
+    .nullable(),
   tls: z.strictObject({ authorityPem: z.string(), keyPem: z.string(), certificatePem: z.string() }).nullable(),
   agreed: z.strictObject({
     profile: z.string(),
@@ -84,5 +91,6 @@ export function disagreements(config: Config, token: JoinToken, postgresMajor: n
   compare('postgres.binDir', postgresMajor, agreed.postgresMajor)
   compare('witness.url', config.witness?.url ?? null, token.witness?.url ?? null)
   compare('witness.fingerprint', config.witness?.fingerprint ?? null, token.witness?.fingerprint ?? null)
+  compare('witness.hosted', config.witness?.hosted ?? false, token.witness?.hosted ?? false)
   return faults
 }

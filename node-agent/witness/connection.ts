@@ -13,6 +13,10 @@ export type Trust =
   /** A certificate that the system, or these authorities, vouch for. */
   | { by: 'authority'; caPem: string | null }
 
+/** As the configuration says it: without a fingerprint the system's authorities vouch. */
+export const trustOf = ({ fingerprint }: { fingerprint: string | null }): Trust =>
+  fingerprint === null ? { by: 'authority', caPem: null } : { by: 'fingerprint', sha256: fingerprint }
+
 export interface WitnessAddress {
   /** https://name:port, with a path where the witness is part of a control plane. */
   url: string

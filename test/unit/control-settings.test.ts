@@ -26,6 +26,7 @@ const wishWith = (changed: Partial<PairWish['settings']> = {}): PairWish => ({
   node: 'b',
   settings: { ...settings, ...changed },
   peer: { host: '01j00000000000000000000001', name: 'alpha', publicKey: '', sealingKey: '' },
+  hostedWitness: null,
 })
 
 const { pair, node, profile, peer, vips, protectedPorts, witness, services, ...hostPart } = exampleConfig
@@ -41,7 +42,7 @@ test('what only the host knows and what is wished of its pair are one configurat
     [config.pair, config.node, config.peer.paths[1]],
     ['orders', 'b', { local: '10.9.1.2', peer: '10.9.1.1', port: 7400 }],
   )
-  assert.deepEqual(config.witness, { url: 'https://10.9.0.9:7443', fingerprint })
+  assert.deepEqual(config.witness, { url: 'https://10.9.0.9:7443', fingerprint, hosted: false })
 })
 
 test('a wish that changes the addresses of clients leaves everything else as the operator wrote it', () => {
@@ -85,10 +86,22 @@ test('a new address on one of two paths is taken', () => {
   assert.equal(whyNotLive(rendered(wishWith()), rendered(wishWith({ hosts }))), null)
 })
 
-test('a hosted witness is refused with the way out, not taken for none', () => {
-  const whole = wholeFields(wishWith({ arbitration: { witness: { kind: 'hosted' }, alternate: null } }), hostPart)
+const withHosted = wishWith({ arbitration: { witness: { kind: 'hosted' }, alternate: null } })
+
+test('a hosted witness is the address that the signed wish names, asked with the key of the enrolment', () => {
+  const url = 'https://cloud.example/witness/v1/01j00000000000000000000009'
+  for (const print of [fingerprint, null])
+    assert.deepEqual(rendered({ ...withHosted, hostedWitness: { url, fingerprint: print } }).witness, {
+      url,
+      fingerprint: print,
+      hosted: true,
+    })
+})
+
+test('a hosted witness that is not reached over TLS is refused with the way out, not taken for none', () => {
+  const whole = wholeFields(withHosted, hostPart)
   assert.ok(!whole.ok)
-  assert.match(whole.why, /hosted witness; set up with one of your own/)
+  assert.match(whole.why, /not reached over TLS.*set up with a witness of your own/)
 })
 
 function hostFolder(): { path: string; stateDir: string; end: () => void } {

@@ -44,7 +44,8 @@ export async function issueDesired(
   for (const id of hosts) {
     const [present] = await tx.select().from(hostDesired).where(eq(hostDesired.host, id)).for('update')
     const generation = Math.max(present?.generation ?? 0, await toldGeneration(tx, id)) + 1
-    const section = sectionOf(id, pairs.find(one => one.hostA === id || one.hostB === id) ?? null, known)
+    const own = pairs.find(one => one.hostA === id || one.hostB === id) ?? null
+    const section = sectionOf(id, own, { known, witness: deps.witness })
     const document: DesiredDocument = {
       v: 1,
       organisation,
@@ -79,7 +80,7 @@ export const toldMax = 2 ** 48
 function sectionOf(
   id: string,
   row: typeof pair.$inferSelect | null,
-  known: readonly (typeof host.$inferSelect)[],
+  { known, witness }: { known: readonly (typeof host.$inferSelect)[]; witness: Deps['witness'] },
 ): DesiredDocument['pair'] {
   if (row === null) return null
   const peer = known.find(one => one.id === (row.hostA === id ? row.hostB : row.hostA))
@@ -90,6 +91,7 @@ function sectionOf(
     node: row.hostA === id ? 'a' : 'b',
     settings: row.settings,
     peer: { host: peer.id, name: peer.name, publicKey: peer.publicKey, sealingKey: peer.sealingKey },
+    hostedWitness: witness === null ? null : { ...witness, url: `${witness.url}/witness/v1/${row.organisation}` },
   }
 }
 

@@ -161,6 +161,15 @@ export const desiredDocument = z
         node: slot,
         settings: pairSettings,
         peer: z.object({ host: id, name: resourceName, publicKey: z.string(), sealingKey: z.string() }),
+        /** Where the votes of this pair are asked for when its witness is the hosted one; null: not over TLS. */
+        hostedWitness: z
+          .object({
+            url: z.url({ protocol: /^https$/ }),
+            /** SHA-256 of its certificate, hex; null: public authorities vouch for it. */
+            fingerprint: z.string().nullable(),
+          })
+          .nullable()
+          .default(null),
       })
       .nullable(),
     tools: z

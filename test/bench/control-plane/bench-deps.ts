@@ -17,6 +17,7 @@ export async function benchDeps(
     authority: null,
     identityProviders: [],
     publicUrl: '',
+    witness: null,
     brokerUrl: null,
     limits: defaultLimits,
     now: () => new Date(),
