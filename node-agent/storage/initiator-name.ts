@@ -33,7 +33,7 @@ export interface IscsiHost {
   sessions(): { id: string; target: string; initiatorName: string | null }[]
   /** Each ends with null, or a sentence that says what failed. */
   logOut(): Promise<string | null>
-  logIn(): Promise<string | null>
+  logIn(targets: readonly string[]): Promise<string | null>
   restartDaemon(): Promise<string | null>
 }
 
@@ -67,14 +67,17 @@ export async function changeInitiatorName(host: IscsiHost, change: NameChange): 
       why: `${sessions.length} session${sessions.length === 1 ? ' is' : 's are'} logged in (${sessions.map(one => one.target).join(', ')}), and would keep the old name: log out first, or ask for it to be done`,
     }
   }
+  const targets = [...new Set(sessions.map(one => one.target))]
   if (sessions.length > 0) {
     const why = await host.logOut()
-    if (why !== null) return undo(host, { before: null, sessions: sessions.length, why: `could not log out: ${why}` })
+    if (why !== null) return undo(host, { before: null, targets, why: `could not log out: ${why}` })
   }
   await host.writeText(withName(before, name))
   const why =
-    (await host.restartDaemon()) ?? (sessions.length > 0 ? await host.logIn() : null) ?? notVerified(host, name)
-  if (why !== null) return undo(host, { before, sessions: sessions.length, why })
+    (await host.restartDaemon()) ??
+    (targets.length > 0 ? await host.logIn(targets) : null) ??
+    notVerified(host, { name, targets })
+  if (why !== null) return undo(host, { before, targets, why })
   return {
     ok: true,
     from,
@@ -84,15 +87,19 @@ export async function changeInitiatorName(host: IscsiHost, change: NameChange): 
   }
 }
 
-function notVerified(host: IscsiHost, name: string): string | null {
-  const other = host.sessions().find(session => session.initiatorName !== null && session.initiatorName !== name)
+/** Every target that was there is there again, by the new name: no session is no proof. */
+function notVerified(host: IscsiHost, { name, targets }: { name: string; targets: readonly string[] }): string | null {
+  const sessions = host.sessions()
+  const gone = targets.find(target => !sessions.some(session => session.target === target))
+  if (gone !== undefined) return `no session with ${gone} came back`
+  const other = sessions.find(session => session.initiatorName !== null && session.initiatorName !== name)
   return other === undefined ? null : `the session with ${other.target} still has the name ${other.initiatorName}`
 }
 
 /** The host is as it was; what could not be put back is said. */
 async function undo(
   host: IscsiHost,
-  { before, sessions, why }: { before: string | null; sessions: number; why: string },
+  { before, targets, why }: { before: string | null; targets: readonly string[]; why: string },
 ): Promise<NameChangeResult> {
   const left: string[] = []
   if (before !== null) {
@@ -100,7 +107,8 @@ async function undo(
     await host.writeText(before)
     left.push((await host.restartDaemon()) ?? '')
   }
-  if (sessions > 0 && host.sessions().length < sessions) left.push((await host.logIn()) ?? '')
+  const gone = targets.filter(target => !host.sessions().some(session => session.target === target))
+  if (gone.length > 0) left.push((await host.logIn(gone)) ?? '')
   const failed = left.filter(Boolean)
   const end =
     failed.length === 0 ? 'the old name is back' : `and putting the old name back failed too: ${failed.join('; ')}`
@@ -122,7 +130,7 @@ const noSessions = 21
 export function iscsiHost(sysfs: Sysfs): IscsiHost {
   const run = async (argv: readonly string[]): Promise<string | null> => {
     const result = await exec(argv, { limitMs: iscsiLimitMs })
-    return result.ok || result.code === noSessions ? null : result.why
+    return result.ok ? null : result.why
   }
   return {
     readText: () => readNameFile(sysfs.root),
@@ -136,8 +144,18 @@ export function iscsiHost(sysfs: Sysfs): IscsiHost {
       }
     },
     sessions: () => listSessions(sysfs).map(({ id, target, initiatorName }) => ({ id, target, initiatorName })),
-    logOut: () => run(['iscsiadm', '--mode', 'session', '--logout']),
-    logIn: () => run(['iscsiadm', '--mode', 'node', '--loginall=automatic']),
+    logOut: async () => {
+      const result = await exec(['iscsiadm', '--mode', 'session', '--logout'], { limitMs: iscsiLimitMs })
+      return result.ok || result.code === noSessions ? null : result.why
+    },
+    // Those that were logged in, one by one: Debian's nodes are not automatic, and "all" is more than there was.
+    logIn: async targets => {
+      for (const target of targets) {
+        const why = await run(['iscsiadm', '--mode', 'node', '--targetname', target, '--login'])
+        if (why !== null) return why
+      }
+      return null
+    },
     restartDaemon: () => run(['systemctl', 'restart', 'iscsid.service']),
   }
 }

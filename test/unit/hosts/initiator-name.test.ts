@@ -46,6 +46,8 @@ class FakeIscsi implements IscsiHost {
   live: { id: string; target: string; initiatorName: string | null }[] = []
   readonly did: string[] = []
   fails: { [act: string]: string } = {}
+  /** iscsiadm ends without an error and this target is not there. */
+  unreachable = ''
   #name = 'iqn.2026-01.example:old'
 
   readText() {
@@ -63,9 +65,10 @@ class FakeIscsi implements IscsiHost {
       this.live = []
     })
   }
-  logIn() {
+  logIn(targets: readonly string[]) {
     return this.#act('logIn', () => {
-      this.live = [{ id: 'session1', target: 'iqn.2026-01.example:t', initiatorName: this.#name }]
+      const back = targets.filter(target => target !== this.unreachable)
+      this.live = back.map((target, at) => ({ id: `session${at}`, target, initiatorName: this.#name }))
     })
   }
   restartDaemon() {
@@ -134,6 +137,22 @@ for (const act of ['logOut', 'restart', 'logIn']) {
     )
   })
 }
+
+test('a session that does not come back is no proof of the new name: the old one is put back', async () => {
+  const host = loggedIn()
+  host.unreachable = 'iqn.2026-01.example:t'
+  const result = await changeInitiatorName(host, { name: wanted, logOutSessions: true, theirs: null })
+  assert.equal(result.ok, false)
+  assert.match(result.why, /no session with iqn\.2026-01\.example:t came back; the old name is back/)
+  assert.match(host.text ?? '', /InitiatorName=iqn\.2026-01\.example:old/)
+})
+
+test('a name that the other host has is refused', async () => {
+  const host = new FakeIscsi()
+  const result = await changeInitiatorName(host, { name: wanted, logOutSessions: true, theirs: wanted })
+  assert.match(result.why, /must differ from the name of every other host; the other host has it/)
+  assert.deepEqual(host.did, [])
+})
 
 test('a bad name changes nothing', async () => {
   const host = new FakeIscsi()
