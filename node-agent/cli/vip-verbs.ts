@@ -1,13 +1,13 @@
 import { readFileSync, statSync } from 'node:fs'
-import { chmod } from 'node:fs/promises'
+import { basename, dirname } from 'node:path'
 import type { Command } from 'commander'
 import { newVipFaults } from '../../shared/hosts/summary.ts'
 import { readApplied } from '../applied-wish.ts'
 import { type Config, parseConfig } from '../config.ts'
 import { loadConfig } from '../host-file.ts'
 import { comparedSchema } from '../inventory/compared.ts'
-import { writeWhole } from '../pair/setup-file.ts'
 import type { StatusReport } from '../report/status-report.ts'
+import { openFolderWriter } from '../state-file/atomic-write.ts'
 import { askAgent, defaultConfigPath, type GlobalOptions } from './connection.ts'
 import { Exit } from './exit-codes.ts'
 
@@ -77,10 +77,18 @@ async function change(command: Command, to: (before: Config['vips']) => Config['
   const written = JSON.stringify({ ...(JSON.parse(text) as object), vips: to(before.vips) }, null, 2)
   const next = parseConfig(written, path)
   await refuseUnfit(command, next)
-  const { mode } = statSync(path)
-  await writeWhole(path, `${written}\n`)
-  await chmod(path, mode & 0o777)
+  await replaceFile(path, `${written}\n`)
   await beginAnew(command, next)
+}
+
+/** Whoever could read it can read it again. */
+async function replaceFile(path: string, text: string): Promise<void> {
+  const folder = await openFolderWriter(dirname(path))
+  try {
+    await folder.write(basename(path), Buffer.from(text), statSync(path).mode & 0o777)
+  } finally {
+    await folder.close()
+  }
 }
 
 /** What the running agent could not take, or this host or the other one has no place for. @throws Exit or ConfigError */

@@ -11,6 +11,9 @@ export interface BootFile {
   text: string
 }
 
+/** systemd-networkd reads its files as a user of its own; netplan wants its to be root's alone. */
+export const bootFileMode = (manager: NetworkManager): number => (manager === 'netplan' ? 0o600 : 0o644)
+
 const mark = '# Written by Understudy. Changes here are lost: use `understudy vswitch`.'
 /** After the host's own, which begin with 10 or 50 by custom, and before what matches everything. */
 const networkd = (name: string, kind: string): string => `/etc/systemd/network/70-understudy-${name}.${kind}`

@@ -1,10 +1,10 @@
 import { readdirSync, rmSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
+import { chmod, mkdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { NetworkManager, Vswitch } from '../../shared/hosts/network.ts'
 import { exec } from '../exec.ts'
 import { openFolderWriter } from '../state-file/atomic-write.ts'
-import { bootFiles, ownFiles } from './boot-files.ts'
+import { bootFileMode, bootFiles, ownFiles } from './boot-files.ts'
 
 const folders = ['/etc/systemd/network', '/etc/network/interfaces.d', '/etc/netplan']
 const generateLimitMs = 20_000
@@ -20,10 +20,12 @@ export async function writeBootFiles(
   const files = bootFiles(parts.manager, vswitches) ?? []
   for (const { path, text } of files) {
     const target = join(parts.root, path)
-    await mkdir(dirname(target), { recursive: true })
+    const made = await mkdir(dirname(target), { recursive: true })
+    // The agent's umask is its own affair.
+    if (made !== undefined) await chmod(dirname(target), 0o755)
     const folder = await openFolderWriter(dirname(target))
     try {
-      await folder.write(basename(target), Buffer.from(text))
+      await folder.write(basename(target), Buffer.from(text), bootFileMode(parts.manager))
     } finally {
       await folder.close()
     }

@@ -12,8 +12,8 @@ import { join } from 'node:path'
  * "Error reporting"), so a caller must not try the same write again but stop.
  */
 export interface FolderWriter {
-  /** Calls for the same name must not overlap; calls for different names may. */
-  write(name: string, bytes: Uint8Array): Promise<void>
+  /** Calls for the same name must not overlap; calls for different names may. `mode`: default 0600, whatever the umask. */
+  write(name: string, bytes: Uint8Array, mode?: number): Promise<void>
   /** Makes the present names in the folder durable, such as that of a new folder in it. */
   sync(): Promise<void>
   close(): Promise<void>
@@ -41,17 +41,24 @@ const temporaryFlags = constants.O_CREAT | constants.O_TRUNC | constants.O_WRONL
 export async function openFolderWriter(folder: string): Promise<FolderWriter> {
   const handle = await open(folder, constants.O_RDONLY | constants.O_DIRECTORY)
   return {
-    write: (name, bytes) => replace({ folder, handle, name, bytes }),
+    write: (name, bytes, mode = 0o600) => replace({ folder, handle, name, bytes, mode }),
     sync: () => handle.sync(),
     close: () => handle.close(),
   }
 }
 
-async function replace(part: { folder: string; handle: FileHandle; name: string; bytes: Uint8Array }): Promise<void> {
+async function replace(part: {
+  folder: string
+  handle: FileHandle
+  name: string
+  bytes: Uint8Array
+  mode: number
+}): Promise<void> {
   const path = join(part.folder, part.name)
   const temporary = path + temporarySuffix
   const file = await open(temporary, temporaryFlags, 0o600)
   try {
+    await file.chmod(part.mode)
     await file.writeFile(part.bytes)
     await file.sync()
   } finally {

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { bootFiles, ownFiles } from '../../../node-agent/network/boot-files.ts'
 import { findManager } from '../../../node-agent/network/managers.ts'
 import { bondName, planChange, vlanName } from '../../../node-agent/network/plan.ts'
+import { writeBootFiles } from '../../../node-agent/network/write-boot-files.ts'
 import type { HostNetwork, Vswitch } from '../../../shared/hosts/network.ts'
 
 const vswitch: Vswitch = {
@@ -54,6 +55,27 @@ for (const manager of ['systemd-networkd', 'ifupdown', 'netplan'] as const) {
     const all = files.map(file => file.text).join('\n')
     for (const word of ['bd-svc0', 'bd-svc0.10', '10.1.0.5/24', '10.1.0.1', '802.3ad', '9000'])
       assert.ok(all.includes(word), `${manager} does not say ${word}:\n${all}`)
+  })
+}
+
+for (const [manager, mode] of [
+  ['systemd-networkd', 0o644],
+  ['ifupdown', 0o644],
+] as const) {
+  test(`the files of ${manager} can be read by whoever brings the network up, whatever the agent’s umask`, async () => {
+    const root = mkdtempSync(join(tmpdir(), 'understudy-boot-'))
+    const umask = process.umask(0o077)
+    try {
+      await writeBootFiles({ root, manager }, [vswitch])
+      const files = bootFiles(manager, [vswitch]) ?? []
+      for (const { path } of files) {
+        assert.equal(statSync(join(root, path)).mode & 0o777, mode, path)
+        assert.equal(statSync(dirname(join(root, path))).mode & 0o777, 0o755)
+      }
+    } finally {
+      process.umask(umask)
+      rmSync(root, { recursive: true })
+    }
   })
 }
 
