@@ -15,6 +15,7 @@ import { storageInventory } from '../../node-agent/storage/inventory.ts'
 import { Scanner } from '../../node-agent/storage/scan.ts'
 import { Sysfs } from '../../node-agent/storage/sysfs.ts'
 import { VirtualAddresses } from '../../node-agent/vip/virtual-addresses.ts'
+import { stepBack } from '../../node-agent/workers/worker-process.ts'
 import { type Figures, figuresOf } from '../../shared/figures.ts'
 import { Netns } from '../integration/support/netns.ts'
 import { createPair, type TestPair, VIP4 } from '../integration/support/pair.ts'
@@ -25,6 +26,7 @@ const INTERFACES = 200
 const DEVICES = 2000
 const ADAPTERS = 32
 const CLIENT = new URL('./adapters-client.ts', import.meta.url)
+const HEART = new URL('./adapters-heart.ts', import.meta.url)
 
 async function ready(child: ChildProcess): Promise<ChildProcess> {
   await once(child, 'message')
@@ -140,31 +142,40 @@ function largeHost(): string {
   return lines.join('\n')
 }
 
-/** How late a 10 ms timer of this process is, calm and while another process takes the inventory of this machine. */
-async function heartbeatBeside(): Promise<{ timerLateCalmMs: Figures; timerLateBesideMs: Figures }> {
-  const listen = async (until: Promise<unknown>): Promise<Figures> => {
-    let ended = false
-    void until.finally(() => {
-      ended = true
-    })
-    const late: number[] = []
-    while (!ended) {
-      const due = performance.now() + 10
-      await sleep(10)
-      late.push(Math.max(0, performance.now() - due))
-    }
-    return figuresOf(late)
+/** How late the core's loop is, calm and while a look at a large host runs beside it as the agent has it run. */
+async function heartbeatBeside(): Promise<{
+  loopLateCalmMs: Figures
+  loopLateBesideMs: Figures
+  netlinkCalmMs: Figures
+  netlinkBesideMs: Figures
+}> {
+  const stdio = ['ignore', 'inherit', 'inherit', 'ipc'] as ['ignore', 'inherit', 'inherit', 'ipc']
+  const node = ['--disable-warning=ExperimentalWarning']
+  const heart = await ready(spawn(process.execPath, [...node, HEART.pathname], { stdio }))
+  const beats = async (): Promise<{ late: number[]; netlinkMs: number[] }> => {
+    heart.send('tell')
+    const [told] = (await once(heart, 'message')) as [{ late: number[]; netlinkMs: number[] }]
+    return told
   }
-  const calm = await listen(sleep(2000))
-  const child = spawn(
-    process.execPath,
-    ['--disable-warning=ExperimentalWarning', new URL(import.meta.url).pathname, '--only-inventory'],
-    {
+  try {
+    await sleep(500)
+    await beats()
+    await sleep(5000)
+    const calm = await beats()
+    const child = spawn(process.execPath, [...node, new URL(import.meta.url).pathname, '--only-inventory'], {
       stdio: 'ignore',
-    },
-  )
-  const beside = await listen(once(child, 'close'))
-  return { timerLateCalmMs: calm, timerLateBesideMs: beside }
+    })
+    await once(child, 'close')
+    const beside = await beats()
+    return {
+      loopLateCalmMs: figuresOf(calm.late),
+      loopLateBesideMs: figuresOf(beside.late),
+      netlinkCalmMs: figuresOf(calm.netlinkMs),
+      netlinkBesideMs: figuresOf(beside.netlinkMs),
+    }
+  } finally {
+    heart.kill('SIGKILL')
+  }
 }
 
 async function scan(runs: number): Promise<{ scanMs: Figures; adapters: number; devices: number }> {
@@ -199,6 +210,7 @@ const runs = Number(values.runs)
 const reason = unsuitable()
 if (reason !== null) throw new Error(reason)
 if (values['only-inventory']) {
+  stepBack()
   await inventory(10)
 } else {
   await ensureDebianPackages(ALL_PACKAGES, { why: 'the benchmark', say: line => process.stderr.write(`${line}\n`) })
@@ -213,7 +225,9 @@ if (values['only-inventory']) {
     `inventory of ${large.interfaces} interfaces and ${large.devices} block devices: ${show(large.inventoryMs)}   to reach: 300 ms`,
   )
   console.log(`scan of ${scanned.adapters} adapters at once: ${show(scanned.scanMs)}`)
-  console.log(`a 10 ms timer of another process is late, calm: ${show(beside.timerLateCalmMs)}`)
-  console.log(`  and beside an inventory: ${show(beside.timerLateBesideMs)}`)
+  console.log(`the core's loop of 10 ms is late, calm: ${show(beside.loopLateCalmMs)}`)
+  console.log(`  and beside inventories without a pause: ${show(beside.loopLateBesideMs)}`)
+  console.log(`its question to the kernel for addresses takes, calm: ${show(beside.netlinkCalmMs)}`)
+  console.log(`  and beside: ${show(beside.netlinkBesideMs)}`)
   if (values.json) console.log(JSON.stringify({ bench: 'adapters', ...vip, ...large, ...scanned, ...beside }))
 }
