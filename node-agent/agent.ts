@@ -10,8 +10,8 @@ import type { Config } from './config.ts'
 import type { Decisions } from './decisions.ts'
 import { DiskGuard } from './disk/guard.ts'
 import { Executor, type OperatorAnswer } from './execute.ts'
-import { filesWarnings, reportedTrees } from './files/core-side.ts'
 import { quiesce, quiesceVerb } from './files/quiesce.ts'
+import { FilesReadiness } from './files/readiness.ts'
 import { RoleTeller } from './files/role-teller.ts'
 import { roleTopic } from './files/settings.ts'
 import { HostComparison, summaryVerb } from './inventory/comparison.ts'
@@ -45,8 +45,6 @@ export interface AgentOptions {
 
 /** Addresses, uplink and what people see: nothing of it is on the path of the lease. */
 const housekeepingMs = 100
-/** The files worker reports as often. */
-const filesEveryMs = 1000
 /** A link that goes down says so at once and is looked at so often; its gateway is asked more rarely still. */
 const uplinkEveryMs = 200
 /** A command that the core has not answered by then is reported as "unknown outcome". */
@@ -73,6 +71,7 @@ export class Agent {
   readonly comparison: HostComparison
   /** This host's networks or storage were changed by a verb; set by whoever looks at them. */
   lookWanted: () => void = () => {}
+  readonly files: FilesReadiness
   readonly startedMs: number
   readonly alarms = new Map<string, string>()
   readonly #options: AgentOptions
@@ -85,7 +84,6 @@ export class Agent {
   #lastWhy = ''
   #uplink = { up: true, why: '' }
   #uplinkAt = 0
-  #filesAt = 0
   #servicesTold = false
   #forgotAt = 0
   #told: Standing | null = null
@@ -111,6 +109,12 @@ export class Agent {
       freeDiskMb: options.config.limits.freeDiskMb,
       operator: command => this.operator(command),
       alarm: why => this.standing('disk', why),
+      note: why => this.note(why),
+    })
+    this.files = new FilesReadiness({
+      trees: options.config.sync?.trees ?? [],
+      operator: command => this.operator(command),
+      alarm: why => this.standing('files', why),
       note: why => this.note(why),
     })
     this.#loop = new Loop({
@@ -146,7 +150,8 @@ export class Agent {
     return this.#loop.state
   }
   status(): Status {
-    return statusOf(this.state, this.ports.clock.bootMs())
+    const now = this.ports.clock.bootMs()
+    return this.files.explain(statusOf(this.state, now), now)
   }
   get verdict(): Verdict | null {
     return this.#verdict
@@ -193,7 +198,7 @@ export class Agent {
     })
     if (stored.begins && stored.durable.acc === null) void this.operator({ command: 'init' })
     const until = rememberedMaintenance(config.stateDir, { now: this.moment(), maxMs: maintenanceMaxMs })
-    if (until > 0) void this.operator({ command: 'maintenance', until })
+    if (until > 0) void this.files.maintenance(until, this.ports.clock.bootMs())
     this.#endHousekeeping = options.pulse.every(housekeepingMs, () => this.#keepHouse())
     this.workers.start()
   }
@@ -326,7 +331,7 @@ export class Agent {
     this.#stopLeftovers()
     this.#forgetDeparted(now)
     this.#trackVerdict(status)
-    if (this.config.sync !== null && now >= this.#filesAt) this.#watchFiles(now)
+    if (this.config.sync !== null) this.files.tick(now, this)
     this.#tellWorkers(status)
     this.peerNews.tick(now, { serving: this.#verdict?.protection !== 'not serving', room: this.#diskGuard.room })
   }
@@ -357,11 +362,6 @@ export class Agent {
   #watchDisks(now: number, { role, epoch }: Status): void {
     const serverEndedFull = this.ports.database.endedFull()
     this.#diskGuard.tick(now, { role, epoch, peerRoom: this.peerNews.room(now), serverEndedFull })
-  }
-
-  #watchFiles(now: number): void {
-    this.#filesAt = now + filesEveryMs
-    this.standing('files', filesWarnings(reportedTrees(this.workers)).join('; '))
   }
 
   /** Services that an earlier agent left running on a host that turned out not to be the primary. */

@@ -146,7 +146,7 @@ export function writeAgentConfig(
           },
     ),
     ...(options.services.includes('files')
-      ? { sync: { port: SYNC_PORT, trees: [{ name: 'data', path: paths.tree }] } }
+      ? { sync: { port: SYNC_PORT, trees: [{ name: 'data', path: paths.tree, policy: 'required', lagLimitS: 5 }] } }
       : {}),
   }
   mkdirSync(hostPaths(lab, host).diskDir, { recursive: true })

@@ -75,9 +75,12 @@ export interface ReportedTree {
   problemCount?: number
 }
 
-export function reportedTrees(workers: Workers): ReportedTree[] {
-  const report = workers.state().find(one => one.name === filesWorkerName)?.report as { trees?: ReportedTree[] } | null
-  return report?.trees ?? []
+export const reportedTrees = (workers: Pick<Workers, 'state'>): ReportedTree[] => filesReport(workers)?.trees ?? []
+
+/** What the worker told last, as the very object that came; null since it was started anew. */
+export function filesReport(workers: Pick<Workers, 'state'>): { trees?: ReportedTree[] } | null {
+  const state = workers.state().find(one => one.name === filesWorkerName)
+  return (state?.report ?? null) as { trees?: ReportedTree[] } | null
 }
 
 /** What keeps the backup's copies from counting as ready, each a sentence: trees with the policy "required". */

@@ -50,12 +50,12 @@ export function checkReport(
   const voteP99Ms = ports.witness?.health().p99Ms ?? null
   const limit = voteLimitMs(timing)
   const blocking = obstacles(agent, now)
-  const trees = reportedTrees(agent.workers)
   // Lag and trouble of files are alarms of the agent already.
   const warnings = [...agent.alarms].flatMap(([topic, why]) => (topic === hostsTopic ? [] : [why]))
   // What the other host lacks is said one by one.
   for (const { why, blocks } of agent.comparison.differences) (blocks ? blocking : warnings).push(why)
-  blocking.push(...filesObstacles(trees))
+  const files = filesObstacles(reportedTrees(agent.workers))
+  blocking.push(...files.filter(why => !blocking.includes(why)))
   if (voteP99Ms !== null && voteP99Ms > limit) {
     blocking.push(
       `the witness votes in ${Math.round(voteP99Ms)} ms (p99), the profile ${timing.profile} allows ${Math.round(limit)} ms: use a nearer witness or a slower profile`,
@@ -104,7 +104,8 @@ export function obstacles(agent: Agent, now: number): string[] {
   if (isPrimary(state)) {
     if (status.protection !== 'protected') found.push(status.why)
     const obstacle = obstacleToProtection(state, now)
-    if (obstacle !== null && obstacle !== status.why && !status.successor) found.push(obstacle)
+    const isSaid = obstacle === status.why || agent.files.why === status.why
+    if (obstacle !== null && !isSaid && !status.successor) found.push(obstacle)
     return found
   }
   if (!isBackup(state)) return [...found, `this host is ${status.role}: ${status.why}`]

@@ -182,8 +182,10 @@ async function maintenance(agent: Agent, { forMs }: { forMs: number }): Promise<
     )
   }
   const until = forMs === 0 ? 0 : agent.ports.clock.bootMs() + forMs
-  const sentence = await accepted(agent.operator({ command: 'maintenance', until }))
+  const sentence = await accepted(agent.files.maintenance(until, agent.ports.clock.bootMs()))
   await rememberMaintenance(agent.config.stateDir, { until, now: agent.moment() })
+  if (forMs === 0 && agent.files.why !== '')
+    return { why: `maintenance is over, but there is no automatic takeover: ${agent.files.why}` }
   if (forMs === 0) return { why: `${sentence}: automatic takeover again, once the backup is proven to have everything` }
   const end = new Date(agent.ports.clock.wallMs() + forMs).toLocaleTimeString('en-GB')
   return { why: `no automatic takeover until ${end}; \`understudy maintenance off\` ends it sooner` }

@@ -18,6 +18,8 @@ import {
 import type { HostState } from './state.ts'
 import type { Value } from './types.ts'
 
+export const suspendedWhy = 'maintenance: no automatic takeover'
+
 /** What stands in the way of making S the successor, as a sentence, or null. Also shown to people: it is why a pair is unprotected. */
 export function readyToGrow(s: HostState, now: number): string | null {
   const obstacle = growObstacle(s, now)
@@ -32,7 +34,7 @@ export function growObstacle(s: HostState, now: number): string | null {
   if (known.successor) return 'the backup is the successor already'
   const healthy = backupIsHealthy(s, now)
   if (healthy !== null) return healthy
-  if (s.duty.maintenanceUntil > now) return 'maintenance: no automatic takeover'
+  if (s.duty.maintenanceUntil > now) return suspendedWhy
   if (s.vacate !== null) return 'the primary is giving its place up'
   if (witnessVoter(s) === null) return 'the pair has no witness, and without one there is no automatic takeover'
   if (s.witness.pinned) return 'the witness was away and has not been back for long enough'

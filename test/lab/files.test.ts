@@ -11,7 +11,7 @@ import type { HostName } from '../../infra/lab/addresses.ts'
 import { hostPaths } from '../../infra/lab/hosts.ts'
 import { switchOver, untilProtected } from '../../infra/lab/pair.ts'
 import { hostProcesses, signal } from '../../infra/lab/processes.ts'
-import { agentPaths } from '../../infra/lab/product.ts'
+import { agentPaths, agentStatus } from '../../infra/lab/product.ts'
 import { until } from '../fixtures/until.ts'
 import { type Pair, pairUnderLoad, understudyOn } from './support.ts'
 
@@ -121,5 +121,20 @@ row(
     const now = written(pair, backup)
     await barrier(pair, backup)
     assert.deepEqual(missing(now, written(pair, primary)), [], 'the returned host lacks files')
+  },
+)
+
+row(
+  'row 54: while required files are too far behind there is no automatic takeover, and there is one again afterwards',
+  async ({ pair, primary }) => {
+    const status = async () => (await agentStatus(pair.lab, primary)) ?? { protection: '', why: '', successor: null }
+    await untilProtected(pair.lab, SETTLE_BOUND_MS)
+    signalWorker(pair, primary, 'SIGSTOP')
+    await until(async () => (await status()).successor === false, SETTLE_BOUND_MS)
+    await until(async () => (await status()).protection === 'serving but unprotected', SETTLE_BOUND_MS)
+    assert.match((await status()).why, /files of data are required on the backup/)
+    signalWorker(pair, primary, 'SIGCONT')
+    await untilProtected(pair.lab, SETTLE_BOUND_MS)
+    assert.equal((await status()).successor, true)
   },
 )
