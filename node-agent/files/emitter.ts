@@ -257,16 +257,7 @@ export class Emitter {
         return null
       }
       if (stat.size > smallBytesMax) {
-        const nowMs = this.#part.now()
-        const mtimeMs = stat.mtimeS * 1000 + stat.mtimeNs / 1e6
-        if (
-          entry.lane !== 'bulk' &&
-          Date.now() - mtimeMs < bigQuietMs &&
-          nowMs - entry.firstMs < bigLatestMs &&
-          !entry.isClosed
-        ) {
-          return this.#again(entry, bigQuietMs / 2)
-        }
+        if (this.#isBeingWritten(entry, stat)) return null
         keepOpen = true
         return this.#big({ entry, path, fd, stat, meta })
       }
@@ -277,6 +268,18 @@ export class Emitter {
     } finally {
       if (!keepOpen) closeSync(fd)
     }
+  }
+
+  /** Still open, and written to a moment ago: it waits for its writer, but not for long. */
+  #isBeingWritten(entry: NameEntry, stat: FileStat): boolean {
+    const nowMs = this.#part.now()
+    const mtimeMs = stat.mtimeS * 1000 + stat.mtimeNs / 1e6
+    // The time is that of a write's beginning, and one call may write for seconds: then the size grows.
+    const isResting = Date.now() - mtimeMs >= bigQuietMs && entry.seenBytes === stat.size
+    if (entry.lane === 'bulk' || entry.isClosed || isResting || nowMs - entry.firstMs >= bigLatestMs) return false
+    entry.seenBytes = stat.size
+    this.#part.queue.retry(entry, nowMs + bigQuietMs / 2, 'settling')
+    return true
   }
 
   #small(file: FileInHand): null {

@@ -20,6 +20,8 @@ export interface NameEntry {
   /** When it may be looked at although it is still open for writing, monotonic ms. */
   dueMs: number
   firstMs: number
+  /** Its size when it was last looked at and left to settle; -1 before. */
+  seenBytes: number
   failures: number
 }
 
@@ -143,6 +145,7 @@ export class WorkQueue {
       isClosed: how.isClosed ?? false,
       firstMs,
       dueMs: firstMs + settleMs,
+      seenBytes: -1,
       failures: 0,
     }
     dir.waiting ??= new Map()
@@ -232,13 +235,14 @@ export class WorkQueue {
   }
 
   /** Waits once more, still with the place in time it had. `lane` settling: not before `dueMs`. */
-  retry(entry: NameEntry, dueMs: number): void {
+  retry(entry: NameEntry, dueMs: number, why: 'failed' | 'settling' = 'failed'): void {
     const { isNew, onlyAttributes, isWritten, isClosed, since } = entry
     const how = { lane: 'settling', isNew, onlyAttributes, isWritten, isClosed, since } as const
     const again = this.changed(entry.dir, entry.name, how)
     again.since = Math.min(again.since, since)
-    again.failures = entry.failures + 1
+    again.failures = entry.failures + (why === 'failed' ? 1 : 0)
     again.firstMs = entry.firstMs
+    again.seenBytes = entry.seenBytes
     again.dueMs = dueMs
   }
 

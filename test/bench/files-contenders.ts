@@ -1,8 +1,10 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { mkdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
+import { setPriority } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { workerNice } from '../../node-agent/workers/definition.ts'
 import { FilesPair } from '../fixtures/files-pair.ts'
 
 /** Something that keeps `to` like `from`, as it changes. */
@@ -10,6 +12,10 @@ export interface Contender {
   name: string
   from: string
   to: string
+  /** Of all its processes with a tree of no files, MiB; null where nobody asks. */
+  emptyRssMb: number | null
+  /** What rsync is told to pass over when it compares the trees. */
+  passesOver: readonly string[]
   /** All processes of both sides. */
   pids: () => number[]
   stop: () => Promise<void>
@@ -17,13 +23,33 @@ export interface Contender {
 
 export type Start = (folder: string, seed: (from: string) => void) => Promise<Contender>
 
+/** The two workers as the agents run them, by their priority; the core has no part in this. */
 export async function startUnderstudy(_folder: string, seed: (from: string) => void): Promise<Contender> {
-  const pair = await FilesPair.make()
-  seed(pair.path('a'))
-  await pair.startBoth()
+  const pair = await FilesPair.make({}, { wire: 'direct' })
   const pids = (): number[] => [pair.host('a').pid, pair.host('b').pid]
-  return { name: 'understudy', from: pair.path('a'), to: pair.path('b'), pids, stop: () => pair.end() }
+  const start = async (): Promise<void> => {
+    await pair.startBoth()
+    for (const pid of pids())
+      for (const thread of readdirSync(`/proc/${pid}/task`)) setPriority(Number(thread), workerNice)
+  }
+  await start()
+  await pair.barrier('a')
+  await sleep(settleMs)
+  const emptyRssMb = usage(pids()).rssMb
+  await Promise.all([pair.host('a').stop(), pair.host('b').stop()])
+  seed(pair.path('a'))
+  await start()
+  return {
+    name: 'understudy',
+    from: pair.path('a'),
+    to: pair.path('b'),
+    emptyRssMb,
+    passesOver: [],
+    pids,
+    stop: () => pair.end(),
+  }
 }
+const settleMs = 2000
 
 async function freePort(): Promise<number> {
   const server = createServer()
@@ -93,8 +119,19 @@ sync { default.rsync, source = "${from}", target = "rsync://127.0.0.1:${port}/to
   await sleep(300)
   const lsyncd = run('lsyncd', ['-nodaemon', config])
   const children = [lsyncd, daemon]
-  return { name: 'lsyncd', from, to, pids: () => descendants(children), stop: () => end(children) }
+  return {
+    name: 'lsyncd',
+    from,
+    to,
+    emptyRssMb: null,
+    passesOver: [],
+    pids: () => descendants(children),
+    stop: () => end(children),
+  }
 }
+
+/** It keeps no times of directories, and has a folder of its own in each tree. */
+const passesOver = ['--omit-dir-times', '--exclude=/.stfolder']
 
 /** Two syncthing instances that know each other only, watching with the shortest delay it takes. */
 export async function startSyncthing(folder: string, seed: (from: string) => void): Promise<Contender> {
@@ -129,7 +166,15 @@ export async function startSyncthing(folder: string, seed: (from: string) => voi
       },
     ),
   )
-  return { name: 'syncthing', from, to, pids: () => descendants(children), stop: () => end(children) }
+  return {
+    name: 'syncthing',
+    from,
+    to,
+    emptyRssMb: null,
+    passesOver,
+    pids: () => descendants(children),
+    stop: () => end(children),
+  }
 }
 
 function syncthingConfig(part: {
