@@ -22,7 +22,8 @@ import type { HostState } from './state.ts'
  * effect, says nothing and leaves the state as it is. 0: not at rest, tick as finely as the profile asks.
  *
  * A protected pair in calm is all this is about, one that serves and one that follows; whatever is under way, missing or
- * in doubt is no rest. The simulation takes every tick all the same and checks that those within a rest do nothing.
+ * in doubt is no rest. The simulation takes every tick all the same in each fourth run and checks that those within a
+ * rest do nothing.
  */
 export function restsUntil(s: HostState, now: number): number {
   if (!isSettled(s, now)) return 0

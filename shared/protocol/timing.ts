@@ -86,6 +86,7 @@ export interface Timing {
 }
 
 const leaseOf: Record<ProfileName, number> = { fast: 300, default: 1000, conservative: 3000 }
+export const profileNames = Object.keys(leaseOf) as ProfileName[]
 /** Whatever the profile of an earlier start was, its lease was not longer. */
 export const longestLeaseMs = Math.max(...Object.values(leaseOf))
 

@@ -10,6 +10,12 @@ import { Random } from './random.ts'
  */
 export type RunClass = 'storm' | 'single' | 'wild'
 
+/**
+ * - all: those in a rest too, where a checker demands that they do nothing.
+ * - outside of rests: as the agent does; the same run by another way, and a quicker one.
+ */
+export type Ticks = 'all' | 'outside of rests'
+
 /** Everything about a run that is not a fault, drawn from its seed. */
 export interface Options {
   seed: number
@@ -19,6 +25,8 @@ export interface Options {
   rates: { a: number; b: number }
   /** The agent's loop. */
   tickMs: number
+  /** Which ticks of the loop are taken: the agent leaves out those in a rest, in which nothing can happen. */
+  ticks: Ticks
   /** The database is looked at at least this often: the agent does each 100 ms, each 200 ms in calm, and a little late. */
   observeMs: number
   /** Paths between the hosts: heartbeats and votes use all of them, streaming the first. */
@@ -81,6 +89,7 @@ export function drawOptions(seed: number): Options {
     profile,
     rates: { a: rate(), b: rate() },
     tickMs: timing.heartbeatRetryMs * r.between(0.7, 1),
+    ticks: seed % 4 === 0 ? 'all' : 'outside of rests',
     observeMs: r.between(50, 220),
     paths: r.chance(0.6) ? 2 : 1,
     linkMs: r.spread(0.05, 0.5),
@@ -121,6 +130,7 @@ export function calmOptions(seed: number): Options {
     profile: 'default',
     rates: { a: 1.01, b: 0.99 },
     tickMs: 20,
+    ticks: 'all',
     observeMs: 90,
     paths: 1,
     linkMs: 0.2,

@@ -4,7 +4,7 @@ import { demandOutageBounded } from './checkers/l2-outage-bounded.ts'
 import { demandWitnessNotNeeded } from './checkers/l3-witness-not-needed.ts'
 import type { Fault } from './faults/fault.ts'
 import { begin, drawFaults } from './faults/faults.ts'
-import { convergenceLimitMs, drawOptions, type Options } from './options.ts'
+import { convergenceLimitMs, drawOptions, type Options, type Ticks } from './options.ts'
 import { Pair } from './pair.ts'
 
 export interface RunResult {
@@ -25,6 +25,8 @@ export interface RunOptions {
   text?: boolean
   /** Only these faults; all if absent. */
   keep?: readonly number[]
+  /** Instead of what the seed says; the run is the same one. */
+  ticks?: Ticks
 }
 
 const sampleMs = 100
@@ -38,7 +40,7 @@ const firstWriteLimitMs = 10_000
 
 /** One run: set up, a safety phase with faults, then everything heals and the pair has to be whole again in time. */
 export function run(wish: RunOptions): RunResult {
-  const options = drawOptions(wish.seed)
+  const options = { ...drawOptions(wish.seed), ...(wish.ticks !== undefined && { ticks: wish.ticks }) }
   const all = drawFaults(options)
   const faults = wish.keep === undefined ? all : all.filter(fault => wish.keep!.includes(fault.id))
   const pair = new Pair(options, { text: wish.text === true })

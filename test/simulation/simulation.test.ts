@@ -29,6 +29,8 @@ test('the same seed twice is the same run, byte for byte of its trace', () => {
       assert.ok(one.lines !== null && one.lines.length > 1000, 'a run has a trace')
       assert.equal(one.lines.join('\n'), two.lines?.join('\n'), again(seed))
       assert.equal(run({ seed }).hash, one.hash, `the text must not change the run: ${again(seed)}`)
+      for (const ticks of ['all', 'outside of rests'] as const)
+        assert.equal(run({ seed, ticks }).hash, one.hash, `ticks within a rest must change nothing: ${again(seed)}`)
     }
   }
 })

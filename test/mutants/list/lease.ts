@@ -26,7 +26,7 @@ export const lease: readonly Mutant[] = [
         after: 'quarantineUntil: now + s.timing.leaseMs }',
       },
     ],
-    checks: [{ by: 'tests', files: ['test/scenarios/lease.test.ts'] }],
+    checks: [{ by: 'sim' }, { by: 'tests', files: ['test/scenarios/lease.test.ts'] }],
   },
   {
     id: 'leases-of-two-lengths',
@@ -38,7 +38,7 @@ export const lease: readonly Mutant[] = [
         after: 'if (beat.leaseMs < 0)',
       },
     ],
-    checks: [{ by: 'tests', files: ['test/scenarios/lease.test.ts'] }],
+    checks: [{ by: 'sim' }, { by: 'tests', files: ['test/scenarios/lease.test.ts'] }],
   },
   {
     id: 'acknowledging-during-a-candidacy',

@@ -15,12 +15,13 @@ export const calm: MakeChecker = pair => {
     a: { acts: 0, beats: 0 },
     b: { acts: 0, beats: 0 },
   }
-  let since = 0
+  let window = 0
   return {
     name: 'calm',
     step: (host, _before, _after, _event, effects) => {
-      if (pair.world.now - since >= windowMs) {
-        since = pair.world.now
+      const is = Math.floor(pair.world.now / windowMs)
+      if (is !== window) {
+        window = is
         of.a = { acts: 0, beats: 0 }
         of.b = { acts: 0, beats: 0 }
       }

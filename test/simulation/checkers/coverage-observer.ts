@@ -7,6 +7,7 @@ import { isDecree } from './register-truth.ts'
 /** Counts what the runs have seen; demands nothing. */
 export const observeCoverage: MakeChecker = pair => {
   const tailSaid = { a: false, b: false }
+  const leaseSaid = { a: false, b: false }
   const frozenSince = { a: false, b: false }
   return {
     name: 'coverage',
@@ -29,8 +30,11 @@ export const observeCoverage: MakeChecker = pair => {
         else pair.count(was.successor ? 'hand-over' : 'hand-over while pinned')
       } else if (size(is) > size(was)) pair.count('member added')
       else if (size(is) < size(was)) pair.count('member removed')
-      else if (is.successor && !was.successor) pair.count('grow')
-      else if (was.successor && !is.successor) pair.count('shrink')
+      else if (is.successor && !was.successor) {
+        pair.count('grow')
+        const { profile } = pair.hosts[is.primary].agent.timing
+        if (profile !== pair.options.profile) pair.count('grow with another profile')
+      } else if (was.successor && !is.successor) pair.count('shrink')
     },
     step: (host, before, after, event, effects) => {
       const { node } = host
@@ -45,10 +49,19 @@ export const observeCoverage: MakeChecker = pair => {
           } else if (effect.set === 'closed') frozenSince[node] = false
         }
       }
-      const lost = after.backup.promiseUntil === 0 && effects.some(isLostTail)
-      if (lost && !tailSaid[node]) pair.count('lost tail refused')
-      if (event.event === 'start') tailSaid[node] = false
-      else if (lost) tailSaid[node] = true
+      if (event.event === 'start') {
+        tailSaid[node] = false
+        leaseSaid[node] = false
+        if (event.durable.leaseMs > after.timing.leaseMs) pair.count('longer promises waited out')
+      }
+      if (effects.some(refusesFor('leases of')) && !leaseSaid[node]) {
+        leaseSaid[node] = true
+        pair.count('leases of two lengths refused')
+      }
+      if (after.backup.promiseUntil === 0 && effects.some(refusesFor('lost its tail')) && !tailSaid[node]) {
+        tailSaid[node] = true
+        pair.count('lost tail refused')
+      }
       if (before === after || event.event === 'start') return
       if (adoptsUnknown(before, after)) pair.count('adopted an unknown outcome')
       if (after.witness.pinned && !before.witness.pinned) pair.count('pin')
@@ -65,8 +78,10 @@ export const observeCoverage: MakeChecker = pair => {
   }
 }
 
-const isLostTail = (effect: Effect): boolean =>
-  effect.do === 'send' && effect.message.kind === 'ack' && effect.message.why.includes('lost its tail')
+const refusesFor =
+  (why: string) =>
+  (effect: Effect): boolean =>
+    effect.do === 'send' && effect.message.kind === 'ack' && !effect.message.promise && effect.message.why.includes(why)
 
 /** A round found a value of which nobody knew whether it was chosen, and commits it as it is. */
 function adoptsUnknown(before: HostState, after: HostState): boolean {

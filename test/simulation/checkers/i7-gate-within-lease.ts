@@ -21,7 +21,9 @@ export const gateWithinLease: MakeChecker = pair => {
     step: (host, _, __, event, effects) => {
       for (const effect of effects) {
         if (effect.do === 'send' && effect.message.kind === 'ack' && effect.message.promise) {
-          promisedUntil[host.node] = host.clock.trueTimeOf(event.now + host.agent.timing.leaseMs)
+          const until = host.clock.trueTimeOf(event.now + host.agent.timing.leaseMs)
+          // A shorter one, by a new start with another profile, takes no earlier one back.
+          promisedUntil[host.node] = Math.max(promisedUntil[host.node], until)
         }
       }
     },

@@ -48,7 +48,8 @@ export const promisesKept: MakeChecker = pair => {
         if (effect.do !== 'send' || effect.message.kind !== 'ack' || !effect.message.promise) continue
         if (memory.candidacy !== 0)
           throw new Violation('I8', `${host.node} promises to wait while its candidacy is open`)
-        memory.until = host.clock.trueTimeOf(event.now + leaseMs)
+        // A shorter one, by a new start with another profile, takes no earlier one back.
+        memory.until = Math.max(memory.until, host.clock.trueTimeOf(event.now + leaseMs))
       }
     },
     durable: (host, durable) => {

@@ -60,7 +60,7 @@ export const shownIsTrue: MakeChecker = pair => {
       throw new Violation('truth', `${host.node} shows "protected", but nobody may succeed it`)
     }
     const awayMs = now - ableAt[host.peer.node]
-    if (awayMs > lagLeases * pair.timing.leaseMs) {
+    if (awayMs > lagLeases * host.agent.timing.leaseMs) {
       throw new Violation(
         'truth',
         `${host.node} shows "protected", but the backup could not take over for ${awayMs.toFixed(0)} ms`,

@@ -26,7 +26,7 @@ export type Act = (scene: Scene) => () => void
 
 export const nothing = (): void => {}
 
-/** How often each kind is drawn in a storm. */
+/** How often each kind is drawn in a storm; those with 0 come in another way, see drawFaults. */
 export const weights = {
   powerCut: 8,
   powerCutBoth: 2,
@@ -38,6 +38,7 @@ export const weights = {
   hostPause: 3,
   wallJump: 1,
   stoppedClock: 0,
+  anotherProfile: 0,
   reimage: 3,
   crashAt: 16,
   postmasterKill: 4,

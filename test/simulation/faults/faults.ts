@@ -37,7 +37,27 @@ export function drawFaults(options: Options): Fault[] {
     at += burst && r.chance(0.6) ? r.spread(1, 1500) : r.between(0, 2 * gap)
     if (at > options.safetyMs) at = r.between(0, options.safetyMs)
   }
-  return faults
+  return [...faults, ...changeOfProfile(options)]
+}
+
+/**
+ * One more fault for some seeds, from a stream of its own: all other seeds make the runs that they made before there was
+ * this fault, the kept ones among them.
+ */
+function changeOfProfile(options: Options): Fault[] {
+  const r = new Random(options.seed, 'length of leases')
+  if (!r.chance(0.04) || options.runClass === 'single') return []
+  return [
+    {
+      id: options.faults,
+      at: r.between(0, options.safetyMs * 0.8),
+      kind: 'anotherProfile',
+      role: r.chance(0.5) ? 'primary' : 'backup',
+      ms: r.spread(2000, 40_000),
+      x: r.next(),
+      y: r.next(),
+    },
+  ]
 }
 
 export function begin(pair: Pair, fault: Fault): () => void {

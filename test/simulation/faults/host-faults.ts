@@ -1,3 +1,5 @@
+import { type ProfileName, profileNames } from '../../../shared/protocol/timing.ts'
+import type { Host } from '../host.ts'
 import { crashAt } from './crash-at.ts'
 import { type Act, nothing } from './fault.ts'
 
@@ -48,6 +50,35 @@ const agentUpgrade: Act = ({ pair, host, fault }) => {
   return nothing
 }
 
+/**
+ * One host is given another profile, so leases of another length, by a new start of its agent; half of the time the other
+ * one too, a while later. Now and then the primary is lost as its backup starts anew, so that what the backup promised
+ * with its old settings matters. In the end both have their own profile again, one after the other.
+ */
+const anotherProfile: Act = ({ pair, host, fault }) => {
+  const { x, y, ms } = fault
+  const own = pair.options.profile
+  const others = profileNames.filter(name => name !== own)
+  const other = others[Math.floor(x * others.length)] ?? own
+  const both = (x * 64) % 1 < 0.5
+  const loses = fault.role === 'backup' && (y * 64) % 1 < 0.4
+  let over = false
+  const give = (to: Host, profile: ProfileName) => {
+    to.agent.profile = profile
+    if (to.agent.timing.profile !== profile) to.agent.crash(20 + y * 200)
+  }
+  give(host, other)
+  pair.count(both ? 'another profile on both hosts' : 'another profile on one host')
+  if (loses) host.peer.powerCut()
+  if (both) pair.world.after(300 + (y * ms) / 4, () => !over && give(host.peer, other))
+  return () => {
+    over = true
+    if (loses) host.peer.boot()
+    give(host, own)
+    pair.world.after(100 + y * 2000, () => give(host.peer, own))
+  }
+}
+
 const agentStop: Act = ({ host }) => {
   host.agent.pause()
   return () => {
@@ -93,6 +124,7 @@ export const hostFaults = {
   agentKill,
   agentStop,
   agentUpgrade,
+  anotherProfile,
   suspend: pause('suspend'),
   hostPause: pause('clock goes on'),
   stoppedClock: pause('stopped clock'),
