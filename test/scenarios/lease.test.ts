@@ -59,6 +59,18 @@ test('a backup whose disk has lost what it had acknowledged does not stand', () 
   scene.heal()
 })
 
+test('a round that nobody answers ends in time, and the next one has a ballot of its own', () => {
+  const scene = Scene.protected()
+  const { roundLimitMs, silenceMs } = scene.a.agent.timing
+  scene.lose(() => true)
+  scene.run(2 * silenceMs)
+  const first = scene.a.state.round
+  assert.ok(first !== null && first.change === 'shrink')
+  scene.until('the round is over', () => scene.a.state.round?.ballot !== first.ballot, roundLimitMs)
+  scene.until('the next one is begun', () => scene.a.state.durable.lastOwn > first.ballot, roundLimitMs)
+  scene.heal()
+})
+
 test('a backup with leases of another length promises nothing; the primary goes on alone and says why', () => {
   const scene = Scene.protected()
   const restart = (profile: 'fast' | 'default') => {

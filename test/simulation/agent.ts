@@ -1,5 +1,4 @@
 import { AssertionError } from '../../shared/assert.ts'
-import { restsUntil } from '../../shared/protocol/rest.ts'
 import type { HostState } from '../../shared/protocol/state.ts'
 import { newHost, step } from '../../shared/protocol/step.ts'
 import { type ProfileName, type Timing, timingOf } from '../../shared/protocol/timing.ts'
@@ -9,6 +8,7 @@ import { Driver } from './driver.ts'
 import { type CrashPlan, effectKind, mayOvertake } from './effect-kinds.ts'
 import { applyGrant } from './gate.ts'
 import type { Host } from './host.ts'
+import { Rests } from './rests.ts'
 import { showEffect, showEvent } from './show.ts'
 
 /** Datagrams that wait in the socket of a stopped agent. */
@@ -37,9 +37,7 @@ export class Agent {
   private socket: { from: NodeId; message: Message }[] = []
   private held: (() => void)[] = []
   private lookPending = false
-  /** When the newest step was taken that no rest was asked for yet, on this host's clock; -1: the rest is known. */
-  private steppedAt = -1
-  private restUntil = 0
+  private readonly rest = new Rests()
   crashPlan: CrashPlan | null = null
   private afterBusy: (() => void) | null = null
   /** Times that this agent was started at all. */
@@ -85,8 +83,7 @@ export class Agent {
     this.socket = []
     this.held = []
     this.lookPending = false
-    this.steppedAt = -1
-    this.restUntil = 0
+    this.rest.forget()
     this.timing = timingOf(this.profile)
     this.state = newHost({ node: host.node, timing: this.timing })
     host.pair.trace(host.node, `the agent starts (${why})`)
@@ -184,28 +181,15 @@ export class Agent {
 
   private tick(life: number): void {
     const { pair, clock, random } = this.host
-    pair.world.after((this.tickMs / clock.rate) * random.between(0.9, 1.1), () => {
+    // As fine as the profile of this start asks.
+    const tickMs = pair.options.tickMs * (this.timing.heartbeatRetryMs / pair.timing.heartbeatRetryMs)
+    pair.world.after((tickMs / clock.rate) * random.between(0.9, 1.1), () => {
       if (life !== this.life || this.process !== 'running') return
       const tick: Event = { ...this.stamp(), event: 'tick' }
-      if (pair.options.ticks === 'outside of rests' && this.rests(tick.now)) this.mixStep(0)
+      if (pair.options.ticks === 'outside of rests' && this.rest.lasts(tick.now)) this.mixStep(0)
       else this.take(tick)
       this.tick(life)
     })
-  }
-
-  /** As fine as the profile of this start asks. */
-  private get tickMs(): number {
-    const { options, timing } = this.host.pair
-    return options.tickMs * (this.timing.heartbeatRetryMs / timing.heartbeatRetryMs)
-  }
-
-  /** As the agent of the product: asked after each step, a rest lasts until the next one or its end. */
-  private rests(now: number): boolean {
-    if (this.steppedAt >= 0) {
-      this.restUntil = this.state.started ? restsUntil(this.state, this.steppedAt) : 0
-      this.steppedAt = -1
-    }
-    return now < this.restUntil
   }
 
   private observe(life: number): void {
@@ -255,7 +239,7 @@ export class Agent {
     if (tracer.on && event.event !== 'tick') pair.trace(node, `< ${showEvent(event)}`)
     const result = this.runStep(before, event)
     this.state = result.state
-    this.steppedAt = event.now
+    this.rest.steppedTo(this.state, event.now)
     this.mixStep(result.effects.length)
     if (tracer.on) for (const why of result.why) pair.trace(node, `= ${why}`)
     pair.checks.step(this.host, before, result.state, event, result.effects)

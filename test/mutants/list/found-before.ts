@@ -154,7 +154,7 @@ export const foundBefore: readonly Mutant[] = [
         after: 'if (now < s.round.startedAt) {',
       },
     ],
-    checks: [{ by: 'sim' }, { by: 'interruptions' }],
+    checks: [{ by: 'tests', files: ['test/scenarios/lease.test.ts'] }],
   },
   {
     id: 'f10b-doubt-left-lying',
