@@ -16,6 +16,8 @@ export interface Deps {
   }
   /** Issues the broker's client certificates; null: somebody else does. */
   authority: AuthoritySecrets | null
+  /** Of which each host's key for its heartbeats is made. */
+  heartbeatSecret: Uint8Array
   identityProviders: readonly IdentityProvider[]
   /** Where this API is reached, without a slash at its end: goes into enrolment tokens. */
   publicUrl: string

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { TrustDocument } from '../../shared/contract/documents.ts'
+import { heartbeatSecretOf } from '../../shared/contract/heartbeat-mac.ts'
 import { documentSigner, fingerprintOfKey, type PrivateJwk } from '../../shared/contract/signing.ts'
 import { toBase64url } from '../../shared/signing.ts'
 import type { Deps } from '../deps.ts'
@@ -47,9 +48,12 @@ export async function makeSigningSecrets(
   }
 }
 
-export async function signingDeps(secrets: SigningSecrets): Promise<Pick<Deps, 'signer' | 'trust'>> {
+export async function signingDeps(
+  secrets: SigningSecrets,
+): Promise<Pick<Deps, 'signer' | 'trust' | 'heartbeatSecret'>> {
   return {
     signer: await documentSigner(secrets.kid, secrets.signingKey),
     trust: { document: secrets.trustDocument, rootFingerprint: secrets.rootFingerprint },
+    heartbeatSecret: heartbeatSecretOf(secrets.signingKey.d),
   }
 }

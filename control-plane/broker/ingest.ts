@@ -1,12 +1,13 @@
 import type { MqttClient } from 'mqtt'
 import { ackBytesMax } from '../../shared/contract/documents.ts'
+import { heartbeatKeyOf, isGenuine } from '../../shared/contract/heartbeat-mac.ts'
 import {
-  eventBatch,
   type Heartbeat,
   type HostReport,
   heartbeat,
-  hostReport,
   parseBounded,
+  saidEvents,
+  saidReport,
 } from '../../shared/contract/report.ts'
 import { parseUpTopic, topicRoot } from '../../shared/contract/topics.ts'
 import type { Deps } from '../deps.ts'
@@ -14,9 +15,11 @@ import { takeAck } from '../services/ingest/acks.ts'
 import { storeHostEvents } from '../services/ingest/host-events.ts'
 import { lookAtPairsOf } from '../services/ingest/look-at-pairs.ts'
 import { type FromHost, storeHeartbeats, storeReports } from '../services/ingest/store-reports.ts'
+import { isFrom, isTimely, keysOf, newestGenuine, opened, type Said } from './said.ts'
 
 /**
- * What hosts say over the broker, into the database. Workers share one subscription; messages are acknowledged as they
+ * What hosts say over the broker, into the database, if it was they who said it and lately: reports and events are signed
+ * by the host, heartbeats carry a MAC. So whoever owns the broker can keep a host's words back, and not make them up. Workers share one subscription; messages are acknowledged as they
  * come and gathered for some milliseconds, so that thousands of hosts cost a few statements. What is lost with a worker
  * comes again: heartbeats in ten seconds, reports in five minutes, events and answers from the host's spool.
  */
@@ -40,7 +43,7 @@ export interface IngestCounts {
 export class Ingest {
   readonly #deps: Deps
   readonly #client: MqttClient
-  readonly #reports: FromHost<HostReport>[] = []
+  readonly #reports: Said<HostReport>[] = []
   readonly #heartbeats: FromHost<Heartbeat>[] = []
   readonly #singles: (() => Promise<unknown>)[] = []
   readonly counts: IngestCounts = { reports: 0, heartbeats: 0, refused: 0, dropped: 0 }
@@ -72,18 +75,27 @@ export class Ingest {
     const { organisation, host, channel } = from
     switch (channel) {
       case 'hb':
-        return this.#gather(this.#heartbeats, heartbeat.safeParse(parseBounded(payload)), { organisation, host })
-      case 'report':
-        return this.#gather(this.#reports, hostReport.safeParse(parseBounded(payload)), { organisation, host })
+        return this.#takeHeartbeat(payload, { organisation, host })
+      case 'report': {
+        const said = opened(payload, { schema: saidReport, now: this.#deps.now() })
+        if (said === null) return this.#refuse()
+        return this.#gather(this.#reports, { organisation, host, text: said.text, body: said.word.report })
+      }
       case 'ack': {
         if (payload.length > ackBytesMax) return this.#refuse()
         const text = new TextDecoder().decode(payload)
         return this.#single(() => takeAck(this.#deps, text))
       }
       case 'evt': {
-        const parsed = eventBatch.safeParse(parseBounded(payload))
-        if (!parsed.success) return this.#refuse()
-        return this.#single(() => storeHostEvents(this.#deps, { organisation, host, events: parsed.data.events }))
+        const said = opened(payload, { schema: saidEvents, now: this.#deps.now() })
+        if (said === null) return this.#refuse()
+        const { text, word } = said
+        return this.#single(async () => {
+          const from = { organisation, host, text }
+          const keys = await keysOf(this.#deps, [from])
+          if (!(await isFrom(keys.get(host), from, 'events'))) return this.#refuse()
+          await storeHostEvents(this.#deps, { organisation, host, events: word.events })
+        })
       }
       case 'presence':
         // A hint for people who look at the broker; anybody may have written it, so nothing here rests on it.
@@ -103,17 +115,20 @@ export class Ingest {
     this.counts.refused++
   }
 
-  #gather<Body>(
-    into: FromHost<Body>[],
-    parsed: { success: true; data: Body } | { success: false },
-    from: { organisation: string; host: string },
-  ): void {
-    if (!parsed.success) return this.#refuse()
+  #takeHeartbeat(payload: Uint8Array, from: { organisation: string; host: string }): void {
+    const parsed = heartbeat.safeParse(parseBounded(payload))
+    if (!parsed.success || !isTimely(parsed.data.at, this.#deps.now())) return this.#refuse()
+    const key = heartbeatKeyOf(this.#deps.heartbeatSecret, from.host)
+    if (!isGenuine(key, { host: from.host, heartbeat: parsed.data })) return this.#refuse()
+    this.#gather(this.#heartbeats, { ...from, body: parsed.data })
+  }
+
+  #gather<Word>(into: Word[], word: Word): void {
     if (into.length >= waitingMax) {
       into.shift()
       this.counts.dropped++
     }
-    into.push({ ...from, body: parsed.data })
+    into.push(word)
     this.#timer ??= setTimeout(() => {
       this.#timer = null
       void this.flush()
@@ -135,11 +150,25 @@ export class Ingest {
         this.counts.heartbeats += await storeHeartbeats(this.#deps, rows)
       })
       const reports = this.#reports.splice(0, batchRows)
-      await this.#store(reports, async rows => {
+      await this.#store(await this.#genuine(reports), async rows => {
         const stored = await storeReports(this.#deps, rows)
         this.counts.reports += stored.length
         this.#single(() => lookAtPairsOf(this.#deps, stored))
       })
+    }
+  }
+
+  async #genuine(reports: Said<HostReport>[]): Promise<Said<HostReport>[]> {
+    if (reports.length === 0) return []
+    try {
+      const { genuine, refused } = await newestGenuine(this.#deps, reports)
+      this.counts.refused += refused
+      return genuine
+    } catch (error) {
+      const why = error instanceof Error ? error.message : ''
+      this.#deps.log({ level: 'warning', message: `${reports.length} reports could not be looked at: ${why}` })
+      this.counts.dropped += reports.length
+      return []
     }
   }
 

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { desiredDocument } from '../../shared/contract/api/settings.ts'
 import { ack, command, freshDocument, trustDocument } from '../../shared/contract/documents.ts'
-import { eventBatch, heartbeat, hostReport } from '../../shared/contract/report.ts'
+import { heartbeat, saidEvents, saidReport } from '../../shared/contract/report.ts'
 import { channels, topicRoot } from '../../shared/contract/topics.ts'
 
 type Channel = keyof typeof channels
@@ -14,10 +14,10 @@ const payloads: Record<Channel, { schema: z.ZodType; signed: boolean }> = {
   fresh: { schema: freshDocument, signed: true },
   cmd: { schema: command, signed: true },
   ack: { schema: ack, signed: true },
-  report: { schema: hostReport, signed: false },
+  report: { schema: saidReport, signed: true },
   hb: { schema: heartbeat, signed: false },
   presence: { schema: presence, signed: false },
-  evt: { schema: eventBatch, signed: false },
+  evt: { schema: saidEvents, signed: true },
 }
 
 /** The MQTT contract as an AsyncAPI 3 document, from the same schemas that check the messages. */

@@ -16,6 +16,7 @@ const documents = z.object({
   fresh: z.string(),
   commands: z.array(z.string()).max(100),
   pollAfterSeconds: z.number().min(1).max(3600),
+  heartbeatKey: z.string(),
 })
 export type PulledDocuments = z.output<typeof documents>
 
@@ -33,11 +34,22 @@ export class Cloud {
   #etag: string | null = null
   /** The control plane's clock against ours, from its answers: a host with a wrong clock still gets through. */
   #offsetMs = 0
+  #heartbeatKey: string | null = null
 
   constructor(identity: Identity, options: { fetch?: typeof fetch; nowMs?: () => number } = {}) {
     this.#identity = identity
     this.#fetch = options.fetch ?? fetch
     this.#nowMs = options.nowMs ?? Date.now
+  }
+
+  /** Comes with the documents; null: none came yet. */
+  get heartbeatKey(): string | null {
+    return this.#heartbeatKey
+  }
+
+  /** Our time as the control plane's clock has it, in whole ms: it judges by it how old a word over the broker is. */
+  correctedNowMs(): number {
+    return Math.round(this.#nowMs() + this.#offsetMs)
   }
 
   /** null: nothing new. */
@@ -49,6 +61,7 @@ export class Cloud {
     if (!parsed.success)
       return { ok: false, status: answer.value.status, why: 'the documents are of a form this version does not know' }
     this.#etag = answer.value.etag
+    this.#heartbeatKey = parsed.data.heartbeatKey
     return { ok: true, value: parsed.data }
   }
 

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
-import type { Heartbeat, HostReport } from '../../shared/contract/report.ts'
+import { heartbeatMac } from '../../shared/contract/heartbeat-mac.ts'
+import type { Heartbeat, HostEvent, HostReport } from '../../shared/contract/report.ts'
 import type { DownChannel } from '../../shared/contract/topics.ts'
 import type { Standing } from '../agent.ts'
 import { isDue, readCredentials, renewCredentials } from './broker-credentials.ts'
@@ -305,7 +306,8 @@ export class ControlLink {
     report: HostReport,
   ): Promise<{ ok: true; value: unknown } | { ok: false; status: number | null; why: string }> {
     const now = this.#options.nowMs()
-    const published = await (this.#broker?.publish('report', JSON.stringify(report)) ?? Promise.resolve(false))
+    const published =
+      this.#broker?.connected === true && (await this.#broker.publish('report', await this.#said(report)))
     if (published && !this.#pulling) return { ok: true, value: null }
     if (this.#pulling && now - this.#reportedAtMs < reportAloneMs && published) return { ok: true, value: null }
     const sent = await this.#cloud.report(report)
@@ -327,27 +329,41 @@ export class ControlLink {
 
   #beat(): void {
     const { boot } = this.#memory.present
-    if (this.#broker?.connected !== true) {
+    const key = this.#cloud.heartbeatKey
+    if (this.#broker?.connected !== true || key === null) {
       if (this.#reachedAtMs !== null) void this.#report()
       return
     }
-    const role = this.#standing?.role ?? 'unknown'
+    const role: Heartbeat['role'] = this.#standing?.role ?? 'unknown'
     const epoch = this.#standing?.epoch ?? 0
-    const beat: Heartbeat = {
-      v: 1,
+    const heartbeat = {
+      v: 2 as const,
       boot,
       seq: this.#session.nextSeq(),
       role,
       epoch,
       observedGeneration: this.#session.observedGeneration,
+      at: this.#cloud.correctedNowMs(),
     }
-    void this.#broker.publish('hb', JSON.stringify(beat))
+    const mac = heartbeatMac(key, { host: this.#options.identity.host, heartbeat })
+    void this.#broker.publish('hb', JSON.stringify({ ...heartbeat, mac }))
+  }
+
+  #said(report: HostReport): Promise<string> {
+    return this.#session.sign('report', { v: 2, at: this.#cloud.correctedNowMs(), report })
+  }
+
+  /** At once, for who looks; what the broker drops of it comes from the spool, by HTTPS. */
+  async #publishEvent(event: HostEvent): Promise<void> {
+    if (this.#broker?.connected !== true) return
+    const said = { v: 2 as const, at: this.#cloud.correctedNowMs(), events: [event] }
+    await this.#broker.publish('evt', await this.#session.sign('events', said))
   }
 
   #spoolChanges(before: Standing, now: Standing): void {
     const add = (kind: string, severity: 'info' | 'warning', message: string): void => {
       const event = this.#spool.add({ kind, severity, message }, this.#options.nowMs())
-      void this.#broker?.publish('evt', JSON.stringify({ v: 1, events: [event] }))
+      void this.#publishEvent(event)
     }
     if (before.role !== now.role || before.epoch !== now.epoch)
       add(

@@ -1,6 +1,6 @@
 import { type DesiredDocument, desiredDocument } from '../../shared/contract/api/settings.ts'
 import { type Ack, ack as ackSchema, type Command, freshDocument } from '../../shared/contract/documents.ts'
-import type { HostReport } from '../../shared/contract/report.ts'
+import type { HostReport, SaidEvents, SaidReport } from '../../shared/contract/report.ts'
 import { type DocumentSigner, documentSigner, sha256Hex, verifyDocument } from '../../shared/contract/signing.ts'
 import type { Cloud, PulledDocuments } from './cloud.ts'
 import { type CommandContext, judgeCommand, type LocalPolicy } from './commands.ts'
@@ -69,6 +69,11 @@ export class ControlSession {
 
   get observedGeneration(): number {
     return this.#observedGeneration
+  }
+
+  /** For a word over the broker, which proves nothing by itself about who said it. */
+  async sign(type: 'report' | 'events', word: SaidReport | SaidEvents): Promise<string> {
+    return (await this.#signer).sign(type, word)
   }
 
   /** Reports and heartbeats share one order. */

@@ -15,12 +15,25 @@ const verdict = z.enum(['yes', 'no', 'unknown'])
 /** Raised by each start of the control worker, and durable: a report of an older start never replaces a newer one's. */
 export const reportOrder = { boot: count.max(2 ** 31 - 1), seq: count.max(2 ** 52) }
 
+/**
+ * When the host said it, in ms since 1970, by its clock as corrected by the control plane's (HTTPS, `Date`). Over the
+ * broker only what was said within this time counts: who owns it may hold messages back, but not show yesterday as today.
+ */
+export const saidWithinMs = 60_000
+const saidAt = z
+  .int()
+  .min(0)
+  .max(2 ** 52)
+
 export const heartbeat = z.object({
-  v: z.literal(1),
+  v: z.literal(2),
   ...reportOrder,
   role: z.enum(['primary', 'backup', 'not a member', 'unsettled', 'unknown']),
   epoch: count,
   observedGeneration: count,
+  at: saidAt,
+  /** `heartbeat-mac.ts`. */
+  mac: z.string().max(32),
 })
 export type Heartbeat = z.output<typeof heartbeat>
 
@@ -99,6 +112,14 @@ export const hostEvent = z.object({
 })
 export type HostEvent = z.output<typeof hostEvent>
 export const eventBatch = z.object({ v: z.literal(1), events: z.array(hostEvent).min(1).max(100) })
+
+/** What a host says over the broker, inside a JWS by its key; by HTTPS the request is signed instead. */
+export const saidReport = z.object({ v: z.literal(2), at: saidAt, report: hostReport })
+export type SaidReport = z.output<typeof saidReport>
+export const saidEvents = z.object({ v: z.literal(2), at: saidAt, events: eventBatch.shape.events })
+export type SaidEvents = z.output<typeof saidEvents>
+/** Base64url takes a third more, and the header some bytes. */
+export const saidBytesMax = Math.ceil((reportBytesMax * 4) / 3) + 1024
 
 /** A report that is nested more deeply than any real one is refused before it is parsed. */
 export const reportDepthMax = 12

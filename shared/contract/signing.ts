@@ -12,6 +12,8 @@ export const documentTypes = {
   fresh: 'understudy-fresh-1+jws',
   command: 'understudy-command-1+jws',
   ack: 'understudy-ack-1+jws',
+  report: 'understudy-report-2+jws',
+  events: 'understudy-events-2+jws',
   request: 'understudy-request-1+jws',
   auditHead: 'understudy-audit-head-1+jws',
 } as const

@@ -76,9 +76,15 @@ export const channels = {
     qos: 1,
     retain: true,
     expirySeconds: 86_400,
-    summary: 'The whole report, on change and every five minutes',
+    summary: 'The whole report, on change and every thirty seconds; signed by the host',
   },
-  hb: { direction: 'up', qos: 0, retain: false, expirySeconds: 30, summary: 'Every ten seconds: alive, role, epoch' },
+  hb: {
+    direction: 'up',
+    qos: 0,
+    retain: false,
+    expirySeconds: 30,
+    summary: 'Every ten seconds: alive, role, epoch; with a MAC that the control plane alone can check',
+  },
   presence: {
     direction: 'up',
     qos: 1,
@@ -86,7 +92,13 @@ export const channels = {
     expirySeconds: null,
     summary: 'online, or offline by the last will: a hint, never a fact',
   },
-  evt: { direction: 'up', qos: 1, retain: false, expirySeconds: 604_800, summary: 'Events, from a spool on disk' },
+  evt: {
+    direction: 'up',
+    qos: 1,
+    retain: false,
+    expirySeconds: 604_800,
+    summary: 'Events as they happen; signed by the host. From its spool on disk they come by HTTPS',
+  },
 } as const satisfies Record<
   DownChannel | UpChannel,
   { direction: 'down' | 'up'; qos: 0 | 1; retain: boolean; expirySeconds: number | null; summary: string }

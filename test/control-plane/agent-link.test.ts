@@ -33,7 +33,14 @@ const emptySummary = {
   lunsLeftOut: 0,
 }
 
-async function linkOf(host: TestHost, part: { folder?: string; core?: Partial<HostPort>; fetch?: typeof fetch } = {}) {
+interface Given {
+  folder?: string
+  core?: Partial<HostPort>
+  fetch?: typeof fetch
+  nowMs?: () => number
+}
+
+async function linkOf(host: TestHost, part: Given = {}) {
   const notes: string[] = []
   const link = await ControlLink.open({
     identity: host.identity,
@@ -50,7 +57,7 @@ async function linkOf(host: TestHost, part: { folder?: string; core?: Partial<Ho
     },
     policy: { refuse: [] },
     inventory: async () => ({ summary: emptySummary, network: {}, storage: {} }),
-    nowMs: Date.now,
+    nowMs: part.nowMs ?? Date.now,
     random: () => 0.5,
     note: why => notes.push(why),
     settled: () => {},
@@ -167,7 +174,9 @@ test('a command that was under way when the link died is said to have an unknown
 test('a broker that holds new wishes back, with the other way cut as well, is noticed as a freeze', async () => {
   const { client, a } = await adoptedPair(runtime)
   let cut = false
+  let laterMs = 0
   const { link } = await linkOf(a, {
+    nowMs: () => Date.now() + laterMs,
     fetch: (input, init) => (cut ? Promise.reject(new Error('unreachable')) : fetch(input, init)),
   })
   await link.start()
@@ -186,7 +195,8 @@ test('a broker that holds new wishes back, with the other way cut as well, is no
     attacker.subscribe(topic, { qos: 1 })
   })
   const { now } = runtime.deps
-  runtime.deps.now = () => new Date(Date.now() + 3 * 3_600_000)
+  laterMs = 3 * 3_600_000
+  runtime.deps.now = () => new Date(Date.now() + laterMs)
   try {
     await attacker.publishAsync(topic, old, { qos: 1, retain: true })
     const standing = { role: 'primary' as const, gen: 1, epoch: 1, primary: 'a' as const, serving: true }

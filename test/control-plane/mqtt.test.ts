@@ -1,14 +1,12 @@
 import assert from 'node:assert/strict'
 import { generateKeyPairSync } from 'node:crypto'
-import { Duplex } from 'node:stream'
 import { after, before, test } from 'node:test'
-import { connect } from 'node:tls'
 import mqtt, { type MqttClient } from 'mqtt'
 import { makePrivateJwk } from '../../control-plane/auth/signing-keys.ts'
-import { type ByteSocket, SocketPublisher } from '../../control-plane/broker/socket-publisher.ts'
 import { judgeCommand } from '../../node-agent/control/commands.ts'
 import { acceptTrust, keyRing } from '../../node-agent/control/trust.ts'
 import { getHost } from '../../shared/contract/api/hosts.ts'
+import { listEvents } from '../../shared/contract/api/observation.ts'
 import { getOperation } from '../../shared/contract/api/operations.ts'
 import { changeSettings, getPair, switchOver } from '../../shared/contract/api/pairs.ts'
 import { desiredDocument } from '../../shared/contract/api/settings.ts'
@@ -17,7 +15,7 @@ import type { Ack, Command } from '../../shared/contract/documents.ts'
 import { documentSigner, verifyDocument } from '../../shared/contract/signing.ts'
 import { downTopic, upTopic } from '../../shared/contract/topics.ts'
 import { ulid } from '../../shared/ids.ts'
-import type { TestHost } from './support/host.ts'
+import { pairReport, type TestHost } from './support/host.ts'
 import { adoptedPair } from './support/pair.ts'
 import { type NodeRuntime, nodeRuntime } from './support/runtime.ts'
 
@@ -152,19 +150,12 @@ test('reports and heartbeats over the broker show the host, and an older one cha
   const { client, a } = await adoptedPair(runtime)
   const host = await onBroker(a)
   const shown = async () => (await client.call(getHost, { params: { host: a.identity.host } })).body
-  const report = a.report({ boot: 2, seq: 9, observedGeneration: 5 })
-  await host.publish(upTopic(addressOf(a), 'report'), JSON.stringify(report))
+  await host.publish(upTopic(addressOf(a), 'report'), await a.said({ boot: 2, seq: 9, observedGeneration: 5 }))
   await until(async () => (await shown()).observedGeneration === 5, 'the report is shown')
-  await host.publish(
-    upTopic(addressOf(a), 'report'),
-    JSON.stringify({ ...report, boot: 1, seq: 99, observedGeneration: 4 }),
-  )
+  await host.publish(upTopic(addressOf(a), 'report'), await a.said({ boot: 1, seq: 99, observedGeneration: 4 }))
   await host.publish(upTopic(addressOf(a), 'report'), '{"v":1,"deep":'.repeat(50))
   const { lastSeenAt: before } = await shown()
-  await host.publish(
-    upTopic(addressOf(a), 'hb'),
-    JSON.stringify({ v: 1, boot: 2, seq: 10, role: 'primary', epoch: 1, observedGeneration: 5 }),
-  )
+  await host.publish(upTopic(addressOf(a), 'hb'), await a.heartbeat({ boot: 2, seq: 10 }))
   await until(async () => (await shown()).lastSeenAt !== before, 'the heartbeat is shown')
   assert.equal((await shown()).observedGeneration, 5)
   await host.client.endAsync()
@@ -173,7 +164,7 @@ test('reports and heartbeats over the broker show the host, and an older one cha
 test('the broker lets a host write below its own organisation and id alone, and the ingest believes no other one either', async () => {
   const mine = await adoptedPair(runtime)
   const theirs = await adoptedPair(runtime)
-  const forged = JSON.stringify(theirs.a.report({ boot: 9, seq: 1, observedGeneration: 77 }))
+  const forged = await theirs.a.said({ boot: 9, seq: 1, observedGeneration: 77 })
   const { organisation } = theirs.a.identity
   const foreign = [addressOf(theirs.a), { organisation, host: mine.a.identity.host }]
   for (const address of foreign) {
@@ -184,17 +175,83 @@ test('the broker lets a host write below its own organisation and id alone, and 
   }
   // Whoever owns the broker writes what he likes: what names a host under a foreign organisation is dropped.
   const attacker = await runtime.brokerClient!('attacker')
+  clients.push(attacker)
   await attacker.publishAsync(upTopic({ organisation, host: mine.a.identity.host }, 'report'), forged, { qos: 1 })
   await attacker.endAsync()
   const host = await onBroker(mine.a)
   await host.publish(
     upTopic(addressOf(mine.a), 'report'),
-    JSON.stringify(mine.a.report({ boot: 3, seq: 1, observedGeneration: 6 })),
+    await mine.a.said({ boot: 3, seq: 1, observedGeneration: 6 }),
   )
   const shown = async () => (await mine.client.call(getHost, { params: { host: mine.a.identity.host } })).body
   await until(async () => (await shown()).observedGeneration === 6, 'the host’s own report is shown')
   const { body } = await theirs.client.call(getHost, { params: { host: theirs.a.identity.host } })
   assert.equal(body.observedGeneration, 0)
+  await host.client.endAsync()
+})
+
+test('whoever owns the broker cannot make a host look better than it is, nor newer, nor alive: what he writes in its name is passed over', async () => {
+  const { client, id, a, b } = await adoptedPair(runtime)
+  const truth = { ...pairReport({ role: 'primary', primary: 'a' }), protection: 'serving but unprotected' as const }
+  await a.send({ boot: 5, pair: truth })
+  const status = async () => (await client.call(getPair, { params: { pair: id } })).body.status
+  assert.equal((await status()).protection, 'serving but unprotected')
+  const fine = { boot: 9, pair: pairReport({ role: 'primary', primary: 'a' }) }
+  const evil = await documentSigner(a.identity.host, await makePrivateJwk())
+  const report = { v: 2, at: Date.now(), report: a.report(fine) }
+  const [header, body] = await Promise.all([a.said({ boot: 6 }), evil.sign('report', report)])
+  const minutesAgo = { v: 2, at: Date.now() - 180_000, report: a.report(fine) }
+  const own = await documentSigner(a.identity.host, a.identity.key)
+  const event = { id: ulid(Date.now()), at: new Date().toISOString(), kind: 'protection_changed', severity: 'info' }
+  const events = { v: 2, at: Date.now(), events: [{ ...event, message: 'protected' }] }
+  const attacker = await runtime.brokerClient!('attacker')
+  clients.push(attacker)
+  const write = (channel: 'report' | 'hb' | 'evt', text: string) =>
+    attacker.publishAsync(upTopic(addressOf(a), channel), text, { qos: 1 })
+  for (const forged of [
+    JSON.stringify(report.report),
+    body,
+    JSON.stringify({ ...JSON.parse(header), payload: JSON.parse(body).payload }),
+    await b.said(fine),
+    // Kept back by him, and let through when it flatters.
+    await own.sign('report', minutesAgo),
+    // Genuine, of another purpose.
+    await own.sign('events', report),
+  ])
+    await write('report', forged)
+  await write('hb', await a.heartbeat({ boot: 9, mac: 'A'.repeat(22) }))
+  await write('hb', await b.heartbeat({ boot: 9 }))
+  await write('hb', await a.heartbeat({ boot: 9, at: Date.now() - 180_000 }))
+  await write('evt', JSON.stringify({ v: 1, events: events.events }))
+  await write('evt', await evil.sign('events', events))
+  // He is faster than the host by one message, in one batch with it.
+  await write('report', body)
+  await write('report', await a.said({ boot: 7, observedGeneration: 3, pair: truth }))
+  await until(
+    async () => (await client.call(getHost, { params: { host: a.identity.host } })).body.observedGeneration === 3,
+    'the host’s own word is shown',
+  )
+  assert.equal((await status()).protection, 'serving but unprotected')
+  const told = (await client.call(listEvents, { query: { limit: 100 } })).body.data
+  assert.deepEqual(
+    told.filter(one => one.kind === 'protection_changed'),
+    [],
+  )
+  // None of it has used up the numbers, or counts as a sign of life.
+  await a.send({ boot: 7, seq: 1000, pair: fine.pair })
+  assert.equal((await status()).protection, 'protected')
+  const seen = async () => (await client.call(getHost, { params: { host: a.identity.host } })).body.lastSeenAt
+  const before = await seen()
+  await write('hb', await a.heartbeat({ boot: 9, mac: 'A'.repeat(22) }))
+  await write('hb', await b.heartbeat({ boot: 9 }))
+  await attacker.endAsync()
+  const host = await onBroker(b)
+  await host.publish(upTopic(addressOf(b), 'report'), await b.said({ boot: 2, observedGeneration: 8 }))
+  await until(
+    async () => (await client.call(getHost, { params: { host: b.identity.host } })).body.observedGeneration === 8,
+    'what came after them is shown',
+  )
+  assert.equal(await seen(), before)
   await host.client.endAsync()
 })
 
@@ -276,6 +333,7 @@ test('an attacker who owns the broker demotes nobody and rolls nothing back', as
   const genuine = await victim.next('/cmd')
   // The attacker holds the broker's own key to everything, and what ever went over it.
   const attacker = await runtime.brokerClient!('attacker')
+  clients.push(attacker)
   const evil = await documentSigner('cp-evil', await makePrivateJwk())
   const payload = JSON.parse(
     Buffer.from((JSON.parse(genuine) as { payload: string }).payload, 'base64url').toString(),
@@ -332,35 +390,5 @@ test('a broker that was away gets what waited for it, and what it lost', async (
   await client.call(changeSettings, { params: { pair: id }, body: { profile: 'conservative' }, ifMatch: etag! })
   const text = await host.next('/desired', 20_000)
   assert.ok(text.length > 0)
-  await host.client.endAsync()
-})
-
-test('the publisher of Workers, a connection for each batch by the codec alone, delivers every message once it is acknowledged', async () => {
-  const { a } = await adoptedPair(runtime)
-  const host = await onBroker(a)
-  const { url, tls } = runtime.brokerAccess!
-  const publisher = new SocketPublisher(url, ({ host: name, port }) => {
-    const { authorityPem, certificatePem, keyPem } = tls!
-    const socket = connect({ host: name, port, ca: authorityPem, cert: certificatePem, key: keyPem })
-    const { readable, writable } = Duplex.toWeb(socket) as unknown as Pick<ByteSocket, 'readable' | 'writable'>
-    return { readable, writable, close: async () => void socket.destroy() }
-  })
-  const topic = downTopic(addressOf(a), 'cmd')
-  const messages = Array.from({ length: 50 }, (_, at) => ({
-    topic,
-    payload: `${at}`,
-    qos: 1 as const,
-    retain: false,
-    expirySeconds: 60,
-  }))
-  assert.deepEqual(
-    await publisher.publish(messages),
-    messages.map(() => null),
-  )
-  for (const { payload } of messages) assert.equal(await host.next('/cmd'), payload)
-  const nobody = new SocketPublisher('mqtt://127.0.0.1:1', () => {
-    throw new Error('refused')
-  })
-  assert.deepEqual(await nobody.publish(messages.slice(0, 1)), ['the broker is not reached: refused'])
   await host.client.endAsync()
 })

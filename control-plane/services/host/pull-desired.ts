@@ -1,4 +1,5 @@
 import { and, eq, gt, inArray } from 'drizzle-orm'
+import { heartbeatKeyOf } from '../../../shared/contract/heartbeat-mac.ts'
 import { sha256Hex } from '../../../shared/contract/signing.ts'
 import type { Transaction } from '../../db/client.ts'
 import { command, hostDesired } from '../../db/schema/index.ts'
@@ -19,7 +20,9 @@ export async function documentsFor(tx: Transaction, deps: Deps, { host }: { host
     .limit(commandsMax)
   const commands = waiting.map(row => row.jws)
   const fresh = await freshDocument(deps, { host, generation: desired?.generation ?? 0, sha256: desired?.sha256 ?? '' })
+  const heartbeatKey = heartbeatKeyOf(deps.heartbeatSecret, host)
   const identity = [
+    heartbeatKey,
     desired?.sha256 ?? '',
     deps.trust.document,
     ...commands,
@@ -33,6 +36,7 @@ export async function documentsFor(tx: Transaction, deps: Deps, { host }: { host
       fresh,
       commands,
       pollAfterSeconds: deps.brokerUrl === null ? pollSeconds.alone : pollSeconds.withBroker,
+      heartbeatKey,
     },
   }
 }

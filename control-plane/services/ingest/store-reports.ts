@@ -77,10 +77,14 @@ export async function storeReports(deps: Deps, given: readonly FromHost<HostRepo
   return [...stored]
 }
 
+type Beat = Pick<Heartbeat, 'boot' | 'seq' | 'role' | 'epoch'>
+
 /** @returns how many rows were written */
-export async function storeHeartbeats(deps: Deps, given: readonly FromHost<Heartbeat>[]): Promise<number> {
+export async function storeHeartbeats(deps: Deps, given: readonly FromHost<Beat>[]): Promise<number> {
   if (given.length === 0) return 0
-  const rows = newestOfEach(given).map(({ organisation, host, body }) => ({ organisation, host, ...body }))
+  const rows = newestOfEach(given).map(({ organisation, host, body: { boot, seq, role, epoch } }) => {
+    return { organisation, host, boot, seq, role, epoch }
+  })
   const now = deps.now().toISOString()
   const stored = await acrossOrganisations(deps.database, tx =>
     tx.execute(sql`

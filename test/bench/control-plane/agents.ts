@@ -1,7 +1,10 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { connect, createSecureContext, type TLSSocket } from 'node:tls'
 import mqttPacket, { type Packet } from 'mqtt-packet'
+import type { SigningSecrets } from '../../../control-plane/auth/signing-keys.ts'
 import { type AuthoritySecrets, authorityPem, issueCertificate } from '../../../control-plane/auth/x509.ts'
+import { heartbeatKeyOf, heartbeatMac, heartbeatSecretOf } from '../../../shared/contract/heartbeat-mac.ts'
+import { type DocumentSigner, documentSigner, type PrivateJwk } from '../../../shared/contract/signing.ts'
 import { brokerName, upTopic } from '../../../shared/contract/topics.ts'
 import { pairReport } from '../../control-plane/support/host.ts'
 import { hostId } from './stand.ts'
@@ -16,6 +19,9 @@ interface Start {
   count: number
   port: number
   authority: AuthoritySecrets
+  secrets: SigningSecrets
+  /** All hosts sign with one: making ten thousand would be no part of what is measured. */
+  hostKey: PrivateJwk
 }
 interface Pace {
   do: 'pace'
@@ -28,6 +34,8 @@ interface Agent {
   id: string
   primary: boolean
   socket: TLSSocket
+  heartbeatKey: string
+  signer: DocumentSigner
   heartbeats: number
   reports: number
 }
@@ -48,6 +56,7 @@ async function connectAll(start: Start): Promise<void> {
   const spki = new Uint8Array(publicKey.export({ type: 'spki', format: 'der' }))
   const key = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
   const ca = authorityPem(start.authority)
+  const secret = heartbeatSecretOf(start.secrets.signingKey.d)
   let next = 1
   const made: Agent[] = []
   const one = async (): Promise<void> => {
@@ -68,7 +77,9 @@ async function connectAll(start: Start): Promise<void> {
         now,
       )
       const socket = await connected(createSecureContext({ ca, cert, key }), { id, port: start.port })
-      made.push({ id, primary: number % 2 === 1, socket, heartbeats: 0, reports: 0 })
+      const heartbeatKey = heartbeatKeyOf(secret, id)
+      const signer = await documentSigner(id, start.hostKey)
+      made.push({ id, primary: number % 2 === 1, socket, heartbeatKey, signer, heartbeats: 0, reports: 0 })
     }
   }
   await Promise.all(Array.from({ length: connectAtOnce }, one))
@@ -112,21 +123,23 @@ const send = (socket: TLSSocket, packet: Packet): void => {
 }
 
 function heartbeat(agent: Agent): void {
-  const body = {
-    v: 1,
+  const heartbeat = {
+    v: 2 as const,
     boot: 2,
     seq: Date.now(),
-    role: agent.primary ? 'primary' : 'backup',
+    role: agent.primary ? ('primary' as const) : ('backup' as const),
     epoch: 1,
     observedGeneration: 1,
+    at: Date.now(),
   }
-  publish(agent, 'hb', { body, qos: 0 })
+  const mac = heartbeatMac(agent.heartbeatKey, { host: agent.id, heartbeat })
+  publish(agent, 'hb', { text: JSON.stringify({ ...heartbeat, mac }), qos: 0 })
   sent.heartbeats++
 }
 
 const startedAt = new Date().toISOString()
 const pairParts = [pairReport({ role: 'backup', primary: 'a' }), pairReport({ role: 'primary', primary: 'a' })]
-function report(agent: Agent): void {
+async function report(agent: Agent): Promise<void> {
   const now = new Date()
   const body = {
     v: 1,
@@ -140,19 +153,22 @@ function report(agent: Agent): void {
     freshAt: now.toISOString(),
     certificateEndsAt: null,
   }
-  publish(agent, 'report', { body, qos: 1 })
+  publish(agent, 'report', {
+    text: await agent.signer.sign('report', { v: 2, at: now.getTime(), report: body }),
+    qos: 1,
+  })
   sent.reports++
 }
 
 function publish(
   { id, socket, reports }: Agent,
   channel: 'hb' | 'report',
-  { body, qos }: { body: object; qos: 0 | 1 },
+  { text, qos }: { text: string; qos: 0 | 1 },
 ): void {
   send(socket, {
     cmd: 'publish',
     topic: upTopic({ organisation, host: id }, channel),
-    payload: JSON.stringify(body),
+    payload: text,
     qos,
     dup: false,
     retain: qos === 1,
@@ -175,7 +191,7 @@ function pace({ heartbeatEveryMs, reportEveryMs }: Pace): void {
     if (reportEveryMs === null) return
     for (const until = due(reportEveryMs); doneReports < until; doneReports++) {
       const agent = agents[doneReports % agents.length]!
-      report(agent)
+      void report(agent)
       agent.reports++
     }
   }, tickMs)

@@ -1,15 +1,14 @@
-import { makePrivateJwk, makeSigningSecrets, signingDeps } from '../../../control-plane/auth/signing-keys.ts'
+import { type SigningSecrets, signingDeps } from '../../../control-plane/auth/signing-keys.ts'
 import { noBroker, type Publisher } from '../../../control-plane/broker/publisher.ts'
 import { openDatabase } from '../../../control-plane/db/client.ts'
 import { type Deps, defaultLimits } from '../../../control-plane/deps.ts'
 
-/** What services use of their surroundings, over the benchmark's database, with keys of its own. */
+/** What services use of their surroundings, over the benchmark's database. */
 export async function benchDeps(
-  databaseUrl: string,
+  { databaseUrl, secrets }: { databaseUrl: string; secrets: SigningSecrets },
   { publisher = noBroker, connections = 10 }: { publisher?: Publisher; connections?: number } = {},
 ): Promise<{ deps: Deps; close: () => Promise<void> }> {
   const { database, close } = openDatabase({ url: databaseUrl, max: connections })
-  const secrets = await makeSigningSecrets(await makePrivateJwk(), { version: 1, now: new Date() })
   const deps: Deps = {
     database,
     publisher,

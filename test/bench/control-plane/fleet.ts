@@ -40,7 +40,11 @@ const courses: readonly Course[] = [
 
 export async function measureFleet(stand: Stand, { count }: { count: number }): Promise<Row[]> {
   await seedFleet(stand, count)
-  const worker = await startPart<string>('ingest-worker.ts', [stand.databaseUrl, JSON.stringify(stand.broker)])
+  const worker = await startPart<string>('ingest-worker.ts', [
+    stand.databaseUrl,
+    JSON.stringify(stand.broker),
+    JSON.stringify(stand.secrets),
+  ])
   const agents = await startPart<string>('agents.ts', [])
   try {
     const began = performance.now()
@@ -50,6 +54,8 @@ export async function measureFleet(stand: Stand, { count }: { count: number }): 
       count,
       port: Number(new URL(stand.broker.url).port),
       authority: stand.authority,
+      secrets: stand.secrets,
+      hostKey: stand.hostKey,
     })
     const rows: Row[] = [
       {

@@ -2,6 +2,7 @@ import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import postgres from 'postgres'
+import { makePrivateJwk, type SigningSecrets } from '../../../control-plane/auth/signing-keys.ts'
 import type { AuthoritySecrets } from '../../../control-plane/auth/x509.ts'
 import type { BrokerAccess } from '../../../control-plane/broker/mqtt-client.ts'
 import { openDatabase } from '../../../control-plane/db/client.ts'
@@ -9,7 +10,8 @@ import { migrateDatabase } from '../../../control-plane/db/migrate.ts'
 import { bootstrap } from '../../../control-plane/entry/bootstrap.ts'
 import { startLocalMosquitto } from '../../../control-plane/entry/local/mosquitto.ts'
 import { startLocalPostgres } from '../../../control-plane/entry/local/postgres.ts'
-import { localAuthority } from '../../../control-plane/entry/local/secrets.ts'
+import { localAuthority, localSecrets } from '../../../control-plane/entry/local/secrets.ts'
+import type { PrivateJwk } from '../../../shared/contract/signing.ts'
 import { pairReport } from '../../control-plane/support/host.ts'
 import { settings } from '../../control-plane/support/pair.ts'
 
@@ -20,6 +22,9 @@ export interface Stand {
   adminUrl: string
   broker: BrokerAccess
   authority: AuthoritySecrets
+  secrets: SigningSecrets
+  /** Of every host in the tables. */
+  hostKey: PrivateJwk
   /** Of the first organisation's administrator. */
   token: string
   organisation: string
@@ -45,6 +50,8 @@ export async function makeStand(): Promise<Stand> {
     adminUrl: local.adminUrl.replace(/\/postgres$/, '/understudy'),
     broker: mosquitto.access,
     authority,
+    secrets: await localSecrets(join(folder, 'keys')),
+    hostKey: await makePrivateJwk(),
     token: tokens!.admin,
     organisation: row!.id,
     close: async () => {
@@ -79,7 +86,7 @@ export async function seedFleet(stand: Stand, count: number): Promise<void> {
     await sql.unsafe('truncate host, pair, host_seen, outbox cascade')
     await sql`
       insert into host (id, organisation, name, state, public_key, sealing_key, enrolled_at)
-      select lpad(n::text, 26, '0'), ${organisation}, 'host-' || n, 'active', repeat('A', 43), repeat('A', 43), now()
+      select lpad(n::text, 26, '0'), ${organisation}, 'host-' || n, 'active', ${stand.hostKey.x}, repeat('A', 43), now()
       from generate_series(1, ${count}::int) n`
     await sql`
       insert into host_desired (host, organisation, generation, jws, sha256, pushed_at)

@@ -1,7 +1,6 @@
 import { sql } from 'drizzle-orm'
-import { type FromHost, storeHeartbeats } from '../../../control-plane/services/ingest/store-reports.ts'
+import { storeHeartbeats } from '../../../control-plane/services/ingest/store-reports.ts'
 import { sweep } from '../../../control-plane/services/sweep.ts'
-import type { Heartbeat } from '../../../shared/contract/report.ts'
 import { summary } from '../statistics.ts'
 import { benchDeps } from './bench-deps.ts'
 import { type Row, rounded } from './rows.ts'
@@ -13,13 +12,13 @@ const batches = 200
 /** Heartbeats that are decoded already, in batches as the ingest makes them, into rows: what the database bears. */
 export async function measureBatches(stand: Stand, { count }: { count: number }): Promise<Row[]> {
   await seedFleet(stand, count)
-  const { deps, close } = await benchDeps(stand.databaseUrl, { connections: 1 })
+  const { deps, close } = await benchDeps(stand, { connections: 1 })
   try {
-    const batch = (number: number): FromHost<Heartbeat>[] =>
+    const batch = (number: number) =>
       Array.from({ length: batchRows }, (_, at) => ({
         organisation: stand.organisation,
         host: hostId(((number * batchRows + at) % count) + 1),
-        body: { v: 1, boot: 2, seq: number, role: 'backup', epoch: 1, observedGeneration: 1 },
+        body: { boot: 2, seq: number, role: 'backup' as const, epoch: 1 },
       }))
     for (let number = 1; number <= 20; number++) await storeHeartbeats(deps, batch(number))
     let stored = 0
@@ -45,7 +44,7 @@ const sweeps = 7
 /** One sweep over a fleet at rest, and one in which a sixtieth of an hour's documents are due. */
 export async function measureSweep(stand: Stand, { nodes }: { nodes: number }): Promise<Row[]> {
   await seedFleet(stand, nodes)
-  const { deps, close } = await benchDeps(stand.databaseUrl)
+  const { deps, close } = await benchDeps(stand)
   try {
     const timed = async (): Promise<number> => {
       const began = performance.now()

@@ -5,7 +5,8 @@ import { acceptTrust, keyRing } from '../../../node-agent/control/trust.ts'
 import type { ApiClient } from '../../../shared/contract/api/client.ts'
 import { createEnrolmentToken } from '../../../shared/contract/api/hosts.ts'
 import { type Ack, type Command, command } from '../../../shared/contract/documents.ts'
-import type { HostReport } from '../../../shared/contract/report.ts'
+import { heartbeatMac } from '../../../shared/contract/heartbeat-mac.ts'
+import type { Heartbeat, HostReport } from '../../../shared/contract/report.ts'
 import { documentSigner, verifyDocument } from '../../../shared/contract/signing.ts'
 import { temporaryFolder } from './folder.ts'
 
@@ -14,6 +15,9 @@ export interface TestHost {
   identity: Identity
   cloud: Cloud
   report: (part?: Partial<HostReport>) => HostReport
+  /** As it goes over the broker: signed. */
+  said: (part?: Partial<HostReport>) => Promise<string>
+  heartbeat: (part?: Partial<Heartbeat>) => Promise<string>
   send: (part?: Partial<HostReport>) => Promise<HostReport>
   /** Waits for a command, verified as an agent does it. */
   nextCommand: (limitMs?: number) => Promise<Command>
@@ -70,6 +74,20 @@ export function hostOf(identity: Identity): TestHost {
     identity,
     cloud,
     report,
+    said: async changed => {
+      const signer = await documentSigner(identity.host, identity.key)
+      return signer.sign('report', { v: 2, at: Date.now(), report: report(changed) })
+    },
+    heartbeat: async changed => {
+      if (cloud.heartbeatKey === null) await cloud.pull()
+      const { mac, ...heartbeat }: Heartbeat = {
+        v: 2,
+        ...{ boot: 1, seq: ++seq, role: 'primary', epoch: 1, observedGeneration: 0, at: Date.now(), mac: '' },
+        ...changed,
+      }
+      const made = heartbeatMac(cloud.heartbeatKey ?? '', { host: identity.host, heartbeat })
+      return JSON.stringify({ ...heartbeat, mac: mac === '' ? made : mac })
+    },
     send: async changed => {
       const sent = report(changed)
       const answer = await cloud.report(sent)
