@@ -124,8 +124,10 @@ const limitsSchema = z.strictObject({
 const stopSchema = z.strictObject({
   /** SIGTERM while the host goes down: hand the service to the other host first. */
   onHostShutdown: z.enum(['handOff', 'leaveRunning']).default('handOff'),
-  /** SIGTERM otherwise (restart, upgrade): what runs is adopted by the next agent. */
-  onAgentStop: z.enum(['handOff', 'leaveRunning']).default('leaveRunning'),
+  /** SIGTERM while systemd restarts the unit (also after an upgrade): what runs is adopted by the next agent. */
+  onAgentRestart: z.enum(['handOff', 'leaveRunning']).default('leaveRunning'),
+  /** Any other SIGTERM. Nobody promised to start an agent again, and what is left running would be shut within 10 s. */
+  onAgentStop: z.enum(['handOff', 'leaveRunning']).default('handOff'),
 })
 
 const networkSchema = z.strictObject({

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
   holdsLease,
@@ -26,13 +27,49 @@ const pinForMs = 60_000
 const lookMs = 20
 const systemctlLimitMs = 1000
 
-/** SIGTERM by itself does not tell why: the manager knows whether the whole host goes down. */
+/** Why the agent was sent SIGTERM. A stop is also what can't be told apart: a hand-over costs less than nobody serving. */
+export type StopCause = 'hostShutdown' | 'agentRestart' | 'agentStop'
+
+/** SIGTERM by itself does not tell why: the manager knows whether the whole host goes down, and what it does with the unit. */
 export async function stopKindOf(agent: Agent): Promise<StopKind> {
-  const { stop } = agent.config
-  if (stop.onHostShutdown === stop.onAgentStop) return stop.onAgentStop
-  const state = await exec(['systemctl', 'is-system-running'], { limitMs: systemctlLimitMs })
-  const printed = state.ok ? state.stdout : state.stdout.trim()
-  return printed.trim() === 'stopping' ? stop.onHostShutdown : stop.onAgentStop
+  const { onHostShutdown, onAgentRestart, onAgentStop } = agent.config.stop
+  const unit = unitOf(readFileSync('/proc/self/cgroup', 'utf8'))
+  const ask = async (...args: string[]): Promise<string> =>
+    (await exec(['systemctl', ...args], { limitMs: systemctlLimitMs })).stdout
+  const [state, jobs] = await Promise.all([
+    ask('is-system-running'),
+    unit === null ? '' : ask('list-jobs', '--no-legend', '--plain', unit),
+  ])
+  switch (causeOf({ state, jobs, unit })) {
+    case 'hostShutdown':
+      return onHostShutdown
+    case 'agentRestart':
+      return onAgentRestart
+    case 'agentStop':
+      return onAgentStop
+  }
+}
+
+/**
+ * By what systemctl prints: `is-system-running`, and `list-jobs` ("JOB UNIT TYPE STATE" a line), where a unit that is stopped
+ * in order to be started again has a job of the type restart until it has stopped (systemctl(1)).
+ */
+export function causeOf({ state, jobs, unit }: { state: string; jobs: string; unit: string | null }): StopCause {
+  if (state.trim() === 'stopping') return 'hostShutdown'
+  const restarts = jobs.split('\n').some(line => {
+    const [, name, type] = line.trim().split(/\s+/)
+    return name === unit && type === 'restart'
+  })
+  return restarts ? 'agentRestart' : 'agentStop'
+}
+
+/** The service that systemd started this process for, by its cgroup (cgroups(7)); null where it did not. */
+export function unitOf(cgroups: string): string | null {
+  const path = cgroups
+    .split('\n')
+    .map(line => /^(?:0:|\d+:name=systemd):(.*)$/.exec(line)?.[1])
+    .find(found => found?.includes('.service') === true)
+  return path?.split('/').findLast(part => part.endsWith('.service')) ?? null
 }
 
 export async function prepareStop(agent: Agent, kind: StopKind): Promise<void> {

@@ -95,6 +95,8 @@ function hostPart(lab: string, host: HostName, mode: 'create' | 'adopt') {
       mode,
     },
     uplink: { interface: INTERFACE.lan, gateway: GATEWAY.v4 },
+    // No systemd tells a restart from a stop here, and agents are restarted by SIGTERM and a new start.
+    stop: { onAgentStop: 'leaveRunning' },
     // A lab host has little disk on purpose, or the machine's own.
     limits: { slotWalMb: 256, freeDiskMb: 32, evidenceMb: 64 },
   }

@@ -1,6 +1,6 @@
 /**
- * The shipped unit under a real systemd, on two hosts whose process 1 it is: READY, adoption after a kill, the watchdog, a
- * restart, protected units, and the hand-over of a host that is shut down.
+ * The shipped units under a real systemd, on two hosts whose process 1 it is: READY, adoption after a kill, the watchdog, a
+ * restart, protected units, and the hand-over of a unit that is stopped and of a host that is shut down.
  */
 
 import assert from 'node:assert/strict'
@@ -29,7 +29,7 @@ ExecStart=/bin/sh -c 'echo "$UNDERSTUDY_ROLE $UNDERSTUDY_EPOCH $UNDERSTUDY_REASO
 
 type Node = 'a' | 'b'
 
-describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 400_000 }, () => {
+describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 500_000 }, () => {
   let net: TestPair
   let votes = ''
   const machines: { [node in Node]?: BootedMachine } = {}
@@ -136,6 +136,14 @@ describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 40
     }, limitMs)
     return primary()!
   }
+  /** Whether a host took the service since then without having been given it. */
+  function tookOver(node: Node, sinceWallMs: number): boolean {
+    const { stdout } = on(node).run(['/usr/local/bin/node', '/usr/bin/understudy', 'why', '--json'])
+    const { lines } = JSON.parse(stdout) as WhyReport
+    return lines.some(
+      line => line.host === node && line.wallMs >= sinceWallMs && line.why.includes('round to takeover'),
+    )
+  }
   const agentPid = (node: Node): string => on(node).property('understudy', 'MainPID')
   const postmaster = (node: Node): string =>
     on(node).read('/var/lib/postgresql/main/postmaster.pid').split('\n')[0] ?? ''
@@ -196,16 +204,27 @@ describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 40
     assert.match(on('b').read('/run/app-environment'), /^primary 2 \S+/)
   })
 
+  test('a stop of the unit hands over before it ends, and the next start takes part again', async () => {
+    for (const node of ['b', 'a'] as const) {
+      const other = node === 'a' ? 'b' : 'a'
+      assert.equal(await untilProtected(), node)
+      const epoch = status(node)?.epoch ?? 0
+      const begunMs = Date.now()
+      on(node).must('systemctl', 'stop', 'understudy')
+      assert.deepEqual([status(other)?.serving, status(other)?.epoch], [true, epoch + 1])
+      assert.ok(!tookOver(other, begunMs), 'handed over, not taken')
+      on(node).must('systemctl', 'start', 'understudy')
+    }
+    assert.equal(await untilProtected(), 'b')
+  })
+
   test('a host that is shut down hands over before it goes', async () => {
     const epoch = status('b')?.epoch ?? 0
     const begunMs = Date.now()
     on('b').run(['systemctl', 'poweroff'])
     await until(() => status('a')?.serving === true, limitMs)
     assert.equal(status('a')?.epoch, epoch + 1)
-    const { stdout } = on('a').run(['/usr/local/bin/node', '/usr/bin/understudy', 'why', '--json'])
-    const { lines } = JSON.parse(stdout) as WhyReport
-    const since = lines.filter(line => line.host === 'a' && line.wallMs >= begunMs).map(line => line.why)
-    assert.ok(!since.some(why => why.includes('round to takeover')), since.join('\n'))
+    assert.ok(!tookOver('a', begunMs), 'handed over, not taken')
     await until(() => !on('b').isOn, limitMs)
   })
 })
