@@ -7,8 +7,9 @@ import { parseArgs } from 'node:util'
 import { ensureDebianPackages, LAB_PACKAGES, unsuitable } from '../dev/debian-packages.ts'
 import { DATABASE_PORT, type HostName, otherOf, VIP } from './addresses.ts'
 import { hostPaths } from './hosts.ts'
-import { down, downWhileUp, up } from './lab.ts'
+import { down, up } from './lab.ts'
 import { lastWords, statuses, switchOver, untilProtected, untilServing } from './pair.ts'
+import { runProgram } from './program.ts'
 import { Trial, type TrialVerdict } from './trial.ts'
 
 const REJOIN_LIMIT_MS = 60_000
@@ -93,31 +94,12 @@ async function wrongRoles(lab: string, primary: HostName): Promise<string[]> {
     : [`the roles ended wrong: ${primary} is ${seen[primary]?.role}, ${backup} is ${seen[backup]?.role}`]
 }
 
-/** The interruption ends the process when all is removed. */
-const untilExit = (): Promise<never> => new Promise(() => {})
-
 async function main(): Promise<number> {
   const options = { name: { type: 'string', default: 'demo' }, keep: { type: 'boolean', default: false } } as const
   const { name, keep } = parseArgs({ options }).values
   const reason = unsuitable()
   if (reason !== null) throw new Error(reason)
   await ensureDebianPackages(LAB_PACKAGES, { why: 'the lab', say })
-  const cleanUp = (): Promise<void> => (keep ? Promise.resolve() : down(name))
-  let interrupted = false
-  const stop = (): void => {
-    // A second Ctrl-C must not leave half of it behind.
-    if (interrupted) return
-    interrupted = true
-    say('interrupted: removing everything ...')
-    downWhileUp(name).then(
-      () => process.exit(130),
-      error => {
-        process.stderr.write(`${String(error)}\n`)
-        process.exit(1)
-      },
-    )
-  }
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop)
   try {
     await up({ name, say })
     const wrong = await play(name)
@@ -125,25 +107,12 @@ async function main(): Promise<number> {
     say(wrong.length === 0 ? 'nothing was lost' : 'the demo failed')
     return wrong.length === 0 ? 0 : 1
   } catch (error) {
-    // What was under way when it was interrupted fails now, which is nobody's concern.
-    if (interrupted) return untilExit()
-    const message = error instanceof Error ? error.message : String(error)
-    process.stderr.write(`${message}\n${lastWords(name)}\n`)
-    if (keep) process.stderr.write(`The lab is kept: its logs are in ${hostPaths(name, 'a').logDir}.\n`)
-    return 1
+    const kept = keep ? `\nThe lab is kept: its logs are in ${hostPaths(name, 'a').logDir}.` : ''
+    throw new Error(`${error instanceof Error ? error.message : String(error)}\n${lastWords(name)}${kept}`)
   } finally {
-    if (interrupted) await untilExit()
-    await cleanUp()
+    if (!keep) await down(name)
     say(keep ? `kept: npm run lab -- down --name ${name}` : 'everything is removed')
   }
 }
 
-if (import.meta.main) {
-  main().then(
-    code => process.exit(code),
-    error => {
-      process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
-      process.exit(1)
-    },
-  )
-}
+if (import.meta.main) runProgram(main, { say })

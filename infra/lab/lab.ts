@@ -11,6 +11,7 @@ import { createMachines, destroyMachines, remainsOf } from './machine.ts'
 import { databaseUri, databaseUriAt, formPair, isPairFormed, lastWords, statuses } from './pair.ts'
 import { hostProcesses, isAlive, processState } from './processes.ts'
 import { type AgentStatus, agentPaths, type PairOptions } from './product.ts'
+import { removeWhenInterrupted } from './program.ts'
 
 export const DEFAULT_NAME = 'lab'
 const defaults: PairOptions = { profile: 'default', database: 'made', services: ['web'] }
@@ -23,26 +24,35 @@ export interface LabOptions extends Partial<PairOptions> {
   say?: (line: string) => void
 }
 
+/** Labs of this process, and how to say that an interruption need not remove them any more. */
+const made = new Map<string, () => void>()
+
 /** Brings up machines and pair. On failure everything is removed again, and the error has the agents' last words. */
 export async function up(options: LabOptions): Promise<void> {
   const { name, diskMib = 0, say = () => {}, ...wishes } = options
   // Not ours to remove when it fails for this.
   if (labExists(name))
     throw new Error(`A lab named "${name}" is there already: \`npm run lab -- down --name ${name}\` ends it.`)
+  made.set(
+    name,
+    removeWhenInterrupted(() => downWhileUp(name)),
+  )
   try {
     say('two hosts, a witness and a client are made')
     await createMachines({ name, diskMib })
     await formPair(name, { ...defaults, ...wishes, say })
   } catch (error) {
     const words = lastWords(name)
-    await destroyMachines(name)
+    await down(name)
     throw new Error(`${error instanceof Error ? error.message : String(error)}\n${words}`)
   }
 }
 
 /** Removes everything of the lab; also what a crash left, and nothing at all. */
-export function down(name: string): Promise<void> {
-  return destroyMachines(name)
+export async function down(name: string): Promise<void> {
+  await destroyMachines(name)
+  made.get(name)?.()
+  made.delete(name)
 }
 
 /** An `up` that was interrupted and has not noticed yet goes on making things for a moment. */
@@ -50,7 +60,7 @@ const DOWN_ROUNDS_LIMIT = 20
 const DOWN_SETTLE_MS = 300
 
 /** As {@link down}, while an `up` of this very process may still be under way: until nothing of it appears any more. */
-export async function downWhileUp(name: string): Promise<void> {
+async function downWhileUp(name: string): Promise<void> {
   for (let round = 0; round < DOWN_ROUNDS_LIMIT; round += 1) {
     // What appears while it is removed makes the removal fail; the next round finds it.
     await down(name).catch(() => {})

@@ -7,8 +7,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { ensureDebianPackages, LAB_PACKAGES, unsuitable } from '../dev/debian-packages.ts'
 import { namespaceName } from './addresses.ts'
 import { adoptLab } from './adopt.ts'
-import { down, downWhileUp, info, type LabInfo, showStatus, status, up } from './lab.ts'
+import { down, info, type LabInfo, showStatus, status, up } from './lab.ts'
 import { labExists } from './lab-state.ts'
+import { runProgram } from './program.ts'
 
 const NAME = 'lab'
 const LOOK_EVERY_MS = 1_000
@@ -58,10 +59,10 @@ The control plane at ${url} knows both hosts and the pair (${url}/docs to browse
   }
 }
 
-async function showLive(stopped: AbortSignal): Promise<void> {
+async function showLive(): Promise<never> {
   let shown = ''
   let shownAtMs = 0
-  while (!stopped.aborted) {
+  for (;;) {
     const lines = showStatus(await status(NAME)).join('\n')
     // How far behind the backup is changes all the time and is no news.
     const news = lines.replaceAll(/, lag -?\d+ bytes/g, '')
@@ -70,11 +71,11 @@ async function showLive(stopped: AbortSignal): Promise<void> {
       shown = news
       shownAtMs = performance.now()
     }
-    await sleep(LOOK_EVERY_MS, undefined, { signal: stopped }).catch(() => {})
+    await sleep(LOOK_EVERY_MS)
   }
 }
 
-async function main(): Promise<void> {
+async function main(): Promise<never> {
   const reason = unsuitable()
   if (reason !== null) throw new Error(reason)
   await ensureDebianPackages([...LAB_PACKAGES, 'mosquitto'], { why: 'the lab', say })
@@ -82,32 +83,15 @@ async function main(): Promise<void> {
     say('an earlier lab is removed first')
     await down(NAME)
   }
-  const stop = new AbortController()
-  // Kept to the end: an impatient second Ctrl-C must not leave half of it behind.
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop.abort())
+  await up({ name: NAME, say })
   try {
-    const stopping = new Promise<never>((_, reject) => {
-      stop.signal.addEventListener('abort', () => reject(new Error('stopped while it came up')))
-    })
-    // Nobody may be waiting for it any more once the lab is up.
-    stopping.catch(() => {})
-    await Promise.race([up({ name: NAME, say }), stopping])
     say(instructions(info(NAME)))
-    await Promise.race([manage(), stopping])
-    await showLive(stop.signal)
+    await manage()
+    return await showLive()
   } finally {
-    say('\nremoving everything ...')
-    await downWhileUp(NAME)
-    say('everything is removed')
+    await down(NAME)
   }
 }
 
-if (import.meta.main) {
-  main().then(
-    () => process.exit(0),
-    error => {
-      process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
-      process.exit(1)
-    },
-  )
-}
+// Ctrl-C is how it is meant to end.
+if (import.meta.main) runProgram(main, { say, interruptedCode: 0 })

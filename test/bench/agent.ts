@@ -15,6 +15,7 @@ import { down, up } from '../../infra/lab/lab.ts'
 import { untilProtected } from '../../infra/lab/pair.ts'
 import { commandLine, hostProcesses } from '../../infra/lab/processes.ts'
 import { agentStatus, PROFILES, type Profile } from '../../infra/lab/product.ts'
+import { runProgram } from '../../infra/lab/program.ts'
 import { Trial } from '../../infra/lab/trial.ts'
 import { timingOf } from '../../shared/protocol/timing.ts'
 import { watchPeerLink } from './arrivals.ts'
@@ -62,7 +63,7 @@ const say = (line: string): void => {
   process.stderr.write(`${line}\n`)
 }
 
-async function main(): Promise<void> {
+async function main(): Promise<number> {
   const { values } = parseArgs({
     options: {
       json: { type: 'boolean', default: false },
@@ -88,6 +89,7 @@ async function main(): Promise<void> {
     const beat = await beatUnderLoad(primary, { seconds, profile })
     show({ profile, idle, beat })
     if (values.json) process.stdout.write(`${JSON.stringify({ profile, ...idle, underLoad: beat })}\n`)
+    return 0
   } finally {
     await down(LAB)
   }
@@ -271,10 +273,4 @@ function show({
   out(`  ${beat.shrinks} times unprotected, ${beat.takeovers} takeovers`)
 }
 
-main().then(
-  () => process.exit(0),
-  error => {
-    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
-    process.exit(1)
-  },
-)
+runProgram(main, { say })

@@ -1,3 +1,4 @@
+import { removeWhenInterrupted } from '../../infra/lab/program.ts'
 import { twoClusters } from '../integration/support/clusters.ts'
 import { type Summary, summary } from './statistics.ts'
 
@@ -10,6 +11,7 @@ const PORT_A = 55_470
  */
 export async function measureFloor(runs: number, say: (line: string) => void): Promise<Summary> {
   const { a, b, cleanUp } = await twoClusters({ portA: PORT_A })
+  const cleaned = removeWhenInterrupted(cleanUp)
   try {
     let [primary, standby] = [a, b]
     let epoch = 1
@@ -29,5 +31,6 @@ export async function measureFloor(runs: number, say: (line: string) => void): P
     return summary(values)
   } finally {
     await cleanUp()
+    cleaned()
   }
 }

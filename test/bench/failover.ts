@@ -12,6 +12,7 @@ import type { ObserverTargets } from '../../infra/lab/instruments.ts'
 import { down, observerTargets, up } from '../../infra/lab/lab.ts'
 import { lastWords, untilProtected } from '../../infra/lab/pair.ts'
 import { type DatabaseOrigin, PROFILES, type Profile } from '../../infra/lab/product.ts'
+import { runProgram } from '../../infra/lab/program.ts'
 import { Trial } from '../../infra/lab/trial.ts'
 import { buildBundles } from './bundles.ts'
 import { measureFloor } from './failover-floor.ts'
@@ -229,10 +230,4 @@ function show(parts: {
   )
 }
 
-main().then(
-  code => process.exit(code),
-  error => {
-    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
-    process.exit(1)
-  },
-)
+runProgram(main, { say })

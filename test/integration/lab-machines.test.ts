@@ -19,6 +19,7 @@ import { passes } from './lab-datagrams.ts'
 
 const lab = `t-mac-${process.pid}`.slice(0, 16)
 const other = `t-two-${process.pid}`.slice(0, 16)
+const DEMO = join(import.meta.dirname, '../../infra/lab/demo.ts')
 const WALL_CLOCK = join(import.meta.dirname, '../../infra/lab/wall-clock.ts')
 
 before(() => createMachines({ name: lab, diskMib: 128 }))
@@ -164,4 +165,18 @@ test('down leaves no process, namespace, mount or directory, also without its st
   assert.deepEqual(pids.filter(isAlive), [])
   assert.equal(existsSync(labPaths(lab).runDir), false)
   await destroyMachines(lab)
+})
+
+test('a program that is ended by a signal while it makes a lab leaves nothing of it', async () => {
+  const name = `t-end-${process.pid}`.slice(0, 16)
+  const program = spawn(process.execPath, [DEMO, '--name', name], { stdio: 'ignore' })
+  try {
+    await until(() => remainsOf(name).length > 0, 60_000)
+    program.kill('SIGTERM')
+    assert.deepEqual(await once(program, 'exit'), [143, null])
+    assert.deepEqual(remainsOf(name), [])
+  } finally {
+    program.kill('SIGKILL')
+    await destroyMachines(name)
+  }
 })
