@@ -1,5 +1,6 @@
 import { createApp } from '../app.ts'
 import { signingDeps } from '../auth/signing-keys.ts'
+import { Ingest } from '../broker/ingest.ts'
 import { connectBroker, MqttPublisher } from '../broker/mqtt-client.ts'
 import { noBroker } from '../broker/publisher.ts'
 import { openDatabase } from '../db/client.ts'
@@ -48,6 +49,8 @@ const deps: Deps = {
   clientAddress: request => addresses.get(request) ?? '',
 }
 const { app } = createApp(() => deps)
+// What hosts say over the broker, as under Node; it lives as long as this process.
+if (client !== null) new Ingest(deps, client)
 
 setInterval(() => {
   sweep(deps).catch((error: unknown) => log({ level: 'error', message: error instanceof Error ? error.message : '' }))
