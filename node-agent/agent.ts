@@ -7,6 +7,7 @@ import { step } from '../shared/protocol/step.ts'
 import { type Timing, timingOf } from '../shared/protocol/timing.ts'
 import type { EventBody, OperatorCommand } from '../shared/protocol/types.ts'
 import type { Config } from './config.ts'
+import { carry, relayVerb } from './control/core-side.ts'
 import type { Decisions } from './decisions.ts'
 import { DiskGuard } from './disk/guard.ts'
 import { Executor, type OperatorAnswer } from './execute.ts'
@@ -306,6 +307,8 @@ export class Agent {
         return quiesce(this)
       case summaryVerb:
         return this.comparison.answer(body)
+      case relayVerb:
+        return carry(this.workers, body)
       default:
         return this.peerNews.answer(verb, body)
     }

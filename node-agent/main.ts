@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { Agent } from './agent.ts'
 import { type AppliedWish, confirmedHash, takenBack, writeApplied } from './applied-wish.ts'
 import type { Config } from './config.ts'
-import { controlDefinition, controlSettings, isEnrolled } from './control/core-side.ts'
+import { controlDefinition, controlSettings, isEnrolled, relayLimitMs, relayVerb } from './control/core-side.ts'
 import { controlTopic } from './control/settings.ts'
 import { Decisions } from './decisions.ts'
 import { hostClock } from './drivers/clock.ts'
@@ -92,9 +92,14 @@ export async function runAgent(configPath: string): Promise<void> {
       ? ports.services
       : new OrderedServices({ services: ports.services, isOpen, note: why => agent.note(why) })
   const link = (): void =>
-    workers.add(controlDefinition({ note: why => agent.note(why), heard: news => heard(agent, news) }), [
-      [controlTopic, controlSettings(config, configPath)],
-    ])
+    workers.add(
+      controlDefinition({
+        note: why => agent.note(why),
+        heard: news => heard(agent, news),
+        relay: request => askPeer(agent, request),
+      }),
+      [[controlTopic, controlSettings(config, configPath)]],
+    )
   let anew = async (why: string): Promise<void> => agent.note(`${why}: refused, the agent has not started yet`)
   const exit = (why: string): void => void broken(decisions, why)
   const withFiles = { ...ports, services }
@@ -128,6 +133,13 @@ const lookEveryMs = 1000
 function heard(agent: Agent, { sha256, summary }: InventoryNews): void {
   agent.comparison.take({ sha256, summary })
   agent.workers.publish(inventoryTopic, { sha256 })
+}
+
+/** By way of the other host, for the link to the control plane. @throws with a sentence */
+async function askPeer(agent: Agent, body: unknown): Promise<unknown> {
+  const answer = await agent.ports.peer.ask({ verb: relayVerb, body, limitMs: relayLimitMs })
+  if (!answer.ok) throw new Error(answer.why)
+  return answer.body
 }
 
 /** Settings that this host can't even start with are taken back at once. */

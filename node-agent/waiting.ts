@@ -9,6 +9,10 @@ import { beginAnew, programVerbs } from './socket/program-verbs.ts'
 import { SocketServer } from './socket/server.ts'
 import { Workers } from './workers/supervisor.ts'
 
+const withoutPeer = (): never => {
+  throw new Error('a host that waits for its pair has no peer that could carry anything')
+}
+
 /**
  * The agent of a host that is in no pair yet: nothing but the link to the control plane, which sets it up. Then the
  * program begins anew, as the agent of a pair.
@@ -24,7 +28,9 @@ export async function runWaiting(
     random: hostClock.random,
   })
   const link = (): void =>
-    workers.add(controlDefinition({ note: log, heard: () => {} }), [[controlTopic, controlSettings(base, configPath)]])
+    workers.add(controlDefinition({ note: log, heard: () => {}, relay: withoutPeer }), [
+      [controlTopic, controlSettings(base, configPath)],
+    ])
   const stop = async (): Promise<void> => {
     server.close()
     await workers.stop()

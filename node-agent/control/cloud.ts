@@ -3,6 +3,7 @@ import type { pushInventory } from '../../shared/contract/api/agents.ts'
 import type { HostEvent, HostReport } from '../../shared/contract/report.ts'
 import { sha256Base64url, signCompact } from '../../shared/contract/signing.ts'
 import type { Identity } from './identity.ts'
+import { isCarried, type RelayAnswer, type RelayRequest } from './relay.ts'
 
 /** Of networks and storage, whole. */
 export type ToldInventory = z.input<typeof pushInventory.body>
@@ -26,6 +27,17 @@ const requestLimitMs = 15_000
 /** The greatest answer is a desired document with some commands that carry sealed secrets. */
 const answerBytesMax = 2 * 1024 * 1024
 
+export type Relay = (request: RelayRequest) => Promise<RelayAnswer>
+
+export interface CloudOptions {
+  fetch?: typeof fetch | undefined
+  nowMs?: () => number
+  relay?: Relay | undefined
+}
+
+/** A way that is cut swallows requests until their time is over: for so long the peer is asked at once. */
+const ownWayAgainMs = 60_000
+
 export class Cloud {
   readonly #identity: Identity
   readonly #fetch: typeof fetch
@@ -36,10 +48,20 @@ export class Cloud {
   #offsetMs = 0
   #heartbeatKey: string | null = null
 
-  constructor(identity: Identity, options: { fetch?: typeof fetch; nowMs?: () => number } = {}) {
+  /** Through the peer, where this host does not get through itself. */
+  readonly #relay: Relay | null
+  #carriedAtMs: number | null = null
+
+  constructor(identity: Identity, options: CloudOptions = {}) {
     this.#identity = identity
     this.#fetch = options.fetch ?? fetch
     this.#nowMs = options.nowMs ?? Date.now
+    this.#relay = options.relay ?? null
+  }
+
+  /** Whether the last request that got through went by way of the peer. */
+  get throughPeer(): boolean {
+    return this.#carriedAtMs !== null
   }
 
   /** Comes with the documents; null: none came yet. */
@@ -106,35 +128,64 @@ export class Cloud {
         body: await sha256Base64url(bytes),
         issuedAt: Math.floor((this.#nowMs() + this.#offsetMs) / 1000),
       }
-      const response = await this.#fetch(url + path, {
-        method,
-        headers: {
-          authorization: `Understudy ${await signCompact({ kid: host, jwk: key }, claims)}`,
-          ...(body !== null && { 'content-type': 'application/json' }),
-          ...(method === 'GET' && this.#etag !== null && { 'if-none-match': this.#etag }),
-        },
-        ...(body !== null && { body }),
-        redirect: 'error',
-        signal: AbortSignal.timeout(requestLimitMs),
-      })
-      this.#learnTime(response)
-      const text = await response.text()
-      if (text.length > answerBytesMax) return { ok: false, status: response.status, why: 'the answer is too large' }
-      if (response.status !== 304 && !response.ok) return { ok: false, status: response.status, why: detailOf(text) }
-      const value = {
-        status: response.status,
-        body: text === '' ? null : (JSON.parse(text) as unknown),
-        etag: response.headers.get('etag'),
-      }
-      return { ok: true, value }
+      const authorization = `Understudy ${await signCompact({ kid: host, jwk: key }, claims)}`
+      const ifNoneMatch = method === 'GET' ? this.#etag : null
+      const answer = await this.#send(url, { method, path, authorization, ifNoneMatch, body })
+      this.#learnTime(answer.date)
+      const { status, body: text, etag } = answer
+      if (text.length > answerBytesMax) return { ok: false, status, why: 'the answer is too large' }
+      if (status !== 304 && (status < 200 || status > 299)) return { ok: false, status, why: detailOf(text) }
+      return { ok: true, value: { status, body: text === '' ? null : (JSON.parse(text) as unknown), etag } }
     } catch (error) {
       return { ok: false, status: null, why: error instanceof Error ? error.message : String(error) }
     }
   }
 
+  async #send(url: string, request: Omit<RelayRequest, 'path'> & { path: string }): Promise<RelayAnswer> {
+    const { path } = request
+    const relay = isCarried(path) ? this.#relay : null
+    const carried = this.#carriedAtMs
+    if (relay !== null && carried !== null && this.#nowMs() - carried < ownWayAgainMs) {
+      try {
+        return await relay({ ...request, path: path as RelayRequest['path'] })
+      } catch {
+        this.#carriedAtMs = null
+      }
+    }
+    try {
+      const answer = await this.#direct(url, request)
+      this.#carriedAtMs = null
+      return answer
+    } catch (error) {
+      if (relay === null) throw error
+      // The peer's reason is not ours: what is to be mended is the own way.
+      const answer = await relay({ ...request, path: path as RelayRequest['path'] }).catch(() => null)
+      if (answer === null) throw error
+      this.#carriedAtMs = this.#nowMs()
+      return answer
+    }
+  }
+
+  async #direct(url: string, request: Omit<RelayRequest, 'path'> & { path: string }): Promise<RelayAnswer> {
+    const { method, path, authorization, ifNoneMatch, body } = request
+    const response = await this.#fetch(url + path, {
+      method,
+      headers: {
+        authorization,
+        ...(body !== null && { 'content-type': 'application/json' }),
+        ...(ifNoneMatch !== null && { 'if-none-match': ifNoneMatch }),
+      },
+      ...(body !== null && { body }),
+      redirect: 'error',
+      signal: AbortSignal.timeout(requestLimitMs),
+    })
+    const { status, headers } = response
+    return { status, body: await response.text(), etag: headers.get('etag'), date: headers.get('date') }
+  }
+
   /** RFC 9110, Date: to the second. Only for our own signatures' time; nothing on this host is set by it. */
-  #learnTime(response: Response): void {
-    const date = Date.parse(response.headers.get('date') ?? '')
+  #learnTime(told: string | null): void {
+    const date = Date.parse(told ?? '')
     if (Number.isFinite(date)) this.#offsetMs = Math.abs(date - this.#nowMs()) > tolerableMs ? date - this.#nowMs() : 0
   }
 }

@@ -5,7 +5,7 @@ import type { DownChannel } from '../../shared/contract/topics.ts'
 import type { Standing } from '../agent.ts'
 import { isDue, readCredentials, renewCredentials } from './broker-credentials.ts'
 import { BrokerLink } from './broker-link.ts'
-import { Cloud, type ToldInventory } from './cloud.ts'
+import { Cloud, type Relay, type ToldInventory } from './cloud.ts'
 import type { LocalPolicy } from './commands.ts'
 import type { Identity } from './identity.ts'
 import { ControlMemory } from './memory.ts'
@@ -32,6 +32,7 @@ export interface LinkOptions {
   /** After something was done here: what it needs beside, such as the core to be started anew. */
   settled: () => void
   fetch?: typeof fetch
+  relay?: Relay
 }
 
 const heartbeatMs = 10_000
@@ -60,6 +61,8 @@ export interface LinkState {
   url: string
   host: string
   reachedAt: string | null
+  /** It was the peer who carried the last request. */
+  throughPeer: boolean
   broker: 'connected' | 'not connected' | 'none'
   generation: number
   why: string
@@ -100,8 +103,8 @@ export class ControlLink {
     this.#options = options
     this.#memory = memory
     this.#spool = spool
-    const { identity, host, policy, nowMs } = options
-    this.#cloud = new Cloud(identity, { nowMs, ...(options.fetch !== undefined && { fetch: options.fetch }) })
+    const { identity, host, policy, nowMs, fetch: given, relay } = options
+    this.#cloud = new Cloud(identity, { nowMs, fetch: given, relay })
     this.#session = new ControlSession({
       identity,
       memory,
@@ -180,6 +183,7 @@ export class ControlLink {
       url: identity.url,
       host: identity.host,
       reachedAt: this.#reachedAtMs === null ? null : new Date(this.#reachedAtMs).toISOString(),
+      throughPeer: this.#cloud.throughPeer,
       broker: connected === null ? 'none' : connected ? 'connected' : 'not connected',
       generation: this.#memory.present.generation,
       why: this.#why,

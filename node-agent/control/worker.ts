@@ -12,13 +12,14 @@ import { softwareVersion } from '../version.ts'
 import { standingTopic } from '../workers/definition.ts'
 import type { Core, WorkerProgram } from '../workers/worker-process.ts'
 import { coreOverSocket } from './core-over-socket.ts'
-
+import { relayLimitMs, relayVerb } from './core-side.ts'
 import { measure } from './host-prechecks.ts'
 import { HostSettings } from './host-settings.ts'
 import { type HostVerbs, runHostVerb } from './host-verbs.ts'
 import { type Identity, readIdentity } from './identity.ts'
 
 import { ControlLink } from './link.ts'
+import { Carrier, type RelayAnswer, type RelayRequest, relayAnswer } from './relay.ts'
 import type { HostPort, RunOutcome } from './session.ts'
 import { runSetUp } from './set-up-commands.ts'
 import { type ControlSettings, controlSettingsSchema, controlTopic } from './settings.ts'
@@ -45,6 +46,7 @@ const wishLimitMs = 10_000
 export class ControlWorker implements WorkerProgram {
   #core: Core | null = null
   #link: ControlLink | null = null
+  #carrier: Carrier | null = null
   #standing: Standing | null = null
   #begun = false
   #settings: ControlSettings | null = null
@@ -77,6 +79,12 @@ export class ControlWorker implements WorkerProgram {
     })
   }
 
+  asked(verb: string, body: unknown): unknown {
+    if (verb !== relayVerb) throw new Error(`the link to the control plane answers no question ${JSON.stringify(verb)}`)
+    if (this.#carrier === null) throw new Error('this host has no link to a control plane yet')
+    return this.#carrier.carry(body)
+  }
+
   async stop(): Promise<void> {
     await this.#link?.close()
   }
@@ -105,8 +113,10 @@ export class ControlWorker implements WorkerProgram {
     this.#settings = settings
     const identity = readIdentity(join(settings.folder, 'identity.json'))
     if (identity === null) throw new Error('this host is not enrolled')
+    this.#carrier = new Carrier({ url: identity.url })
     const link = await ControlLink.open({
       identity,
+      relay: request => this.#throughPeer(request),
       folder: settings.folder,
       host: this.#hostPort(settings, identity),
       policy: { refuse: settings.refuse },
@@ -122,6 +132,15 @@ export class ControlWorker implements WorkerProgram {
     setInterval(() => void this.#look(settings), lookEveryMs)
     void this.#look(settings)
     await link.start()
+  }
+
+  async #throughPeer(request: RelayRequest): Promise<RelayAnswer> {
+    const answer = (await this.#core?.ask(relayVerb, request, relayLimitMs + askLimitMs)) ?? {
+      ok: false,
+      why: 'no core',
+    }
+    if (!answer.ok) throw new Error(answer.why)
+    return relayAnswer.parse(answer.body)
   }
 
   #hostPort(settings: ControlSettings, identity: Identity): HostPort {

@@ -1,0 +1,59 @@
+/** A host whose way to the control plane is cut, and which has its peer. */
+
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import { GATEWAY, namespaceName, otherOf } from '../../infra/lab/addresses.ts'
+import { untilConnected } from '../../infra/lab/control-plane.ts'
+import { run } from '../../infra/lab/exec.ts'
+import { down } from '../../infra/lab/lab.ts'
+import { lastWords, servingHost, until, untilProtected } from '../../infra/lab/pair.ts'
+import { askAgent } from '../../infra/lab/product.ts'
+import { type RemotePair, untilEnded, upThroughApi } from '../../infra/lab/remote-set-up.ts'
+import * as api from '../../shared/contract/api/pairs.ts'
+import { runBundle } from './support.ts'
+
+/** The broker's own silence is noticed in time, and a request that is swallowed runs into its limit. */
+const SETTLE_LIMIT_MS = 90_000
+const lab = `t-rl-${process.pid}`.slice(0, 16)
+let remote: RemotePair
+
+before(async () => {
+  await runBundle()
+  try {
+    remote = await upThroughApi(lab)
+  } catch (error) {
+    console.error(lastWords(lab, 30))
+    await down(lab)
+    throw error
+  }
+})
+after(() => down(lab))
+
+test('a host that is cut off from the control plane, broker and HTTPS, is commanded and heard through its peer', async () => {
+  const { client } = remote.plane
+  const primary = await untilProtected(lab)
+  const route = (verb: 'add' | 'del') =>
+    run('ip', ['-n', namespaceName(lab, primary), 'route', verb, 'blackhole', `${GATEWAY.v4}/32`])
+  await route('add')
+  try {
+    const throughPeer = async (): Promise<boolean> => {
+      const answer = (await askAgent(lab, primary, 'status')) as {
+        result?: { workers: { name: string; report: { throughPeer?: boolean } | null }[] }
+      } | null
+      const link = answer?.result?.workers.find(one => one.name === 'control')
+      return link?.report?.throughPeer === true
+    }
+    await until(SETTLE_LIMIT_MS, 'the peer carries nothing', async () => ((await throughPeer()) ? true : null))
+    const begun = await until(SETTLE_LIMIT_MS, 'a switchover is refused', () =>
+      client.call(api.switchOver, { params: { pair: remote.pair }, body: { reason: 'cut off' } }).catch(() => null),
+    )
+    assert.ok('id' in begun.body)
+    const done = await untilEnded(remote.plane, begun.body.id, 90_000)
+    assert.equal(done.state, 'succeeded', done.message)
+    assert.equal(await servingHost(lab), otherOf(primary))
+  } finally {
+    await route('del')
+  }
+  await untilConnected(remote.plane, Object.values(remote.hosts))
+  await untilProtected(lab)
+})
