@@ -4,8 +4,8 @@
  */
 
 import assert from 'node:assert/strict'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { X509Certificate } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { run } from '../../infra/lab/exec.ts'
@@ -20,6 +20,9 @@ import { CLIENT4, createPair, HOST_LINK4, HOST4, PEER_LAN4, PEER_LINK4, type Tes
 const root = join(import.meta.dirname, '../..')
 const bundle = join(root, 'dist/understudy.mjs')
 const unit = join(root, 'infra/systemd/understudy.service')
+const witnessUnit = join(root, 'infra/systemd/understudy-witness.service')
+/** Where systemd keeps the state of a unit with a user of the moment (systemd.exec(5), DynamicUser=). */
+const witnessStore = '/var/lib/private/understudy-witness'
 /** A copy of an empty cluster, a start of Node, a watchdog of 5 s: each many times as long on a busy machine. */
 const limitMs = 60_000
 
@@ -28,12 +31,12 @@ ExecStart=/bin/sh -c 'echo "$UNDERSTUDY_ROLE $UNDERSTUDY_EPOCH $UNDERSTUDY_REASO
 `
 
 type Node = 'a' | 'b'
+type Machine = Node | 'w'
 
 describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 500_000 }, () => {
   let net: TestPair
-  let votes = ''
-  const machines: { [node in Node]?: BootedMachine } = {}
-  const on = (node: Node): BootedMachine => {
+  const machines: { [name in Machine]?: BootedMachine } = {}
+  const on = (node: Machine): BootedMachine => {
     const machine = machines[node]
     assert.ok(machine !== undefined, `host ${node} was booted`)
     return machine
@@ -69,25 +72,24 @@ describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 50
   after(async () => {
     for (const machine of Object.values(machines)) await machine.remove()
     await net?.remove()
-    if (votes !== '') rmSync(votes, { recursive: true, force: true })
   })
 
+  /** As the installation says it, but for the journal, which these machines lack. */
   async function startWitness(): Promise<{ fingerprint: string; enrolmentToken: string }> {
-    votes = mkdtempSync(join(tmpdir(), 'understudy-votes-'))
-    const args = ['witness', '--listen', `${CLIENT4}:7443`, '--data-dir', join(votes, 'witness')]
-    const child = net.client.spawn(process.execPath, [bundle, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
-    let said = ''
-    for (const stream of [child.stdout, child.stderr]) {
-      stream?.on('data', text => {
-        said += text
-      })
-    }
-    const find = (what: RegExp): string => what.exec(said)?.[1] ?? ''
-    const fingerprint = /fingerprint[^:]*: ([0-9a-f]{64})/
-    const tokenFile = /enrolment token[^:]*: (\S+)/
-    await until(() => find(fingerprint) !== '' && find(tokenFile) !== '', limitMs)
-    return { fingerprint: find(fingerprint), enrolmentToken: readFileSync(find(tokenFile), 'utf8') }
+    const machine = await BootedMachine.boot({ name: 'systemd-w', netns: net.client.name, disks: [witnessStore] })
+    machines.w = machine
+    install(machine, bundle, '/usr/bin/understudy')
+    // The unit sees no home directory, where a checkout with its Node may be.
+    install(machine, pinnedNode(), '/usr/local/bin/node')
+    machine.write('/etc/systemd/system/understudy-witness.service', readFileSync(witnessUnit, 'utf8'))
+    machine.must('systemctl', 'daemon-reload')
+    machine.must('systemctl', 'start', 'understudy-witness')
+    await until(() => isThere(`${witnessStore}/enrolment-token`), limitMs)
+    return { fingerprint: fingerprint(), enrolmentToken: machine.read(`${witnessStore}/enrolment-token`) }
   }
+  const isThere = (path: string): boolean => on('w').run(['test', '-s', path]).code === 0
+  const fingerprint = (): string =>
+    new X509Certificate(on('w').read(`${witnessStore}/tls-cert.pem`)).fingerprint256.replaceAll(':', '').toLowerCase()
 
   function configOf(node: Node, fingerprint: string): ConfigInput {
     const [own, other] =
@@ -192,6 +194,25 @@ describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 50
       on('a').must('/usr/local/bin/node', '/usr/bin/understudy', 'maintenance', 'off')
     }
     assert.equal(await untilProtected(), 'a')
+  })
+
+  test('the witness runs as a user of the moment, and after a restart and a kill it has its certificate and its votes', async () => {
+    const before = fingerprint()
+    const uid = (): string =>
+      on('w').must('stat', '-c', '%u', `/proc/${on('w').property('understudy-witness', 'MainPID')}`)
+    const reached = async (): Promise<void> => {
+      const since = status('a')?.witness?.answeredAgoMs ?? 0
+      assert.notEqual(uid().trim(), '0')
+      // A probe after the restart, answered by the row of this pair.
+      await until(() => (status('a')?.witness?.answeredAgoMs ?? since + 1) < since, limitMs)
+      assert.deepEqual([status('a')?.witness?.reach, status('a')?.witness?.why], ['yes', ''])
+    }
+    on('w').must('systemctl', 'restart', 'understudy-witness')
+    await reached()
+    on('w').must('systemctl', 'kill', '--signal=SIGKILL', 'understudy-witness')
+    await until(() => on('w').property('understudy-witness', 'ActiveState') === 'active', limitMs)
+    await reached()
+    assert.equal(fingerprint(), before)
   })
 
   test('an agent that hangs is killed by systemd’s watchdog and started again, and the other host serves meanwhile', async () => {
