@@ -142,12 +142,15 @@ function force(turn: Turn, command: OperatorCommand & { command: 'force' }): voi
   }
   freezeGate(turn, 'a forced takeover')
   decree(turn, value)
-  const sealed = isOutvoted(known.voters, known.voters[s.node] === s.durable.inc ? [s.node] : [])
-  persist(turn, { resigned: 0, overruled: sealed ? null : { gen: value.gen, voters: known.voters } })
+  const outvoted = (voters: Voters) => isOutvoted(voters, voters[s.node] === s.durable.inc ? [s.node] : [])
+  // What this host accepted may have been chosen although it is not known here: neither value may have a majority left.
+  const overruled = outvoted(known.voters) ? newest.voters : known.voters
+  const sealed = outvoted(overruled)
+  persist(turn, { resigned: 0, overruled: sealed ? null : { gen: value.gen, voters: overruled } })
   done(
     turn,
     'force',
-    `${s.node} is primary of gen ${value.gen}; ${sealed ? `${s.peer} may come back` : unsealed(s, known.voters)}`,
+    `${s.node} is primary of gen ${value.gen}; ${sealed ? `${s.peer} may come back` : unsealed(s, overruled)}`,
   )
 }
 
