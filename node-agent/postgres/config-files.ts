@@ -1,5 +1,5 @@
 import { chmod, chown, copyFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import {
   type ClusterSpec,
   configFile,
@@ -162,6 +162,17 @@ async function put(spec: ClusterSpec, path: string, text: string): Promise<void>
 export async function own(spec: ClusterSpec, path: string, mode: number): Promise<void> {
   await chown(path, spec.user.uid, spec.user.gid)
   await chmod(path, mode)
+}
+
+/**
+ * A folder of PostgreSQL's user. Those above it that are missing are made so that this user gets through: the umask of the
+ * agent's unit lets nobody through, and the user would be refused at its own folder.
+ */
+export async function makeOwnFolder(spec: ClusterSpec, path: string, mode: number): Promise<void> {
+  const first = await mkdir(path, { recursive: true })
+  if (first !== undefined)
+    for (let above = dirname(path); above.length >= first.length; above = dirname(above)) await chmod(above, 0o755)
+  await own(spec, path, mode)
 }
 
 const quote = (value: string): string => `'${value.replaceAll("'", "''")}'`

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { assert } from '../../shared/assert.ts'
 import { exec } from '../exec.ts'
 import { bin, type ClusterSpec, replicationRole, unfinishedFile } from './cluster.ts'
-import { newClusterAccess, own, removeOverrides, setStandbySignal, writeConfig } from './config-files.ts'
+import { makeOwnFolder, newClusterAccess, removeOverrides, setStandbySignal, writeConfig } from './config-files.ts'
 import { killAll, scan, sleep, startPostmaster } from './processes.ts'
 import { connect, disconnect, type Sql } from './sql.ts'
 
@@ -24,8 +24,7 @@ export async function initialise(spec: ClusterSpec, progress: (line: string) => 
   await mkdir(spec.confDir, { recursive: true })
   await writeFile(unfinishedFile(spec), 'initdb\n')
   await rm(spec.dataDir, { recursive: true, force: true })
-  await mkdir(spec.dataDir, { recursive: true })
-  await own(spec, spec.dataDir, 0o700)
+  await makeOwnFolder(spec, spec.dataDir, 0o700)
   const result = await exec(
     [
       bin(spec, 'initdb'),

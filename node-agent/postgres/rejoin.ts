@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import postgres from 'postgres'
 import { parseLsn, showLsn, showTimeline, timelineOfFile } from '../../shared/lsn.ts'
@@ -15,7 +15,7 @@ import {
   standbyName,
   unfinishedFile,
 } from './cluster.ts'
-import { connectionString, own, writeConfig } from './config-files.ts'
+import { connectionString, makeOwnFolder, writeConfig } from './config-files.ts'
 import { type Evidence, keepEvidence } from './evidence.ts'
 import { renewSlot } from './promote.ts'
 import { controlData, endOfLog } from './wal-end.ts'
@@ -232,8 +232,7 @@ async function clone(options: RejoinOptions, source: { host: string; port: numbe
   const { spec, progress, given } = options
   progress(`copying the whole cluster from ${source.host}`)
   await writeFile(unfinishedFile(spec), 'clone\n')
-  await mkdir(spec.dataDir, { recursive: true })
-  await own(spec, spec.dataDir, 0o700)
+  await makeOwnFolder(spec, spec.dataDir, 0o700)
   await emptyTablespaces(spec)
   for (const name of await readdir(spec.dataDir)) await rm(join(spec.dataDir, name), { recursive: true, force: true })
   const stop = new AbortController()

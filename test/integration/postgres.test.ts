@@ -16,6 +16,8 @@ describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
   let cleanUp: () => Promise<void> = async () => {}
   before(async () => {
     ;({ a, b, cleanUp } = await twoClusters({ portA: 55_410 }))
+    // As in the agent's unit.
+    process.umask(0o077)
   })
   after(() => cleanUp())
 

@@ -48,7 +48,8 @@ export async function twoClusters(options: {
     const spec: ClusterSpec = {
       node,
       binDir: `/usr/lib/postgresql/${version}/bin`,
-      dataDir: join(home, 'data'),
+      // Its parent is missing, as on a host that never had a cluster.
+      dataDir: join(home, 'clusters', 'data'),
       socketDir: join(home, 'sock'),
       port: ports[node],
       listenAddresses: ['127.0.0.1'],
