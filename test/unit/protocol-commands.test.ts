@@ -113,15 +113,18 @@ const overruled: readonly [string, Voters, boolean][] = [
   ['the other host alone', { a: 'a1' }, false],
   ['this host alone', { b: 'b1' }, true],
 ]
+/** A forced takeover by b of this known value, where b has accepted that one since. */
+function forceOver(known: Voters, accepted: Voters) {
+  const { core } = world.hosts.b
+  const before = core.durable.known
+  assert.ok(before !== null)
+  const entry = (voters: Voters) => ({ ...before, value: { ...before.value, voters } })
+  const host = { ...core, durable: { ...core.durable, known: entry(known), acc: entry(accepted) } }
+  return take(host, { event: 'operator', command: { command: 'force', gen: 1, epoch: 1, withWitness: true } })
+}
 for (const [whose, voters, sealed] of overruled) {
   test(`a force over a value of ${whose} is ${sealed ? '' : 'not '}sealed as it is made`, () => {
-    const { core } = world.hosts.b
-    const { known } = core.durable
-    assert.ok(known !== null)
-    const accepted = { ...known, value: { ...known.value, voters } }
-    const host = { ...core, durable: { ...core.durable, known: accepted, acc: accepted } }
-    const command = { command: 'force', gen: 1, epoch: 1, withWitness: true } as const
-    const { state, effects } = take(host, { event: 'operator', command })
+    const { state, effects } = forceOver(voters, voters)
     assert.equal(isSealed(state), sealed)
     const answer = effects.find(effect => effect.do === 'answer')
     const says = sealed
@@ -132,3 +135,11 @@ for (const [whose, voters, sealed] of overruled) {
     assert.match(answer?.do === 'answer' ? answer.why : '', says)
   })
 }
+
+test('a force is not sealed while a value that this host has only accepted leaves the others a majority', () => {
+  const known = { a: 'a1', b: 'b1' }
+  assert.equal(isSealed(forceOver(known, known).state), true)
+  const { state } = forceOver(known, { ...known, w: 'w1' })
+  assert.equal(isSealed(state), false)
+  assert.deepEqual(state.durable.overruled?.voters, { ...known, w: 'w1' })
+})

@@ -66,8 +66,20 @@ export const foundBefore: readonly Mutant[] = [
     edits: [
       {
         file: 'shared/protocol/operator.ts',
-        before: 'const sealed = isOutvoted(known.voters, known.voters[s.node] === s.durable.inc ? [s.node] : [])',
-        after: 'const sealed = known.voters.w === undefined || isOutvoted(known.voters, [s.node])',
+        before: 'const sealed = outvoted(overruled)',
+        after: 'const sealed = overruled.w === undefined || outvoted(overruled)',
+      },
+    ],
+    checks: [{ by: 'tests', files: ['test/unit/protocol-commands.test.ts'] }, { by: 'sim' }],
+  },
+  {
+    id: 'accepted-value-not-overruled',
+    breaks: 'A forced takeover is sealed over the value that this host knows, whatever it had accepted since.',
+    edits: [
+      {
+        file: 'shared/protocol/operator.ts',
+        before: 'const overruled = outvoted(known.voters) ? newest.voters : known.voters',
+        after: 'const overruled = known.voters',
       },
     ],
     checks: [{ by: 'tests', files: ['test/unit/protocol-commands.test.ts'] }, { by: 'sim' }],
