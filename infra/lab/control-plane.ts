@@ -66,9 +66,12 @@ export async function startControlPlane(lab: string): Promise<LabControlPlane> {
     const relay = nodeCommand(RELAY, [socket, GATEWAY.v4, `${port}`])
     await startDetached('nsenter', onTheSwitch(lab, 'relay', relay), { logFile: logFile(lab), cwd: '/' })
   }
+  const saidSince = (): string => readFileSync(logFile(lab), 'utf8').slice(already)
   const said = await until(START_LIMIT_MS, 'The control plane did not start', async () => {
-    const text = readFileSync(logFile(lab), 'utf8').slice(already)
+    const text = saidSince()
     return /the API to browse/.test(text) && existsSync(relaySocket(lab)) ? text : null
+  }).catch(error => {
+    throw new Error(`${(error as Error).message} It said:\n${saidSince()}`)
   })
   const fresh = /token of the first administrator[^:]*: (\S+)/.exec(said)?.[1]
   if (fresh !== undefined) writeFileSync(tokenFile(lab), fresh, { mode: 0o600 })

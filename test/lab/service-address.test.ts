@@ -122,7 +122,10 @@ test('an address that the other host does not know is an obstacle of check and a
     return seen?.blocking.some(one => why.test(one)) ? seen : null
   })
   assert.equal(check.takeover, false)
-  assert.ok((await statuses(pair().lab))[primary]?.alarms.some(one => why.test(one)))
+  // Raised when the agent looks around next.
+  await until(knownLimitMs, 'the alarm is not raised', async () =>
+    (await statuses(pair().lab))[primary]?.alarms.some(one => why.test(one)) ? true : null,
+  )
   writeFileSync(path, JSON.stringify(file))
   assert.equal((await understudy(backup, 'reload')).exitCode, 0)
   await until(knownLimitMs, 'the pair is not ready again', async () =>

@@ -109,23 +109,36 @@ async function makeCluster(part: {
   }
 }
 
-/** A cluster whose control plane was killed may still be on its way down. */
-async function endLeftover(dataDir: string): Promise<void> {
+/**
+ * A cluster whose control plane was killed may still be on its way down. One that has ended, but whom nobody has taken the
+ * end of yet, still has its process id, and PostgreSQL would refuse to start beside it.
+ */
+export async function endLeftover(dataDir: string): Promise<void> {
   const pidFile = join(dataDir, 'postmaster.pid')
   const until = Date.now() + startLimitMs
   while (existsSync(pidFile) && Date.now() < until) {
     const pid = Number(readFileSync(pidFile, 'utf8').split('\n')[0])
-    if (!Number.isInteger(pid) || !runsThere(pid, dataDir)) return
-    process.kill(pid, 'SIGINT')
-    await new Promise(resolve => setTimeout(resolve, 200))
+    if (!Number.isInteger(pid)) return
+    if (runsThere(pid, dataDir)) process.kill(pid, 'SIGINT')
+    else if (!isZombie(pid)) return
+    await new Promise(resolve => setTimeout(resolve, leftoverLookMs))
   }
 }
+const leftoverLookMs = 200
 
 function runsThere(pid: number, dataDir: string): boolean {
+  return ofProcess(pid, 'cmdline').split('\0').includes(dataDir)
+}
+
+/** proc(5), /proc/PID/stat: the state is the first field after the name in parentheses. */
+const isZombie = (pid: number): boolean => /\) Z [^)]*$/.test(ofProcess(pid, 'stat'))
+
+/** '' where there is no such process. */
+function ofProcess(pid: number, file: 'cmdline' | 'stat'): string {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes(dataDir)
+    return readFileSync(`/proc/${pid}/${file}`, 'utf8')
   } catch {
-    return false
+    return ''
   }
 }
 
