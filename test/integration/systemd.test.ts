@@ -130,13 +130,17 @@ describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 50
     const { code, stdout } = on(node).run(['/usr/local/bin/node', '/usr/bin/understudy', 'status', '--json'])
     return code === 0 ? (JSON.parse(stdout) as StatusReport) : null
   }
-  const primary = (): Node | null => (['a', 'b'] as const).find(node => status(node)?.serving === true) ?? null
+  /** Resolves to the host whose own words, of one moment, are that it serves and is protected. */
   async function untilProtected(): Promise<Node> {
+    let found: Node | undefined
     await until(() => {
-      const node = primary()
-      return node !== null && status(node)?.protection === 'protected'
+      found = (['a', 'b'] as const).find(node => {
+        const said = status(node)
+        return said?.serving === true && said.protection === 'protected'
+      })
+      return found !== undefined
     }, limitMs)
-    return primary()!
+    return found!
   }
   /** Whether a host took the service since then without having been given it. */
   function tookOver(node: Node, sinceWallMs: number): boolean {
@@ -146,7 +150,35 @@ describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 50
       line => line.host === node && line.wallMs >= sinceWallMs && line.why.includes('round to takeover'),
     )
   }
-  const agentPid = (node: Node): string => on(node).property('understudy', 'MainPID')
+  /**
+   * The main process of a unit that is up and is not the one told; between two processes a unit may still call itself
+   * active, with the process that is gone or with none (0).
+   */
+  async function untilRuns(machine: Machine, name: string, instead?: string): Promise<string> {
+    let pid = ''
+    await until(() => {
+      const shown = on(machine).must('systemctl', 'show', '-p', 'ActiveState,MainPID', name)
+      pid = /^MainPID=(\d+)$/m.exec(shown)?.[1] ?? '0'
+      return shown.includes('ActiveState=active') && pid !== '0' && pid !== instead
+    }, limitMs)
+    return pid
+  }
+  /** What the protected unit was given: its file is there only some time after the unit is active. */
+  async function untilToldApp(node: Node, words: RegExp): Promise<void> {
+    const told = (): string => on(node).run(['cat', '/run/app-environment']).stdout
+    await until(() => words.test(told()), limitMs)
+    assert.equal(on(node).property('app', 'ActiveState'), 'active')
+  }
+  /** What host a says of the witness once that has answered it, out of the row of this pair, later than told. */
+  async function untilAnsweredAfter(sinceMs: number): Promise<NonNullable<StatusReport['witness']>> {
+    let answered: StatusReport['witness'] = null
+    await until(() => {
+      const askedMs = performance.now()
+      answered = status('a')?.witness ?? null
+      return answered !== null && answered.answeredAgoMs !== null && askedMs - answered.answeredAgoMs > sinceMs
+    }, limitMs)
+    return answered!
+  }
   const postmaster = (node: Node): string =>
     on(node).read('/var/lib/postgresql/main/postmaster.pid').split('\n')[0] ?? ''
 
@@ -167,10 +199,9 @@ describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 50
   })
 
   test('a protected unit runs on the primary alone, with role, epoch and reason in its environment', async () => {
-    await until(() => on('a').property('app', 'ActiveState') === 'active', limitMs)
+    await untilToldApp('a', /^primary 1 \S+/)
     assert.equal(on('b').property('app', 'ActiveState'), 'inactive')
-    assert.match(on('a').read('/run/app-environment'), /^primary 1 \S+/)
-    assert.equal(status('a')?.services[0]?.state, 'running')
+    await until(() => status('a')?.services[0]?.state === 'running', limitMs)
     on('a').must('systemctl', 'kill', '--signal=SIGKILL', 'app')
     await until(() => (status('a')?.services[0]?.restarts ?? 0) > 0, limitMs)
     await until(() => on('a').property('app', 'ActiveState') === 'active', limitMs)
@@ -182,14 +213,19 @@ describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 50
       ['SIGKILL', () => on('a').must('systemctl', 'kill', '--signal=SIGKILL', '--kill-whom=main', 'understudy')],
     ] as const) {
       assert.equal(await untilProtected(), 'a')
-      const before = { agent: agentPid('a'), postmaster: postmaster('a'), epoch: status('a')?.epoch }
+      const before = {
+        agent: await untilRuns('a', 'understudy'),
+        postmaster: postmaster('a'),
+        epoch: status('a')?.epoch,
+      }
       if (how === 'SIGKILL') {
         // The grant of a pinned primary outlasts any start of Node.
         on('a').must('/usr/local/bin/node', '/usr/bin/understudy', 'maintenance', 'on', '--for', '60s')
         await until(() => (status('a')?.gate.leftMs ?? 0) > 6_000, limitMs)
       }
       act()
-      await until(() => agentPid('a') !== before.agent && status('a')?.serving === true, limitMs)
+      await untilRuns('a', 'understudy', before.agent)
+      await until(() => status('a')?.serving === true, limitMs)
       assert.deepEqual([postmaster('a'), status('a')?.epoch], [before.postmaster, before.epoch], how)
       on('a').must('/usr/local/bin/node', '/usr/bin/understudy', 'maintenance', 'off')
     }
@@ -198,31 +234,26 @@ describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 50
 
   test('the witness runs as a user of the moment, and after a restart and a kill it has its certificate and its votes', async () => {
     const before = fingerprint()
-    const uid = (): string =>
-      on('w').must('stat', '-c', '%u', `/proc/${on('w').property('understudy-witness', 'MainPID')}`)
-    const reached = async (): Promise<void> => {
-      const since = status('a')?.witness?.answeredAgoMs ?? 0
-      assert.notEqual(uid().trim(), '0')
-      // A probe after the restart, answered by the row of this pair.
-      await until(() => (status('a')?.witness?.answeredAgoMs ?? since + 1) < since, limitMs)
-      assert.deepEqual([status('a')?.witness?.reach, status('a')?.witness?.why], ['yes', ''])
+    let pid = await untilRuns('w', 'understudy-witness')
+    for (const act of [['restart'], ['kill', '--signal=SIGKILL']]) {
+      on('w').must('systemctl', ...act, 'understudy-witness')
+      pid = await untilRuns('w', 'understudy-witness', pid)
+      // The process has its user only once it has become the program; until then it is systemd's own child, of root.
+      await until(() => on('w').must('cat', `/proc/${pid}/cmdline`).includes('understudy\0witness'), limitMs)
+      assert.notEqual(on('w').must('stat', '-c', '%u', `/proc/${pid}`).trim(), '0')
+      const witness = await untilAnsweredAfter(performance.now())
+      assert.deepEqual([witness.reach, witness.why], ['yes', ''])
     }
-    on('w').must('systemctl', 'restart', 'understudy-witness')
-    await reached()
-    on('w').must('systemctl', 'kill', '--signal=SIGKILL', 'understudy-witness')
-    await until(() => on('w').property('understudy-witness', 'ActiveState') === 'active', limitMs)
-    await reached()
     assert.equal(fingerprint(), before)
   })
 
   test('an agent that hangs is killed by systemd’s watchdog and started again, and the other host serves meanwhile', async () => {
-    const before = agentPid('a')
+    const before = await untilRuns('a', 'understudy')
     on('a').must('kill', '-STOP', before)
-    await until(() => agentPid('a') !== before && agentPid('a') !== '0', limitMs)
+    await untilRuns('a', 'understudy', before)
     assert.equal(await untilProtected(), 'b')
-    await until(() => on('b').property('app', 'ActiveState') === 'active', limitMs)
-    assert.equal(on('a').property('app', 'ActiveState'), 'inactive')
-    assert.match(on('b').read('/run/app-environment'), /^primary 2 \S+/)
+    await untilToldApp('b', /^primary 2 \S+/)
+    await until(() => on('a').property('app', 'ActiveState') === 'inactive', limitMs)
   })
 
   test('a stop of the unit hands over before it ends, and the next start takes part again', async () => {
