@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import { after, before, test } from 'node:test'
+import { after, afterEach, before, test } from 'node:test'
 import { Cloud } from '../../node-agent/control/cloud.ts'
 import type { LocalPolicy } from '../../node-agent/control/commands.ts'
 import { coreOverSocket } from '../../node-agent/control/core-over-socket.ts'
@@ -24,10 +24,18 @@ after(async () => {
   await runtime?.close()
 })
 
+/** Of the sessions of this test, to be closed after it: each holds its folder open. */
+const memories = new Set<ControlMemory>()
+afterEach(async () => {
+  for (const memory of memories) await memory.close()
+  memories.clear()
+})
+
 async function sessionOf(host: TestHost, part: { core?: Partial<HostPort>; policy?: LocalPolicy; path?: string } = {}) {
   const notes: string[] = []
   const path = part.path ?? join(temporaryFolder(), 'control.json')
   const memory = await ControlMemory.open(path)
+  memories.add(memory)
   const core: HostPort = {
     present: async () => ({ gen: 1, epoch: 1, node: 'a' }),
     state: async () => ({
@@ -91,6 +99,7 @@ test('a command runs once, however often and on however many ways it comes, also
   await Promise.all([session.takeDocuments(documents), session.takeDocuments(documents)])
   await session.takeDocuments(documents)
   await memory.close()
+  memories.delete(memory)
   const again = await sessionOf(a, { core, path })
   await again.session.takeDocuments(documents)
   assert.equal(runs, 1)
