@@ -26,6 +26,8 @@ export interface Deps {
   /** Where agents reach the broker; null: they use HTTPS alone. */
   brokerUrl: string | null
   limits: Limits
+  /** What hosts say is taken since then: a silence that is older says nothing about them. */
+  hearingSince: Date
   now: () => Date
   /** Work that may outlive the answer: on Workers the runtime is told to wait for it. */
   later: (work: Promise<unknown>) => void

@@ -91,6 +91,7 @@ export async function startControlPlane(options: NodeOptions): Promise<RunningCo
       authority,
       brokerUrl: access === null ? null : withoutCredentials(access.url),
       limits: options.limits ?? defaultLimits,
+      hearingSince: new Date(),
       now: () => new Date(),
       later: work => {
         const settled = work.catch(() => {}).finally(() => working.delete(settled))

@@ -37,6 +37,8 @@ async function depsOf(env: Env, execution: Execution): Promise<Deps> {
     witness: publicWitness(settings.publicUrl),
     brokerUrl: settings.mqttUrl,
     limits: settings.limits,
+    // Reports come by HTTPS alone, so whoever was not heard said nothing.
+    hearingSince: new Date(0),
     now: () => new Date(),
     later: work => execution.waitUntil(work.catch(() => {})),
     log: line => console.log(JSON.stringify(line)),

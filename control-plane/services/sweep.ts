@@ -1,6 +1,6 @@
-import { and, asc, eq, inArray, lte, sql } from 'drizzle-orm'
+import { and, asc, eq, lte, sql } from 'drizzle-orm'
 import type { Transaction } from '../db/client.ts'
-import { command, hostDesired, operation, pair } from '../db/schema/index.ts'
+import { command, operation, pair } from '../db/schema/index.ts'
 import { acrossOrganisations } from '../db/transaction.ts'
 import type { Deps } from '../deps.ts'
 import { drainQuietly } from '../http/mutate.ts'
@@ -10,9 +10,9 @@ import { lookAtPair } from './ingest/look-at-pairs.ts'
 import { carryOn, enqueueCommand } from './operation/carry-on.ts'
 import type { OperationRow } from './operation/operation-view.ts'
 import { settle } from './operation/settle.ts'
-import { enqueueDesired, issueDesired, toldMax } from './pair/issue-desired.ts'
 import { leadingReport, observationOf } from './pair/pair-view.ts'
 import { pairingOf } from './pair/pairing.ts'
+import { repushDesired } from './pair/push-desired.ts'
 import { readPairs } from './pair/read-pairs.ts'
 import { switchoverObstacles } from './pair/readiness.ts'
 import { reissueForTools } from './token/tool-keys.ts'
@@ -25,14 +25,13 @@ import { reissueForTools } from './token/tool-keys.ts'
 export async function sweep(deps: Deps): Promise<{ operations: number; pairs: number; pushed: number }> {
   const operations = await dueOperations(deps)
   const pairs = await silentPairs(deps)
-  await overtakeHosts(deps)
   const pushed = (await tellOfToolKeys(deps)) + (await repushDesired(deps))
   await drainQuietly(deps)
   await cleanUp(deps)
   return { operations, pairs, pushed }
 }
 
-const perSweep = { operations: 100, pairs: 200, documents: 2000 }
+const perSweep = { operations: 100, pairs: 200 }
 
 async function dueOperations(deps: Deps): Promise<number> {
   let done = 0
@@ -126,25 +125,27 @@ async function end(
 }
 
 /**
- * For what reads every host. The planner takes each table's row policy for a condition that one row in two hundred meets,
- * and looks up a hundred thousand rows one by one, in 2.5 s; read as a whole, the tables take a tenth of that.
- */
-const overWholeTables = (tx: Transaction) => tx.execute(sql`set local enable_nestloop = off`)
-
-/**
- * Pairs of hosts that fell silent without an alarm that says so. From the hosts, each place of a pair by its own index: a
- * join over either place at once compares every pair with every host.
+ * Pairs of hosts that fell silent without an alarm that says so. This reads every host, from its narrowest table; a host
+ * that is not in it (which a crash of the database empties) is looked up where its last report lies.
+ *
+ * Silence says something only where one could have been heard: not before the database, and this instance with its ears
+ * at the broker, have been up for as long. From the hosts, each place of a pair by its own index: a join over either place
+ * at once compares every pair with every host.
  */
 async function silentPairs(deps: Deps): Promise<number> {
-  const before = new Date(deps.now().getTime() - silentAfterMs).toISOString()
+  const before = new Date(deps.now().getTime() - silentAfterMs)
+  if (deps.hearingSince > before) return 0
+  const at = sql`${before.toISOString()}::timestamptz`
   const silent = await acrossOrganisations(deps.database, async tx => {
-    await overWholeTables(tx)
+    // The planner takes the row policy for a condition that one row in two hundred meets, and would look up each of a
+    // hundred thousand hosts one by one.
+    await tx.execute(sql`set local enable_nestloop = off`)
     return tx.execute<{ id: string }>(sql`
       with silent as (
         select h.id from host h
-        left join host_reported r on r.host = h.id
         left join host_seen s on s.host = h.id
-        where h.state = 'active' and greatest(r.received_at, s.received_at) < ${before}::timestamptz
+        where h.state = 'active' and pg_postmaster_start_time() < ${at}
+          and coalesce(s.received_at, (select r.received_at from host_reported r where r.host = h.id)) < ${at}
           and not exists (select 1 from alarm a where a.host = h.id and a.kind = 'host_silent' and a.state <> 'cleared')
       )
       select p.id from silent join pair p on p.host_a = silent.id where p.state <> 'unpaired'
@@ -165,47 +166,6 @@ async function tellOfToolKeys(deps: Deps): Promise<number> {
       where o.tools_version > 0
       limit 1`)
     return behind === undefined ? 0 : reissueForTools(tx, deps, behind)
-  })
-}
-
-/**
- * Hosts that hold a later wish than we do: our database was restored from a backup. What is wanted here is issued anew,
- * above what they hold, so that they take it.
- */
-async function overtakeHosts(deps: Deps): Promise<void> {
-  await acrossOrganisations(deps.database, async tx => {
-    const ahead = await tx.execute<{ host: string; organisation: string }>(sql`
-      select d.host, d.organisation from host_desired d
-      join host h on h.id = d.host and h.state = 'active'
-      join host_reported r on r.host = d.host
-      where greatest(r.observed_generation, (r.body->'applied'->>'generation')::bigint) > d.generation
-        and d.generation <= ${toldMax}
-      limit ${perSweep.pairs}`)
-    for (const { host, organisation } of ahead) await issueDesired(tx, deps, { organisation, hosts: [host] })
-  })
-}
-
-/** A host that is behind is told again after this; one that is not, often enough that a broker which lost all is healed. */
-const pushAgainMs = { behind: 60_000, steady: 55 * 60_000 }
-
-async function repushDesired(deps: Deps): Promise<number> {
-  const now = deps.now()
-  const at = (ms: number): string => new Date(now.getTime() - ms).toISOString()
-  return acrossOrganisations(deps.database, async tx => {
-    await overWholeTables(tx)
-    const due = await tx.execute<{ host: string }>(sql`
-      select d.host from host_desired d
-      join host h on h.id = d.host and h.state = 'active'
-      left join host_reported r on r.host = d.host
-      where d.pushed_at < ${at(pushAgainMs.steady)}::timestamptz
-         or (d.pushed_at < ${at(pushAgainMs.behind)}::timestamptz and coalesce(r.observed_generation, 0) < d.generation)
-      limit ${perSweep.documents}
-      for update of d skip locked`)
-    if (due.length === 0) return 0
-    const hosts = due.map(row => row.host)
-    const rows = await tx.update(hostDesired).set({ pushedAt: now }).where(inArray(hostDesired.host, hosts)).returning()
-    await enqueueDesired(tx, deps, rows)
-    return rows.length
   })
 }
 

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { after, before, test } from 'node:test'
 import { exportJWK, exportSPKI, generateKeyPair, SignJWT } from 'jose'
 import postgres from 'postgres'
+import { repushDesired } from '../../control-plane/services/pair/push-desired.ts'
 import { sweep } from '../../control-plane/services/sweep.ts'
 import { ApiClient } from '../../shared/contract/api/client.ts'
 import { createEnrolmentToken } from '../../shared/contract/api/hosts.ts'
@@ -118,6 +119,73 @@ test('hosts that fall silent raise an alarm, their state is unknown, and a repor
   assert.deepEqual(await silent(), ['raised', 'raised'])
   await healthy()
   assert.deepEqual(await silent(), ['cleared', 'cleared'])
+})
+
+test('after a start, silence says nothing of hosts until they could have been heard again', async context => {
+  const { client, id } = await adoptedPair(runtime)
+  const { hearingSince } = runtime.deps
+  context.after(() => {
+    Object.assign(runtime.deps, { hearingSince, now: () => new Date() })
+  })
+  const silent = async () =>
+    (await client.call(listAlarms, { query: { pair: id } })).body.data.filter(one => one.kind === 'host_silent').length
+  const later = Date.now() + 40_000
+  Object.assign(runtime.deps, { hearingSince: new Date(later - 20_000), now: () => new Date(later) })
+  await sweep(runtime.deps)
+  assert.equal(await silent(), 0)
+  runtime.deps.hearingSince = new Date(later - 31_000)
+  await sweep(runtime.deps)
+  assert.equal(await silent(), 2)
+})
+
+test('a crash of the database, which forgets heartbeats, leaves hosts as their last reports have them', async context => {
+  const { client, id, healthy } = await adoptedPair(runtime)
+  const sql = postgres(runtime.adminUrl.replace(/[^/]+$/, 'understudy'), { max: 1 })
+  context.after(() => {
+    runtime.deps.now = () => new Date()
+    return sql.end({ timeout: 1 })
+  })
+  await healthy()
+  await sql`truncate host_seen`
+  await sweep(runtime.deps)
+  const silent = async () =>
+    (await client.call(listAlarms, { query: { pair: id } })).body.data.filter(one => one.kind === 'host_silent').length
+  assert.equal(await silent(), 0)
+  runtime.deps.now = () => new Date(Date.now() + 40_000)
+  await sweep(runtime.deps)
+  assert.equal(await silent(), 2)
+})
+
+test('a wish is told again each minute to a host that is behind, to one that is not after an hour, and to none that is retired', async context => {
+  const { a, b } = await adoptedPair(runtime)
+  const sql = postgres(runtime.adminUrl.replace(/[^/]+$/, 'understudy'), { max: 1 })
+  context.after(() => sql.end({ timeout: 1 }))
+  const of = async ({ identity }: { identity: { host: string } }) => {
+    const [row] = await sql<{ generation: string; told: Date; due: Date }[]>`
+      select generation, pushed_at as told, push_at as due from host_desired where host = ${identity.host}`
+    const [told, due] = [row!.told.getTime(), row!.due.getTime()]
+    return { generation: Number(row!.generation), told, afterMs: due - told, due }
+  }
+  const [first, second] = [await of(a), await of(b)]
+  assert.deepEqual([first.afterMs, second.afterMs], [60_000, 60_000], 'both may be behind')
+  const { generation } = first
+  await a.send({ observedGeneration: generation, applied: { status: 'True', generation, why: '' } })
+  const at = async (ms: number) => {
+    const deps = { ...runtime.deps, now: () => new Date(ms) }
+    await repushDesired(deps)
+  }
+  await at(first.due + 1_000)
+  assert.deepEqual([(await of(a)).told, (await of(a)).afterMs], [first.told, 55 * 60_000])
+  assert.deepEqual([(await of(b)).told, (await of(b)).afterMs], [first.due + 1_000, 60_000])
+  await at(first.told + 55 * 60_000)
+  assert.equal((await of(a)).told, first.told + 55 * 60_000)
+  // It fell back, as after a restore of its disk: that is news, and it is told without waiting an hour.
+  await a.send({ observedGeneration: 0, applied: { status: 'True', generation: 0, why: '' } })
+  assert.equal((await of(a)).afterMs, 60_000)
+  await sql`update host set state = 'retired' where id = ${b.identity.host}`
+  const before = await of(b)
+  await at(before.due)
+  assert.deepEqual([(await of(b)).told, (await of(b)).due], [before.told, before.due + 55 * 60_000])
 })
 
 test('a switchover that was planned begins in its window when nothing stands in the way, for the epoch of that time', async context => {

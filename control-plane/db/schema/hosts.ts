@@ -65,10 +65,12 @@ export const hostDesired = pgTable(
     jws: text('jws').notNull(),
     sha256: text('sha256').notNull(),
     pushedAt: time('pushed_at').notNull(),
+    /** When the sweep looks whether it is to be told again (`services/pair/push-desired.ts`). */
+    pushAt: time('push_at').notNull().defaultNow(),
     /** The organisation's count of changes of its tool keys when this was rendered. */
     toolsVersion: integer('tools_version').notNull().default(0),
   },
-  table => [index().on(table.organisation, table.toolsVersion), ofOneOrganisation()],
+  table => [index().on(table.organisation, table.toolsVersion), index().on(table.pushAt), ofOneOrganisation()],
 )
 
 /** The last report; a row is replaced in place, guarded by (boot, seq). */
@@ -109,7 +111,10 @@ export const hostInventory = pgTable(
   () => [ofOneOrganisation()],
 )
 
-/** Narrow, and made unlogged by the first migration: ten seconds after a crash it is as it was. No foreign key, no index. */
+/**
+ * When a host was last heard, by heartbeat or report. Narrow, and made unlogged by the first migration: ten seconds after
+ * a crash it is as it was. No foreign key, no index.
+ */
 export const hostSeen = pgTable('host_seen', {
   host: text('host').primaryKey(),
   boot: bigint('boot', { mode: 'number' }).notNull(),

@@ -75,6 +75,8 @@ export const operation = pgTable(
     index().on(table.organisation, table.id),
     index('operation_of_host').on(table.host, table.id).where(sql`host is not null`),
     index('operation_to_look_at').on(table.lookAt).where(sql`look_at is not null`),
+    // For the sweep, which takes away the oldest.
+    index('operation_ended').on(table.endedAt).where(sql`ended_at is not null`),
     // One at a time for each pair: what two of them would do together nobody has thought through.
     uniqueIndex('operation_open_of_pair')
       .on(table.pair)

@@ -13,7 +13,8 @@ export function gistOf(report: HostReport, receivedAt: Date): string {
   const now = receivedAt.getTime()
   const { pair, applied, freshAt, certificateEndsAt } = report
   return JSON.stringify([
-    Math.floor(now / lookAgainMs),
+    // Not everybody's at the same moment.
+    Math.floor((now + Date.parse(report.agent.startedAt)) / lookAgainMs),
     report.boot,
     report.observedGeneration,
     applied.status,

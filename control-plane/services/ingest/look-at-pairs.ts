@@ -7,11 +7,15 @@ import { reconcileAlarms } from '../alarm/alarms.ts'
 import { causesOfPair } from '../alarm/causes.ts'
 import { carryOn } from '../operation/carry-on.ts'
 import { observationOf, pairView } from '../pair/pair-view.ts'
+import { holdToWish } from '../pair/push-desired.ts'
 import { type PairRows, readPairs } from '../pair/read-pairs.ts'
 import { recordEvents } from '../record/events.ts'
 import type { StoredReport } from './store-reports.ts'
 
-/** After news of hosts: what waits for it goes on, what is wrong is raised, what has gone is cleared. Never throws. */
+/**
+ * After news of hosts: what waits for it goes on, what is wrong is raised, what has gone is cleared, and who is not at his
+ * wish is held to it.
+ */
 export async function lookAtPairsOf(deps: Deps, stored: readonly StoredReport[]): Promise<void> {
   if (stored.length === 0) return
   const of = (hosts: readonly StoredReport[]): SQL | undefined => {
@@ -19,6 +23,10 @@ export async function lookAtPairsOf(deps: Deps, stored: readonly StoredReport[])
     return or(inArray(pair.hostA, ids), inArray(pair.hostB, ids))
   }
   const news = stored.filter(one => one.news)
+  await holdToWish(
+    deps,
+    news.map(one => one.host),
+  )
   // An operation may wait for a report that says nothing new.
   const waited = sql`exists (select 1 from operation o where o.pair = ${pair.id} and o.state = 'running')`
   const due = or(news.length === 0 ? undefined : of(news), and(of(stored), waited))

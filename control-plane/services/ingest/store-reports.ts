@@ -68,7 +68,16 @@ export async function storeReports(deps: Deps, given: readonly FromHost<HostRepo
           boot = excluded.boot, seq = excluded.seq, observed_generation = excluded.observed_generation,
           body = excluded.body, gist = excluded.gist, received_at = excluded.received_at
         where (excluded.boot, excluded.seq) > (t.boot, t.seq)
-        returning host, gist
+        returning host, gist, boot, seq, body
+      ), heard as (
+        insert into host_seen as t (host, boot, seq, role, epoch, received_at)
+        select host, boot, seq, coalesce(body->'pair'->>'role', 'unknown'), coalesce((body->'pair'->>'epoch')::bigint, 0),
+               ${now.toISOString()}::timestamptz
+        from stored order by host
+        on conflict (host) do update set
+          boot = excluded.boot, seq = excluded.seq, role = excluded.role, epoch = excluded.epoch,
+          received_at = excluded.received_at
+        where (excluded.boot, excluded.seq) > (t.boot, t.seq)
       )
       select distinct on (host) host,
         coalesce(before.gist <> stored.gist or before.received_at < ${silentBefore}::timestamptz, true) as news

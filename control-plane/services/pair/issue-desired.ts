@@ -57,7 +57,10 @@ export async function issueDesired(
     }
     const jws = await deps.signer.sign('desired', document)
     const sha256 = await sha256Hex(jws)
-    const row = { organisation, generation, jws, sha256, pushedAt: now, toolsVersion: owner?.toolsVersion ?? 0 }
+    const row = {
+      ...{ organisation, generation, jws, sha256, toolsVersion: owner?.toolsVersion ?? 0 },
+      ...{ pushedAt: now, pushAt: new Date(now.getTime() + pushAgainMs.behind) },
+    }
     await tx
       .insert(hostDesired)
       .values({ host: id, ...row })
@@ -94,6 +97,9 @@ function sectionOf(
     hostedWitness: witness === null ? null : { ...witness, url: `${witness.url}/witness/v1/${row.organisation}` },
   }
 }
+
+/** A host that is behind is told again after this; one that is not, often enough that a broker which lost all is healed. */
+export const pushAgainMs = { behind: 60_000, steady: 55 * 60_000 }
 
 /** Also by the sweep, again and again: a broker may have lost what it retained. */
 export async function enqueueDesired(

@@ -89,8 +89,8 @@ export async function seedFleet(stand: Stand, count: number): Promise<void> {
       select lpad(n::text, 26, '0'), ${organisation}, 'host-' || n, 'active', ${stand.hostKey.x}, repeat('A', 43), now()
       from generate_series(1, ${count}::int) n`
     await sql`
-      insert into host_desired (host, organisation, generation, jws, sha256, pushed_at)
-      select id, organisation, 1, repeat('x', 1500), repeat('0', 64), now() from host`
+      insert into host_desired (host, organisation, generation, jws, sha256, pushed_at, push_at)
+      select id, organisation, 1, repeat('x', 1500), repeat('0', 64), now(), now() + interval '55 min' from host`
     await sql`
       insert into host_reported (host, organisation, boot, seq, observed_generation, body, received_at)
       select id, organisation, 1, 0, 1, (case when right(id, 1)::int % 2 = 1 then ${report(true)} else ${report(false)} end)::jsonb, now()

@@ -70,11 +70,10 @@ export async function measureSweep(stand: Stand, { nodes }: { nodes: number }): 
     const pushing: number[] = []
     for (let round = 0; round < 3; round++) {
       await refresh()
-      await deps.database.execute(sql`select set_config('app.organisation', '*', false)`)
       await deps.database.transaction(async tx => {
         await tx.execute(sql`select set_config('app.organisation', '*', true)`)
         await tx.execute(
-          sql`update host_desired set pushed_at = now() - interval '2 hours' where host <= ${hostId(due)}`,
+          sql`update host_desired set pushed_at = now() - interval '1 hour', push_at = now() where host <= ${hostId(due)}`,
         )
       })
       pushing.push(await timed())
