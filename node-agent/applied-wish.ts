@@ -21,6 +21,7 @@ export const wishedFields = [
   'witness',
   'services',
   'network',
+  'sync',
 ] as const
 export type WishedField = (typeof wishedFields)[number]
 export type WishedFields = { [field in WishedField]?: unknown }

@@ -15,7 +15,7 @@ export function syncFaults({ sync, protectedPorts, postgres, stateDir }: Config)
     })
   }
   const others = sync.trees.map(tree => tree.path)
-  for (const [index, { name, path }] of sync.trees.entries()) {
+  for (const [index, { name, path, partition }] of sync.trees.entries()) {
     const field = `sync.trees[${index}]`
     if (sync.trees.findIndex(one => one.name === name) !== index) {
       faults.push({
@@ -24,6 +24,15 @@ export function syncFaults({ sync, protectedPorts, postgres, stateDir }: Config)
         rule: 'is used twice',
         remedy: 'give each tree a name of its own',
       })
+    }
+    if (partition !== null && others.some(other => isWithin(partition.source, other))) {
+      const rule = 'lies in a tree: it would be replicated, and hold itself'
+      const remedy = 'name a file beside the trees'
+      faults.push({ field: `${field}.partition.source`, value: partition.source, rule, remedy })
+    }
+    if (partition !== null && sync.trees.findIndex(one => one.partition?.source === partition.source) !== index) {
+      const remedy = 'give each tree a partition of its own'
+      faults.push({ field: `${field}.partition.source`, value: partition.source, rule: 'is used twice', remedy })
     }
     const nested = others.find((other, at) => at !== index && isWithin(path, other))
     if (nested !== undefined) {

@@ -1,3 +1,4 @@
+import type { PairSettings } from '../../shared/contract/api/settings.ts'
 import type { Verb } from '../../shared/contract/documents.ts'
 import type { OperationWork, Slot, Step, StepAction } from './work.ts'
 
@@ -46,6 +47,7 @@ export function workOf(stages: readonly (readonly PlannedStep[])[], notAfter: Da
 
 interface Pairing {
   hosts: Record<Slot, { id: string; sealingKey: string; addresses: readonly string[] }>
+  sync: PairSettings['syncPartition']
 }
 
 const commandTo = (
@@ -154,7 +156,11 @@ function prechecks(pairing: Pairing, vips: readonly string[]): PlannedStep[] {
     title: `host ${slot} measures`,
     slot,
     action: commandTo(pairing.hosts[slot].id, 'prechecks', {
-      args: { peerAddresses: [...pairing.hosts[slot === 'a' ? 'b' : 'a'].addresses], vips: [...vips] },
+      args: {
+        peerAddresses: [...pairing.hosts[slot === 'a' ? 'b' : 'a'].addresses],
+        vips: [...vips],
+        ...(pairing.sync === null ? {} : { sync: pairing.sync }),
+      },
     }),
     limitSeconds: limits.prechecks,
   }))

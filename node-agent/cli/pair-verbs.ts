@@ -14,6 +14,7 @@ export function addPairVerbs(program: Command): void {
     .command('init')
     .description('begin a pair on this host; prints the token for the other one. Run again it goes on where it stopped')
     .option('--token-file <path>', 'write the token to this file (mode 0600) instead of printing it')
+    .option(eraseOption, eraseMeans)
     .option('--enrolment-token-file <path>', 'what the witness asks of a new pair, as `understudy witness` keeps it')
     .addHelpText(
       'after',
@@ -27,6 +28,7 @@ export function addPairVerbs(program: Command): void {
       '--token-file <path>',
       'what `pair init` printed; "-" reads it from standard input. Needless on a host that left this pair',
     )
+    .option(eraseOption, eraseMeans)
     .addHelpText('after', '\nExample:\n  ssh host-a understudy pair init | understudy pair join --token-file -\n')
     .action(join)
   pair
@@ -42,24 +44,31 @@ export function addPairVerbs(program: Command): void {
     })
 }
 
+/** Only by its name, and on this host: what is on a device is not given up by a configuration that was copied. */
+export const eraseOption = '--erase <device>'
+export const eraseMeans = 'make a tree’s partition on this device although it is not empty: ALL ON IT IS LOST'
+
 const say = (line: string): void => {
   process.stderr.write(`${line}\n`)
 }
 
 const configOf = (command: Command): string => command.optsWithGlobals<GlobalOptions>().config ?? defaultConfigPath
 
-async function parts(path: string): Promise<SetUpOptions> {
+async function parts(path: string, { erase }: { erase?: string }): Promise<SetUpOptions> {
   const config = loadConfig(path)
   const { prepareDatabase } = await import('../drivers/database-port.ts')
-  return { config, prepareDatabase, progress: line => say(`  ${line}`) }
+  return { config, prepareDatabase, progress: line => say(`  ${line}`), erase: erase ?? null }
 }
 
-async function init(options: { tokenFile?: string; enrolmentTokenFile?: string }, command: Command): Promise<void> {
+async function init(
+  options: { tokenFile?: string; enrolmentTokenFile?: string; erase?: string },
+  command: Command,
+): Promise<void> {
   const path = configOf(command)
   const { beginPair } = await import('../pair/set-up.ts')
   const enrolmentToken =
     options.enrolmentTokenFile === undefined ? null : readTextArgument(options.enrolmentTokenFile, tokenBytesMax).trim()
-  const token = await beginPair({ ...(await parts(path)), enrolmentToken, enrolled: null })
+  const token = await beginPair({ ...(await parts(path, options)), enrolmentToken, enrolled: null })
   if (options.tokenFile === undefined) process.stdout.write(`${token}\n`)
   else {
     const { writeWhole } = await import('../pair/setup-file.ts')
@@ -71,10 +80,10 @@ async function init(options: { tokenFile?: string; enrolmentTokenFile?: string }
   say('The token is a secret: whoever has it can join. Delete it afterwards.')
 }
 
-async function join(options: { tokenFile?: string }, command: Command): Promise<void> {
+async function join(options: { tokenFile?: string; erase?: string }, command: Command): Promise<void> {
   const path = configOf(command)
   const { hasLeft, joinPair, rejoinPair } = await import('../pair/set-up.ts')
-  const host = await parts(path)
+  const host = await parts(path, options)
   if (options.tokenFile !== undefined) await joinPair({ ...host, token: readToken(options.tokenFile) })
   else if (hasLeft(host.config)) await rejoinPair(host)
   else {

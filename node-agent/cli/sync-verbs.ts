@@ -1,5 +1,8 @@
 import { type Command, InvalidArgumentError } from 'commander'
-import { askAgent } from './connection.ts'
+import { ConfigError } from '../config.ts'
+import { loadConfig } from '../host-file.ts'
+import { askAgent, defaultConfigPath, type GlobalOptions } from './connection.ts'
+import { eraseMeans, eraseOption } from './pair-verbs.ts'
 
 /** The synchronisation partition, as the agent's files worker knows it. */
 
@@ -20,6 +23,15 @@ export function addSyncVerbs(program: Command): void {
       const report = (await askAgent(command, 'syncStatus')) as SyncReport
       print(options.json ? `${JSON.stringify(report, null, 2)}\n` : showSync(report))
     })
+  sync
+    .command('set-up')
+    .description('check the trees of the configuration, and make and mount their partitions; run again it goes on')
+    .option(eraseOption, eraseMeans)
+    .addHelpText(
+      'after',
+      '\nExample, after `sync` was added to the configuration of both hosts:\n  understudy sync set-up\n',
+    )
+    .action(setUp)
   sync
     .command('wait')
     .description('return when everything written before is durable on the backup')
@@ -43,6 +55,26 @@ export function addSyncVerbs(program: Command): void {
     })
 }
 
+/**
+ * The same checks and steps as `pair init` and `pair join`, for a tree that is added to a pair. Each can be run again:
+ * also to mount what a boot left unmounted.
+ */
+async function setUp(options: { erase?: string }, command: Command): Promise<void> {
+  const path = command.optsWithGlobals<GlobalOptions>().config ?? defaultConfigPath
+  const config = loadConfig(path)
+  if (config.sync === null)
+    throw new ConfigError(path, [
+      { field: 'sync', value: null, rule: 'names no tree', remedy: 'add one, see install.md' },
+    ])
+  const { prepareTrees, treeFaults } = await import('../files/set-up-check.ts')
+  const how = { part: 'adds', resumed: false, erase: options.erase ?? null, other: [] } as const
+  const faults = await treeFaults(config, how)
+  if (faults.length > 0) throw new ConfigError('this set-up', faults)
+  await prepareTrees(config, line => process.stderr.write(`  ${line}\n`))
+  for (const tree of config.sync.trees) print(`${tree.name}  ${tree.path} is ready\n`)
+  print('When it is on both hosts: understudy reload, on the backup first\n')
+}
+
 /** The agent's own limit answers first. */
 const marginMs = 5000
 
@@ -54,6 +86,7 @@ function seconds(text: string): number {
 
 interface SyncReport {
   why: string
+  lacks?: string
   trees: {
     tree: string
     path: string
@@ -74,7 +107,7 @@ interface SyncReport {
   }[]
 }
 
-function showSync({ why, trees }: SyncReport): string {
+function showSync({ why, lacks = '', trees }: SyncReport): string {
   const lines = why === '' ? [] : [why]
   for (const tree of trees) {
     const { behindChanges = 0, behindBytes = 0, behindS = 0 } = tree
@@ -91,5 +124,6 @@ function showSync({ why, trees }: SyncReport): string {
     const read = tree.contents?.last
     if (read) lines.push(`  contents compared: ${read.files} files, ${read.differences} differences`)
   }
+  if (lacks !== '' && trees.length > 0) lines.push(lacks)
   return `${lines.length === 0 ? 'no tree is replicated here' : lines.join('\n')}\n`
 }

@@ -1,13 +1,19 @@
 import { createSocket } from 'node:dgram'
-import { readdirSync, readlinkSync } from 'node:fs'
+import { existsSync, readdirSync, readlinkSync } from 'node:fs'
 import { createServer, isIPv6 } from 'node:net'
 import { networkInterfaces } from 'node:os'
+import { dirname } from 'node:path'
 import type { z } from 'zod'
 import type { PrecheckResult } from '../../shared/contract/api/pairs.ts'
 import type { verbs } from '../../shared/contract/documents.ts'
 import { contains, parseAddress, parsePrefix } from '../../shared/ip.ts'
+import type { Config } from '../config.ts'
+import { showFault } from '../config-faults.ts'
 import { addressOf } from '../drivers/host-addresses.ts'
 import { exec } from '../exec.ts'
+import { freeBytes } from '../files/partition-check.ts'
+import { oneTreeFaults } from '../files/set-up-check.ts'
+import { treeSchema } from '../files/settings.ts'
 import { loadHost } from '../host-file.ts'
 import { RouteSocket } from '../kernel/rtnetlink.ts'
 import { lookAtDataDirectory } from '../pair/data-directory.ts'
@@ -31,10 +37,31 @@ export async function measure(args: z.output<typeof verbs.prechecks>, configPath
     ...(await Promise.all(args.peerAddresses.map(reaches))),
     ...(await Promise.all(args.vips.map(vip => vipFree(vip, isMember ? 'passed' : 'blocking')))),
     ...(isMember ? [] : await portsFree(config?.peer.paths[0]?.port ?? peerPort, base.postgres.port)),
+    ...(args.sync === undefined ? [] : [await syncPartition(args.sync, base)]),
     ...(isMember ? [] : [dataDirectory(base.postgres.dataDir), processesUnder(base.postgres.dataDir)]),
   ]
 }
 const peerPort = 7400
+
+/** The partition that is wished, or the directory: whether it can be had here, and how much room there is. */
+async function syncPartition(
+  { path, sizeGb }: NonNullable<z.output<typeof verbs.prechecks>['sync']>,
+  host: Pick<Config, 'stateDir' | 'limits'>,
+): Promise<HostFinding> {
+  const partition = sizeGb === null ? null : { source: `${path}.img`, sizeMb: sizeGb * 1024 }
+  const tree = treeSchema.parse({ name: 'data', path, partition })
+  const how = { part: 'adds', resumed: false, erase: null, other: [] } as const
+  const faults = await oneTreeFaults(tree, { ...how, field: 'syncPartition', host })
+  const folder = existsSync(path) ? path : dirname(path)
+  const freeMb = existsSync(folder) ? Math.floor(freeBytes(folder) / 2 ** 20) : 0
+  return {
+    code: 'sync_partition',
+    severity: faults.length === 0 ? 'passed' : 'blocking',
+    measured: faults.length === 0 ? `${freeMb} MiB free at ${folder}` : faults.map(showFault).join('; '),
+    limit: sizeGb === null ? `the directory ${path}` : `${sizeGb} GiB for ${path}, which nobody uses`,
+    remedy: faults.length === 0 ? '' : 'mend that, or choose another path or size',
+  }
+}
 
 /** ping(8) with the packet that just fits: what is lost, how long it takes, and whether the path takes whole frames. */
 async function reaches(address: string): Promise<HostFinding> {

@@ -1,6 +1,8 @@
 import { type DesiredDocument, pairSettings } from '../../shared/contract/api/settings.ts'
 import { type AppliedWish, readApplied, takenBack, writeApplied } from '../applied-wish.ts'
 import type { Config } from '../config.ts'
+import { ConfigError } from '../config.ts'
+import { prepareTrees, treeFaults } from '../files/set-up-check.ts'
 import { configWith, loadHost } from '../host-file.ts'
 import { preflight } from '../preflight.ts'
 import type { StatusReport } from '../report/status-report.ts'
@@ -100,6 +102,7 @@ export class HostSettings {
     await preflight(next)
     const waits = await this.#whyNotYet(hash)
     if (waits !== null) return pending(waits)
+    if (JSON.stringify(next.sync) !== JSON.stringify(config.sync)) await prepareForTrees(next)
     const previous = { hash: applied.hash, settings: applied.settings, fields: applied.fields }
     const tried = { confirmed: false, triedAtMs: nowMs(), starts: 0, previous, refused: null }
     await writeApplied(base.stateDir, { v: 1, hash, settings: wish.settings, fields: rendered.fields, ...tried })
@@ -143,6 +146,13 @@ export class HostSettings {
     await restart('new settings are taken back')
     return { ok: false, why: why.slice(0, whyMax) }
   }
+}
+
+/** Checked and made before the agent starts anew with them. @throws ConfigError */
+async function prepareForTrees(config: Config): Promise<void> {
+  const faults = await treeFaults(config, { part: 'adds', resumed: false, erase: null, other: [] })
+  if (faults.length > 0) throw new ConfigError('this wish', faults)
+  await prepareTrees(config, () => undefined)
 }
 
 const pending = (why: string): ApplyOutcome => ({ ok: false, pending: true, why })

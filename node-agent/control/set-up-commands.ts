@@ -56,7 +56,8 @@ async function joinIn(command: Command, wish: PairWish, context: SetUpContext): 
 
 async function partsOf(wish: PairWish, { settings, progress }: SetUpContext) {
   const { prepareDatabase } = await import('../drivers/database-port.ts')
-  return { config: await settings.adoptWhole(wish), prepareDatabase, progress }
+  // Nobody gives up what is on a device from afar.
+  return { config: await settings.adoptWhole(wish), prepareDatabase, progress, erase: null }
 }
 
 const purposeOf = (wish: PairWish): string => `understudy-join ${wish.id}`

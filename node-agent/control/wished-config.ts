@@ -18,9 +18,9 @@ const partsOf: Record<keyof PairSettings, readonly WishedField[]> = {
   hosts: ['peer'],
   peerPort: ['peer'],
   mode: ['network'],
-  // Kept for the portal; nothing on a host follows from them yet.
+  syncPartition: ['sync'],
+  // Kept for the portal; nothing on a host follows from it yet.
   ipFamily: [],
-  syncPartition: [],
 }
 
 export type Rendered = { ok: true; fields: WishedFields } | { ok: false; why: string }
@@ -31,7 +31,7 @@ export function wholeFields(wish: PairWish, base: Record<string, unknown>): Rend
   const witness = witnessOf(wish)
   if (!witness.ok) return witness
   const there = settings.hosts[node === 'a' ? 'b' : 'a'].addresses
-  const fields: { [field in WishedField]: unknown } & Pick<ConfigInput, WishedField> = {
+  const fields: Omit<{ [field in WishedField]: unknown }, 'sync'> & Pick<ConfigInput, WishedField> = {
     pair: wish.name,
     node,
     profile: settings.profile,
@@ -47,6 +47,8 @@ export function wholeFields(wish: PairWish, base: Record<string, unknown>): Rend
     witness: witness.value,
     services: servicesOf(settings, base),
     network: { ...(base.network as ConfigInput['network']), deployment: settings.mode },
+    // Without a wish the trees of the operator's file count, as it is at each start.
+    ...(settings.syncPartition === null ? {} : { sync: syncOf(settings, settings.syncPartition, base) }),
   }
   return { ok: true, fields }
 }
@@ -65,10 +67,9 @@ export function changedFields(
   const asked = wanted.has('witness') ? wish : { ...wish, settings: { ...wish.settings, arbitration: none } }
   const whole = wholeFields(asked, part.base)
   if (!whole.ok) return whole
-  return {
-    ok: true,
-    fields: { ...part.fields, ...Object.fromEntries([...wanted].map(name => [name, whole.fields[name]])) },
-  }
+  const kept = Object.entries(part.fields).filter(([name]) => !wanted.has(name as WishedField))
+  const now = [...wanted].map(name => [name, whole.fields[name]] as const).filter(([, value]) => value !== undefined)
+  return { ok: true, fields: Object.fromEntries([...kept, ...now]) }
 }
 
 /** What can't be changed under a pair that serves, one host after the other. null: nothing stands in the way. */
@@ -105,6 +106,27 @@ function witnessOf({
       }
   }
 }
+
+/** The one tree that is wished from afar has this name on both hosts. */
+const wishedTree = 'data'
+
+/** Trees of the operator's own stay; so do the patterns and the policy of the one that is wished. */
+function syncOf(
+  { peerPort }: PairSettings,
+  { path, sizeGb }: NonNullable<PairSettings['syncPartition']>,
+  base: Record<string, unknown>,
+): NonNullable<ConfigInput['sync']> {
+  const own = (base.sync ?? null) as ConfigInput['sync'] | null
+  const isWished = (tree: { name: string; path: string }): boolean => tree.name === wishedTree || tree.path === path
+  const before = own?.trees.find(isWished)
+  const partition = sizeGb === null ? (before?.partition ?? null) : { source: `${path}.img`, sizeMb: sizeGb * 1024 }
+  const wished = { ...before, name: before?.name ?? wishedTree, path, partition }
+  return {
+    port: own?.port ?? (peerPort < portMax ? peerPort + 1 : peerPort - 1),
+    trees: [...(own?.trees.filter(tree => !isWished(tree)) ?? []), wished],
+  }
+}
+const portMax = 65_535
 
 /** Programs and health checks are the operator's; units that the wish names run after them. */
 function servicesOf(settings: PairSettings, base: Record<string, unknown>): ConfigInput['services'] {

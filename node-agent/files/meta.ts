@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import {
   chmodFd,
   chownAt,
@@ -43,6 +44,14 @@ export interface Attribute {
  */
 const isKept = (name: string): boolean =>
   /^(user\.|trusted\.(?!overlay\.)|security\.capability$|system\.posix_acl_(access|default)$)/.test(name)
+
+/** Without this capability the kernel neither shows nor sets attributes "trusted.*" (xattr(7)). */
+const CAP_SYS_ADMIN = 21
+export function lackForAttributes(): string {
+  const effective = /^CapEff:\s*([0-9a-f]+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0'
+  const isHeld = ((BigInt(`0x${effective}`) >> BigInt(CAP_SYS_ADMIN)) & 1n) === 1n
+  return isHeld ? '' : 'extended attributes "trusted.*" are not replicated: this agent lacks CAP_SYS_ADMIN'
+}
 
 export function readAttributes(at: Place): Attribute[] {
   const kept: Attribute[] = []

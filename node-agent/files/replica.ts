@@ -2,6 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { ConflictKeeper } from './conflicts.ts'
 import { makeFilter } from './filter.ts'
 import type { Hello } from './messages.ts'
+import { mountAt } from './mounts.ts'
 import { keepNothing, Receiver } from './receiver.ts'
 import { RoleFile } from './role-file.ts'
 import { Sender } from './sender.ts'
@@ -84,10 +85,23 @@ export class Replica {
       opened?.()
       return
     }
+    const isMount = role === 'none' ? record.isMount : this.#mounted()
     const end = await this.#leave()
+    this.#file.record = { ...record, isMount }
     if (role === 'primary') await this.#open(epoch, opened)
     else if (role === 'backup') await this.#follow(epoch, end)
     this.#role = role
+  }
+
+  /** Whether the tree is a mount of its own. @throws when it was one, or is to be one, and is none now */
+  #mounted(): boolean {
+    const { name, path, partition } = this.#part.tree
+    const isMount = mountAt(path) !== null
+    if (isMount || (partition === null && !this.#file.record.isMount)) return isMount
+    const remedy = partition === null ? 'mount it' : 'mount it: `understudy sync set-up` does'
+    throw new Error(
+      `${name}: nothing is mounted on ${path}, where its partition belongs, and the empty directory is not taken for it; ${remedy}, or give the tree another name if it is to be a plain directory from now on`,
+    )
   }
 
   /** in sync: the other host is known to have everything. */
@@ -122,7 +136,7 @@ export class Replica {
     const unresolved = before.role === 'backup' ? before.ownChanges : null
     if (unresolved !== null)
       note(`${config.name}: becomes primary while its own changes of epoch ${unresolved.epoch} are unresolved`)
-    await this.#file.write({ version: 1, epoch, role: 'primary', ownChanges: { epoch, provenUntilMs: 0 } })
+    await this.#file.write({ ...before, epoch, role: 'primary', ownChanges: { epoch, provenUntilMs: 0 } })
     const tree = new Tree(config.path)
     const finishing = await Receiver.open({ tree, keeper: keepNothing, note, onCompared: () => undefined })
     await finishing.close()
@@ -154,7 +168,7 @@ export class Replica {
       if (isTrusted && provenUntilMs <= present + provenEveryMs / 2) return
       writing = true
       const ownChanges = { epoch, provenUntilMs: isTrusted ? provenUntilMs : 0 }
-      void this.#file.write({ version: 1, epoch, role: 'primary', ownChanges }).finally(() => {
+      void this.#file.write({ ...this.#file.record, epoch, role: 'primary', ownChanges }).finally(() => {
         writing = false
       })
     }, provenEveryMs)
@@ -164,7 +178,7 @@ export class Replica {
     const { tree: config, note } = this.#part
     const { ownChanges: before } = this.#file.record
     const ownChanges = end === 'in sync' ? null : before
-    await this.#file.write({ version: 1, epoch, role: 'backup', ownChanges })
+    await this.#file.write({ ...this.#file.record, epoch, role: 'backup', ownChanges })
     const tree = new Tree(config.path)
     let keeper: ConflictKeeper | null = null
     const receiver = await Receiver.open({

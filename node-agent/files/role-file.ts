@@ -16,11 +16,16 @@ const schema = z.strictObject({
    * proven.
    */
   ownChanges: z.strictObject({ epoch: z.int().min(0), provenUntilMs: z.number().min(0) }).nullable(),
+  /**
+   * The tree was a mount of its own when it was open: without it there is an empty directory at its path, which must be
+   * taken neither for a tree whose files were all removed nor for a place to put them. Absent in files of before.
+   */
+  isMount: z.boolean().default(false),
 })
 
 export type RoleRecord = z.output<typeof schema>
 
-const fresh: RoleRecord = { version: 1, epoch: 0, role: 'none', ownChanges: null }
+const fresh: RoleRecord = { version: 1, epoch: 0, role: 'none', ownChanges: null, isMount: false }
 
 export class RoleFile {
   record: RoleRecord

@@ -13,7 +13,7 @@ import { DirectoryNode, LinkIndex } from './local-tree.ts'
 import type { FromReceiver, NackCode, Operation } from './messages.ts'
 import { Outflow, type Outlet } from './outflow.ts'
 import { Problems } from './problems.ts'
-import { lookAgain } from './second-look.ts'
+import { isRefusal, lookAgain, refusedRetryMs } from './second-look.ts'
 import { Barriers, HashQuestions, SentLog } from './sent-log.ts'
 import type { Tree } from './tree.ts'
 import { TreeWatcher } from './watcher.ts'
@@ -268,7 +268,7 @@ export class Sender {
     switch (message.op) {
       case 'ack':
         for (const nack of message.nacks) this.#nack(nack.seq, nack.code)
-        this.#acknowledge(message.seq)
+        this.#acknowledge(message.seq, new Set(message.nacks.map(nack => nack.seq)))
         break
       case 'differs':
       case 'want':
@@ -282,8 +282,9 @@ export class Sender {
     this.#idle.wake()
   }
 
-  #acknowledge(seq: number): void {
-    this.#sent.acknowledge(seq, number => {
+  #acknowledge(seq: number, refused: ReadonlySet<number> = new Set()): void {
+    this.#sent.acknowledge(seq, (number, entry) => {
+      if (!refused.has(number)) this.problems.taken(entry)
       this.comparison.acknowledged(number)
       this.contents.acknowledged(number)
     })
@@ -292,13 +293,15 @@ export class Sender {
 
   #nack(seq: number, code: NackCode): void {
     const { tree, note, now } = this.#part
-    if (code.startsWith('E')) {
+    if (isRefusal(code)) this.problems.refused(this.#sent.get(seq)?.entry, code)
+    else if (code.startsWith('E')) {
       const why = `the backup can't write: ${code}`
       if (this.#blocked === null) note(`${tree.path}: ${why}; tried again each second`)
       this.#blocked = { why, untilMs: now() + blockedRetryMs }
     }
     const { queue, comparison, contents } = this
-    lookAgain({ seq, code, sent: this.#sent, queue, comparison, contents, emitter: this.#emitter })
+    const notBeforeMs = isRefusal(code) ? now() + refusedRetryMs : null
+    lookAgain({ seq, code, sent: this.#sent, queue, comparison, contents, emitter: this.#emitter, notBeforeMs })
   }
 
   /** Another log begins on the backup: nothing of what was sent counts. */

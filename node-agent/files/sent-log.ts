@@ -57,14 +57,14 @@ export class SentLog {
   }
 
   /** All up to `seq` is durable on the backup. */
-  acknowledge(seq: number, each: (seq: number) => void): void {
+  acknowledge(seq: number, each: (seq: number, entry: Entry) => void): void {
     this.#acknowledged = Math.max(this.#acknowledged, seq)
     for (const [number, { bytes, entry }] of this.#sent) {
       if (number > seq) break
       this.#sent.delete(number)
       this.#bytes -= bytes
       if (isQuestion(entry)) this.#questions -= 1
-      each(number)
+      each(number, entry)
     }
   }
 

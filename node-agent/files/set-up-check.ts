@@ -1,28 +1,143 @@
-import { lstatSync, readdirSync, readFileSync, readlinkSync, realpathSync } from 'node:fs'
+import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync, realpathSync, statfsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Config } from '../config.ts'
 import type { ConfigFault } from '../config-faults.ts'
+import { exec } from '../exec.ts'
+import { isMountOf, mountAt } from './mounts.ts'
+import { preparePartition } from './partition.ts'
+import { freeBytes, partitionFaults } from './partition-check.ts'
+import { type HeldTree, mebibyte } from './set-up-agreement.ts'
+import type { PartitionConfig, TreeConfig } from './settings.ts'
 
 /** As many as one reads. */
 const namedMax = 8
 
+export interface TreesSetUp {
+  /** joins: this host gets the other one's files. adds: a pair that is there gets another tree. */
+  part: 'begins' | 'joins' | 'adds'
+  /** A set-up of this host was begun before: its own agent may be at work. */
+  resumed: boolean
+  /** A device whose contents somebody has given up by name. */
+  erase: string | null
+  /** What the other host's trees hold, where it is known. */
+  other: readonly HeldTree[]
+}
+
 /**
  * What keeps the trees of a configuration from being replicated, before anything is changed. The host that joins gets the
- * other one's files: whoever has files open below its trees would go on in what is replaced.
+ * other one's files: whoever has files open below its trees would go on in what is replaced. The same for a directory
+ * that a partition is going to be mounted on: it would go on in what is hidden.
  */
-export function treeFaults({ sync }: Config, part: 'begins' | 'joins'): ConfigFault[] {
-  return (sync?.trees ?? []).flatMap(({ path }, index) => {
-    const field = `sync.trees[${index}].path`
-    const stat = lstatSync(path, { throwIfNoEntry: false })
-    if (stat?.isDirectory() !== true) {
-      const rule = stat === undefined ? 'is not there' : 'is not a directory'
-      return [{ field, value: path, rule, remedy: `make it: mkdir -p ${path}, or mount its partition there` }]
-    }
-    const users = part === 'joins' ? openBelow(path) : []
-    if (users.length === 0) return []
-    const rule = `has files open by ${users.slice(0, namedMax).join(', ')}${users.length > namedMax ? ', …' : ''}`
-    return [{ field, value: path, rule, remedy: 'stop them: this host’s copy is replaced by the other one’s' }]
-  })
+export async function treeFaults(config: Config, how: TreesSetUp): Promise<ConfigFault[]> {
+  const found: ConfigFault[] = []
+  for (const [index, tree] of (config.sync?.trees ?? []).entries())
+    found.push(...(await oneTreeFaults(tree, { ...how, field: `sync.trees[${index}]`, host: config })))
+  if (how.erase !== null && !(config.sync?.trees ?? []).some(one => one.partition?.source === how.erase)) {
+    const remedy = 'name it as `partition.source` of a tree, exactly as here'
+    found.push({ field: '--erase', value: how.erase, rule: 'is the partition of no tree', remedy })
+  }
+  return found
+}
+
+/** Of one tree; `host`: whose state and limits count. */
+export async function oneTreeFaults(
+  tree: TreeConfig,
+  how: TreesSetUp & { field: string; host: Pick<Config, 'stateDir' | 'limits'> },
+): Promise<ConfigFault[]> {
+  const { partition } = tree
+  const { field, host, part } = how
+  const isMade = partition !== null && isMountedHere(tree.path, partition)
+  const faults =
+    partition === null
+      ? directoryFaults(tree, field)
+      : await partitionFaults({
+          tree: { ...tree, partition },
+          field,
+          stateDir: host.stateDir,
+          reserveMb: host.limits.freeDiskMb,
+          erase: how.erase,
+        })
+  // One reason at a time: a directory that is not there has neither users nor room.
+  if (faults.length > 0 || how.resumed || isMade) return faults
+  const users = part === 'joins' || partition !== null ? userFaults(tree, field, part) : []
+  const held = how.other.find(one => one.name === tree.name)
+  return held === undefined ? users : [...users, ...roomFaults(tree, { field, held })]
+}
+
+function directoryFaults({ path }: TreeConfig, field: string): ConfigFault[] {
+  const stat = lstatSync(path, { throwIfNoEntry: false })
+  if (stat?.isDirectory() === true) return []
+  const rule = stat === undefined ? 'is not there' : 'is not a directory'
+  const remedy = `make it (mkdir -p ${path}), mount its partition there, or let one be made by \`partition\``
+  return [{ field: `${field}.path`, value: path, rule, remedy }]
+}
+
+function userFaults({ path }: TreeConfig, field: string, part: TreesSetUp['part']): ConfigFault[] {
+  const users = existsSync(path) ? openBelow(path) : []
+  if (users.length === 0) return []
+  const rule = `has files open by ${users.slice(0, namedMax).join(', ')}${users.length > namedMax ? ', …' : ''}`
+  const why = part === 'joins' ? 'this host’s copy is replaced by the other one’s' : 'a partition is mounted over them'
+  return [{ field: `${field}.path`, value: path, rule, remedy: `stop them: ${why}` }]
+}
+
+/** What the other host has fits here, beside what is not going to be replaced. */
+function roomFaults(
+  { path, partition }: TreeConfig,
+  { field, held }: { field: string; held: HeldTree },
+): ConfigFault[] {
+  const heldMb = Math.ceil(held.usedBytes / mebibyte)
+  if (partition?.sizeMb != null && held.partitionMb !== null) {
+    if (partition.sizeMb >= held.partitionMb) return []
+    const rule = `is smaller than the other host’s partition of ${held.partitionMb} MiB`
+    const remedy = 'make both equal: what fits on the one has to fit on the other'
+    return [{ field: `${field}.partition.sizeMb`, value: partition.sizeMb, rule, remedy }]
+  }
+  if (partition !== null) {
+    if (partition.sizeMb === null || partition.sizeMb > heldMb) return []
+    const rule = `has no room for the ${heldMb} MiB that the other host’s copy holds`
+    return [{ field: `${field}.partition.sizeMb`, value: partition.sizeMb, rule, remedy: 'make it larger' }]
+  }
+  const freeMb = Math.floor(freeBytes(path) / mebibyte)
+  if (freeMb >= heldMb) return []
+  const rule = `lies where ${freeMb} MiB are free, and the other host’s copy holds ${heldMb} MiB`
+  return [{ field: `${field}.path`, value: path, rule, remedy: 'make room, or name a path on a larger disk' }]
+}
+
+function isMountedHere(path: string, { source }: PartitionConfig): boolean {
+  const mount = mountAt(path)
+  return mount !== null && isMountOf(mount, source)
+}
+
+/** Makes the partitions that the configuration names, or goes on with them. Checks come before: {@link treeFaults}. */
+export async function prepareTrees({ sync, stateDir }: Config, progress: (line: string) => void): Promise<void> {
+  for (const tree of sync?.trees ?? []) {
+    const { partition } = tree
+    if (partition !== null) await preparePartition({ tree: { ...tree, partition }, stateDir, progress })
+  }
+}
+
+/** Of millions of files, on a slow disk. */
+const countLimitMs = 120_000
+
+/** What the trees of this host hold, for the other one. What can't be told in time is left out. */
+export async function heldTrees({ sync }: Config): Promise<HeldTree[]> {
+  const held: HeldTree[] = []
+  for (const { name, path, partition } of sync?.trees ?? []) {
+    const usedBytes = mountAt(path) === null ? await countedBytes(path) : usedOfFileSystem(path)
+    if (usedBytes !== null) held.push({ name, usedBytes, partitionMb: partition?.sizeMb ?? null })
+  }
+  return held
+}
+
+function usedOfFileSystem(path: string): number {
+  const { blocks, bfree, bsize } = statfsSync(path)
+  return (blocks - bfree) * bsize
+}
+
+async function countedBytes(path: string): Promise<number | null> {
+  const counted = await exec(['du', '-s', '-x', '--block-size=1', '--', path], { limitMs: countLimitMs })
+  const bytes = Number.parseInt(counted.stdout, 10)
+  return Number.isFinite(bytes) ? bytes : null
 }
 
 /** Processes with a file, a working directory or a root in a folder, as `command (pid)`. */

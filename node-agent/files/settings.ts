@@ -12,6 +12,20 @@ const pattern = z.string().superRefine((value, context) => {
   if (fault !== null) context.addIssue({ code: 'custom', message: `${fault}; write it like "cache/**" or "*.tmp"` })
 })
 
+const absolute = z.string().refine(isAbsolute, 'must be an absolute path; begin it with "/"')
+
+/** Of a partition that is smaller, a journal would take too large a part. */
+const partitionMbMin = 16
+
+/** What a tree is to be a mount of, made by the set-up of each host. */
+export const partitionSchema = z.strictObject({
+  /** An empty block device, or a file that is made with `sizeMb` and mounted by a loop device. */
+  source: absolute,
+  /** Of the file that is made; of a device, what it has to have at least. */
+  sizeMb: z.int().min(partitionMbMin).max(67_108_864).nullable().default(null),
+})
+export type PartitionConfig = z.output<typeof partitionSchema>
+
 export const treeSchema = z.strictObject({
   name: z
     .string()
@@ -19,10 +33,9 @@ export const treeSchema = z.strictObject({
       /^[a-z][a-z0-9-]{0,31}$/,
       'must be 1 to 32 of a-z, 0-9 and "-", beginning with a letter; write it like "data"',
     ),
-  path: z
-    .string()
-    .refine(isAbsolute, 'must be an absolute path; begin it with "/"')
-    .refine(value => value !== '/', 'is the whole system; name a directory or the mount of a partition'),
+  path: absolute.refine(value => value !== '/', 'is the whole system; name a directory or the mount of a partition'),
+  /** null: the directory is taken as it is, whatever it lies on. */
+  partition: partitionSchema.nullable().default(null),
   include: z.array(pattern).max(patternsMax).default([]),
   exclude: z.array(pattern).max(patternsMax).default([]),
   /** required: the backup counts as ready only while it is less than lagLimitS behind. */

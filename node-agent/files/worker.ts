@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { readSecret } from '../keys/secret-file.ts'
 import type { Core, WorkerProgram } from '../workers/worker-process.ts'
 import type { Hello } from './messages.ts'
+import { lackForAttributes } from './meta.ts'
 import { Replica } from './replica.ts'
 import {
   type FilesRole,
@@ -46,6 +47,8 @@ export class FilesWorker implements WorkerProgram {
   #timers: NodeJS.Timeout[] = []
   #waits = 0
   #why = ''
+  /** What no tree of this host is replicated with, for people. */
+  readonly #lacks = lackForAttributes()
 
   start(core: Core): void {
     this.#core = core
@@ -85,7 +88,7 @@ export class FilesWorker implements WorkerProgram {
   }
 
   status() {
-    return { why: this.#why, trees: this.#replicas.map(replica => replica.status()) }
+    return { why: this.#why, lacks: this.#lacks, trees: this.#replicas.map(replica => replica.status()) }
   }
 
   async stop(): Promise<void> {

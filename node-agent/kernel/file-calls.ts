@@ -209,6 +209,9 @@ export function setModified(at: Place, seconds: number, nanoseconds: number): nu
   return answer(native.utimensat(at.dirFd, cString(at.name), times, AT_SYMLINK_NOFOLLOW))
 }
 
+/** Takes the space at once, zeros to read (fallocate(2)). EOPNOTSUPP where the file system can't. */
+export const allocateFd = (fd: number, bytes: number): number => answer(native.fallocate(fd, 0, 0, bytes))
+
 /** Where the next data after `offset` begins, minus ENXIO when there is none. */
 export const nextData = (fd: number, offset: number): number => answer(native.lseek(fd, offset, SEEK_DATA))
 export const nextHole = (fd: number, offset: number): number => answer(native.lseek(fd, offset, SEEK_HOLE))

@@ -7,7 +7,7 @@ import type { ConfigFault } from '../config-faults.ts'
 import { addressOf } from '../drivers/host-addresses.ts'
 import { stateWriter } from '../drivers/store-port.ts'
 import { exec } from '../exec.ts'
-import { treeFaults } from '../files/set-up-check.ts'
+import { heldTrees, prepareTrees, treeFaults } from '../files/set-up-check.ts'
 import { bootMs } from '../kernel/clock.ts'
 import { RouteSocket } from '../kernel/rtnetlink.ts'
 import { type HostKey, hostKeyOf, makeHostKeyPem, readHostKey } from '../keys/host-key.ts'
@@ -32,6 +32,8 @@ export interface SetUpOptions {
   progress: (line: string) => void
   /** Makes or adopts the cluster; idempotent. */
   prepareDatabase: (config: Config, progress: (line: string) => void) => Promise<void>
+  /** A device whose contents somebody has given up by name; null: only empty ones are taken. */
+  erase: string | null
 }
 
 const closeLimitMs = 2000
@@ -67,6 +69,7 @@ export async function beginPair(options: SetUpOptions & BeginOptions): Promise<s
     setup = { ...setup, witnessInc: await admit(config, setup, options) }
     await writeSetup(config.stateDir, setup)
   }
+  await prepareTrees(config, progress)
   // The state is the last thing that is made: where it is, an agent may be running on this database.
   if (!hasState(config)) {
     progress(config.postgres.mode === 'create' ? 'a new PostgreSQL cluster' : 'the PostgreSQL cluster is adopted')
@@ -82,7 +85,7 @@ export async function beginPair(options: SetUpOptions & BeginOptions): Promise<s
     hostKeyPem: setup.otherHostKeyPem,
     witness: witness === null ? null : { ...ofToken(witness), inc: setup.witnessInc ?? '' },
     tls: tls === null ? null : { authorityPem: tls.authorityPem, ...tls.other },
-    agreed: agreedOf(config, major),
+    agreed: agreedOf(config, major, await heldTrees(config)),
   }
   return encodeToken(token)
 }
@@ -105,6 +108,7 @@ export async function joinPair(options: SetUpOptions & { token: JoinToken }): Pr
     witnessInc: token.witness?.inc ?? null,
     otherHostKeyPem: '',
   })
+  await prepareTrees(config, progress)
   await makeState(config, progress)
 }
 
@@ -129,7 +133,7 @@ function makeStateDir(path: string): void {
 
 /** Every reason why the set-up can't be done, before anything is changed. Answers with PostgreSQL's major version. */
 async function check(
-  { config }: SetUpOptions,
+  { config, erase }: SetUpOptions,
   { part, before, token }: { part: Setup['part']; before: Setup | null; token?: JoinToken },
 ): Promise<number> {
   await preflight(config)
@@ -150,8 +154,7 @@ async function check(
   const faults = [
     ...(token === undefined ? [] : disagreements(config, token, major)),
     ...dataDirectoryFaults({ dataDir, mode, part, major, configFile, hbaFile, resumed: before !== null }),
-    // A set-up that goes on may find its own agent at work.
-    ...(before === null ? treeFaults(config, part) : []),
+    ...(await treeFaults(config, { part, resumed: before !== null, erase, other: token?.agreed.sync?.trees ?? [] })),
     ...(before === null && part === 'begins' ? await takenAddresses(config) : []),
     ...(part === 'begins' && config.postgres.tls === null ? await certificateMaker() : []),
   ]

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { Config } from '../config.ts'
 import type { ConfigFault } from '../config-faults.ts'
+import { agreedSyncSchema, type HeldTree } from '../files/set-up-agreement.ts'
 
 /**
  * What the second host needs to join: secrets (pair key, its own host key and certificate) and what both configurations
@@ -30,6 +31,8 @@ export const tokenSchema = z.strictObject({
     protectedPorts: z.array(z.int()),
     postgresPort: z.int(),
     postgresMajor: z.int(),
+    /** Absent in tokens of before there was such a thing; null: no trees. */
+    sync: z.exactOptional(agreedSyncSchema.nullable()),
   }),
 })
 export type JoinToken = z.output<typeof tokenSchema>
@@ -54,7 +57,7 @@ export function decodeToken(text: string): JoinToken | null {
   }
 }
 
-export function agreedOf(config: Config, postgresMajor: number): JoinToken['agreed'] {
+export function agreedOf(config: Config, postgresMajor: number, held: readonly HeldTree[]): JoinToken['agreed'] {
   return {
     profile: config.profile,
     paths: config.peer.paths.map(({ local, peer, port }) => ({ local: peer, peer: local, port })),
@@ -62,8 +65,15 @@ export function agreedOf(config: Config, postgresMajor: number): JoinToken['agre
     protectedPorts: config.protectedPorts,
     postgresPort: config.postgres.port,
     postgresMajor,
+    sync: config.sync === null ? null : { port: config.sync.port, trees: treesOf(config, held) },
   }
 }
+
+/** All of them, so that both hosts have the same; what one holds may not be known. */
+const treesOf = ({ sync }: Config, held: readonly HeldTree[]): HeldTree[] =>
+  (sync?.trees ?? []).map(
+    ({ name }) => held.find(one => one.name === name) ?? { name, usedBytes: 0, partitionMb: null },
+  )
 
 /** Where the second host's configuration contradicts the first one's. */
 export function disagreements(config: Config, token: JoinToken, postgresMajor: number): ConfigFault[] {
@@ -89,6 +99,11 @@ export function disagreements(config: Config, token: JoinToken, postgresMajor: n
   compare('protectedPorts', sorted(config.protectedPorts), sorted(agreed.protectedPorts))
   compare('postgres.port', config.postgres.port, agreed.postgresPort)
   compare('postgres.binDir', postgresMajor, agreed.postgresMajor)
+  if (agreed.sync !== undefined) {
+    compare('sync.port', config.sync?.port ?? null, agreed.sync?.port ?? null)
+    const names = (trees: readonly { name: string }[] = []): unknown[] => sorted(trees.map(tree => tree.name))
+    compare('sync.trees', names(config.sync?.trees), names(agreed.sync?.trees))
+  }
   compare('witness.url', config.witness?.url ?? null, token.witness?.url ?? null)
   compare('witness.fingerprint', config.witness?.fingerprint ?? null, token.witness?.fingerprint ?? null)
   compare('witness.hosted', config.witness?.hosted ?? false, token.witness?.hosted ?? false)

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { id, slot } from './api/common.ts'
+import { syncPartition } from './api/sync-partition.ts'
 import { publicKey } from './witness.ts'
 
 /** The signed documents between the control plane, fleet tooling and agents, beside the desired document. */
@@ -45,6 +46,7 @@ export const verbs = {
   prechecks: z.strictObject({
     peerAddresses: z.array(z.string().max(45)).max(4),
     vips: z.array(z.string().max(50)).max(32),
+    sync: z.exactOptional(syncPartition),
   }),
   /** Begins the pair here; the result carries the joining secret, sealed to the other host's key. */
   pairBegin: z.strictObject({ peerSealingKey: publicKey }),

@@ -70,6 +70,59 @@ test('a full disk on the backup is told, harms nothing on the primary, and what 
   assert.ok(it.host('a').notes.some(note => note.includes('ENOSPC')))
 })
 
+test('a file that the backup can not take, with an attribute that its file system lacks, is said and holds up no other', async () => {
+  pair = await FilesPair.make()
+  execFileSync('mount', ['-t', 'ramfs', 'understudy-test', pair.path('b')])
+  mounted = pair.path('b')
+  await pair.startBoth()
+  const it = pair
+  await it.barrier('a')
+  writeFileSync(it.path('a', 'marked'), 'with an attribute')
+  execFileSync('setfattr', ['-n', 'user.note', '-v', 'x', it.path('a', 'marked')])
+  writeFileSync(it.path('a', 'plain'), 'without')
+  await until(async () => (await it.status('a')).problems.some(one => /^marked: the backup refuses it: E/.test(one)))
+  await until(() => readdirSync(it.path('b')).includes('plain'))
+  assert.equal((await it.status('a')).blocked, null)
+  await assert.rejects(it.barrier('a', 300), /marked: the backup refuses it/)
+  execFileSync('setfattr', ['-x', 'user.note', it.path('a', 'marked')])
+  await it.barrier('a')
+  assert.equal(readFileSync(it.path('b', 'marked'), 'utf8'), 'with an attribute')
+  assert.deepEqual((await it.status('a')).problems, [])
+})
+
+test('a tree whose partition is not mounted is not open, on neither side: nothing is removed and nothing put beside it', async () => {
+  const it = await withSmallDisk('b', '8m')
+  writeFileSync(it.path('a', 'file'), 'kept')
+  await it.barrier('a')
+  execFileSync('mount', ['-t', 'tmpfs', 'understudy-test', it.path('a')])
+  try {
+    await Promise.all([it.host('a').kill(), it.host('b').kill()])
+    await it.startBoth()
+    writeFileSync(it.path('a', 'in the mount'), 'x')
+    await it.barrier('a')
+  } finally {
+    await Promise.all([it.host('a').kill(), it.host('b').kill()])
+    execFileSync('umount', [it.path('a')])
+  }
+  execFileSync('umount', [it.path('b')])
+  mounted = null
+  await Promise.all([it.start('a'), it.start('b')])
+  for (const [host, role] of [
+    ['b', 'backup'],
+    ['a', 'primary'],
+  ] as const) {
+    await assert.rejects(
+      it.role(host, { role, epoch: 2 }),
+      /nothing is mounted on \S+tree, where its partition belongs/,
+    )
+  }
+  assert.deepEqual(readdirSync(it.path('b')), [])
+  assert.deepEqual(readdirSync(it.path('a')), ['file'])
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'understudy-test', it.path('b')])
+  mounted = it.path('b')
+  await until(async () => (await it.status('b')).state === 'receiving')
+})
+
 test('a full disk on the primary is its service’s matter: what was written arrives as it is', async () => {
   const it = await withSmallDisk('a', '4m')
   writeFileSync(it.path('a', 'fits'), Buffer.alloc(3 * mebibyte, 1))

@@ -54,6 +54,30 @@ test('a wish that changes the addresses of clients leaves everything else as the
   })
 })
 
+test('a wished partition is a tree in a file of its size beside its path, and the operator’s own trees stay', () => {
+  const wish = wishWith({ syncPartition: { path: '/srv/data', sizeGb: 2 } })
+  const [data] = rendered(wish).sync?.trees ?? []
+  assert.deepEqual([data?.name, data?.path], ['data', '/srv/data'])
+  assert.deepEqual(data?.partition, { source: '/srv/data.img', sizeMb: 2048 })
+  assert.equal(rendered(wish).sync?.port, 7401)
+  const own = { sync: { port: 7500, trees: [{ name: 'logs', path: '/srv/logs', exclude: ['*.tmp'] }] } }
+  const whole = wholeFields(wish, { ...hostPart, ...own })
+  assert.ok(whole.ok)
+  const both = parseConfig(JSON.stringify({ ...hostPart, ...own, ...whole.fields }), 'agent.json').sync
+  assert.deepEqual([both?.port, both?.trees.map(tree => tree.name)], [7500, ['logs', 'data']])
+  assert.deepEqual(both?.trees[0]?.exclude, ['*.tmp'])
+})
+
+test('without a wished partition, or when it is no longer wished, the trees are those of the operator’s file', () => {
+  const own = { ...hostPart, sync: { port: 7500, trees: [{ name: 'logs', path: '/srv/logs' }] } }
+  const none = wholeFields(wishWith(), own)
+  assert.ok(none.ok && !('sync' in none.fields))
+  const before = { ...settings, syncPartition: { path: '/srv/data', sizeGb: null } }
+  const had = { vips: [], sync: { port: 7500, trees: [{ name: 'data', path: '/srv/data' }] } }
+  const changed = changedFields(wishWith(), { before, fields: had, base: own })
+  assert.deepEqual(changed, { ok: true, fields: { vips: [] } })
+})
+
 test('programs of the operator stay when the wish names units', () => {
   const next = wishWith({ services: [{ name: 'app', unit: 'app.service' }] })
   const changed = changedFields(next, { before: settings, fields: {}, base: { ...exampleConfig } })

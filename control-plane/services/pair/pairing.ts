@@ -8,6 +8,7 @@ export const pairingOf = ({ pair, hosts }: PairRows) => ({
     a: { id: hosts.a.host.id, sealingKey: hosts.a.host.sealingKey, addresses: pair.settings.hosts.a.addresses },
     b: { id: hosts.b.host.id, sealingKey: hosts.b.host.sealingKey, addresses: pair.settings.hosts.b.addresses },
   },
+  sync: pair.settings.syncPartition,
 })
 
 /**

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { contains, isSpecial, parseAddress, parsePrefix, sameAddress } from '../../ip.ts'
 import { toolKeysMax, trustedTool } from '../documents.ts'
 import { id, resourceName, slot } from './common.ts'
+import { syncPartition } from './sync-partition.ts'
 
 /** What is wanted of a pair. Roles are no part of it: who is primary is decided by the hosts and their witness. */
 
@@ -56,14 +57,6 @@ export const witnessChoice = z
 export const arbitration = z.strictObject({
   witness: witnessChoice.default({ kind: 'hosted' }),
   alternate: witnessChoice.nullable().default(null).describe('Admitted by the pair after the first was away for long'),
-})
-
-export const syncPartition = z.strictObject({
-  path: z
-    .string()
-    .max(200)
-    .regex(/^\/[^\0]*$/, 'must be an absolute path'),
-  sizeGb: z.int().min(1).max(65_536),
 })
 
 const wanted = {
