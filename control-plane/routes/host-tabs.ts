@@ -20,6 +20,9 @@ export function hostTabRoutes(api: Api): void {
   api.implement(contract.scanStorage, async call =>
     operationResult(call, await mutate(call, begin(call, { kind: 'storageScan', ...call.body }))),
   )
+  api.implement(contract.discoverTargets, async call =>
+    operationResult(call, await mutate(call, begin(call, { kind: 'storageDiscovery', ...call.body }))),
+  )
   api.implement(contract.changeInitiatorName, async call =>
     operationResult(call, await mutate(call, begin(call, { kind: 'initiatorName', ...call.body }))),
   )

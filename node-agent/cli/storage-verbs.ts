@@ -1,14 +1,14 @@
 import { existsSync } from 'node:fs'
 import { type Command, InvalidArgumentError } from 'commander'
-import type { StorageAdapter, StorageInventory } from '../../shared/hosts/storage.ts'
 import { exec } from '../exec.ts'
 import { loadHost } from '../host-file.ts'
 import { theirInitiatorName } from '../inventory/compared.ts'
 import { convergedWhy } from '../network/vswitches.ts'
 import { discover } from '../storage/discovery.ts'
-import { changeInitiatorName, iscsiHost, readInitiatorName } from '../storage/initiator-name.ts'
+import { changeInitiatorName, readInitiatorName } from '../storage/initiator-name.ts'
 import { storageInventory } from '../storage/inventory.ts'
-import { Scanner } from '../storage/scan.ts'
+import { iscsiHost } from '../storage/iscsi-host.ts'
+import { chooseAdapters, Scanner } from '../storage/scan.ts'
 import { Sysfs } from '../storage/sysfs.ts'
 import { askAgent, defaultConfigPath, type GlobalOptions } from './connection.ts'
 import { Exit } from './exit-codes.ts'
@@ -40,7 +40,7 @@ export function addStorageVerbs(program: Command): void {
     .command('scan')
     .description('look for devices again')
     .argument('[adapters...]', 'all of them unless named')
-    .option('--lip', 'Fibre Channel: reset the link first; this interrupts its traffic')
+    .option('--lip', 'Fibre Channel: reset the link of the named adapters first; this interrupts their traffic')
     .option('--limit <seconds>', 'for each adapter', seconds, scanLimitS)
     .option(...jsonOption)
     .addHelpText('after', '\nExample:\n  understudy storage scan host3\n')
@@ -51,7 +51,9 @@ export function addStorageVerbs(program: Command): void {
     .argument('<portal>', 'an address, with a port unless it is 3260')
     .option(...jsonOption)
     .addHelpText('after', '\nExample:\n  understudy storage discover 10.0.0.9\n')
-    .action(async (portal: string, options: { json?: boolean }) => {
+    .action(async (portal: string, options: { json?: boolean }, command: Command) => {
+      // open-iscsi remembers what it finds, so it is a change as well.
+      refuseReadOnly(command)
       const found = await discover(portal)
       if (!found.ok) throw new Exit('failed', found.why)
       if (options.json) printJson(found.targets)
@@ -74,22 +76,17 @@ async function scan(
   refuseReadOnly(command)
   const sysfs = new Sysfs()
   const inventory = await storageInventory(sysfs)
-  const adapters = wanted.length === 0 ? inventory.adapters : wanted.map(name => named(inventory, name))
+  const lip = options.lip === true
+  const chosen = chooseAdapters(inventory.adapters, { names: wanted, lip })
+  if (!chosen.ok) throw new Exit('usage', chosen.why)
   const scanner = new Scanner({ sysfs, devices: async () => (await storageInventory(sysfs)).devices })
-  const result = await scanner.scan(adapters, { limitMs: options.limit * 1000, lip: options.lip === true })
+  const result = await scanner.scan(chosen.adapters, { limitMs: options.limit * 1000, lip })
   if (options.json) printJson(result)
   else print(showScan(result))
   // Symbolic names of new devices are made by udev, after the kernel has told them.
   await exec(['udevadm', 'settle', '--timeout=10'], { limitMs: 12_000 })
   await askAgent(command, 'lookAround').catch(() => null)
   if (result.adapters.some(one => !one.ok)) throw new Exit('failed')
-}
-
-function named(inventory: StorageInventory, name: string): StorageAdapter {
-  const found = inventory.adapters.find(adapter => adapter.name === name)
-  if (found !== undefined) return found
-  const there = inventory.adapters.map(adapter => adapter.name).join(', ') || 'none'
-  throw new Exit('usage', `there is no storage adapter ${name}; this host has ${there}`)
 }
 
 /** A host without a configuration is in no pair and no deployment. */

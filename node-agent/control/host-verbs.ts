@@ -6,10 +6,12 @@ import type { InventorySettings } from '../inventory/settings.ts'
 import { runChange } from '../network/change-process.ts'
 import { vswitchSchema } from '../network/record.ts'
 import { convergedWhy, type Wish } from '../network/vswitches.ts'
-import { changeInitiatorName, iscsiHost } from '../storage/initiator-name.ts'
+import { discover } from '../storage/discovery.ts'
+import { changeInitiatorName } from '../storage/initiator-name.ts'
 import { storageInventory } from '../storage/inventory.ts'
-import { Scanner } from '../storage/scan.ts'
-import { Sysfs } from '../storage/sysfs.ts'
+import { iscsiHost } from '../storage/iscsi-host.ts'
+import { chooseAdapters, type Scanner } from '../storage/scan.ts'
+import type { Sysfs } from '../storage/sysfs.ts'
 import type { RunOutcome } from './session.ts'
 
 /**
@@ -21,6 +23,9 @@ import type { RunOutcome } from './session.ts'
 export interface HostVerbs {
   configPath: string
   inventory: InventorySettings
+  sysfs: Sysfs
+  /** One for all commands: it knows which adapter hangs with an earlier one. */
+  scanner: Scanner
   /** The whole inventory to the control plane; why it did not get there, or null. */
   tell: () => Promise<string | null>
   /** Of the other host; null: not known. */
@@ -67,25 +72,39 @@ const hostVerbs: Partial<Record<Verb, (args: Record<string, unknown>, at: HostVe
     const changed = await runChange(configPath, wish)
     return { phase: changed.ok ? 'done' : 'failed', message: changed.why }
   },
-  storageScan: async args => {
-    const { adapters, limitSeconds } = verbs.storageScan.parse(args)
-    const sysfs = new Sysfs()
-    const there = (await storageInventory(sysfs)).adapters
-    const missing = adapters.find(name => !there.some(one => one.name === name))
-    if (missing !== undefined) return { phase: 'refused', message: `this host has no storage adapter ${missing}` }
-    const chosen = adapters.length === 0 ? there : there.filter(one => adapters.includes(one.name))
-    const scanner = new Scanner({ sysfs, devices: async () => (await storageInventory(sysfs)).devices })
-    const result = await scanner.scan(chosen, { limitMs: limitSeconds * 1000, lip: false })
-    const failed = result.adapters.filter(one => !one.ok).map(one => one.adapter)
-    const message = failed.length === 0 ? `${chosen.length} adapters looked again` : `failed: ${failed.join(', ')}`
-    return { phase: failed.length === 0 ? 'done' : 'failed', message, result: { ...result } }
+  storageScan: async (args, { configPath, sysfs, scanner }) => {
+    const { adapters, lip, limitSeconds } = verbs.storageScan.parse(args)
+    const refused = whyReadOnly(configPath)
+    if (refused !== null) return { phase: 'refused', message: refused }
+    const chosen = chooseAdapters((await storageInventory(sysfs)).adapters, { names: adapters, lip })
+    if (!chosen.ok) return { phase: 'refused', message: chosen.why }
+    const result = await scanner.scan(chosen.adapters, { limitMs: limitSeconds * 1000, lip })
+    const failed = result.adapters.flatMap(one => (one.ok ? [] : [`${one.adapter}: ${one.why}`]))
+    const count = result.adapters.length
+    const message = failed.length === 0 ? `${count} adapter${count === 1 ? '' : 's'} looked again` : failed.join('; ')
+    return {
+      phase: failed.length === 0 ? 'done' : 'failed',
+      message: message.slice(0, messageMax),
+      result: { ...result },
+    }
   },
-  initiatorName: async (args, { configPath, theirInitiatorName }) => {
+  storageDiscovery: async (args, { configPath }) => {
+    const { portal } = verbs.storageDiscovery.parse(args)
+    // It is remembered by open-iscsi, so it is a change as well.
+    const refused = whyReadOnly(configPath)
+    if (refused !== null) return { phase: 'refused', message: refused }
+    const found = await discover(portal)
+    if (!found.ok) return { phase: 'failed', message: found.why }
+    const count = found.targets.length
+    const message = `${portal} offers ${count} target${count === 1 ? '' : 's'}`
+    return { phase: 'done', message, result: { targets: found.targets } }
+  },
+  initiatorName: async (args, { configPath, sysfs, theirInitiatorName }) => {
     const { name, logOutSessions } = verbs.initiatorName.parse(args)
     const refused = whyReadOnly(configPath)
     if (refused !== null) return { phase: 'refused', message: refused }
     const theirs = await theirInitiatorName()
-    const changed = await changeInitiatorName(iscsiHost(new Sysfs()), { name, logOutSessions, theirs })
+    const changed = await changeInitiatorName(iscsiHost(sysfs), { name, logOutSessions, theirs })
     return { phase: changed.ok ? 'done' : 'refused', message: changed.why }
   },
 }
@@ -101,6 +120,9 @@ function whyReadOnly(configPath: string): string | null {
   const { base, config } = loadHost(configPath)
   return (config ?? base).network.deployment === 'converged' ? convergedWhy : null
 }
+
+/** An answer's sentence has 500 characters at most. */
+const messageMax = 400
 
 /** For the signature around it; Base64 makes four letters of three bytes. */
 const signedShare = 0.7

@@ -8,6 +8,9 @@ import { newsOf } from '../inventory/look-process.ts'
 import { readHost } from '../inventory/read-host.ts'
 import { inventoryNewsTopic, inventoryTopic } from '../inventory/settings.ts'
 import { ask } from '../socket/client.ts'
+import { storageInventory } from '../storage/inventory.ts'
+import { Scanner } from '../storage/scan.ts'
+import { Sysfs } from '../storage/sysfs.ts'
 import { softwareVersion } from '../version.ts'
 import { standingTopic } from '../workers/definition.ts'
 import type { Core, WorkerProgram } from '../workers/worker-process.ts'
@@ -17,7 +20,6 @@ import { measure } from './host-prechecks.ts'
 import { HostSettings } from './host-settings.ts'
 import { type HostVerbs, runHostVerb } from './host-verbs.ts'
 import { type Identity, readIdentity } from './identity.ts'
-
 import { ControlLink } from './link.ts'
 import { Carrier, type RelayAnswer, type RelayRequest, relayAnswer } from './relay.ts'
 import type { HostPort, RunOutcome } from './session.ts'
@@ -157,9 +159,12 @@ export class ControlWorker implements WorkerProgram {
       restart: why => this.#beginAnew(settings, why),
       nowMs: Date.now,
     })
+    const sysfs = new Sysfs()
     const hostVerbs: HostVerbs = {
       configPath,
       inventory: settings.inventory,
+      sysfs,
+      scanner: new Scanner({ sysfs, devices: async () => (await storageInventory(sysfs)).devices }),
       tell: () => this.#link?.tellInventory() ?? Promise.resolve('the link is not there yet'),
       theirInitiatorName: async () => theirInitiatorName(await core.read('hosts')),
     }

@@ -1,4 +1,4 @@
-import { parseAddress } from '../../shared/ip.ts'
+import { parsePortal, portalRule } from '../../shared/hosts/iscsi-portal.ts'
 import { exec } from '../exec.ts'
 
 /** The targets that an iSCSI portal offers (SendTargets, RFC 3720 appendix D). */
@@ -10,7 +10,6 @@ export interface DiscoveredTarget {
 export type Discovery = { ok: true; targets: DiscoveredTarget[] } | { ok: false; why: string }
 
 const limitMs = 15_000
-export const iscsiPort = 3260
 
 /**
  * By iscsiadm, which remembers what it finds and may log in later; where it can't (no kernel module, as in a container)
@@ -18,12 +17,7 @@ export const iscsiPort = 3260
  */
 export async function discover(portal: string): Promise<Discovery> {
   const at = parsePortal(portal)
-  if (at === null) {
-    return {
-      ok: false,
-      why: `the portal "${portal}" must be an IPv4 or IPv6 address with an optional port; write it like "10.0.0.9:${iscsiPort}" or "[fd00::9]:${iscsiPort}"`,
-    }
-  }
+  if (at === null) return { ok: false, why: `portal is ${JSON.stringify(portal)} and ${portalRule}` }
   const kernel = await exec(
     ['iscsiadm', '--mode', 'discoverydb', '--type', 'sendtargets', '--portal', at, '--discover'],
     { limitMs },
@@ -32,16 +26,6 @@ export async function discover(portal: string): Promise<Discovery> {
   const library = await exec(['iscsi-ls', `iscsi://${at}`], { limitMs })
   if (library.ok) return { ok: true, targets: parseIscsiLs(library.stdout) }
   return { ok: false, why: `the portal ${at} was not read: ${kernel.why}; ${library.why}` }
-}
-
-/** With the port in full; null where it is none. */
-export function parsePortal(text: string): string | null {
-  const match = /^(?:\[([^\]]+)\]|([^:[\]]+|[^[\]]*:[^[\]]*:[^[\]]*))(?::(\d{1,5}))?$/.exec(text)
-  const host = match?.[1] ?? match?.[2] ?? ''
-  const port = match?.[3] === undefined ? iscsiPort : Number(match[3])
-  const address = parseAddress(host)
-  if (address === null || port < 1 || port > 65_535) return null
-  return address.family === 6 ? `[${host}]:${port}` : `${host}:${port}`
 }
 
 /** "10.0.0.9:3260,1 iqn.…" a line. */

@@ -1,10 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { initiatorNameFault } from '../../shared/hosts/iscsi-name.ts'
-import { exec } from '../exec.ts'
-import { openFolderWriter } from '../state-file/atomic-write.ts'
-import { listSessions } from './adapters.ts'
-import type { Sysfs } from './sysfs.ts'
 
 /**
  * The name by which targets know this host (open-iscsi's README, "InitiatorName"). A session keeps the name it was
@@ -21,16 +17,18 @@ export function readInitiatorName(root = '/'): string | null {
 }
 const nameLine = /^InitiatorName=(\S+)[ \t]*$/m
 
-function readNameFile(root: string): string | null {
+export function readNameFile(root: string): string | null {
   const path = join(root, initiatorNamePath)
   return existsSync(path) ? readFileSync(path, 'utf8') : null
 }
 
-/** What of the host a change needs; the real one is below, tests have their own. */
+/** What of the host a change needs; the real one is `iscsiHost`, tests have their own. */
 export interface IscsiHost {
   readText(): string | null
   writeText(text: string): Promise<void>
   sessions(): { id: string; target: string; initiatorName: string | null }[]
+  /** Devices of its sessions that somebody uses: "sdb (/srv)". */
+  inUse(): Promise<string[]>
   /** Each ends with null, or a sentence that says what failed. */
   logOut(): Promise<string | null>
   logIn(targets: readonly string[]): Promise<string | null>
@@ -67,13 +65,20 @@ export async function changeInitiatorName(host: IscsiHost, change: NameChange): 
       why: `${sessions.length} session${sessions.length === 1 ? ' is' : 's are'} logged in (${sessions.map(one => one.target).join(', ')}), and would keep the old name: log out first, or ask for it to be done`,
     }
   }
+  const inUse = sessions.length > 0 ? await host.inUse() : []
+  if (inUse.length > 0) {
+    return {
+      ok: false,
+      why: `devices of its sessions are in use: ${inUse.slice(0, shownMax).join(', ')}; a logout would take them away from under their users. Unmount or stop these first; nothing was changed`,
+    }
+  }
   const targets = [...new Set(sessions.map(one => one.target))]
   if (sessions.length > 0) {
     const why = await host.logOut()
     if (why !== null) return undo(host, { before: null, targets, why: `could not log out: ${why}` })
   }
-  await host.writeText(withName(before, name))
   const why =
+    (await written(host, withName(before, name))) ??
     (await host.restartDaemon()) ??
     (targets.length > 0 ? await host.logIn(targets) : null) ??
     notVerified(host, { name, targets })
@@ -96,6 +101,14 @@ function notVerified(host: IscsiHost, { name, targets }: { name: string; targets
   return other === undefined ? null : `the session with ${other.target} still has the name ${other.initiatorName}`
 }
 
+/** A full or read-only disk finds sessions logged out, so it is no exception. */
+const written = (host: IscsiHost, text: string): Promise<string | null> =>
+  host.writeText(text).then(
+    () => null,
+    (error: unknown) =>
+      `${initiatorNamePath} could not be written: ${error instanceof Error ? error.message : String(error)}`,
+  )
+
 /** The host is as it was; what could not be put back is said. */
 async function undo(
   host: IscsiHost,
@@ -104,8 +117,7 @@ async function undo(
   const left: string[] = []
   if (before !== null) {
     if (host.sessions().length > 0) left.push((await host.logOut()) ?? '')
-    await host.writeText(before)
-    left.push((await host.restartDaemon()) ?? '')
+    left.push((await written(host, before)) ?? '', (await host.restartDaemon()) ?? '')
   }
   const gone = targets.filter(target => !host.sessions().some(session => session.target === target))
   if (gone.length > 0) left.push((await host.logIn(gone)) ?? '')
@@ -122,40 +134,5 @@ function withName(text: string, name: string): string {
   return `${text}${text === '' || text.endsWith('\n') ? '' : '\n'}${line}\n`
 }
 
-const iscsiLimitMs = 30_000
-/** iscsiadm's exit code for "no session found" (iscsiadm(8)): nothing to log out of. */
-const noSessions = 21
-
-/** The host that this process runs on. */
-export function iscsiHost(sysfs: Sysfs): IscsiHost {
-  const run = async (argv: readonly string[]): Promise<string | null> => {
-    const result = await exec(argv, { limitMs: iscsiLimitMs })
-    return result.ok ? null : result.why
-  }
-  return {
-    readText: () => readNameFile(sysfs.root),
-    writeText: async text => {
-      const path = join(sysfs.root, initiatorNamePath)
-      const folder = await openFolderWriter(dirname(path))
-      try {
-        await folder.write(basename(path), Buffer.from(text))
-      } finally {
-        await folder.close()
-      }
-    },
-    sessions: () => listSessions(sysfs).map(({ id, target, initiatorName }) => ({ id, target, initiatorName })),
-    logOut: async () => {
-      const result = await exec(['iscsiadm', '--mode', 'session', '--logout'], { limitMs: iscsiLimitMs })
-      return result.ok || result.code === noSessions ? null : result.why
-    },
-    // Those that were logged in, one by one: Debian's nodes are not automatic, and "all" is more than there was.
-    logIn: async targets => {
-      for (const target of targets) {
-        const why = await run(['iscsiadm', '--mode', 'node', '--targetname', target, '--login'])
-        if (why !== null) return why
-      }
-      return null
-    },
-    restartDaemon: () => run(['systemctl', 'restart', 'iscsid.service']),
-  }
-}
+/** Of what is in the way, as much as a sentence holds. */
+const shownMax = 8

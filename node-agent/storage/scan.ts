@@ -1,6 +1,13 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
-import { type DeviceChange, deviceChange, type StorageAdapter, type StorageDevice } from '../../shared/hosts/storage.ts'
+import {
+  type DeviceChange,
+  deviceChange,
+  lipFault,
+  type StorageAdapter,
+  type StorageDevice,
+} from '../../shared/hosts/storage.ts'
+import { showFault } from '../../shared/hosts/vswitch-rules.ts'
 import { exec } from '../exec.ts'
 import { nameIsEditable } from './adapters.ts'
 import type { Sysfs } from './sysfs.ts'
@@ -12,6 +19,7 @@ import type { Sysfs } from './sysfs.ts'
  */
 
 export interface ScanOptions {
+  /** For each adapter, however many of its devices are asked. */
   limitMs: number
   /** Fibre Channel: LIP first. It interrupts the traffic of the whole loop or port, so only when asked. */
   lip: boolean
@@ -30,6 +38,24 @@ export interface ScanParts {
   sysfs: Sysfs
   /** Looks at all devices anew. */
   devices: () => Promise<readonly StorageDevice[]>
+}
+
+export type Chosen = { ok: true; adapters: StorageAdapter[] } | { ok: false; why: string }
+
+/** The adapters of these names; no name: all of them. */
+export function chooseAdapters(
+  there: readonly StorageAdapter[],
+  { names, lip }: { names: readonly string[]; lip: boolean },
+): Chosen {
+  const missing = names.find(name => !there.some(one => one.name === name))
+  if (missing !== undefined) {
+    const known = there.map(one => one.name).join(', ') || 'none'
+    const why = showFault({ field: 'adapters', value: missing, rule: `must be adapters of this host; it has ${known}` })
+    return { ok: false, why }
+  }
+  const fault = lip ? lipFault(names, there) : null
+  if (fault !== null) return { ok: false, why: showFault(fault) }
+  return { ok: true, adapters: names.length === 0 ? [...there] : there.filter(one => names.includes(one.name)) }
 }
 
 /** All channels, targets and LUNs (Documentation/scsi/scsi_mid_low_api.rst, "scan"). */
@@ -69,31 +95,36 @@ export class Scanner {
     { before, options }: { before: readonly StorageDevice[]; options: ScanOptions },
   ): Promise<string | null> {
     const { limitMs } = options
+    const end = performance.now() + limitMs
+    const write = (path: string, text: string): Promise<string | null> =>
+      this.#write(path, { text, limitMs, leftMs: Math.max(1, end - performance.now()) })
     if (nameIsEditable(adapter)) {
       if (adapter.hosts.length === 0) return null
       const result = await exec(['iscsiadm', '--mode', 'session', '--rescan'], { limitMs })
       return result.ok ? null : result.why
     }
-    if (adapter.kind === 'nvme')
-      return this.#write(`sys/class/nvme/${adapter.name}/rescan_controller`, { text: '1', limitMs })
+    if (adapter.kind === 'nvme') return write(`sys/class/nvme/${adapter.name}/rescan_controller`, '1')
     for (const host of adapter.hosts) {
       if (options.lip && (adapter.kind === 'fc' || adapter.kind === 'fcoe')) {
-        const lip = await this.#write(`sys/class/fc_host/${host}/issue_lip`, { text: '1', limitMs })
+        const lip = await write(`sys/class/fc_host/${host}/issue_lip`, '1')
         if (lip !== null) return lip
       }
-      const scan = await this.#write(`sys/class/scsi_host/${host}/scan`, { text: everything, limitMs })
+      const scan = await write(`sys/class/scsi_host/${host}/scan`, everything)
       if (scan !== null) return scan
     }
     const paths = before.flatMap(device => device.paths.filter(path => path.adapter === adapter.name))
     for (const path of paths.slice(0, rescansMax)) {
-      const resize = await this.#write(`sys/block/${path.name}/device/rescan`, { text: '1', limitMs })
+      const resize = await write(`sys/block/${path.name}/device/rescan`, '1')
       if (resize !== null) return resize
     }
     return null
   }
 
   /** null, or why it could not be written. */
-  #write(path: string, { text, limitMs }: { text: string; limitMs: number }): Promise<string | null> {
+  #write(
+    path: string,
+    { text, limitMs, leftMs }: { text: string; limitMs: number; leftMs: number },
+  ): Promise<string | null> {
     if (this.#hanging.has(path)) return Promise.resolve(`an earlier write to /${path} still hangs in its driver`)
     const child = spawn('tee', [join(this.#parts.sysfs.root, path)], { stdio: ['pipe', 'ignore', 'pipe'] })
     let said = ''
@@ -109,7 +140,7 @@ export class Scanner {
         child.kill('SIGKILL')
         child.unref()
         resolve(`/${path} did not take the request within ${limitMs} ms; its driver hangs`)
-      }, limitMs)
+      }, leftMs)
       child.on('error', error => {
         clearTimeout(timer)
         resolve(error.message)

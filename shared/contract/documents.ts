@@ -58,8 +58,12 @@ export const verbs = {
   /** Adapters look for devices again; []: all of them. */
   storageScan: z.strictObject({
     adapters: z.array(z.string().max(64)).max(64),
+    /** Fibre Channel: the link of the named adapters is reset first, which interrupts their traffic. */
+    lip: z.boolean(),
     limitSeconds: z.int().min(1).max(600),
   }),
+  /** What an iSCSI portal offers; nothing is logged in. */
+  storageDiscovery: z.strictObject({ portal: z.string().max(64) }),
   initiatorName: z.strictObject({ name: z.string().max(300), logOutSessions: z.boolean() }),
   /** One virtual switch is made or changed, or one is removed. */
   vswitch: z.strictObject({

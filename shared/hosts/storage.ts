@@ -1,4 +1,5 @@
 import type { Difference } from './network.ts'
+import type { Fault } from './vswitch-rules.ts'
 
 /** What a host has for storage, as it is reported: by the agent, shown by the CLI and the control plane. */
 
@@ -81,6 +82,22 @@ export function deviceChange(before: readonly StorageDevice[], after: readonly S
         : [{ name: device.name, fromBytes, toBytes: device.sizeBytes }]
     }),
   }
+}
+
+const knowsLip = ({ kind }: Pick<StorageAdapter, 'kind'>): boolean => kind === 'fc' || kind === 'fcoe'
+
+/**
+ * Before a scan with a LIP, which interrupts everything that runs over a port: each adapter is asked for by its name, and
+ * is of a kind that knows one. Those that are not in the list are left to whoever looks for them. Null: it may be done.
+ */
+export function lipFault(named: readonly string[], there: readonly StorageAdapter[]): Fault | null {
+  const fault = (rule: string): Fault => ({ field: 'lip', value: named.join(', '), rule })
+  if (named.length === 0)
+    return fault('interrupts the traffic of an adapter, so it must be asked for with the names of the adapters')
+  const other = there.find(one => named.includes(one.name) && !knowsLip(one))
+  return other === undefined
+    ? null
+    : fault(`must name adapters of Fibre Channel or FCoE alone; ${other.name} is of kind ${other.kind}`)
 }
 
 /** Kinds whose devices both hosts of a pair can see; the disks inside a host are its own affair. */

@@ -1,10 +1,12 @@
 import { and, desc, eq, inArray, ne, sql } from 'drizzle-orm'
 import type { z } from 'zod'
 import type { vswitchWish } from '../../../shared/contract/api/host-tabs.ts'
-import type { OperationKind } from '../../../shared/contract/api/operations.ts'
+import { type HostOperationKind, hostOperationKinds } from '../../../shared/contract/api/operations.ts'
 import type { Verb } from '../../../shared/contract/documents.ts'
 import { initiatorNameFault } from '../../../shared/hosts/iscsi-name.ts'
+import { parsePortal, portalRule } from '../../../shared/hosts/iscsi-portal.ts'
 import type { HostNetwork } from '../../../shared/hosts/network.ts'
+import { lipFault, type StorageAdapter } from '../../../shared/hosts/storage.ts'
 import { deleteRefusal, type HostContext, vswitchFaults } from '../../../shared/hosts/vswitch-rules.ts'
 import type { Member } from '../../auth/caller.ts'
 import type { Transaction } from '../../db/client.ts'
@@ -74,7 +76,8 @@ async function askedInventory(tx: Transaction, host: string): Promise<KnownInven
 
 export type HostWish =
   | { kind: 'inventory' }
-  | { kind: 'storageScan'; adapters: string[]; limitSeconds: number }
+  | { kind: 'storageScan'; adapters: string[]; lip: boolean; limitSeconds: number }
+  | { kind: 'storageDiscovery'; portal: string }
   | { kind: 'initiatorName'; name: string; logOutSessions: boolean }
   | { kind: 'vswitch'; wish: z.output<typeof vswitchWish> }
   | { kind: 'vswitchDelete'; name: string }
@@ -93,7 +96,7 @@ export async function operateHost(
   const readOnly = wanted.kind === 'inventory' ? null : readOnlyWhy(rows, of)
   if (readOnly !== null) throw new Refusal('conflict', readOnly)
   await refuseSecondOfHost(tx, host.id)
-  refuseBroken(wanted, { rows, pair: of, network: await lastNetwork(tx, host.id) })
+  refuseBroken(wanted, { rows, pair: of, last: await lastInventory(tx, host.id) })
   if (wanted.kind === 'initiatorName') await refuseTakenInitiator(tx, { rows, name: wanted.name })
   if (isConnected(rows, deps.now()) !== 'yes')
     throw new Refusal(
@@ -115,21 +118,25 @@ export async function operateHost(
   })
 }
 
-async function lastNetwork(tx: Transaction, host: string): Promise<HostNetwork | null> {
-  const network = (await lastInventory(tx, host))?.network
-  // It comes from a host, so a list that is none is no list.
-  const { nics, vswitches } = (network ?? {}) as Partial<HostNetwork>
-  return Array.isArray(nics) && Array.isArray(vswitches) ? (network as HostNetwork) : null
+// It comes from a host, so a list that is none is no list.
+function networkIn(last: KnownInventory | null): HostNetwork | null {
+  const { nics, vswitches } = (last?.network ?? {}) as Partial<HostNetwork>
+  return Array.isArray(nics) && Array.isArray(vswitches) ? (last?.network as HostNetwork) : null
 }
 
-const hostKinds: readonly OperationKind[] = ['inventory', 'storageScan', 'initiatorName', 'vswitch']
+function adaptersIn(last: KnownInventory | null): StorageAdapter[] {
+  const { adapters } = (last?.storage ?? {}) as { adapters?: unknown }
+  return Array.isArray(adapters) ? (adapters as StorageAdapter[]) : []
+}
 
 /** The host's row is held, so nobody else begins one meanwhile. */
 async function refuseSecondOfHost(tx: Transaction, host: string): Promise<void> {
   const [open] = await tx
     .select({ id: operation.id, kind: operation.kind })
     .from(operation)
-    .where(and(eq(operation.host, host), eq(operation.state, 'running'), inArray(operation.kind, [...hostKinds])))
+    .where(
+      and(eq(operation.host, host), eq(operation.state, 'running'), inArray(operation.kind, [...hostOperationKinds])),
+    )
   if (open !== undefined)
     throw new Refusal('operation_in_progress', `${open.kind} ${open.id} is under way on this host; wait for its end`, {
       operation: open.id,
@@ -138,14 +145,20 @@ async function refuseSecondOfHost(tx: Transaction, host: string): Promise<void> 
 
 function refuseBroken(
   wanted: HostWish,
-  known: { rows: HostRows; pair: PairRow | null; network: HostNetwork | null },
+  known: { rows: HostRows; pair: PairRow | null; last: KnownInventory | null },
 ): void {
+  if (wanted.kind === 'storageScan' && wanted.lip) {
+    const fault = lipFault(wanted.adapters, adaptersIn(known.last))
+    if (fault !== null) throw broken([{ field: `body.${fault.field}`, message: fault.rule }])
+  }
+  if (wanted.kind === 'storageDiscovery' && parsePortal(wanted.portal) === null)
+    throw broken([{ field: 'body.portal', message: portalRule }])
   if (wanted.kind === 'initiatorName') {
     const fault = initiatorNameFault(wanted.name, [])
     if (fault !== null) throw broken([{ field: 'body.name', message: fault }])
   }
   if (wanted.kind !== 'vswitch' && wanted.kind !== 'vswitchDelete') return
-  const context = contextOf(known)
+  const context = contextOf({ ...known, network: networkIn(known.last) })
   if (wanted.kind === 'vswitchDelete') {
     const why = deleteRefusal(wanted.name, context)
     if (why !== null) throw new Refusal('conflict', why)
@@ -208,14 +221,16 @@ const broken = (faults: { field: string; message: string }[]): Refusal =>
     violations: faults.map(one => ({ ...one, rule: 'host_rule' })),
   })
 
-function commandOf(wanted: HostWish): { verb: Verb; args: Record<string, unknown>; kind: OperationKind } {
+function commandOf(wanted: HostWish): { verb: Verb; args: Record<string, unknown>; kind: HostOperationKind } {
   switch (wanted.kind) {
     case 'inventory':
       return { kind: 'inventory', verb: 'inventory', args: {} }
     case 'storageScan': {
-      const { adapters, limitSeconds } = wanted
-      return { kind: 'storageScan', verb: 'storageScan', args: { adapters, limitSeconds } }
+      const { adapters, lip, limitSeconds } = wanted
+      return { kind: 'storageScan', verb: 'storageScan', args: { adapters, lip, limitSeconds } }
     }
+    case 'storageDiscovery':
+      return { kind: 'storageDiscovery', verb: 'storageDiscovery', args: { portal: wanted.portal } }
     case 'initiatorName': {
       const { name, logOutSessions } = wanted
       return { kind: 'initiatorName', verb: 'initiatorName', args: { name, logOutSessions } }

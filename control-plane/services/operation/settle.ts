@@ -1,4 +1,5 @@
 import { eq, sql } from 'drizzle-orm'
+import { hostOperationKinds } from '../../../shared/contract/api/operations.ts'
 import type { Transaction } from '../../db/client.ts'
 import { operation, pair } from '../../db/schema/index.ts'
 import type { LastSwitchover } from '../../db/schema/pairs.ts'
@@ -41,7 +42,7 @@ function resultOf({ kind, work, state }: OperationRow): Record<string, unknown> 
     })
     return results.length === 0 ? null : { results }
   }
-  if (kind === 'inventory' || kind === 'storageScan' || kind === 'initiatorName' || kind === 'vswitch') {
+  if (hostOperationKinds.some(one => one === kind)) {
     const [step] = work.steps
     return step === undefined ? null : ((work.notes[step.id] ?? null) as Record<string, unknown> | null)
   }
@@ -104,6 +105,7 @@ async function settlePair(
     case 'prechecks':
     case 'inventory':
     case 'storageScan':
+    case 'storageDiscovery':
     case 'initiatorName':
     case 'vswitch':
       return

@@ -98,7 +98,23 @@ export const scanStorage = route({
   params: hostParams,
   body: z.strictObject({
     adapters: z.array(deviceName).max(64).default([]).describe('[]: all of them'),
+    lip: z
+      .boolean()
+      .default(false)
+      .describe('Fibre Channel: resets the link first, which interrupts its traffic; the adapters have to be named'),
     limitSeconds: z.int().min(1).max(600).default(120).describe('For each adapter'),
+  }),
+})
+
+export const discoverTargets = route({
+  ...operated,
+  id: 'discoverTargets',
+  method: 'post',
+  path: '/v1/hosts/{host}/storage/discoveries',
+  summary: 'Asks an iSCSI portal, from the host, for the targets that it offers; nothing is logged in',
+  params: hostParams,
+  body: z.strictObject({
+    portal: z.string().min(1).max(64).describe('An address, with a port unless it is 3260'),
   }),
 })
 

@@ -2,6 +2,10 @@ import { z } from 'zod'
 import { id, page, pageOf, sentence, slot, time } from './common.ts'
 import { route } from './route.ts'
 
+/** Of one host, whatever its pair does. */
+export const hostOperationKinds = ['inventory', 'storageScan', 'storageDiscovery', 'initiatorName', 'vswitch'] as const
+export type HostOperationKind = (typeof hostOperationKinds)[number]
+
 export const operationKinds = [
   'setUp',
   'prechecks',
@@ -9,11 +13,7 @@ export const operationKinds = [
   'takeover',
   'maintenance',
   'unpair',
-  // Of one host, whatever its pair does.
-  'inventory',
-  'storageScan',
-  'initiatorName',
-  'vswitch',
+  ...hostOperationKinds,
 ] as const
 export type OperationKind = (typeof operationKinds)[number]
 

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import {
   changeInitiatorName,
   deleteVswitch,
+  discoverTargets,
   getNetwork,
   getStorage,
   putVswitch,
@@ -214,13 +215,49 @@ export function hostTabTests(runtime: () => Runtime): void {
     )
     const begun = await client.call(scanStorage, { params, body: { adapters: ['host3'] } })
     const command = await a.nextCommand()
-    assert.deepEqual(command.args, { adapters: ['host3'], limitSeconds: 120 })
+    assert.deepEqual(command.args, { adapters: ['host3'], lip: false, limitSeconds: 120 })
     await a.ack(command, { phase: 'done', result: { change: { added: ['x'], removed: [] } } })
     const done = await client.call(getOperation, { params: { operation: begun.body.id }, wait: 10 })
     assert.deepEqual(done.body.result, { change: { added: ['x'], removed: [] } })
     assert.equal(
       (await client.call(changeInitiatorName, { params, body: { name: 'iqn.2026-01.example.host:a' } })).status,
       202,
+    )
+  })
+
+  test('a portal is asked and a LIP is made by a command to the host, and what breaks a rule is refused before', async () => {
+    const { client, a } = await adoptedPair(runtime())
+    const params = { host: a.identity.host }
+    const adapter = (name: string, kind: string) => ({ name, kind })
+    await told(a, {}, { adapters: [adapter('host0', 'scsi'), adapter('host3', 'fc')], devices: [] })
+    const refusals: [Promise<unknown>, RegExp][] = [
+      [client.call(discoverTargets, { params, body: { portal: 'storage.example' } }), /portal.*IPv4 or IPv6 address/],
+      [client.call(scanStorage, { params, body: { lip: true } }), /lip.*with the names of the adapters/],
+      [client.call(scanStorage, { params, body: { lip: true, adapters: ['host0'] } }), /lip.*host0 is of kind scsi/],
+    ]
+    for (const [asked, why] of refusals)
+      await assert.rejects(asked, (error: unknown) => {
+        refusal('invalid', 422)(error)
+        assert.match(String(error), why)
+        return true
+      })
+    const lip = await client.call(scanStorage, { params, body: { lip: true, adapters: ['host3'], limitSeconds: 20 } })
+    const scan = await a.nextCommand()
+    assert.deepEqual(scan.args, { adapters: ['host3'], lip: true, limitSeconds: 20 })
+    await a.ack(scan, { phase: 'done', result: {} })
+    assert.equal(
+      (await client.call(getOperation, { params: { operation: lip.body.id }, wait: 10 })).body.state,
+      'succeeded',
+    )
+    const begun = await client.call(discoverTargets, { params, body: { portal: '10.0.0.9' } })
+    const command = await a.nextCommand()
+    assert.deepEqual([command.verb, command.args], ['storageDiscovery', { portal: '10.0.0.9' }])
+    const targets = [{ portal: '10.0.0.9:3260', name: 'iqn.2026-01.example.store:data' }]
+    await a.ack(command, { phase: 'done', result: { targets } })
+    const done = await client.call(getOperation, { params: { operation: begun.body.id }, wait: 10 })
+    assert.deepEqual(
+      [done.body.kind, done.body.state, done.body.result],
+      ['storageDiscovery', 'succeeded', { targets }],
     )
   })
 
@@ -241,6 +278,7 @@ export function hostTabTests(runtime: () => Runtime): void {
       assert.match(body.readOnly ?? '', /managed by the cluster/)
     }
     await assert.rejects(client.call(scanStorage, { params, body: {} }), plain)
+    await assert.rejects(client.call(discoverTargets, { params, body: { portal: '10.0.0.9' } }), plain)
     await assert.rejects(client.call(deleteVswitch, { params: { ...params, vswitch: 'vs0' } }), plain)
   })
 }

@@ -111,6 +111,7 @@ const bodies: Record<string, unknown> = {
   renameHost: { name: 'mine' },
   putVswitch: { name: 'vs1', types: [], nics: [], addresses: [] },
   changeInitiatorName: { name: 'iqn.2026-01.example.host:a' },
+  discoverTargets: { portal: '10.0.0.9' },
   retireHost: { reason },
   changeSettings: { profile: 'fast' },
   switchOver: { reason },

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { parseIscsiadm, parseIscsiLs, parsePortal } from '../../../node-agent/storage/discovery.ts'
+import { parseIscsiadm, parseIscsiLs } from '../../../node-agent/storage/discovery.ts'
 import { changeInitiatorName, type IscsiHost } from '../../../node-agent/storage/initiator-name.ts'
 import { initiatorNameFault, iscsiNameFault } from '../../../shared/hosts/iscsi-name.ts'
+import { parsePortal } from '../../../shared/hosts/iscsi-portal.ts'
 
 test('names that RFC 3720 allows are accepted', () => {
   for (const name of [
@@ -44,6 +45,7 @@ test('a name that another host has is refused with that host', () => {
 class FakeIscsi implements IscsiHost {
   text: string | null = '# by Debian\nInitiatorName=iqn.2026-01.example:old\n'
   live: { id: string; target: string; initiatorName: string | null }[] = []
+  used: string[] = []
   readonly did: string[] = []
   fails: { [act: string]: string } = {}
   /** iscsiadm ends without an error and this target is not there. */
@@ -54,8 +56,13 @@ class FakeIscsi implements IscsiHost {
     return this.text
   }
   async writeText(text: string) {
-    this.did.push('write')
-    this.text = text
+    const why = await this.#act('write', () => {
+      this.text = text
+    })
+    if (why !== null) throw new Error(why)
+  }
+  async inUse() {
+    return this.used
   }
   sessions() {
     return this.live
@@ -110,6 +117,14 @@ test('a session that is logged in refuses the change and names its target', asyn
   assert.deepEqual(host.did, [])
 })
 
+test('a device of a session that somebody uses is not taken away from under him, whatever was asked', async () => {
+  const host = loggedIn()
+  host.used = ['sdb (/srv)']
+  const result = await changeInitiatorName(host, { name: wanted, logOutSessions: true, theirs: null })
+  assert.match(result.why, /in use: sdb \(\/srv\).*Unmount or stop these first; nothing was changed/)
+  assert.deepEqual(host.did, [])
+})
+
 test('asked to, it logs out, writes, restarts, logs in, and looks at the session', async () => {
   const host = loggedIn()
   const result = await changeInitiatorName(host, { name: wanted, logOutSessions: true, theirs: null })
@@ -123,7 +138,7 @@ test('asked to, it logs out, writes, restarts, logs in, and looks at the session
   assert.deepEqual(host.did, ['logOut', 'write', 'restart', 'logIn'])
 })
 
-for (const act of ['logOut', 'restart', 'logIn']) {
+for (const act of ['logOut', 'write', 'restart', 'logIn']) {
   test(`when ${act} fails, the host is as it was`, async () => {
     const host = loggedIn()
     host.fails[act] = 'the daemon is not there'

@@ -8,7 +8,7 @@ import { listAdapters, listSessions } from '../../../node-agent/storage/adapters
 import { listDevices } from '../../../node-agent/storage/devices.ts'
 import { readInitiatorName } from '../../../node-agent/storage/initiator-name.ts'
 import { parseMultipath } from '../../../node-agent/storage/multipath.ts'
-import { Scanner } from '../../../node-agent/storage/scan.ts'
+import { chooseAdapters, Scanner } from '../../../node-agent/storage/scan.ts'
 import { Sysfs } from '../../../node-agent/storage/sysfs.ts'
 import { deviceChange, lunDifferences, type StorageDevice, sharedLuns } from '../../../shared/hosts/storage.ts'
 import { ahci, fakeSysfs, fcoeAndNvme, iscsiTcp, mounts, qla2xxx, sas } from './fake-sysfs.ts'
@@ -194,6 +194,45 @@ test('a scan asks the host for everything, reads capacities again, and makes no 
   assert.equal(readFileSync(join(tree.root, 'sys/class/fc_host/host3/issue_lip'), 'utf8').trim(), '')
   await scanner().scan([fc], { limitMs: 5000, lip: true })
   assert.equal(readFileSync(join(tree.root, 'sys/class/fc_host/host3/issue_lip'), 'utf8'), '1\n')
+})
+
+test('a LIP is made of named adapters alone, and of those that know one; an adapter that is not there is said with those that are', () => {
+  const choose = (names: string[], lip: boolean) => {
+    const chosen = chooseAdapters(adapters, { names, lip })
+    return chosen.ok ? chosen.adapters.map(one => one.name).join() : chosen.why
+  }
+  assert.equal(choose([], false).split(',').length, adapters.length)
+  assert.equal(choose(['host3'], true), 'host3')
+  assert.match(choose([], true), /^lip is "" and .* must be asked for with the names of the adapters/)
+  assert.match(
+    choose(['host3', 'host0'], true),
+    /^lip is "host3, host0" and must name adapters of Fibre Channel.*host0 is of kind scsi/,
+  )
+  assert.match(
+    choose(['host3', 'host77'], false),
+    /^adapters is "host77" and must be adapters of this host; it has host0/,
+  )
+})
+
+test('the limit is for the adapter, however many of its devices take their time', async () => {
+  const paths = ['sdb', 'sdc'].map(name => join(tree.root, 'sys/block', name, 'device/rescan'))
+  const began = performance.now()
+  for (const path of paths) {
+    rmSync(path)
+    execFileSync('mkfifo', [path])
+  }
+  // The first answers late, so the second has only what is left.
+  const late = sleep(400).then(() => readFileSync(paths[0]!))
+  const result = await scanner().scan([adapter('host3')!], { limitMs: 1000, lip: false })
+  const tookMs = performance.now() - began
+  await late
+  for (const path of paths) {
+    rmSync(path)
+    writeFileSync(path, '')
+  }
+  assert.equal(result.adapters[0]?.ok, false)
+  assert.ok(tookMs < 5000, `${tookMs} ms`)
+  assert.ok((result.adapters[0]?.ms ?? 0) < 1390, `${result.adapters[0]?.ms} ms`)
 })
 
 test('an adapter that hangs is given up after its limit, holds no other one up, and is not asked again meanwhile', async () => {
