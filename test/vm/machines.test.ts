@@ -178,6 +178,15 @@ describe('a vSwitch with a VLAN on a real kernel', { timeout: 4 * limitMs }, () 
     await on('a').must('ping', '-c', '3', '-W', '20', '10.91.0.2')
   })
 
+  test('a change that fails half-way is taken back, with the VLAN that it had gone through', async () => {
+    await on('a').must('ip', 'link', 'add', 'link', 'eth2', 'name', 'taken', 'type', 'vlan', 'id', '12')
+    const failed = await understudy('a', 'vswitch', 'set', 'svc0', '--vlan', '12')
+    await on('a').must('ip', 'link', 'del', 'taken')
+    assert.equal(failed.code, 5)
+    assert.match(failed.stderr, /type vlan id 12.*File exists.*the host is as it was/s)
+    await on('a').must('ping', '-c', '3', '-W', '20', '10.91.0.2')
+  })
+
   test('bad input is answered with field, value and rule, and changes nothing', async () => {
     const before = await told<HostNetwork>('a', 'network')
     const wrong: [string[], RegExp][] = [
@@ -215,9 +224,6 @@ describe('the watchdog device', { timeout: 3 * limitMs }, () => {
   })
 })
 
-/** Run on a busy machine of two cores, these two had not come to an end; they do not decide about the run until they have. */
-const notSeenToPass = { todo: 'was not seen to pass yet' }
-
 describe('a pair of two machines', { timeout: 8 * limitMs }, () => {
   const statusOf = async (name: 'a' | 'b'): Promise<StatusReport | null> => {
     const answer = await understudy(name, 'status', '--json')
@@ -243,7 +249,7 @@ describe('a pair of two machines', { timeout: 8 * limitMs }, () => {
       sql,
     )
 
-  test('it is formed, and both machines hold what is written', notSeenToPass, async () => {
+  test('it is formed, and both machines hold what is written', async () => {
     const { fingerprint, token } = await startWitness()
     for (const name of ['a', 'b'] as const) {
       await on(name).write('/etc/understudy/agent.json', JSON.stringify(configOf(name, fingerprint)))
@@ -263,20 +269,19 @@ describe('a pair of two machines', { timeout: 8 * limitMs }, () => {
     await psql('a', 'insert into kept select generate_series(1, 100)')
   })
 
-  test(
-    'when the primary loses its power the other one takes over with every acknowledged row, and gets its partner back',
-    notSeenToPass,
-    async () => {
-      await psql('a', 'insert into kept values (101)')
-      await on('a').powerCut()
-      await until('b serves', async () => ((await statusOf('b'))?.serving === true ? true : null))
-      assert.equal((await psql('b', 'select count(*), max(n) from kept')).trim(), '101|101')
-      await psql('b', 'insert into kept values (102)')
-      await on('a').switchOn()
-      await protectedBy('b')
-      assert.equal((await psql('a', 'select max(n) from kept')).trim(), '102')
-    },
-  )
+  test('when the primary loses its power the other one takes over with every acknowledged row, and gets its partner back', async t => {
+    await psql('a', 'insert into kept values (101)')
+    await on('a').powerCut()
+    const cutAt = performance.now()
+    await until('b serves', async () => ((await statusOf('b'))?.serving === true ? true : null))
+    // Each question is a program that starts on the emulated processor beside the agent that takes over.
+    t.diagnostic(`b was seen to serve ${((performance.now() - cutAt) / 1000).toFixed(1)} s after the power cut`)
+    assert.equal((await psql('b', 'select count(*), max(n) from kept')).trim(), '101|101')
+    await psql('b', 'insert into kept values (102)')
+    await on('a').switchOn()
+    await protectedBy('b')
+    assert.equal((await psql('a', 'select max(n) from kept')).trim(), '102')
+  })
 })
 
 /** The third box is this machine. */
