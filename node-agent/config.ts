@@ -130,7 +130,17 @@ const stopSchema = z.strictObject({
   onAgentStop: z.enum(['handOff', 'leaveRunning']).default('handOff'),
 })
 
+/** An operation of the control plane waits eleven minutes, for the steps of a change and their way back as well. */
+export const confirmSecondsMax = 300
+/** The witness is asked each ten seconds in calm, and has to be heard after the change. */
+const confirmSecondsLeast = 15
+
 const networkSchema = z.strictObject({
+  /**
+   * A change of a vSwitch after which this host does not reach what it reached before within this time is taken back. Links
+   * take some seconds to come up; behind a spanning tree or a slow LACP partner it is half a minute and more.
+   */
+  confirmSeconds: z.int().min(confirmSecondsLeast).max(confirmSecondsMax).default(30),
   /** Where Open vSwitch forwards: in the kernel, or in user space where the kernel has no such module. */
   ovsDatapath: z.enum(['system', 'netdev']).default('system'),
   /** In a converged deployment the hosts' networks and storage belong to their service cluster. */

@@ -58,7 +58,7 @@ export function addNetworkVerbs(program: Command): void {
     .option('--description <text>', 'for people')
     .addHelpText(
       'after',
-      '\nA change after which this host does not reach what it reached before is taken back within 30 s.\n\nExample:\n  understudy vswitch set svc0 --types service --nics eth1 --addresses 10.1.0.5/24\n',
+      '\nA change after which this host does not reach what it reached before is taken back within 30 s (network.confirmSeconds).\n\nExample:\n  understudy vswitch set svc0 --types service --nics eth1 --addresses 10.1.0.5/24\n',
     )
     .action(setVswitch)
   vswitch

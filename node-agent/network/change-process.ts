@@ -4,7 +4,7 @@ import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
-import type { Config } from '../config.ts'
+import { type Config, confirmSecondsMax } from '../config.ts'
 import { identityFileOf } from '../control/core-side.ts'
 import { readIdentity } from '../control/identity.ts'
 import { exec } from '../exec.ts'
@@ -13,9 +13,8 @@ import { readBootId } from '../kernel/clock.ts'
 import type { StatusReport } from '../report/status-report.ts'
 import { bundledChild } from '../self.ts'
 import { ask } from '../socket/client.ts'
-import { confirmLimitMs } from './change.ts'
 import { vswitchSchema } from './record.ts'
-import { changeVswitch, type Outcome, type VswitchParts, type Wish } from './vswitches.ts'
+import { changeVswitch, type Outcome, type Undo, type VswitchParts, type Wish } from './vswitches.ts'
 
 /**
  * A change of the network runs in a process and a session of its own: the terminal from which it was asked for may be
@@ -25,15 +24,28 @@ import { changeVswitch, type Outcome, type VswitchParts, type Wish } from './vsw
 export const changeVerb = 'network-change'
 const requestSchema = z.strictObject({
   config: z.string(),
-  wish: z.union([z.strictObject({ set: vswitchSchema }), z.strictObject({ remove: z.string() })]),
+  wish: z.union([
+    z.strictObject({ set: vswitchSchema }),
+    z.strictObject({ remove: z.string() }),
+    z.strictObject({ undo: z.literal('unfinished') }),
+  ]),
 })
 const outcomeSchema = z.strictObject({ ok: z.boolean(), why: z.string() })
 
-/** Confirmation, the steps and their way back, each at its longest. */
-const processLimitMs = confirmLimitMs + 180_000
+/** The longest confirmation that can be configured, the steps and their way back, each at its longest. */
+const processLimitMs = 1000 * confirmSecondsMax + 180_000
 
-/** For the CLI: starts the process and waits for what it says. */
+/** Starts the process and waits for what it says; one that is killed is followed by one that takes the change back. */
 export async function runChange(config: string, wish: Wish): Promise<Outcome> {
+  const outcome = await runProcess(config, wish)
+  if (outcome !== null) return outcome
+  const after = await runProcess(config, { undo: 'unfinished' })
+  const why = 'the process of the change ended without a word'
+  if (after?.ok === true) return { ok: false, why: `${why}; ${after.why}` }
+  return { ok: false, why: `${why}; ${after?.why ?? 'nor could it be taken back'}: look at the host` }
+}
+
+async function runProcess(config: string, wish: Wish | Undo): Promise<Outcome | null> {
   const bundled = bundledChild(changeVerb)
   const command = bundled?.command ?? process.execPath
   const args = bundled?.args ?? [
@@ -48,8 +60,7 @@ export async function runChange(config: string, wish: Wish): Promise<Outcome> {
   const said = await text(child.stdout).catch(() => '')
   clearTimeout(limit)
   const outcome = outcomeSchema.safeParse(parse(said))
-  if (outcome.success) return outcome.data
-  return { ok: false, why: 'the change ended without a word; `understudy network` shows what is there' }
+  return outcome.success ? outcome.data : null
 }
 
 const parse = (said: string): unknown => {
@@ -77,6 +88,7 @@ export function partsOf(config: Config): VswitchParts {
     ask: (argv, limitMs) => exec(argv, { limitMs }),
     reach: reachOf(config),
     sleep: ms => sleep(ms),
+    confirmMs: config.network.confirmSeconds * 1000,
     ovsDatapath: config.network.ovsDatapath,
     pair: {
       peerAddresses: config.peer.paths.map(path => path.peer),

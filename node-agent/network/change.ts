@@ -2,8 +2,10 @@ import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
+import type { Vswitch } from '../../shared/hosts/network.ts'
 import { openFolderWriter } from '../state-file/atomic-write.ts'
 import type { Step } from './plan.ts'
+import { vswitchSchema } from './record.ts'
 
 /**
  * A change of the host's network that is undone by the host itself unless it is seen to be good: what is done is written
@@ -27,12 +29,12 @@ export interface ChangeParts {
   /** An answer from before the change proves nothing about the time after it. */
   reach: (withinMs: number) => Promise<Reach>
   sleep: (ms: number) => Promise<void>
+  /** A change that did not prove good by then is taken back. */
+  confirmMs: number
 }
 
 export type ChangeResult = { ok: true } | { ok: false; why: string; undone: boolean }
 
-/** Links take some seconds to come up (LACP, spanning tree); an operator is told this time. */
-export const confirmLimitMs = 30_000
 const lookEveryMs = 500
 /** The witness is asked each 10 s in calm. */
 const reachedBeforeMs = 30_000
@@ -46,37 +48,58 @@ const journalSchema = z.strictObject({
   why: z.string(),
   /** In the order in which they are to be run. */
   undo: z.array(z.array(z.string().max(1024)).max(64)).max(512),
+  /** What was remembered of vSwitches before. */
+  record: z.array(vswitchSchema),
 })
 
-/** Applies the steps, waits until everything that was reached before is reached again, or takes them back. */
-export async function applyChange(
-  parts: ChangeParts,
-  change: { why: string; steps: readonly Step[] },
-): Promise<ChangeResult> {
+export interface WantedChange {
+  why: string
+  steps: readonly Step[]
+  /** What is remembered of vSwitches before it, and the remembering of what is there after it. */
+  record: readonly Vswitch[]
+  remember: (record: 'before' | 'after') => Promise<void>
+}
+
+/**
+ * Applies the steps, waits until everything that was reached before is reached again, and remembers it; or takes the steps
+ * back.
+ */
+export async function applyChange(parts: ChangeParts, change: WantedChange): Promise<ChangeResult> {
   const before = await parts.reach(reachedBeforeMs)
-  await writeJournal(parts, { why: change.why, undo: undoOf(change.steps) })
+  await writeJournal(parts, change)
   const done: Step[] = []
   for (const step of change.steps) {
-    const why = await parts.run(step.argv)
-    if (why === null) {
-      done.push(step)
-      continue
-    }
-    return takeBack(parts, { done, why: `\`${step.argv.join(' ')}\` failed: ${why}` })
+    const why = step.argv === null ? null : await parts.run(step.argv)
+    if (why !== null) return takeBack(parts, { done, why: `\`${step.argv?.join(' ')}\` failed: ${why}` })
+    done.push(step)
   }
   const lost = await confirm(parts, before)
   if (lost !== null) {
-    return takeBack(parts, {
-      done,
-      why: `after the change this host did not reach ${lost} within ${confirmLimitMs / 1000} s`,
-    })
+    const seconds = parts.confirmMs / 1000
+    return takeBack(parts, { done, why: `after the change this host did not reach ${lost} within ${seconds} s` })
+  }
+  try {
+    await change.remember('after')
+  } catch (error) {
+    const why = `it can't be remembered: ${error instanceof Error ? error.message : String(error)}`
+    // Whatever of it was written already.
+    await change.remember('before').catch(() => {})
+    return takeBack(parts, { done, why })
   }
   removeJournal(parts)
   return { ok: true }
 }
 
-/** At a start: a change that was under way when the process ended is taken back. A boot has done so by itself, but for Open vSwitch. */
-export async function undoUnfinished(parts: ChangeParts): Promise<string | null> {
+export interface Undone {
+  why: string
+  record: Vswitch[]
+}
+
+/**
+ * A change that was under way when its process ended is taken back: at the next start, before the next change, and by
+ * whoever waited for it. A boot has done so by itself, but for Open vSwitch. The record is left to be set back.
+ */
+export async function undoUnfinished(parts: Pick<ChangeParts, 'folder' | 'boot' | 'run'>): Promise<Undone | null> {
   const journal = readJournal(parts)
   if (journal === null) return null
   const sameBoot = journal.boot === parts.boot
@@ -87,8 +110,9 @@ export async function undoUnfinished(parts: ChangeParts): Promise<string | null>
     // Steps that were never done have nothing to take back, and say so.
     if (why !== null) failed.push(why)
   }
-  removeJournal(parts)
-  return `the change "${journal.why}" was under way when this process ended: it was taken back${failed.length > 0 ? ` (${failed.length} of ${commands.length} steps had nothing to take back)` : ''}`
+  const left = failed.length > 0 ? ` (${failed.length} of ${commands.length} steps had nothing to take back)` : ''
+  const why = `the change "${journal.why}" was under way when its process ended: it was taken back${left}`
+  return { why, record: journal.record }
 }
 
 async function takeBack(
@@ -116,7 +140,7 @@ async function confirm(parts: ChangeParts, before: Reach): Promise<string | null
   // A look takes time as well, and somebody was told how long he is cut off at most.
   for (
     let waitedMs = 0;
-    waitedMs < confirmLimitMs;
+    waitedMs < parts.confirmMs;
     waitedMs = Math.max(waitedMs + lookEveryMs, performance.now() - began)
   ) {
     const now = await parts.reach(waitedMs)
@@ -132,11 +156,14 @@ async function confirm(parts: ChangeParts, before: Reach): Promise<string | null
   return missing.length === 0 ? 'steadily what it reached before' : missing.join(' and ')
 }
 
-async function writeJournal(parts: ChangeParts, { why, undo }: { why: string; undo: string[][] }): Promise<void> {
+async function writeJournal(parts: ChangeParts, { why, steps, record }: WantedChange): Promise<void> {
   await mkdir(parts.folder, { recursive: true, mode: 0o700 })
   const folder = await openFolderWriter(parts.folder)
   try {
-    const journal = { version: 1, boot: parts.boot, why, undo } satisfies z.input<typeof journalSchema>
+    const undo = undoOf(steps)
+    const journal = { version: 1, boot: parts.boot, why, undo, record: [...record] } satisfies z.input<
+      typeof journalSchema
+    >
     await folder.write(journalName, Buffer.from(JSON.stringify(journal)))
   } finally {
     await folder.close()
@@ -145,7 +172,7 @@ async function writeJournal(parts: ChangeParts, { why, undo }: { why: string; un
 
 export const isUnfinished = (folder: string): boolean => existsSync(join(folder, journalName))
 
-function readJournal(parts: ChangeParts): z.output<typeof journalSchema> | null {
+function readJournal(parts: Pick<ChangeParts, 'folder'>): z.output<typeof journalSchema> | null {
   let text: string
   try {
     text = readFileSync(join(parts.folder, journalName), 'utf8')
@@ -155,4 +182,5 @@ function readJournal(parts: ChangeParts): z.output<typeof journalSchema> | null 
   return journalSchema.parse(JSON.parse(text))
 }
 
-const removeJournal = (parts: ChangeParts): void => rmSync(join(parts.folder, journalName), { force: true })
+export const removeJournal = (parts: Pick<ChangeParts, 'folder'>): void =>
+  rmSync(join(parts.folder, journalName), { force: true })

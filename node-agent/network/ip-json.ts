@@ -90,11 +90,25 @@ function keyOf(text: string): string {
   return parsed === null ? text : `${parsed.family} ${parsed.value}`
 }
 
-const routeSchema = z.array(z.object({ dst: z.string(), gateway: z.string().optional(), dev: z.string().optional() }))
+const routeSchema = z.array(
+  z.object({
+    dst: z.string(),
+    gateway: z.string().optional(),
+    dev: z.string().optional(),
+    metric: z.number().optional(),
+    protocol: z.string().optional(),
+  }),
+)
 
 export function parseRoutes(text: string): Route[] {
   return routeSchema
     .parse(JSON.parse(text === '' ? '[]' : text))
     .filter(route => route.dev !== undefined)
-    .map(route => ({ destination: route.dst, gateway: route.gateway ?? null, device: route.dev! }))
+    .map(({ dst, gateway = null, dev, metric = null, protocol = null }) => ({
+      destination: dst,
+      gateway,
+      device: dev!,
+      metric,
+      protocol,
+    }))
 }

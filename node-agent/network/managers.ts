@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join, matchesGlob } from 'node:path'
 import type { NetworkManager } from '../../shared/hosts/network.ts'
 import { ownFiles } from './boot-files.ts'
 
@@ -20,6 +20,40 @@ export function findManager(root: string): NetworkManager {
 export function foreignBootFile(root: string, device: string): string | null {
   const name = device.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')
   return candidates(root).find(({ path, defines }) => defines(name).test(textOf(root, path)))?.path ?? null
+}
+
+/**
+ * Which file of somebody else's would set a NIC up at boot against ours, so that it were no part of its vSwitch: one with
+ * an address of its own (ifupdown), one that comes before ours (systemd-networkd takes the first that matches), and any
+ * that names it (netplan puts all files together).
+ */
+export function foreignNicFile(
+  root: string,
+  { nic, manager }: { nic: string; manager: NetworkManager },
+): string | null {
+  const name = nic.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')
+  const sets: { [manager in NetworkManager]?: (path: string, text: string) => boolean } = {
+    ifupdown: (path, text) =>
+      path.startsWith('/etc/network/') && new RegExp(`^\\s*iface\\s+${name}\\s+\\S+\\s+(?!manual\\b)`, 'm').test(text),
+    'systemd-networkd': (path, text) =>
+      path.startsWith('/etc/systemd/network/') &&
+      path.endsWith('.network') &&
+      basename(path) < `70-understudy-${nic}.network` &&
+      matchesName(text, nic),
+    netplan: (path, text) =>
+      path.startsWith('/etc/netplan/') && new RegExp(`^\\s*["']?${name}["']?\\s*:`, 'm').test(text),
+  }
+  const found = candidates(root).find(({ path }) => sets[manager]?.(path, textOf(root, path)))
+  return found?.path ?? null
+}
+
+/** systemd.network(5), "[Match] Name=": names and globs, in a list that "!" turns around. */
+function matchesName(text: string, nic: string): boolean {
+  const match = /^\[Match\]$([\s\S]*?)(?=^\[|(?![\s\S]))/m.exec(text)?.[1] ?? ''
+  const words = [...match.matchAll(/^\s*Name\s*=\s*(.*)$/gm)].flatMap(one => (one[1] ?? '').trim().split(/\s+/))
+  const turned = words[0]?.startsWith('!') === true
+  const hit = words.some(word => matchesGlob(nic, word.replace(/^!/, '')))
+  return words.length > 0 && hit !== turned
 }
 
 /** interfaces(5); systemd.netdev(5), systemd.network(5); netplan(5) in YAML or JSON. */

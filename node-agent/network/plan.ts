@@ -6,7 +6,8 @@ import type { BondMode, HostNetwork, ObservedVswitch, Vswitch } from '../../shar
  * that a failure at any step leaves the host as it was.
  */
 export interface Step {
-  argv: readonly string[]
+  /** null: nothing to do on the way there, only on the way back. */
+  argv: readonly string[] | null
   /** null: nothing to take back. */
   undo: readonly string[] | null
 }
@@ -43,11 +44,14 @@ function bridgeSteps(from: ObservedVswitch | null, to: Vswitch | null, host: Hos
   if (from === null)
     steps.push({ argv: ip('link', 'add', 'name', name, 'type', 'bridge'), undo: ip('link', 'del', name) })
   if (from !== null && !same) steps.push(...uplinkDown(from))
-  if (to !== null && !same) steps.push(...uplinkUp(to))
-  if (to !== null && (from === null || from.mtu !== to.mtu || !same)) steps.push(...mtuSteps(from, to, host))
-  if (to === null)
-    steps.push({ argv: ip('link', 'del', name), undo: ip('link', 'add', 'name', name, 'type', 'bridge') })
-  else if (from === null) steps.push({ argv: ip('link', 'set', name, 'up'), undo: null })
+  if (to !== null && !same) steps.push(...uplinkUp(to, host))
+  if (to !== null && (from === null || from.mtu !== to.mtu || !same)) steps.push(...mtuSteps({ from, to, host, same }))
+  if (to === null && from !== null) {
+    steps.push(
+      { argv: null, undo: ip('link', 'set', name, 'mtu', `${from.mtu}`, 'up') },
+      { argv: ip('link', 'del', name), undo: ip('link', 'add', 'name', name, 'type', 'bridge') },
+    )
+  } else if (from === null) steps.push({ argv: ip('link', 'set', name, 'up'), undo: null })
   return steps
 }
 
@@ -66,7 +70,7 @@ const kernelBondMode: Record<BondMode, string> = {
 /** The link of a member is looked at this often, in ms (Documentation/networking/bonding.rst, "miimon"). */
 const miimonMs = '100'
 
-function uplinkUp({ name, nics, bond, vlan }: Vswitch): Step[] {
+function uplinkUp({ name, nics, bond, vlan }: Vswitch, host: HostNetwork): Step[] {
   const [first] = nics
   if (first === undefined) return []
   const steps: Step[] = []
@@ -76,12 +80,15 @@ function uplinkUp({ name, nics, bond, vlan }: Vswitch): Step[] {
     steps.push({ argv: ip('link', 'add', 'name', bonded, 'type', 'bond', ...mode), undo: ip('link', 'del', bonded) })
     for (const nic of nics) {
       // A bond takes only members that are down.
-      steps.push({ argv: ip('link', 'set', nic, 'down'), undo: ip('link', 'set', nic, 'up') })
+      steps.push({
+        argv: ip('link', 'set', nic, 'down'),
+        undo: isDown(nic, host) ? null : ip('link', 'set', nic, 'up'),
+      })
       steps.push({ argv: ip('link', 'set', nic, 'master', bonded), undo: ip('link', 'set', nic, 'nomaster') })
     }
   }
-  for (const device of [...nics, ...(bonded === null ? [] : [bonded])])
-    steps.push({ argv: ip('link', 'set', device, 'up'), undo: null })
+  steps.push(...nics.map(nic => nicUp(nic, host)))
+  if (bonded !== null) steps.push({ argv: ip('link', 'set', bonded, 'up'), undo: null })
   const base = bonded ?? first
   const top = vlan === null ? base : vlanName(base, vlan)
   if (vlan !== null) {
@@ -92,26 +99,52 @@ function uplinkUp({ name, nics, bond, vlan }: Vswitch): Step[] {
   return steps
 }
 
-/** The way back of `uplinkUp`, and its own way back is that again. */
+const isDown = (nic: string, host: HostNetwork): boolean => host.nics.find(one => one.name === nic)?.carrier === null
+const nicUp = (nic: string, host: HostNetwork): Step => ({
+  argv: ip('link', 'set', nic, 'up'),
+  undo: isDown(nic, host) ? ip('link', 'set', nic, 'down') : null,
+})
+
+/** The way back of `uplinkUp`, and its own way back is that again, with all that it brings up. NICs stay up. */
 function uplinkDown(vswitch: Vswitch): Step[] {
-  return uplinkUp(vswitch)
-    .filter(step => step.undo !== null)
+  const nobodyDown: HostNetwork = { nics: [], vswitches: [], routes: [], manager: 'none', unknown: [] }
+  return uplinkUp(vswitch, nobodyDown)
     .reverse()
-    .map(step => ({ argv: step.undo!, undo: step.argv }))
+    .map(step => ({ argv: step.undo, undo: step.argv }))
 }
 
-/** The bridge has the smallest MTU of its members, so they come first. */
-function mtuSteps(from: ObservedVswitch | null, to: Vswitch, host: HostNetwork): Step[] {
-  const nics = to.nics.flatMap(name => {
-    const was = host.nics.find(nic => nic.name === name)?.mtu
-    return was === to.mtu ? [] : [{ device: name, was }]
-  })
-  const bond = to.bond === null ? [] : [{ device: bondName(to.name), was: undefined }]
-  const own = [{ device: to.name, was: from?.mtu }]
-  return [...nics, ...bond, ...own].map(({ device, was }) => ({
-    argv: ip('link', 'set', device, 'mtu', `${to.mtu}`),
-    undo: was === undefined ? null : ip('link', 'set', device, 'mtu', `${was}`),
-  }))
+/**
+ * No device has more than what it is on: a larger MTU comes from below, a smaller one from above, and so the way back of
+ * either is right too. Devices that were made a moment ago have nothing to go back to.
+ */
+function mtuSteps({
+  from,
+  to,
+  host,
+  same,
+}: {
+  from: ObservedVswitch | null
+  to: Vswitch
+  host: HostNetwork
+  same: boolean
+}): Step[] {
+  const bonded = to.bond === null ? null : bondName(to.name)
+  const base = bonded ?? to.nics[0]
+  const top = to.vlan === null || base === undefined ? null : vlanName(base, to.vlan)
+  const between = same ? from?.mtu : undefined
+  const devices = [
+    ...to.nics.map(device => ({ device, was: host.nics.find(nic => nic.name === device)?.mtu })),
+    ...[bonded, top].filter(device => device !== null).map(device => ({ device, was: between })),
+    { device: to.name, was: from?.mtu },
+  ]
+  const steps = devices
+    .filter(({ was }) => was !== to.mtu)
+    .map(({ device, was }) => ({
+      argv: ip('link', 'set', device, 'mtu', `${to.mtu}`),
+      undo: was === undefined ? null : ip('link', 'set', device, 'mtu', `${was}`),
+    }))
+  const smaller = devices.some(({ was }) => was !== undefined && was > to.mtu)
+  return smaller ? steps.reverse() : steps
 }
 
 // ---------------------------------------------------------------- Open vSwitch
@@ -125,8 +158,10 @@ const ovsBondMode: Record<BondMode, readonly string[]> = {
 /** One transaction: all of it or nothing. */
 function ovsSteps({ from, to, host, ovsDatapath }: Change): Step[] {
   const steps: Step[] = [{ argv: ovsTransaction(from, to, ovsDatapath), undo: ovsTransaction(to, from, ovsDatapath) }]
+  if (to === null && from !== null) steps.unshift({ argv: null, undo: ip('link', 'set', from.name, 'up') })
   if (to !== null) {
-    for (const device of [...to.nics, to.name]) steps.push({ argv: ip('link', 'set', device, 'up'), undo: null })
+    steps.push(...to.nics.map(nic => nicUp(nic, host)))
+    steps.push({ argv: ip('link', 'set', to.name, 'up'), undo: null })
     for (const name of to.nics) {
       const was = host.nics.find(nic => nic.name === name)?.mtu
       if (was !== undefined && was !== to.mtu) {
@@ -204,17 +239,23 @@ function addressSteps(
   return { before, after }
 }
 
-/** Default routes that go with an address: the kernel drops them with it, and a way back has to put them back. */
+/**
+ * Routes through a gateway that go with an address: the kernel drops them with it, and a way back has to put them back, as
+ * they were. On the way there only default routes are taken away; of the others nothing is known but that they may go.
+ */
 function routesAway(from: ObservedVswitch | null, to: Vswitch | null, host: HostNetwork): Step[] {
   const newNics = (to?.nics ?? []).filter(nic => from?.nics.includes(nic) !== true)
   const kept = to?.gateways ?? []
   return host.routes
-    .filter(route => route.destination === 'default' && route.gateway !== null)
-    .filter(route => newNics.includes(route.device) || (route.device === from?.name && !kept.includes(route.gateway!)))
-    .map(({ gateway, device }) => {
-      const words = ['default', 'via', gateway!, 'dev', device]
+    .filter(route => route.gateway !== null)
+    .filter(({ destination, gateway, device }) =>
+      device === from?.name ? destination !== 'default' || !kept.includes(gateway!) : newNics.includes(device),
+    )
+    .map(({ destination, gateway, device, metric, protocol }) => {
+      const words = [destination, 'via', gateway!, 'dev', device, ...(metric === null ? [] : ['metric', `${metric}`])]
       const family = familyOf(gateway!)
-      return { argv: ip(family, 'route', 'del', ...words), undo: ip(family, 'route', 'replace', ...words) }
+      const back = ip(family, 'route', 'replace', ...words, ...(protocol === null ? [] : ['proto', protocol]))
+      return { argv: destination === 'default' ? ip(family, 'route', 'del', ...words) : null, undo: back }
     })
 }
 

@@ -46,6 +46,10 @@ export interface Route {
   destination: string
   gateway: string | null
   device: string
+  /** null: none was given. */
+  metric: number | null
+  /** Who made it, as ip-route(8) names it ("static", "dhcp"); null: it does not say. */
+  protocol: string | null
 }
 
 /** As it was found. */

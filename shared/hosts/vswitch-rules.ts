@@ -37,14 +37,24 @@ const mtuRange = { least: 576, leastV6: 1280, most: 9216 }
 /** Every fault of a wish, or none. `null` for `before`: it is new. */
 export function vswitchFaults(wish: Vswitch, context: HostContext): Fault[] {
   const others = context.vswitches.filter(one => one.name !== wish.name)
+  const now = context.vswitches.find(one => one.name === wish.name) ?? null
   return [
     ...nameFaults(wish),
-    ...typeFaults(wish, others),
+    ...backendFaults(wish, now),
+    ...typeFaults(wish, { now, others }),
     ...linkFaults(wish, { ...context, others }),
     ...mtuFaults(wish),
     ...addressFaults(wish, { ...context, others }),
+    ...vipFaults(wish, context),
     ...gatewayFaults(wish, others),
   ]
+}
+
+/** The other back end is another device of that name: what hangs on this one would be cut off for good. */
+function backendFaults({ backend }: Vswitch, now: ObservedVswitch | null): Fault[] {
+  if (now === null || now.backend === backend || now.ports.length === 0) return []
+  const rule = `must stay ${now.backend} while ${now.ports.slice(0, 8).join(', ')} are connected: disconnect them first`
+  return [{ field: 'backend', value: backend, rule }]
 }
 
 function nameFaults({ name, description }: Vswitch): Fault[] {
@@ -64,8 +74,14 @@ function nameFaults({ name, description }: Vswitch): Fault[] {
 /** At most one of these a host: two would not know which of them carries the traffic. */
 const onceOnly = ['backup', 'migration'] as const
 
-function typeFaults({ types }: Vswitch, others: readonly ObservedVswitch[]): Fault[] {
+function typeFaults(
+  { types }: Vswitch,
+  { now, others }: { now: ObservedVswitch | null; others: readonly ObservedVswitch[] },
+): Fault[] {
   const value = types.join(', ')
+  const manages = (one: Pick<Vswitch, 'types'>): boolean => one.types.includes('management')
+  if (now !== null && manages(now) && !manages({ types }) && !others.some(manages))
+    return [{ field: 'types', value, rule: 'must keep management: this is the only management vSwitch of the host' }]
   if (types.length === 0) return [{ field: 'types', value, rule: 'must name at least one network type' }]
   if (new Set(types).size < types.length) return [{ field: 'types', value, rule: 'must name each network type once' }]
   return onceOnly.flatMap(type => {
@@ -78,7 +94,7 @@ function typeFaults({ types }: Vswitch, others: readonly ObservedVswitch[]): Fau
 
 function linkFaults(
   wish: Vswitch,
-  context: Pick<HostContext, 'nics'> & { others: readonly ObservedVswitch[] },
+  context: Pick<HostContext, 'nics' | 'vips'> & { others: readonly ObservedVswitch[] },
 ): Fault[] {
   const faults: Fault[] = []
   const { vlan, nics, bond } = wish
@@ -102,11 +118,16 @@ function linkFaults(
   for (const name of nics) {
     const nic = context.nics.find(one => one.name === name)
     const user = context.others.find(other => other.nics.includes(name))
+    const vip = context.vips.find(one => one.vswitch === name)
     if (nic === undefined) {
       const known = context.nics.map(one => one.name).join(', ') || 'none'
       faults.push({ field: 'nics', value: name, rule: `must be a NIC of this host; it has ${known}` })
     } else if (user !== undefined)
       faults.push({ field: 'nics', value: name, rule: `is used by the vSwitch ${user.name}` })
+    else if (vip !== undefined) {
+      const rule = `carries the virtual address ${vip.address}, which would not be reached behind a vSwitch: remove it first, and add it on the vSwitch then`
+      faults.push({ field: 'nics', value: name, rule })
+    }
   }
   return faults
 }
@@ -162,6 +183,27 @@ function addressRule(
       return `lies in the network of ${other.name} (${same}): two vSwitches in one network would answer for each other`
   }
   return null
+}
+
+/** The virtual addresses on it have to lie where the host has an address, before the change as after it. */
+function vipFaults({ name, addresses }: Vswitch, { vips }: Pick<HostContext, 'vips'>): Fault[] {
+  return vips
+    .filter(vip => vip.vswitch === name && !liesIn(vip.address, addresses))
+    .map(vip => {
+      const rule = `must have one in the segment of the virtual address ${vip.address}, which is on it`
+      return { field: 'addresses', value: addresses.join(', '), rule }
+    })
+}
+
+function liesIn(vip: string, addresses: readonly string[]): boolean {
+  const prefix = parsePrefix(vip)
+  return (
+    prefix !== null &&
+    addresses.some(one => {
+      const own = parsePrefix(one)
+      return own !== null && own.length === prefix.length && contains(own, prefix) && !sameAddress(own, prefix)
+    })
+  )
 }
 
 /** The first and the last address of an IPv4 network are no host's; nor is the first of IPv6 (RFC 4291, 2.6.1). */
@@ -226,11 +268,9 @@ export function serviceVipFaults(
   const outside = (['a', 'b'] as const).flatMap(host => {
     const vswitch = hosts[host]
     if (vswitch === null) return [`host ${host} has no vSwitch ${vip.vswitch}`]
-    const fits = vswitch.addresses.some(one => {
-      const own = parsePrefix(one)
-      return own !== null && own.length === prefix.length && contains(own, prefix) && !sameAddress(own, prefix)
-    })
-    return fits ? [] : [`host ${host} has ${vswitch.addresses.join(', ') || 'no address'} on ${vip.vswitch}`]
+    return liesIn(vip.address, vswitch.addresses)
+      ? []
+      : [`host ${host} has ${vswitch.addresses.join(', ') || 'no address'} on ${vip.vswitch}`]
   })
   return outside.length === 0
     ? []

@@ -4,13 +4,20 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { exec } from '../../node-agent/exec.ts'
-import { applyChange, type ChangeParts, type Reach, undoUnfinished } from '../../node-agent/network/change.ts'
+import {
+  applyChange,
+  type ChangeParts,
+  type Reach,
+  removeJournal,
+  undoUnfinished,
+} from '../../node-agent/network/change.ts'
 import { readNetwork } from '../../node-agent/network/inventory.ts'
 import { planChange } from '../../node-agent/network/plan.ts'
 import { changeVswitch, restoreVswitches, type VswitchParts } from '../../node-agent/network/vswitches.ts'
 import type { HostNetwork, ObservedVswitch, Vswitch } from '../../shared/hosts/network.ts'
 import { until } from '../fixtures/until.ts'
 import { Netns } from './support/netns.ts'
+import { networkState } from './support/network-state.ts'
 
 /** Two hosts joined by two cables; the first one's networks are changed. Real bridges, a real Open vSwitch in user space. */
 const folder = mkdtempSync(join(tmpdir(), 'understudy-network-'))
@@ -27,7 +34,7 @@ const vswitch = async (name: string): Promise<ObservedVswitch | null> =>
   (await look()).vswitches.find(one => one.name === name) ?? null
 
 const allReached: Reach = { peer: true, witness: true, controlPlane: null }
-const parts = (change: Partial<ChangeParts> = {}): ChangeParts => ({
+const parts = (given: Partial<ChangeParts> = {}): ChangeParts => ({
   folder,
   boot: 'this-boot',
   run: async argv => {
@@ -36,16 +43,40 @@ const parts = (change: Partial<ChangeParts> = {}): ChangeParts => ({
   },
   reach: async () => allReached,
   sleep: async () => {},
-  ...change,
+  confirmMs: 30_000,
+  ...given,
 })
 
 async function change(to: Vswitch | null, options: { name?: string; parts?: ChangeParts } = {}) {
   const from = await vswitch(to?.name ?? options.name ?? '')
   const steps = planChange({ from, to, host: await look(), ovsDatapath: 'netdev' })
-  const result = await applyChange(options.parts ?? parts(), { why: 'a test', steps })
-  if (result.ok)
-    record = [...record.filter(one => one.name !== (to?.name ?? options.name)), ...(to === null ? [] : [to])]
-  return result
+  const remember = async (which: 'before' | 'after'): Promise<void> => {
+    if (which === 'after')
+      record = [...record.filter(one => one.name !== (to?.name ?? options.name)), ...(to === null ? [] : [to])]
+  }
+  return applyChange(options.parts ?? parts(), { why: 'a test', steps, record, remember })
+}
+
+const everything = (): Promise<object> => networkState(argv => inHost(argv))
+
+/** Each step of the change fails once, and once all of it is done and the peer is gone: the host is as it was each time. */
+async function failsAnywhere(to: Vswitch | null, name = to?.name ?? ''): Promise<void> {
+  const before = await everything()
+  const steps = planChange({ from: await vswitch(name), to, host: await look(), ovsDatapath: 'netdev' })
+  const run = parts().run
+  const doing = steps.flatMap(step => (step.argv === null ? [] : [step.argv]))
+  for (let failing = 0; failing <= doing.length; failing += 1) {
+    let at = -1
+    let asked = 0
+    const broken = parts({
+      run: async argv => (failing < doing.length && ++at === failing ? 'the test lets it fail' : run(argv)),
+      reach: async () => ({ ...allReached, peer: ++asked === 1 }),
+    })
+    const words = failing === doing.length ? 'the confirmation' : doing[failing]!.join(' ')
+    const result = await change(to, { name, parts: broken })
+    assert.ok(!result.ok && result.undone, `${words}: ${JSON.stringify(result)}`)
+    assert.deepEqual(await everything(), before, `it failed at ${words}`)
+  }
 }
 
 const wish = (more: Partial<Vswitch> = {}): Vswitch => ({
@@ -127,12 +158,45 @@ describe('vSwitches on Linux bridges', () => {
     assert.ok(reaches('10.41.0.1'))
   })
 
-  test('a step that fails half-way leaves the host as it was', async () => {
-    const before = await look()
-    const result = await change(wish({ name: 'bad0', addresses: ['10.42.0.5/24'], nics: ['eth0'], vlan: 7 }))
-    assert.equal(result.ok, false)
-    assert.match(result.ok ? '' : result.why, /type vlan id 7.*the host is as it was/s)
-    assert.deepEqual(await look(), before)
+  test('a change of a bridge that fails at any of its steps leaves the host as it was: devices, addresses, routes', async () => {
+    host.exec(
+      'ip',
+      'route',
+      'add',
+      '10.55.0.0/16',
+      'via',
+      '10.40.0.1',
+      'dev',
+      'eth0',
+      'metric',
+      '77',
+      'proto',
+      'static',
+    )
+    host.exec('ip', '-6', 'address', 'add', 'fd40::5/64', 'dev', 'eth0', 'nodad')
+    await failsAnywhere(wish({ name: 'new0', nics: ['eth0'], addresses: ['10.40.0.5/24', 'fd40::5/64'] }))
+    const moved = wish({ gateways: [], addresses: ['10.41.0.77/24'], nics: ['eth0'], mtu: 1300 })
+    await failsAnywhere(moved)
+    await failsAnywhere(null, 'svc0')
+    host.exec('ip', 'route', 'del', '10.55.0.0/16')
+    host.exec('ip', '-6', 'address', 'del', 'fd40::5/64', 'dev', 'eth0')
+  })
+
+  test('a NIC that vanished between the look and the change fails it, and the rest is as it was', async () => {
+    host.exec('ip', 'link', 'add', 'gone0', 'type', 'veth', 'peer', 'name', 'gone1')
+    const plugged = await everything()
+    const steps = planChange({
+      from: null,
+      to: wish({ name: 'new0', nics: ['gone0'] }),
+      host: await look(),
+      ovsDatapath: 'netdev',
+    })
+    host.exec('ip', 'link', 'del', 'gone0')
+    const before = await everything()
+    assert.notDeepEqual(before, plugged)
+    const result = await applyChange(parts(), { why: 'a test', steps, record, remember: async () => {} })
+    assert.match(result.ok ? '' : result.why, /gone0.*(Cannot find device|does not exist).*the host is as it was/s)
+    assert.deepEqual(await everything(), before)
   })
 
   test('a change under way when the agent dies is taken back at its next start', async () => {
@@ -150,8 +214,11 @@ describe('vSwitches on Linux bridges', () => {
     const second = wish({ name: 'two0', nics: ['eth0'], addresses: ['10.40.0.5/24'] })
     await assert.rejects(change(second, { parts: dies }), /dies here/)
     assert.notDeepEqual(await look(), before)
-    assert.match((await undoUnfinished(parts())) ?? '', /was under way when this process ended: it was taken back/)
+    const undone = await undoUnfinished(parts())
+    assert.match(undone?.why ?? '', /was under way when its process ended: it was taken back/)
+    assert.deepEqual(undone?.record, record)
     assert.deepEqual(await look(), before)
+    removeJournal(parts())
     assert.equal(await undoUnfinished(parts()), null)
   })
 
@@ -172,6 +239,7 @@ describe('a vSwitch as an operator asks for it', () => {
     ask: (argv, limitMs) => inHost(argv, limitMs),
     reach: async () => allReached,
     sleep: async () => {},
+    confirmMs: 30_000,
     ovsDatapath: 'netdev',
     pair: { peerAddresses: ['10.41.0.6'], vips: [], pathAddresses: ['10.40.0.5'] },
   })
@@ -203,6 +271,45 @@ describe('a vSwitch as an operator asks for it', () => {
     assert.deepEqual(await restoreVswitches(asked()), ['the vSwitch svc0 was missing and is made again'])
     assert.ok(reaches('10.41.0.1'))
     assert.deepEqual(await restoreVswitches(asked()), [])
+  })
+
+  test('what of it is lost while it is there is put back at the next start', async () => {
+    host.exec('ip', 'address', 'flush', 'dev', 'svc0')
+    assert.deepEqual(await restoreVswitches(asked()), ['the vSwitch svc0 had lost 10.41.0.5/24, which is put back'])
+    assert.ok(reaches('10.41.0.1'))
+  })
+
+  test('a change that can’t be remembered is taken back, with what was written of it', async () => {
+    const files = join(root, 'etc/network/interfaces.d')
+    const [before, recorded] = [await everything(), readFileSync(join(own, 'vswitches.json'), 'utf8')]
+    rmSync(files, { recursive: true })
+    writeFileSync(files, 'somebody’s file')
+    const result = await changeVswitch(asked(), { set: wish({ addresses: ['10.41.0.7/24'] }) })
+    rmSync(files)
+    assert.match(result.why, /it can't be remembered: .*the host is as it was/s)
+    assert.deepEqual(await everything(), before)
+    assert.equal(readFileSync(join(own, 'vswitches.json'), 'utf8'), recorded)
+    assert.equal((await changeVswitch(asked(), { set: wish() })).ok, true)
+    assert.match(readFileSync(bootFile, 'utf8'), /auto svc0/)
+  })
+
+  test('a NIC that other files give an address at boot is not taken, since the next boot would take it back', async () => {
+    const file = join(root, 'etc/network/interfaces.d/eth0')
+    writeFileSync(file, 'auto eth0\niface eth0 inet static\n    address 10.40.0.5/24\n')
+    const taking = wish({ name: 'two0', nics: ['eth0'], addresses: ['10.43.0.5/24'] })
+    const before = await everything()
+    const refused = await changeVswitch(asked(), { set: taking })
+    assert.match(
+      refused.why,
+      /eth0 is set up at boot by \/etc\/network\/interfaces\.d\/eth0, which is not ours.*nothing was changed/,
+    )
+    assert.deepEqual(await everything(), before)
+    writeFileSync(file, 'auto eth0\niface eth0 inet manual\n')
+    const taken = await changeVswitch(asked(), { set: taking })
+    assert.ok(taken.ok, taken.why)
+    assert.equal((await changeVswitch(asked(), { remove: 'two0' })).ok, true)
+    rmSync(file)
+    host.exec('ip', 'address', 'add', '10.40.0.5/24', 'dev', 'eth0')
   })
 
   test('deleted, it is forgotten, and its boot file is gone', async () => {
@@ -241,6 +348,12 @@ describe('vSwitches on Open vSwitch', () => {
     assert.equal((await vswitch('svc0'))?.vlan, 10)
     assert.ok(!reaches('10.41.0.1'))
     assert.deepEqual(await change(ovs()), { ok: true })
+    assert.ok(reaches('10.41.0.1'))
+  })
+
+  test('a change of an Open vSwitch that fails at any of its steps leaves the host as it was', async () => {
+    await failsAnywhere(ovs({ addresses: ['10.41.0.77/24'], nics: [], vlan: 20, mtu: 1300 }))
+    await failsAnywhere(null, 'svc0')
     assert.ok(reaches('10.41.0.1'))
   })
 

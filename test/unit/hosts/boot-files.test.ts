@@ -106,14 +106,14 @@ const host: HostNetwork = {
     addresses: name === 'eth1' ? ['10.1.0.5/24'] : [],
   })),
   vswitches: [],
-  routes: [{ destination: 'default', gateway: '10.1.0.1', device: 'eth1' }],
+  routes: [{ destination: 'default', gateway: '10.1.0.1', device: 'eth1', metric: 100, protocol: 'dhcp' }],
   manager: 'none',
   unknown: [],
 }
 
 test('the address and the default route of a NIC move to its vSwitch, and back where the change is taken back', () => {
   const steps = planChange({ from: null, to: vswitch, host, ovsDatapath: 'system' })
-  const done = steps.map(step => step.argv.join(' '))
+  const done = steps.flatMap(step => (step.argv === null ? [] : [step.argv.join(' ')]))
   const undo = steps
     .filter(step => step.undo !== null)
     .reverse()
@@ -132,7 +132,7 @@ test('the address and the default route of a NIC move to its vSwitch, and back w
   }
   order(
     done,
-    'ip -4 route del default via 10.1.0.1 dev eth1',
+    'ip -4 route del default via 10.1.0.1 dev eth1 metric 100',
     'ip address del 10.1.0.5/24 dev eth1',
     'ip link add name svc0 type bridge',
     'ip link set bd-svc0.10 master svc0',
@@ -145,15 +145,47 @@ test('the address and the default route of a NIC move to its vSwitch, and back w
     'ip address del 10.1.0.5/24 dev svc0',
     'ip link del svc0',
     'ip address add 10.1.0.5/24 dev eth1',
-    'ip -4 route replace default via 10.1.0.1 dev eth1',
+    'ip -4 route replace default via 10.1.0.1 dev eth1 metric 100 proto dhcp',
   )
+})
+
+test('a larger MTU comes from below and a smaller one from above, a VLAN and a bond between them, and so does its way back', () => {
+  const order = (from: number, to: number) => {
+    const there = { ...vswitch, mtu: from, owned: true, ports: [] }
+    const now = { ...host, nics: host.nics.map(nic => ({ ...nic, mtu: from })) }
+    const steps = planChange({ from: there, to: { ...vswitch, mtu: to }, host: now, ovsDatapath: 'system' })
+    const devices = (lines: (readonly string[] | null)[]) => lines.map(line => line?.[3])
+    return [devices(steps.map(step => step.argv)), devices(steps.map(step => step.undo).reverse())]
+  }
+  const up = ['eth1', 'eth2', 'bd-svc0', 'bd-svc0.10', 'svc0']
+  const down = [...up].reverse()
+  assert.deepEqual(order(1500, 9000), [up, down])
+  assert.deepEqual(order(9000, 1500), [down, up])
+})
+
+test('the way back of a deleted vSwitch brings everything up again: NICs, bond, VLAN, the vSwitch itself', () => {
+  const there = { ...vswitch, owned: true, ports: [] }
+  const steps = planChange({ from: there, to: null, host, ovsDatapath: 'system' })
+  const back = steps.flatMap(step => (step.undo === null ? [] : [step.undo.join(' ')])).reverse()
+  for (const [device, made] of [
+    ['bd-svc0', 'ip link add name bd-svc0 type bond'],
+    ['bd-svc0.10', 'ip link add link bd-svc0 name bd-svc0.10 type vlan'],
+    ['svc0', 'ip link add name svc0 type bridge'],
+  ] as const) {
+    const at = back.findIndex(line => line.startsWith(made))
+    assert.ok(at >= 0, back.join('\n'))
+    assert.ok(
+      back.findIndex(line => line.startsWith(`ip link set ${device} `) && line.endsWith(' up')) > at,
+      back.join('\n'),
+    )
+  }
 })
 
 test('Open vSwitch is changed in one transaction with a time limit', () => {
   const [first] = planChange({ from: null, to: { ...vswitch, backend: 'ovs' }, host, ovsDatapath: 'netdev' }).filter(
-    step => step.argv[0] === 'ovs-vsctl',
+    step => step.argv?.[0] === 'ovs-vsctl',
   )
-  const text = first?.argv.join(' ') ?? ''
+  const text = first?.argv?.join(' ') ?? ''
   assert.match(text, /^ovs-vsctl --timeout=10 --may-exist add-br svc0 -- set bridge svc0 datapath_type=netdev -- /)
   assert.match(text, /add-bond svc0 bd-svc0 eth1 eth2 bond_mode=balance-tcp lacp=active -- set port svc0 tag=10/)
   assert.equal(first?.undo?.join(' '), 'ovs-vsctl --timeout=10 --if-exists del-br svc0')

@@ -39,20 +39,23 @@ const observed = (change: Partial<ObservedVswitch> = {}): ObservedVswitch => ({
   ...change,
 })
 const context: HostContext = {
-  nics: ['eth0', 'eth1', 'eth2'].map(nic),
+  nics: ['eth0', 'eth1', 'eth2', 'eth3'].map(nic),
   vswitches: [
     observed(),
     observed({ name: 'bak0', types: ['backup'], nics: [], addresses: ['10.2.0.5/24'], gateways: [] }),
   ],
   peerAddresses: ['10.1.0.6'],
-  vips: [{ address: '10.1.0.100/24', vswitch: 'svc0' }],
+  vips: [
+    { address: '10.1.0.100/24', vswitch: 'svc0' },
+    { address: '10.3.0.100/24', vswitch: 'eth2' },
+  ],
   peerPathDevices: ['mgmt0'],
 }
 const faults = (change: Partial<Vswitch>): string => vswitchFaults(wish(change), context).map(showFault).join('\n')
 
 test('a sound wish has no fault', () => {
   assert.equal(faults({}), '')
-  assert.equal(faults({ nics: ['eth1', 'eth2'], bond: 'lacp', vlan: 4094, mtu: 9000 }), '')
+  assert.equal(faults({ nics: ['eth1', 'eth3'], bond: 'lacp', vlan: 4094, mtu: 9000 }), '')
 })
 
 const wrong: [string, Partial<Vswitch>, RegExp][] = [
@@ -81,11 +84,11 @@ const wrong: [string, Partial<Vswitch>, RegExp][] = [
   [
     'a NIC that is not there',
     { nics: ['eth9'] },
-    /^nics is "eth9" and must be a NIC of this host; it has eth0, eth1, eth2/,
+    /^nics is "eth9" and must be a NIC of this host; it has eth0, eth1, eth2, eth3/,
   ],
   ['a NIC that another one has', { nics: ['eth0'] }, /^nics is "eth0" and is used by the vSwitch mgmt0/],
   ['a NIC twice', { nics: ['eth1', 'eth1'], bond: 'balance' }, /^nics .* once/],
-  ['two NICs without a bond', { nics: ['eth1', 'eth2'] }, /^bond is "null" and must say how/],
+  ['two NICs without a bond', { nics: ['eth1', 'eth3'] }, /^bond is "null" and must say how/],
   ['a bond of one', { bond: 'lacp' }, /^bond is "lacp" and must be null/],
   [
     'an address without a prefix',
@@ -102,6 +105,16 @@ const wrong: [string, Partial<Vswitch>, RegExp][] = [
     { addresses: ['10.0.0.77/24'] },
     /lies in the network of mgmt0 \(10\.0\.0\.5\/24\)/,
   ],
+  [
+    'a NIC with a virtual address',
+    { nics: ['eth2'] },
+    /^nics is "eth2" and carries the virtual address 10\.3\.0\.100\/24.*remove it first/,
+  ],
+  [
+    'addresses beside the virtual one',
+    { addresses: ['10.9.0.5/24'] },
+    /^addresses is "10\.9\.0\.5\/24" and must have one in the segment of the virtual address 10\.1\.0\.100\/24/,
+  ],
   ['a gateway elsewhere', { gateways: ['10.9.0.1'] }, /gateways is "10.9.0.1"/],
   ['a second default gateway', { gateways: ['10.1.0.1'] }, /second default gateway for IPv4; mgmt0 has one/],
   ['a gateway with a prefix', { gateways: ['10.1.0.1/24'] }, /without a prefix/],
@@ -109,6 +122,17 @@ const wrong: [string, Partial<Vswitch>, RegExp][] = [
 for (const [what, change, rule] of wrong) {
   test(`${what} is refused with field, value and rule`, () => assert.match(faults(change), rule))
 }
+
+test('what may not be deleted may not be changed into something else either', () => {
+  const management = { name: 'mgmt0', nics: ['eth0'], addresses: ['10.0.0.5/24'] }
+  assert.match(
+    faults({ ...management, types: ['service'] }),
+    /^types is "service" and must keep management: this is the only/,
+  )
+  const inUse = { ...context, vswitches: [observed({ ports: ['vnet0'] })] }
+  const other = vswitchFaults(wish({ ...management, types: ['management'], backend: 'ovs' }), inUse).map(showFault)
+  assert.match(other.join('\n'), /^backend is "ovs" and must stay bridge while vnet0 are connected/)
+})
 
 test('a vSwitch that is needed is not deleted, and the reason says for what', () => {
   const only = { ...context, vswitches: [observed()] }
