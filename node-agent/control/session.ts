@@ -220,11 +220,24 @@ export class ControlSession {
     this.#running.add(command.jti)
     try {
       // Remembered before it begins: after a crash it is not run again, and says that its outcome is not known.
-      await this.#answer(command, { phase: 'accepted', message: 'begins' })
-      const outcome = await host.run(command, message => note(`${command.verb}: ${message}`))
+      await this.#remember(command, { phase: 'accepted', message: 'begins' })
+      const outcome = await this.#runTelling(command)
       await this.#answer(command, outcome)
     } finally {
       this.#running.delete(command.jti)
+    }
+  }
+
+  /** That it began is told beside it, and not at all where its end is told at once. */
+  async #runTelling(command: Command): Promise<RunOutcome> {
+    const { host, note } = this.#options
+    const timer = setTimeout(() => {
+      this.#tell(command.jti).catch((error: unknown) => note(`an answer is told later: ${String(error)}`))
+    }, acceptedAfterMs)
+    try {
+      return await host.run(command, message => note(`${command.verb}: ${message}`))
+    } finally {
+      clearTimeout(timer)
     }
   }
 
@@ -271,7 +284,13 @@ export class ControlSession {
     return trusted.ok ? keyRing(trusted.document, use) : () => null
   }
 
-  async #answer(command: Command, outcome: RunOutcome | { phase: 'accepted'; message: string }): Promise<void> {
+  async #answer(command: Command, outcome: RunOutcome): Promise<void> {
+    await this.#remember(command, outcome)
+    await this.#tell(command.jti)
+  }
+
+  /** Durable when it resolves. */
+  async #remember(command: Command, outcome: RunOutcome | { phase: 'accepted'; message: string }): Promise<void> {
     const { identity, memory, nowMs } = this.#options
     const ack: Ack = {
       v: 1,
@@ -287,7 +306,6 @@ export class ControlSession {
     const text = await (await this.#signer).sign('ack', ack)
     const { jti, expiresAt } = command
     await memory.remember({ jti, expiresAt, ack: text, told: false }, nowMs() / 1000)
-    await this.#tell(jti)
   }
 
   async #tell(jti: string): Promise<void> {
@@ -305,6 +323,8 @@ export class ControlSession {
 
 /** After a failure, and between two pulls that brought nothing. */
 const retrySeconds = 5
+/** Most commands are carried out sooner than a person or the control plane would look. */
+const acceptedAfterMs = 50
 /** As the contract bounds a sentence. */
 const whyMax = 500
 /** A control plane that was away for long is told in turns. */

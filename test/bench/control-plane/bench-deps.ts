@@ -19,6 +19,7 @@ export async function benchDeps(
     witness: null,
     brokerUrl: null,
     limits: defaultLimits,
+    children: () => [],
     hearingSince: new Date(0),
     now: () => new Date(),
     later: work => void work.catch(() => {}),

@@ -1,17 +1,19 @@
 /**
- * `npm run bench:control-plane [-- --json] [-- --only reads,batches,fleet,sweep] [--agents 10000]`: what the control plane
+ * `npm run bench:control-plane [-- --json] [-- --only commands,requests,batches,fleet,sweep] [--agents 10000]`: what the control plane
  * carries, on its own PostgreSQL and Mosquitto, each figure beside the bound it is held to and the floor of the same run.
  * The last line of --json is one object. The load comes from this machine too, so its processor is part of each figure.
  */
 import { cpus } from 'node:os'
 import { parseArgs } from 'node:util'
+import { ensureDebianPackages, LAB_PACKAGES } from '../../../infra/dev/debian-packages.ts'
+import { measureCommands } from './commands.ts'
 import { measureFleet } from './fleet.ts'
 import { measureRequests } from './requests.ts'
 import { met, type Row, show } from './rows.ts'
 import { makeStand, seedFleet } from './stand.ts'
 import { measureBatches, measureSweep } from './tables.ts'
 
-const parts = ['requests', 'batches', 'fleet', 'sweep'] as const
+const parts = ['commands', 'requests', 'batches', 'fleet', 'sweep'] as const
 const { values } = parseArgs({
   options: {
     json: { type: 'boolean' },
@@ -31,13 +33,18 @@ const began = performance.now()
 const say = (what: string): void => {
   process.stderr.write(`${((performance.now() - began) / 1000).toFixed(0)} s: ${what}\n`)
 }
+const add = (measured: Row[]): void => {
+  rows.push(...measured)
+  if (values.json !== true) for (const row of measured) console.log(show(row))
+}
+if (wanted.includes('commands')) {
+  say('two hosts in the lab, for commands')
+  await ensureDebianPackages([...LAB_PACKAGES, 'mosquitto'], { why: 'the benchmark', say })
+  add(await measureCommands(say))
+}
 say('PostgreSQL and Mosquitto start')
 const stand = await makeStand()
 try {
-  const add = (measured: Row[]): void => {
-    rows.push(...measured)
-    if (values.json !== true) for (const row of measured) console.log(show(row))
-  }
   if (wanted.includes('requests')) {
     say(`${count} hosts into the tables, then requests`)
     await seedFleet(stand, count)

@@ -1,0 +1,65 @@
+import { adoptLab } from '../../../infra/lab/adopt.ts'
+import { down, up } from '../../../infra/lab/lab.ts'
+import { until, untilProtected } from '../../../infra/lab/pair.ts'
+import { beginMaintenance, endMaintenance, getPair } from '../../../shared/contract/api/pairs.ts'
+import { figuresOf } from '../../../shared/figures.ts'
+import { buildBundles } from '../bundles.ts'
+import { type Row, rounded } from './rows.ts'
+
+/**
+ * From the call of the API to its answer that the host has done it: two real hosts in the lab, with the agent as users
+ * install it and Mosquitto between. Maintenance is what is commanded, since the pair has to agree on it (a round of its
+ * register to the other host and the witness, written to both disks), and since it can be commanded again and again.
+ */
+const lab = 'bench-commands'
+const warmUp = 10
+const commands = 200
+/** Seconds; an answer that takes longer is a failure. */
+const waitSeconds = 10
+const reportLimitMs = 30_000
+
+export async function measureCommands(say: (what: string) => void): Promise<Row[]> {
+  await buildBundles()
+  await up({ name: lab, say })
+  try {
+    await untilProtected(lab)
+    const { client, pair } = await adoptLab(lab, say)
+    const params = { pair }
+    const etag = await until(reportLimitMs, 'the pair does not report to the control plane', async () => {
+      const answer = await client.call(getPair, { params })
+      return answer.body.status.primary === null ? null : answer.etag
+    })
+    let ifMatch = etag
+    const took: number[] = []
+    const executed: number[] = []
+    for (let number = 0; number < warmUp + commands; number++) {
+      const began = performance.now()
+      const part = { params, ifMatch, wait: waitSeconds }
+      const { body } = await (number % 2 === 0
+        ? client.call(beginMaintenance, { ...part, body: { forMinutes: 10, reason: 'bench' } })
+        : client.call(endMaintenance, part))
+      const tookMs = performance.now() - began
+      if (body.state !== 'succeeded') throw new Error(`command ${number}: ${body.state}: ${body.message}`)
+      if (number >= warmUp) {
+        took.push(tookMs)
+        const [step] = body.steps
+        executed.push(Date.parse(step?.endedAt ?? '') - Date.parse(step?.startedAt ?? ''))
+      }
+      ifMatch = (await client.call(getPair, { params })).etag ?? ''
+    }
+    const figures = figuresOf(took)
+    const name = 'API call, executed on the agent, acknowledged, in the lab'
+    return [
+      {
+        name: `${name}, p50`,
+        value: rounded(figures.p50Ms),
+        unit: 'ms',
+        bound: { atMost: 50 },
+        of: { ...figures, fromSentToAnswered: figuresOf(executed) },
+      },
+      { name: `${name}, p99`, value: rounded(figures.p99Ms), unit: 'ms', bound: { atMost: 250 } },
+    ]
+  } finally {
+    await down(lab)
+  }
+}
