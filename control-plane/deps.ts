@@ -26,6 +26,8 @@ export interface Deps {
   /** Where agents reach the broker; null: they use HTTPS alone. */
   brokerUrl: string | null
   limits: Limits
+  /** Servers of its own that this instance keeps running. */
+  children: () => readonly ChildHealth[]
   /** What hosts say is taken since then: a silence that is older says nothing about them. */
   hearingSince: Date
   now: () => Date
@@ -46,6 +48,15 @@ export interface WitnessPlace {
 /** An API that is reached by https has its votes beside everything else. */
 export const publicWitness = (publicUrl: string): WitnessPlace | null =>
   publicUrl.startsWith('https://') ? { url: publicUrl, fingerprint: null } : null
+
+export interface ChildHealth {
+  name: 'postgres' | 'mosquitto'
+  running: boolean
+  /** Since this instance began. */
+  restarts: number
+  /** Of its last end; '' where it never ended. */
+  why: string
+}
 
 export interface LogLine {
   level: 'info' | 'warning' | 'error'

@@ -22,6 +22,8 @@ const statementLimitMs = 20_000
 /** A transaction that waits for its client holds locks for nothing. */
 const idleLimitMs = 10_000
 const connectLimitSeconds = 10
+/** Between two tries; the driver's own grows to twenty seconds, in which a database that is back is not used. */
+const reconnectSeconds = (tries: number): number => Math.min(1, 0.05 * 2 ** tries) * (0.5 + Math.random() / 2)
 
 export function openDatabase(options: DatabaseOptions): OpenDatabase {
   const sql = postgres(options.url, {
@@ -29,6 +31,7 @@ export function openDatabase(options: DatabaseOptions): OpenDatabase {
     // Types are known from the schema: no query for them at each connection.
     fetch_types: false,
     connect_timeout: connectLimitSeconds,
+    backoff: reconnectSeconds,
     onnotice: () => {},
     connection: {
       application_name: 'understudy-control-plane',

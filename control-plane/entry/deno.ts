@@ -43,6 +43,7 @@ const deps: Deps = {
   witness: publicWitness(settings.publicUrl),
   brokerUrl: settings.mqttUrl,
   limits: settings.limits,
+  children: () => [],
   hearingSince: new Date(),
   now: () => new Date(),
   later: work => void work.catch(() => {}),

@@ -11,10 +11,12 @@ import { noBroker, type Publisher } from '../broker/publisher.ts'
 import { openDatabase } from '../db/client.ts'
 import { migrateDatabase } from '../db/migrate.ts'
 import { type Deps, defaultLimits, type IdentityProvider, type Limits, type LogLine, publicWitness } from '../deps.ts'
+import { pushAgain } from '../services/pair/push-desired.ts'
 import { sweep } from '../services/sweep.ts'
 import { bootstrap } from './bootstrap.ts'
-import { startLocalMosquitto } from './local/mosquitto.ts'
-import { startLocalPostgres } from './local/postgres.ts'
+import { keepRunning } from './local/kept.ts'
+import { type LocalMosquitto, startLocalMosquitto } from './local/mosquitto.ts'
+import { type LocalPostgres, startLocalPostgres } from './local/postgres.ts'
 import { localAuthority, localSecrets } from './local/secrets.ts'
 import { startWitnessListener } from './local/witness-listener.ts'
 
@@ -42,7 +44,7 @@ export interface RunningControlPlane {
   authority: AuthoritySecrets
   /** Of the superuser of a cluster of its own. */
   adminUrl: string | null
-  /** Resolves when a child has ended by itself: without it there is nothing to serve. */
+  /** Resolves when a child has ended by itself too often: without it there is nothing to serve. */
   failed: Promise<string>
   close: () => Promise<void>
 }
@@ -61,19 +63,18 @@ export async function startControlPlane(options: NodeOptions): Promise<RunningCo
     // PostgreSQL's user passes through to its own folder; every secret lies in a folder or file of its own mode.
     mkdirSync(options.dataDir, { recursive: true, mode: 0o711 })
     const secrets = await localSecrets(join(options.dataDir, 'keys'))
-    const local = options.databaseUrl === null ? await startLocalPostgres(join(options.dataDir, 'postgres')) : null
-    if (local !== null) closing.push(local.close)
-    const databaseUrl = options.databaseUrl ?? local!.url
+    const postgres = options.databaseUrl === null ? await keptPostgres(options) : null
+    if (postgres !== null) closing.push(postgres.close)
+    const databaseUrl = options.databaseUrl ?? postgres!.first.url
     await migrateDatabase(databaseUrl)
     const { database, close: closeDatabase } = openDatabase({ url: databaseUrl, max: connectionsMax })
     closing.push(closeDatabase)
     const authority = await localAuthority(join(options.dataDir, 'keys'))
-    const mosquitto =
-      options.broker === null
-        ? await startLocalMosquitto(join(options.dataDir, 'mosquitto'), { authority, ...brokerPlace(options) })
-        : null
+    const lost = async (): Promise<void> => pushAgain(deps, { since: new Date(deps.now().getTime() - unsavedMs) })
+    const mosquitto = options.broker === null ? await keptMosquitto(options, { authority, restarted: lost }) : null
     if (mosquitto !== null) closing.push(mosquitto.close)
-    const access = options.broker === 'none' ? null : (options.broker ?? mosquitto!.access)
+    const access = options.broker === 'none' ? null : (options.broker ?? mosquitto!.first.access)
+    const kept = [postgres, mosquitto].filter(one => one !== null)
     const client =
       access === null
         ? null
@@ -91,6 +92,7 @@ export async function startControlPlane(options: NodeOptions): Promise<RunningCo
       authority,
       brokerUrl: access === null ? null : withoutCredentials(access.url),
       limits: options.limits ?? defaultLimits,
+      children: () => kept.map(one => one.health()),
       hearingSince: new Date(),
       now: () => new Date(),
       later: work => {
@@ -117,13 +119,6 @@ export async function startControlPlane(options: NodeOptions): Promise<RunningCo
       await Promise.all(working)
     })
     const tokens = await bootstrap(database, deps.now())
-    const failed = new Promise<string>(resolve => {
-      for (const child of [local, mosquitto]) {
-        void child?.ended.then(why => {
-          if (closing.length > 0) resolve(why)
-        })
-      }
-    })
     return {
       url,
       deps,
@@ -131,8 +126,8 @@ export async function startControlPlane(options: NodeOptions): Promise<RunningCo
       broker: access,
       authority,
       databaseUrl,
-      adminUrl: local?.adminUrl ?? null,
-      failed,
+      adminUrl: postgres?.first.adminUrl ?? null,
+      failed: Promise.race([...kept.map(one => one.failed), new Promise<never>(() => {})]),
       close,
     }
   } catch (error) {
@@ -140,6 +135,33 @@ export async function startControlPlane(options: NodeOptions): Promise<RunningCo
     throw error
   }
 }
+
+function keptPostgres({ dataDir, log }: NodeOptions) {
+  return keepRunning<LocalPostgres>({
+    name: 'postgres',
+    start: again => startLocalPostgres(join(dataDir, 'postgres'), again === null ? {} : { port: again.port }),
+    log,
+  })
+}
+
+function keptMosquitto(
+  options: NodeOptions,
+  { authority, restarted }: { authority: AuthoritySecrets; restarted: () => Promise<void> },
+) {
+  const place = brokerPlace(options)
+  return keepRunning<LocalMosquitto>({
+    name: 'mosquitto',
+    start: again => {
+      const at = again === null ? place : { ...place, port: again.port }
+      return startLocalMosquitto(join(options.dataDir, 'mosquitto'), { authority, ...at })
+    },
+    restarted,
+    log: options.log,
+  })
+}
+
+/** It saves what it retains each minute. */
+const unsavedMs = 2 * 60_000
 
 /** Hosts learn it at their enrolment, so it is the same one after each start; a free port where ours is one too. */
 function brokerPlace({ listen: { address, port } }: Pick<NodeOptions, 'listen'>): { address: string; port?: number } {

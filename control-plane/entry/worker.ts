@@ -37,6 +37,7 @@ async function depsOf(env: Env, execution: Execution): Promise<Deps> {
     witness: publicWitness(settings.publicUrl),
     brokerUrl: settings.mqttUrl,
     limits: settings.limits,
+    children: () => [],
     // Reports come by HTTPS alone, so whoever was not heard said nothing.
     hearingSince: new Date(0),
     now: () => new Date(),

@@ -85,11 +85,22 @@ const witnessWhyMax = 500
 const uniqueViolation = '23505'
 const lockNotAvailable = '55P03'
 const tooManyConnections = '53300'
+/**
+ * The database is not there, or goes or comes just now: PostgreSQL's class 08 and 57P01 to 57P03 (Appendix A), the driver's
+ * own words for a connection that broke, and the system's.
+ */
+const databaseAway =
+  /^(?:08...|57P0[123]|CONNECTION_(?:CLOSED|ENDED|DESTROYED)|CONNECT_TIMEOUT|ECONNREFUSED|ECONNRESET|EPIPE)$/
 
 /** What an error means to a caller; an error that means nothing to him is a fault of ours, and its text stays here. */
 export function classify(error: unknown): Refusal {
   if (error instanceof Refusal) return error
-  switch (sqlState(error)) {
+  const state = sqlState(error)
+  if (state !== null && databaseAway.test(state))
+    return new Refusal('busy', 'the database does not answer now; try again. Whether a change was taken is not known', {
+      headers: { 'retry-after': '2' },
+    })
+  switch (state) {
     case lockNotAvailable:
       return new Refusal('busy', 'another request holds what this one needs; try again', {
         headers: { 'retry-after': '1' },

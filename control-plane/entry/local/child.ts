@@ -9,6 +9,7 @@ export interface Child {
   ended: Promise<string>
   /** The end of what it wrote to stderr, for messages. */
   lastWords: () => string
+  hasEnded: () => boolean
   stop: (signal: NodeJS.Signals) => Promise<void>
 }
 
@@ -38,14 +39,15 @@ export function startChild(
     child.once('error', error => resolve(error.message))
     child.once('exit', (code, signal) => resolve(`${command} ended with ${signal ?? `code ${code}`}`))
   })
+  const hasEnded = (): boolean => child.exitCode !== null || child.signalCode !== null
   const stop = async (signal: NodeJS.Signals): Promise<void> => {
-    if (child.exitCode !== null || child.signalCode !== null) return
+    if (hasEnded()) return
     child.kill(signal)
     const timer = setTimeout(() => child.kill('SIGKILL'), stopLimitMs)
     await ended
     clearTimeout(timer)
   }
-  return { process: child, ended, lastWords: () => words.trim(), stop }
+  return { process: child, ended, lastWords: () => words.trim(), hasEnded, stop }
 }
 
 /** Runs a program to its end. @throws with what it said */

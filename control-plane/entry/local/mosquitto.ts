@@ -12,6 +12,7 @@ import { isRoot, systemUser } from './users.ts'
 /** Debian's Mosquitto as a child, on a port of its own on loopback, with client certificates of our authority alone. */
 export interface LocalMosquitto {
   url: string
+  port: number
   access: BrokerAccess
   close: () => Promise<void>
   ended: Promise<string>
@@ -69,10 +70,14 @@ export async function startLocalMosquitto(
     deathSignal: 'TERM',
     env: { PATH: `${process.env.PATH}:/usr/sbin` },
   })
-  await waitUntilListening(child, { address, port })
+  await waitUntilListening(child, { address, port }).catch(async (error: unknown) => {
+    await child.stop('SIGTERM')
+    throw error
+  })
   const url = `mqtts://${address.includes(':') ? `[${address}]` : address}:${port}`
   return {
     url,
+    port,
     access: { url, tls: { authorityPem: authorityPem(authority), ...own } },
     close: () => child.stop('SIGTERM'),
     ended: child.ended,
@@ -150,7 +155,7 @@ function isListening(at: { address: string; port: number }): Promise<boolean> {
 async function waitUntilListening(child: Child, at: { address: string; port: number }): Promise<void> {
   const until = Date.now() + startLimitMs
   while (Date.now() < until) {
-    if (child.process.exitCode !== null) throw new Error(`Mosquitto did not start: ${child.lastWords()}`)
+    if (child.hasEnded()) throw new Error(`Mosquitto did not start: ${child.lastWords()}`)
     if (await isListening(at)) return
     await new Promise(resolve => setTimeout(resolve, 30))
   }

@@ -12,6 +12,7 @@ import { isRoot, type SystemUser, systemUser } from './users.ts'
 export interface LocalPostgres {
   /** Of the role that owns the tables: no superuser, so the row policies hold for it. */
   url: string
+  port: number
   /** Of the superuser, for making databases. */
   adminUrl: string
   close: () => Promise<void>
@@ -23,7 +24,11 @@ const superuser = 'understudy_admin'
 const role = 'understudy'
 const startLimitMs = 60_000
 
-export async function startLocalPostgres(folder: string): Promise<LocalPostgres> {
+/** @param options.port of the cluster that ran before, when it is started again; a free one by default */
+export async function startLocalPostgres(
+  folder: string,
+  { port: wanted }: { port?: number } = {},
+): Promise<LocalPostgres> {
   const bin = programsDir()
   const user = isRoot() ? systemUser('postgres') : null
   if (isRoot() && user === null)
@@ -36,7 +41,7 @@ export async function startLocalPostgres(folder: string): Promise<LocalPostgres>
   if (!existsSync(join(dataDir, 'PG_VERSION')))
     await makeCluster({ bin, folder, dataDir, user, password: passwords.admin })
   await endLeftover(dataDir)
-  const port = await freePort()
+  const port = wanted ?? (await freePort())
   const child = startChild(
     join(bin, 'postgres'),
     ['-D', dataDir, '-p', String(port), '-c', 'listen_addresses=127.0.0.1', '-c', 'unix_socket_directories='],
@@ -45,9 +50,15 @@ export async function startLocalPostgres(folder: string): Promise<LocalPostgres>
   const urlOf = (name: string, password: string, database: string): string =>
     `postgres://${name}:${password}@127.0.0.1:${port}/${database}`
   const adminUrl = urlOf(superuser, passwords.admin, 'postgres')
-  await waitUntilReady(child, adminUrl)
-  await ensureDatabase(adminUrl, passwords.role)
+  try {
+    await waitUntilReady(child, adminUrl)
+    await ensureDatabase(adminUrl, passwords.role)
+  } catch (error) {
+    await child.stop('SIGINT')
+    throw error
+  }
   return {
+    port,
     url: urlOf(role, passwords.role, role),
     adminUrl,
     close: () => child.stop('SIGINT'),
@@ -155,7 +166,7 @@ async function waitUntilReady(child: Child, url: string): Promise<void> {
     } finally {
       await sql.end({ timeout: 1 })
     }
-    if (child.process.exitCode !== null) throw new Error(`PostgreSQL did not start: ${child.lastWords()}`)
+    if (child.hasEnded()) throw new Error(`PostgreSQL did not start: ${child.lastWords()}`)
     await new Promise(resolve => setTimeout(resolve, 50))
   }
   throw new Error(`PostgreSQL did not answer within ${startLimitMs / 1000} s: ${why}`)

@@ -1,4 +1,4 @@
-import { inArray, sql } from 'drizzle-orm'
+import { gte, inArray, sql } from 'drizzle-orm'
 import type { Transaction } from '../../db/client.ts'
 import { hostDesired } from '../../db/schema/index.ts'
 import { acrossOrganisations } from '../../db/transaction.ts'
@@ -49,6 +49,16 @@ export function repushDesired(deps: Deps): Promise<number> {
     await enqueueDesired(tx, deps, told)
     return told.length
   })
+}
+
+/** What was told since then is due at once: the broker has ended, and may have lost what it had not saved. */
+export async function pushAgain(deps: Deps, { since }: { since: Date }): Promise<void> {
+  await acrossOrganisations(deps.database, tx =>
+    tx
+      .update(hostDesired)
+      .set({ pushAt: deps.now(), pushedAt: new Date(since.getTime() - pushAgainMs.steady) })
+      .where(gte(hostDesired.pushedAt, since)),
+  )
 }
 
 /**

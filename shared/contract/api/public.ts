@@ -6,9 +6,21 @@ export const health = route({
   method: 'get',
   path: '/health',
   tag: 'public',
-  summary: 'Whether this instance runs',
+  summary: 'Whether this instance runs, and the servers of its own that it keeps running',
   access: 'public',
-  reply: z.object({ ok: z.literal(true) }),
+  reply: z.object({
+    ok: z.literal(true),
+    children: z
+      .array(
+        z.object({
+          name: z.enum(['postgres', 'mosquitto']),
+          running: z.boolean(),
+          restarts: z.int().describe('Since this instance began'),
+          why: z.string().describe('Of its last end; empty: it never ended'),
+        }),
+      )
+      .describe('Empty where it uses servers of somebody else'),
+  }),
 })
 
 export const ready = route({
