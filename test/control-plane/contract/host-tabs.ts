@@ -230,13 +230,19 @@ export function hostTabTests(runtime: () => Runtime): void {
     const params = { host: a.identity.host }
     const adapter = (name: string, kind: string) => ({ name, kind })
     await told(a, {}, { adapters: [adapter('host0', 'scsi'), adapter('host3', 'fc')], devices: [] })
-    const refusals: [Promise<unknown>, RegExp][] = [
-      [client.call(discoverTargets, { params, body: { portal: 'storage.example' } }), /portal.*IPv4 or IPv6 address/],
-      [client.call(scanStorage, { params, body: { lip: true } }), /lip.*with the names of the adapters/],
-      [client.call(scanStorage, { params, body: { lip: true, adapters: ['host0'] } }), /lip.*host0 is of kind scsi/],
+    const refusals: [() => Promise<unknown>, RegExp][] = [
+      [
+        () => client.call(discoverTargets, { params, body: { portal: 'storage.example' } }),
+        /portal.*IPv4 or IPv6 address/,
+      ],
+      [() => client.call(scanStorage, { params, body: { lip: true } }), /lip.*with the names of the adapters/],
+      [
+        () => client.call(scanStorage, { params, body: { lip: true, adapters: ['host0'] } }),
+        /lip.*host0 is of kind scsi/,
+      ],
     ]
     for (const [asked, why] of refusals)
-      await assert.rejects(asked, (error: unknown) => {
+      await assert.rejects(asked(), (error: unknown) => {
         refusal('invalid', 422)(error)
         assert.match(String(error), why)
         return true
