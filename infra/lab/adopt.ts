@@ -1,7 +1,6 @@
 /** A lab's pair, made by the command line, handed to a control plane: both hosts enrolled, the pair shown. */
 
 import { readFileSync } from 'node:fs'
-import { setUpPair } from '../../shared/contract/api/pairs.ts'
 import { addressOf, DATABASE_PORT, HOSTS, type HostName, INTERFACE, LAN_PREFIX, VIP, WEB_PORT } from './addresses.ts'
 import { enrolHosts, type LabControlPlane, startControlPlane } from './control-plane.ts'
 import { agentPaths } from './product.ts'
@@ -33,7 +32,7 @@ export async function adoptLab(
     hosts: { a: { addresses: addresses('a') }, b: { addresses: addresses('b') } },
     arbitration: { witness: { kind: 'own' as const, ...witness } },
   }
-  const { body } = await plane.client.call(setUpPair, { body: { name: lab, hosts, settings, adopt: true } })
+  const { body } = await plane.api.setUpPair({ body: { name: lab, hosts, settings, adopt: true } })
   const done = await untilEnded(plane, body.operation.id, ADOPT_LIMIT_MS)
   if (done.state !== 'succeeded') throw new Error(`the pair was not adopted: ${done.message}`)
   return { ...plane, hosts, pair: body.pair }

@@ -3,8 +3,8 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { join } from 'node:path'
+import { UnderstudyClient } from '../../control-plane/client/generated/understudy-client.ts'
 import { ApiClient } from '../../shared/contract/api/client.ts'
-import { createEnrolmentToken, getHost } from '../../shared/contract/api/hosts.ts'
 import { GATEWAY, HOSTS, type HostName, labPaths, namespacePath } from './addresses.ts'
 import { createGroup, groupPath, killGroup, processesIn, untilEmpty } from './control-groups.ts'
 import { startDetached } from './exec.ts'
@@ -25,6 +25,9 @@ export interface LabControlPlane {
   /** Inside the lab's networks. */
   url: string
   adminToken: string
+  /** For programs. */
+  api: UnderstudyClient
+  /** For tests, which name a route of the contract. */
   client: ApiClient
 }
 
@@ -76,7 +79,8 @@ export async function startControlPlane(lab: string): Promise<LabControlPlane> {
   const fresh = /token of the first administrator[^:]*: (\S+)/.exec(said)?.[1]
   if (fresh !== undefined) writeFileSync(tokenFile(lab), fresh, { mode: 0o600 })
   const adminToken = readFileSync(tokenFile(lab), 'utf8')
-  return { url: controlPlaneUrl, adminToken, client: clientOf(lab, adminToken) }
+  const api = new UnderstudyClient({ url: controlPlaneUrl, token: adminToken, fetch: fetchOver(relaySocket(lab)) })
+  return { url: controlPlaneUrl, adminToken, api, client: clientOf(lab, adminToken) }
 }
 
 export function clientOf(lab: string, token: string): ApiClient {
@@ -101,8 +105,8 @@ export function controlPlaneProcesses(lab: string, program: string): number[] {
 }
 
 /** Makes a host known to it, as an operator does: a token of the API, carried to the host. Resolves to the host's id. */
-export async function enrolHost(lab: string, host: HostName, { client }: LabControlPlane): Promise<string> {
-  const { body } = await client.call(createEnrolmentToken, { body: { name: `host-${host}` } })
+export async function enrolHost(lab: string, host: HostName, { api }: LabControlPlane): Promise<string> {
+  const { body } = await api.createEnrolmentToken({ body: { name: `host-${host}` } })
   const file = join(hostPaths(lab, host).diskDir, 'enrolment.token')
   writeFileSync(file, body.token, { mode: 0o600 })
   const said = await runOnHost(
@@ -122,10 +126,10 @@ export async function enrolHosts(lab: string, plane: LabControlPlane): Promise<{
   return { a, b }
 }
 
-export async function untilConnected({ client }: LabControlPlane, hosts: readonly string[]): Promise<void> {
+export async function untilConnected({ api }: LabControlPlane, hosts: readonly string[]): Promise<void> {
   for (const host of hosts)
     await until(ENROL_LIMIT_MS, `Host ${host} is not connected to the control plane`, async () => {
-      const { body } = await client.call(getHost, { params: { host } })
+      const { body } = await api.getHost({ params: { host } })
       return body.connected === 'yes' ? body : null
     })
 }

@@ -2,8 +2,7 @@
 
 import { mkdirSync } from 'node:fs'
 import type { z } from 'zod'
-import { getOperation, type OperationView } from '../../shared/contract/api/operations.ts'
-import { setUpPair } from '../../shared/contract/api/pairs.ts'
+import type { OperationView } from '../../shared/contract/api/operations.ts'
 import type { pairSettings } from '../../shared/contract/api/settings.ts'
 import {
   addressOf,
@@ -74,7 +73,7 @@ export async function upThroughApi(
   const hosts = await enrolHosts(lab, plane)
   say('both hosts are enrolled; the API makes a pair of them')
   const body = { name: pairName, hosts, settings: { ...settingsOf(witness.fingerprint), ...settings } }
-  const begun = await plane.client.call(setUpPair, { body })
+  const begun = await plane.api.setUpPair({ body })
   const formed = finishPair(lab, say).then(
     () => null,
     (error: unknown) => error,
@@ -86,9 +85,9 @@ export async function upThroughApi(
   return { plane, hosts, pair: begun.body.pair, setUp }
 }
 
-export function untilEnded({ client }: LabControlPlane, operation: string, limitMs: number): Promise<OperationView> {
+export function untilEnded({ api }: LabControlPlane, operation: string, limitMs: number): Promise<OperationView> {
   return until(limitMs, `Operation ${operation} does not end`, async () => {
-    const { body } = await client.call(getOperation, { params: { operation }, wait: 5 })
+    const { body } = await api.getOperation({ params: { operation }, wait: 5 })
     return ['running', 'scheduled'].includes(body.state) ? null : body
   })
 }

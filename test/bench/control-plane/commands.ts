@@ -1,7 +1,6 @@
 import { adoptLab } from '../../../infra/lab/adopt.ts'
 import { down, up } from '../../../infra/lab/lab.ts'
 import { until, untilProtected } from '../../../infra/lab/pair.ts'
-import { beginMaintenance, endMaintenance, getPair } from '../../../shared/contract/api/pairs.ts'
 import { figuresOf } from '../../../shared/figures.ts'
 import { buildBundles } from '../bundles.ts'
 import { type Row, rounded } from './rows.ts'
@@ -23,10 +22,10 @@ export async function measureCommands(say: (what: string) => void): Promise<Row[
   await up({ name: lab, say })
   try {
     await untilProtected(lab)
-    const { client, pair } = await adoptLab(lab, say)
+    const { api, pair } = await adoptLab(lab, say)
     const params = { pair }
     const etag = await until(reportLimitMs, 'the pair does not report to the control plane', async () => {
-      const answer = await client.call(getPair, { params })
+      const answer = await api.getPair({ params })
       return answer.body.status.primary === null ? null : answer.etag
     })
     let ifMatch = etag
@@ -36,8 +35,8 @@ export async function measureCommands(say: (what: string) => void): Promise<Row[
       const began = performance.now()
       const part = { params, ifMatch, wait: waitSeconds }
       const { body } = await (number % 2 === 0
-        ? client.call(beginMaintenance, { ...part, body: { forMinutes: 10, reason: 'bench' } })
-        : client.call(endMaintenance, part))
+        ? api.beginMaintenance({ ...part, body: { forMinutes: 10, reason: 'bench' } })
+        : api.endMaintenance(part))
       const tookMs = performance.now() - began
       if (body.state !== 'succeeded') throw new Error(`command ${number}: ${body.state}: ${body.message}`)
       if (number >= warmUp) {
@@ -45,7 +44,7 @@ export async function measureCommands(say: (what: string) => void): Promise<Row[
         const [step] = body.steps
         executed.push(Date.parse(step?.endedAt ?? '') - Date.parse(step?.startedAt ?? ''))
       }
-      ifMatch = (await client.call(getPair, { params })).etag ?? ''
+      ifMatch = (await api.getPair({ params })).etag ?? ''
     }
     const figures = figuresOf(took)
     const name = 'API call, executed on the agent, acknowledged, in the lab'

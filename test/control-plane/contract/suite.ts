@@ -9,6 +9,7 @@ import { pairTests } from './pairs.ts'
 import { publishingTests } from './publishing.ts'
 import { tenancyTests } from './tenancy.ts'
 import { toolKeyTests } from './tool-keys.ts'
+import { typedClientTests } from './typed-client.ts'
 import { witnessTests } from './witness.ts'
 
 /** What the API promises, in whichever runtime: the same tests over the same database. */
@@ -34,4 +35,5 @@ export function contractSuite(start: () => Promise<Runtime>): void {
   toolKeyTests(runtime)
   hostTabTests(runtime)
   publishingTests(runtime)
+  typedClientTests(runtime)
 }

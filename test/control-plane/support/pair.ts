@@ -16,6 +16,8 @@ export const settings: z.input<typeof pairSettings> = {
 
 export interface TestPair {
   client: ApiClient
+  /** Of its organisation's administrator. */
+  token: string
   id: string
   a: TestHost
   b: TestHost
@@ -23,18 +25,20 @@ export interface TestPair {
   healthy: (part?: { primary?: 'a' | 'b'; epoch?: number }) => Promise<void>
 }
 
-export async function twoHosts(runtime: Runtime): Promise<{ client: ApiClient; a: TestHost; b: TestHost }> {
-  const { client } = await newTenant(runtime)
+export async function twoHosts(
+  runtime: Runtime,
+): Promise<{ client: ApiClient; token: string; a: TestHost; b: TestHost }> {
+  const { client, token } = await newTenant(runtime)
   const a = await enrolledHost(client, { name: 'alpha', address: '10.9.0.1' })
   const b = await enrolledHost(client, { name: 'beta', address: '10.9.0.2' })
   await a.send()
   await b.send()
-  return { client, a, b }
+  return { client, token, a, b }
 }
 
 /** Adopted: its hosts tell that they are a pair. */
 export async function adoptedPair(runtime: Runtime): Promise<TestPair> {
-  const { client, a, b } = await twoHosts(runtime)
+  const { client, token, a, b } = await twoHosts(runtime)
   const hosts = { a: a.identity.host, b: b.identity.host }
   const { body } = await client.call(setUpPair, { body: { name: 'orders', hosts, settings, adopt: true } })
   const healthy: TestPair['healthy'] = async ({ primary = 'a', epoch = 1 } = {}) => {
@@ -44,5 +48,5 @@ export async function adoptedPair(runtime: Runtime): Promise<TestPair> {
   await healthy()
   const done = await client.call(getOperation, { params: { operation: body.operation.id }, wait: 10 })
   assert.equal(done.body.state, 'succeeded')
-  return { client, id: body.pair, a, b, healthy }
+  return { client, token, id: body.pair, a, b, healthy }
 }
