@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { isBuiltin } from 'node:module'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { gzipSync } from 'node:zlib'
@@ -124,10 +124,15 @@ const result = await build({
   legalComments: 'none',
   logLevel: 'warning',
   metafile: true,
+  write: false,
 })
 
-const built = readFileSync(outfile)
-writeFileSync(outfile, built, { mode: 0o755 })
+const built = result.outputFiles[0]?.contents
+if (built === undefined) throw new Error(`esbuild made no file for ${outfile}`)
+// In one step: a lab or an agent may be starting from the one that is there.
+mkdirSync(dirname(outfile), { recursive: true })
+writeFileSync(`${outfile}.${process.pid}`, built, { mode: 0o755 })
+renameSync(`${outfile}.${process.pid}`, outfile)
 const sha256 = createHash('sha256').update(built).digest('hex')
 const inputs = Object.keys(result.metafile.inputs).length
 process.stdout.write(`${outfile}: ${(built.length / 1024).toFixed(0)} KiB of ${inputs} modules, sha256 ${sha256}\n`)
