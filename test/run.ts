@@ -16,8 +16,19 @@ interface Stage {
   /** Needs root, namespaces and Debian's packages. */
   realParts: boolean
   /** Arguments of the pinned Node; a pattern of test files is run by node's own runner. */
-  run: { script: string; args: string[] } | { tests: string; concurrency: number }
+  run: { script: string; args: string[] } | TestFiles
 }
+
+interface TestFiles {
+  /** A pattern. */
+  tests: string
+  concurrency: number
+  /** Files of it that measure no time and share nothing with each other: two at once, after the others; longest first. */
+  sideBySide?: readonly string[]
+}
+
+/** No test takes 75 s on two idle processors; on two busy ones, five times that. */
+const TEST_LIMIT_MS = 360_000
 
 const program = (script: string, ...args: string[]): Stage['run'] => ({ script, args })
 
@@ -81,12 +92,15 @@ const stages: readonly Stage[] = [
     realParts: true,
     run: { tests: 'test/control-plane/**/*.test.ts', concurrency: 1 },
   },
-  // Namespaces, nftables and clusters at once on two cores would measure each other, so one file at a time.
+  // Namespaces, nftables and clusters at once on two cores would measure each other, so one file at a time where that matters.
   {
     name: 'integration',
     shows: 'drivers on real parts',
     realParts: true,
-    run: { tests: 'test/integration/**/*.test.ts', concurrency: 1 },
+    run: {
+      tests: 'test/integration/**/*.test.ts',
+      concurrency: 1,
+    },
   },
   {
     name: 'torture',
@@ -98,7 +112,10 @@ const stages: readonly Stage[] = [
     name: 'lab',
     shows: 'a pair under load survives the faults of the matrix',
     realParts: true,
-    run: { tests: 'test/lab/**/*.test.ts', concurrency: 1 },
+    run: {
+      tests: 'test/lab/**/*.test.ts',
+      concurrency: 1,
+    },
   },
 ]
 
@@ -116,7 +133,19 @@ function node(args: readonly string[]): Promise<number> {
 
 async function runTests(files: readonly string[], concurrency: number): Promise<number> {
   if (files.length === 0) throw new Error('This stage has no test files: a run without tests proves nothing.')
-  return node(['--test', '--test-reporter=spec', `--test-concurrency=${concurrency}`, ...files])
+  const limits = ['--import=./test/bounds.ts', `--test-timeout=${TEST_LIMIT_MS}`, `--test-concurrency=${concurrency}`]
+  return node([...limits, '--test', '--test-reporter=spec', ...files])
+}
+
+/** Both parts are run even where the first one fails: each failure that is there is told in one run. */
+async function runPattern({ tests, concurrency, sideBySide = [] }: TestFiles): Promise<number> {
+  const files: string[] = []
+  for await (const file of glob(tests)) files.push(file)
+  const missing = sideBySide.find(file => !files.includes(file))
+  if (missing !== undefined) throw new Error(`There is no test file ${missing} below ${tests}.`)
+  const others = files.filter(file => !sideBySide.includes(file)).sort()
+  const code = await runTests(others, concurrency)
+  return Math.max(code, sideBySide.length === 0 ? 0 : await runTests(sideBySide, 2))
 }
 
 async function runStage(stage: Stage): Promise<number> {
@@ -126,9 +155,7 @@ async function runStage(stage: Stage): Promise<number> {
     await ensureDebianPackages(ALL_PACKAGES, { why: `the stage ${stage.name}`, say })
   }
   if ('script' in stage.run) return node([stage.run.script, ...stage.run.args])
-  const files: string[] = []
-  for await (const file of glob(stage.run.tests)) files.push(file)
-  return runTests(files.sort(), stage.run.concurrency)
+  return runPattern(stage.run)
 }
 
 async function main(wishes: readonly string[]): Promise<number> {
