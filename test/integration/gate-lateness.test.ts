@@ -89,7 +89,7 @@ describe('a grant that comes late', { skip: whyNoNamespaces(), timeout: 240_000 
 
   test('a stopped agent: the gate shuts by itself, and nothing reopens it when the agent goes on', async () => {
     await start()
-    const untilBootMs = bootMs() + 700
+    const untilBootMs = bootMs() + 1500
     const opened = await child.send({ do: 'open', untilBootMs })
     assert.equal(opened.result?.ok, true)
     assert.equal(await reachable(), true)
@@ -107,7 +107,7 @@ describe('a grant that comes late', { skip: whyNoNamespaces(), timeout: 240_000 
   for (const step of ['armed', 'built'] as const) {
     test(`stopped when the guard is ${step === 'armed' ? 'armed' : 'armed and the grant built'}, the gate shut: it stays shut after the lease`, async () => {
       await start()
-      const untilBootMs = bootMs() + 300
+      const untilBootMs = bootMs() + 1000
       const answer = child.send({ do: 'open', untilBootMs, stopAt: step })
       await waitStopped(child.process.pid!)
       await sleep(untilBootMs - bootMs() + 50)
@@ -120,7 +120,7 @@ describe('a grant that comes late', { skip: whyNoNamespaces(), timeout: 240_000 
 
     test(`stopped when the grant is ${step}, an older grant in force: it is not extended by the late one`, async () => {
       await start()
-      const untilBootMs = bootMs() + 500
+      const untilBootMs = bootMs() + 5000
       const first = await child.send({ do: 'open', untilBootMs })
       assert(first.result?.ok)
       const longerBootMs = untilBootMs + 300
@@ -137,7 +137,7 @@ describe('a grant that comes late', { skip: whyNoNamespaces(), timeout: 240_000 
 
   test('stopped before the guard is armed: what passed meanwhile is not granted', async () => {
     await start()
-    const untilBootMs = bootMs() + 500
+    const untilBootMs = bootMs() + 5000
     const answer = child.send({ do: 'open', untilBootMs, stopAt: 'asked' })
     await waitStopped(child.process.pid!)
     await sleep(250)
@@ -198,7 +198,7 @@ describe('a grant that comes late', { skip: whyNoNamespaces(), timeout: 240_000 
   test('a grant can be cut to a shorter lease; one that is refused leaves it as it was', async () => {
     await start()
     assert.equal((await child.send({ do: 'open', untilBootMs: bootMs() + 10_000 })).result?.ok, true)
-    const untilBootMs = bootMs() + 600
+    const untilBootMs = bootMs() + 5000
     assert.equal((await child.send({ do: 'open', untilBootMs })).result?.ok, true)
     const expiry = kernelExpiryBootMs()
     assert(expiry > bootMs() && expiry <= untilBootMs)
@@ -211,7 +211,7 @@ describe('a grant that comes late', { skip: whyNoNamespaces(), timeout: 240_000 
     const rival = net.host.run(() => new KernelGate(SPEC))
     assert.throws(() => net.host.run(() => rival.install()), /another agent owns the tables/)
     rival.dispose()
-    assert.equal((await child.send({ do: 'open', untilBootMs: bootMs() + 500 })).result?.ok, true)
+    assert.equal((await child.send({ do: 'open', untilBootMs: bootMs() + 5000 })).result?.ok, true)
   })
 
   test('without an owner, the token stops an agent that was replaced', () => {

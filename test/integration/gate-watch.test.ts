@@ -5,6 +5,7 @@ import { KernelGate } from '../../node-agent/gate/kernel-gate.ts'
 import { type GateSpec, gateLayout, rulesetText } from '../../node-agent/gate/ruleset.ts'
 import { type GateAlarm, GateWatch } from '../../node-agent/gate/watch.ts'
 import { bootMs, monotonicMs } from '../../node-agent/kernel/clock.ts'
+import { until } from '../fixtures/until.ts'
 import { Netns, whyNoNamespaces } from './support/netns.ts'
 import { SPEC } from './support/pair.ts'
 
@@ -249,7 +250,7 @@ describe('the watch over the gate', { skip: whyNoNamespaces(), timeout: 60_000 }
     watch.start({ now: monotonicMs, alarm: alarm => alarms.push(alarm) })
     open(gate, 3000)
     ns.exec('nft', 'delete', 'table', 'inet', SPEC.table)
-    for (let i = 0; i < 100 && alarms.length === 0; i++) await sleep(10)
+    await until(() => alarms.length > 0)
     assert.equal(alarms[0]?.kind, 'restored')
     await watch.stop()
     await end()

@@ -7,6 +7,7 @@ import {
   type ObserverTargets,
   prepareObservers,
   readWriter,
+  servedSpansNow,
   startObservers,
   startWriter,
   stopInstrument,
@@ -14,10 +15,14 @@ import {
 } from '../../infra/lab/instruments.ts'
 import { queryLocally } from '../../infra/lab/local-query.ts'
 import { createMachines, destroyMachines } from '../../infra/lab/machine.ts'
+import { type Judgement, judgeObservations } from '../../infra/lab/observations.ts'
 import { dataDirOf } from '../../infra/lab/pair.ts'
 import { errorCounts, judgeWrites, parseRows, WRITE_TABLE, writeOutage } from '../../infra/lab/write-log.ts'
+import { until } from '../fixtures/until.ts'
 import { moveVip, plainUri, runPlainDatabase, startPlainDatabase } from './lab-database.ts'
 
+/** Each of these takes a second or two where nothing else runs. */
+const LIMIT_MS = 30_000
 const lab = `t-ins-${process.pid}`.slice(0, 16)
 const targets: ObserverTargets = {
   client: { vip: plainUri('vip'), 'a:lan': plainUri('a'), 'b:lan': plainUri('b') },
@@ -42,14 +47,16 @@ function rowsOnA(): Promise<string> {
 test('the observer finds one serving host where one database serves', async () => {
   await prepareObservers(lab, plainUri('a'))
   await startObservers(lab, targets)
-  await sleep(1_500)
+  await until(async () => {
+    const seen = judgeObservations(await servedSpansNow(lab)).instances[0]
+    return seen !== undefined && seen.reads > 100 && seen.writes > 100
+  }, LIMIT_MS)
   const { instances, violations, undecided } = await stopObservers(lab)
   assert.equal(instances.length, 1)
   assert.deepEqual([violations, undecided], [[], []])
   const [only] = instances
   assert.equal(only?.host, 'a')
   assert.deepEqual(only?.targets, ['a:inside', 'a:lan', 'vip'])
-  assert.ok(only!.reads > 100 && only!.writes > 100, `${only!.reads} reads, ${only!.writes} writes`)
 })
 
 test('the writer tells an outage, a row written twice after a lost answer, and a row that is gone', async () => {
@@ -57,11 +64,22 @@ test('the writer tells an outage, a row written twice after a lost answer, and a
   await sleep(500)
   const fromMs = nowMs()
   await inject(lab, { kind: 'freeze', host: 'a', what: 'postgres' })
+  const frozenMs = nowMs()
   await sleep(400)
+  const stillFrozenMs = nowMs()
   await inject(lab, { kind: 'continue', host: 'a' })
-  await sleep(400)
-  const outage = writeOutage(readWriter(writer), { fromMs, toMs: nowMs() })
-  assert.ok(outage.recovered && outage.gapMs > 380 && outage.gapMs < 700, `the outage was ${outage.gapMs} ms`)
+  const thawedMs = nowMs()
+  const goesOn = (): boolean =>
+    readWriter(writer).some(event => event.kind === 'acknowledged' && event.sentMs > thawedMs)
+  await until(goesOn, LIMIT_MS)
+  const toMs = nowMs()
+  const outage = writeOutage(readWriter(writer), { fromMs, toMs })
+  // A write each ten milliseconds; what the machine adds lies within the stretch that was looked at.
+  const bounds = [stillFrozenMs - frozenMs - 20, toMs - fromMs] as const
+  assert.ok(
+    outage.recovered && outage.gapMs > bounds[0] && outage.gapMs <= bounds[1],
+    `${outage.gapMs} ms of ${bounds}`,
+  )
 
   // Answers get lost, not requests: rows are there and the client cannot know.
   await inject(lab, { kind: 'cut', from: 'a', to: 'c', oneWay: true })
@@ -70,7 +88,12 @@ test('the writer tells an outage, a row written twice after a lost answer, and a
   await heal(lab)
   await runPlainDatabase(lab, 'a')
   await moveVip(lab, 'a', 'add')
-  await sleep(4_000)
+  const healedMs = nowMs()
+  await until(async () => {
+    const events = readWriter(writer)
+    const goesOn = events.some(event => event.kind === 'acknowledged' && event.sentMs > healedMs)
+    return goesOn && judgeWrites(events, parseRows(await rowsOnA())).duplicates > 0
+  }, LIMIT_MS)
   await stopInstrument(writer)
   const events = readWriter(writer)
   const rows = parseRows(await rowsOnA())
@@ -88,11 +111,13 @@ test('the observer sees two hosts that serve at once, which is what a disabled g
   await startPlainDatabase(lab, 'b')
   await prepareObservers(lab, plainUri('b'))
   await startObservers(lab, targets)
-  await sleep(800)
-  const { violations } = await stopObservers(lab)
-  const [violation] = violations.filter(({ instances }) =>
-    instances.every(instance => instance.certainToMs > nowMs() - 5_000),
-  )
+  const startedMs = nowMs()
+  let violation: Judgement['violations'][number] | undefined
+  await until(async () => {
+    const { violations } = judgeObservations(await servedSpansNow(lab))
+    violation = violations.find(({ instances }) => instances.every(instance => instance.certainToMs > startedMs))
+    return (violation?.certainMs ?? 0) > 300
+  }, LIMIT_MS)
+  await stopObservers(lab)
   assert.deepEqual(violation?.instances.map(instance => instance.host).sort(), ['a', 'b'])
-  assert.ok(violation!.certainMs > 300, `seen for ${violation!.certainMs} ms`)
 })

@@ -10,7 +10,8 @@ import { until } from '../fixtures/until.ts'
 import { type Side, WireTap } from '../fixtures/wire-tap.ts'
 
 const pairKey = randomBytes(32)
-let nextPort = 56000
+/** Below what the kernel gives to outgoing connections (32768 on). */
+let nextPort = 26000
 
 interface Host {
   link: PeerLink
@@ -105,9 +106,9 @@ test('a packet that arrives twice, or is sent again later, is taken once', async
   for (let n = 1; n <= 20; n++) a.link.send(resign(n))
   await until(() => b.received.length === 20)
   for (const bytes of tap.from('a')) tap.inject(bytes, 'a')
+  await until(() => discarded(b).replayed >= 40)
   await sleep(50)
   assert.equal(b.received.length, 20)
-  assert.ok(discarded(b).replayed >= 40)
 })
 
 test('packets in a different order are all taken', async context => {
@@ -140,9 +141,9 @@ test('what an agent sealed before its restart is not heard after it', async cont
   await until(() => b.starts.length === 2)
   const before = b.link.statistics().peer?.start
   for (const bytes of old) tap.inject(bytes, 'a')
+  await until(() => discarded(b).unknownSession >= 5)
   await sleep(100)
   assert.deepEqual(b.received, [])
-  assert.ok(discarded(b).unknownSession >= 5)
   assert.equal(b.link.statistics().peer?.start, before, 'the replayed hello of the old start changed the conversation')
   a.link.send(resign(6))
   await until(() => b.received.length === 1)
@@ -308,14 +309,17 @@ test('the round trip of each path is measured by itself', async context => {
     b.link.send(resign(n))
     await sleep(20)
   }
-  await until(() => (a.link.statistics().paths[1]!.rttMs ?? 0) > 40)
-  assert.ok(a.link.statistics().paths[0]!.rttMs! < 40)
+  const roundTrips = () => a.link.statistics().paths.map(path => path.rttMs ?? 0)
+  await until(() => roundTrips()[1]! > 40)
+  // What a busy machine adds, it adds to both.
+  const [direct = 0, delayed = 0] = roundTrips()
+  assert.ok(direct > 0 && direct < delayed, `${direct} and ${delayed} ms`)
   assert.equal(b.received.length, 20)
 })
 
 test('a path whose address is missing does not disturb the others, and comes in when it is there', async context => {
   const taps = await tapsOf(context)
-  const missing = { localAddress: '192.0.2.77', peerAddress: '192.0.2.78', port: 56090 }
+  const missing = { localAddress: '192.0.2.77', peerAddress: '192.0.2.78', port: 26090 }
   const a = hostOn(context, taps, 'a', { paths: [taps[0]!.pathOf.a, missing] })
   const b = hostOn(context, taps, 'b')
   await until(() => talks(a) && talks(b))
@@ -324,7 +328,7 @@ test('a path whose address is missing does not disturb the others, and comes in 
   assert.match(a.link.statistics().paths[1]!.fault ?? '', /EADDRNOTAVAIL/)
   // Somebody else has the port; then no more.
   const squatter = createSocket('udp4')
-  const path = { localAddress: '127.56.7.1', peerAddress: '127.56.7.2', port: 56091 }
+  const path = { localAddress: '127.56.7.1', peerAddress: '127.56.7.2', port: 26091 }
   squatter.bind({ address: path.localAddress, port: path.port })
   await new Promise(resolve => squatter.once('listening', resolve))
   a.restart({ paths: [taps[0]!.pathOf.a, path] })

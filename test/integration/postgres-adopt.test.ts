@@ -15,7 +15,7 @@ describe('an existing cluster is adopted', { timeout: 300_000 }, () => {
   let cleanUp: () => Promise<void> = async () => {}
   before(async () => {
     ;({ a, b, cleanUp } = await twoClusters({
-      portA: 55_430,
+      portA: 25_430,
       spec: { mode: 'adopt', superuser: 'boss', walSegmentMb: 16 },
     }))
     await makeForeignCluster(a)

@@ -15,7 +15,7 @@ describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
   let b: TestHost
   let cleanUp: () => Promise<void> = async () => {}
   before(async () => {
-    ;({ a, b, cleanUp } = await twoClusters({ portA: 55_410 }))
+    ;({ a, b, cleanUp } = await twoClusters({ portA: 25_410 }))
     // As in the agent's unit.
     process.umask(0o077)
   })

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { freePort } from '../../control-plane/entry/local/child.ts'
 import { type ServiceConfig, serviceSchema } from '../../node-agent/config-services.ts'
 import { Services } from '../../node-agent/services/supervisor.ts'
 
@@ -80,20 +81,22 @@ test('a program that ends is restarted, and after its budget the pair is told', 
 
 test('a program that ignores SIGTERM is killed with its children when its limit is over', async () => {
   const pids = join(folder, 'pids')
+  const said = (): number[] => (readFileSync(pids, 'utf8').match(/\d+(?=\s)/g) ?? []).map(Number)
   const script = `trap '' TERM; sleep 60 & echo $$ $! > ${pids}; while :; do sleep 0.1; done`
   const { services, states } = setUp([{ name: 'stubborn', run: shell(script), stopLimitMs: 300 }])
   services.start(primary)
-  await until('it runs', () => states() === 'stubborn running')
-  const [shellPid, childPid] = readFileSync(pids, 'utf8').trim().split(' ').map(Number)
+  // It runs some time before it has said so.
+  await until('it runs', () => states() === 'stubborn running' && existsSync(pids) && said().length === 2)
+  const [shellPid, childPid] = said()
   await services.stop(backup)
   assert.equal(states(), 'stubborn stopped')
-  for (const pid of [shellPid, childPid]) assert.ok(isGone(pid!), `process ${pid} is left`)
+  for (const pid of [shellPid, childPid]) await until(`process ${pid} is gone`, () => isGone(pid!))
 })
 
 test('an unhealthy service is restarted; health by command, TCP and HTTP', async () => {
   const flag = join(folder, 'well')
   await writeFile(flag, '')
-  const port = 20_000 + (process.pid % 20_000)
+  const port = await freePort()
   const server = join(folder, 'server.mjs')
   await writeFile(
     server,

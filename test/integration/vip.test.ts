@@ -9,6 +9,7 @@ import { Uplink, type UplinkState } from '../../node-agent/vip/links.ts'
 import { type ProbeResult, probe } from '../../node-agent/vip/probe.ts'
 import { tickle } from '../../node-agent/vip/tickle.ts'
 import { VirtualAddresses } from '../../node-agent/vip/virtual-addresses.ts'
+import { until } from '../fixtures/until.ts'
 import { type Netns, whyNoNamespaces } from './support/netns.ts'
 import { CLIENT4, createPair, HOST4, PROTECTED_PORT, SPEC, type TestPair, VIP4, VIP6 } from './support/pair.ts'
 import type { Peer } from './support/peer.ts'
@@ -16,6 +17,8 @@ import type { Peer } from './support/peer.ts'
 const MAC = '52:54:00:00:09:01'
 const PEER_MAC = '52:54:00:00:09:02'
 const BOTH = [VIP4, VIP6]
+/** A gateway is asked each second or so. */
+const UPLINK_LIMIT_MS = 20_000
 
 describe('the virtual addresses', { skip: whyNoNamespaces(), timeout: 120_000 }, () => {
   let net: TestPair
@@ -103,8 +106,7 @@ describe('the virtual addresses', { skip: whyNoNamespaces(), timeout: 120_000 },
     assert.deepEqual(BOTH.map(neighbour), [PEER_MAC, PEER_MAC])
     net.peer.run(() => peerVips.remove())
     claim(net.host, hostVips)
-    await sleep(20)
-    assert.deepEqual(BOTH.map(neighbour), [MAC, MAC])
+    await until(() => BOTH.every(vip => neighbour(vip) === MAC))
     net.host.run(() => hostVips.remove())
   })
 
@@ -113,9 +115,13 @@ describe('the virtual addresses', { skip: whyNoNamespaces(), timeout: 120_000 },
       net.host.run(() => probe({ iface: 'lan0', mac: MAC, address }))
     for (const vip of BOTH) assert.deepEqual(await ask(vip), { kind: 'free' })
     net.peer.run(() => peerVips.add())
-    const startMs = bootMs()
-    for (const vip of BOTH) assert.deepEqual(await ask(vip), { kind: 'taken', mac: PEER_MAC })
-    assert(bootMs() - startMs < 300, 'an answer ends the probe')
+    const takenMs = []
+    for (let round = 0; round < 3; round++) {
+      const startMs = bootMs()
+      for (const vip of BOTH) assert.deepEqual(await ask(vip), { kind: 'taken', mac: PEER_MAC })
+      takenMs.push(bootMs() - startMs)
+    }
+    assert(Math.min(...takenMs) < 300, 'an answer ends the probe')
     net.peer.run(() => peerVips.remove())
   })
 
@@ -197,24 +203,18 @@ describe('the virtual addresses', { skip: whyNoNamespaces(), timeout: 120_000 },
     net.host.exec('ip', 'route', 'add', 'default', 'via', CLIENT4, 'dev', 'lan0')
     const route = net.host.run(() => new RouteSocket())
     const uplink = new Uplink({ route, iface: 'lan0' })
-    const until = async (wanted: UplinkState) => {
-      for (let i = 0; i < 500; i++) {
-        const { state } = net.host.run(() => uplink.tick(bootMs()))
-        if (state === wanted) return
-        await sleep(10)
-      }
-      assert.fail(`the uplink did not become ${wanted}`)
-    }
-    await until('reachable')
+    const untilIs = (wanted: UplinkState) =>
+      until(() => net.host.run(() => uplink.tick(bootMs())).state === wanted, UPLINK_LIMIT_MS)
+    await untilIs('reachable')
     net.client.exec('ip', 'link', 'set', 'lan0', 'arp', 'off')
-    await until('silent')
+    await untilIs('silent')
     net.client.exec('ip', 'link', 'set', 'lan0', 'arp', 'on')
-    await until('reachable')
+    await untilIs('reachable')
     net.host.exec('ip', 'link', 'set', 'lan0', 'down')
-    await until('no-carrier')
+    await untilIs('no-carrier')
     net.host.exec('ip', 'link', 'set', 'lan0', 'up')
     net.host.exec('ip', 'route', 'replace', 'default', 'via', CLIENT4, 'dev', 'lan0')
-    await until('reachable')
+    await untilIs('reachable')
     uplink.close()
     route.close()
   })
@@ -224,23 +224,20 @@ describe('the virtual addresses', { skip: whyNoNamespaces(), timeout: 120_000 },
     const uplink = new Uplink({ route, iface: 'lan0', gateway: 'fd09::9' })
     const nobody = new Uplink({ route, iface: 'lan0', gateway: 'fd09::77' })
     const lookAt = (which: Uplink): UplinkState => net.host.run(() => which.tick(bootMs())).state
-    const until = async (wanted: UplinkState) => {
-      for (let i = 0; i < 500 && lookAt(uplink) !== wanted; i++) await sleep(10)
-      assert.equal(lookAt(uplink), wanted)
-    }
+    const untilIs = (wanted: UplinkState) => until(() => lookAt(uplink) === wanted, UPLINK_LIMIT_MS)
     net.host.exec('ip', 'address', 'replace', 'fd09::1/64', 'dev', 'lan0', 'nodad')
-    await until('reachable')
+    await untilIs('reachable')
     net.client.exec('ip', 'address', 'del', 'fd09::9/64', 'dev', 'lan0')
-    await until('silent')
+    await untilIs('silent')
     assert.equal(lookAt(nobody), 'unknown')
     // Its cable goes out and in again: what it knew of the gateway counts still.
     net.host.exec('ip', 'link', 'set', 'lan0', 'down')
-    await until('no-carrier')
+    await untilIs('no-carrier')
     net.host.exec('ip', 'link', 'set', 'lan0', 'up')
     net.host.exec('ip', 'address', 'replace', 'fd09::1/64', 'dev', 'lan0', 'nodad')
-    await until('silent')
+    await untilIs('silent')
     net.client.exec('ip', 'address', 'add', 'fd09::9/64', 'dev', 'lan0', 'nodad')
-    await until('reachable')
+    await untilIs('reachable')
     for (let i = 0; i < 30; i++) {
       assert.equal(lookAt(nobody), 'unknown')
       await sleep(100)

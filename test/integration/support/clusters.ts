@@ -23,6 +23,7 @@ const cgroupRoot = ['/sys/fs/cgroup/unified', '/sys/fs/cgroup'].find(path =>
 )
 
 export async function twoClusters(options: {
+  /** Of host a, b's is the next one: below what the kernel gives to outgoing connections (32768 on), which may be in use. */
   portA: number
   hangMs?: number
   /** For both clusters. */
