@@ -145,8 +145,12 @@ export class Trial {
    * on both hosts, which must both be on.
    */
   async verdict(): Promise<TrialVerdict> {
-    const writes = await this.judge()
-    return { writes, judgement: judgeObservations(this.observers === null ? [] : await servedSpansNow(this.lab)) }
+    return { writes: await this.judge(), judgement: await this.seen() }
+  }
+
+  /** Who served so far, by what the observers saw, which go on. */
+  async seen(): Promise<Judgement> {
+    return judgeObservations(this.observers === null ? [] : await servedSpansNow(this.lab))
   }
 
   /** Ends load and observers and looks for every acknowledged row on both hosts, which must both be on. */

@@ -64,6 +64,7 @@ async function main([mode, uriFile = '', output = '']: string[]): Promise<void> 
     save()
     process.exit(0)
   })
+  process.on('SIGUSR2', save)
   if (mode === 'idle') {
     const { hostname, port } = new URL(readFileSync(uriFile, 'utf8').trim())
     // No keepalive: nothing but the server's side can end it.

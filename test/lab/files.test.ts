@@ -99,6 +99,7 @@ row(
     await barrier(pair, primary)
     // From here on nothing of the tree reaches the backup, while the database still does.
     signalWorker(pair, primary, 'SIGSTOP')
+    await untilWrittenBy(pair, primary)
     await sleep(500)
     await pair.inject({ kind: 'power', host: primary })
     await pair.untilServing(backup)
@@ -130,11 +131,13 @@ row(
     const status = async () => (await agentStatus(pair.lab, primary)) ?? { protection: '', why: '', successor: null }
     await untilProtected(pair.lab, SETTLE_BOUND_MS)
     signalWorker(pair, primary, 'SIGSTOP')
-    await until(async () => (await status()).successor === false, SETTLE_BOUND_MS)
-    await until(async () => (await status()).protection === 'serving but unprotected', SETTLE_BOUND_MS)
-    assert.match((await status()).why, /files of data are required on the backup/)
+    await until(async () => {
+      const { successor, protection, why } = await status()
+      const isTold = /files of data are required on the backup/.test(why)
+      return successor === false && protection === 'serving but unprotected' && isTold
+    }, SETTLE_BOUND_MS)
     signalWorker(pair, primary, 'SIGCONT')
     await untilProtected(pair.lab, SETTLE_BOUND_MS)
-    assert.equal((await status()).successor, true)
+    await until(async () => (await status()).successor === true, SETTLE_BOUND_MS)
   },
 )

@@ -5,7 +5,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { nowMs } from '../../infra/lab/database-client.ts'
-import { until, untilServing } from '../../infra/lab/pair.ts'
+import { queryHost, until, untilServing } from '../../infra/lab/pair.ts'
 import { databaseProcess, hostProcesses, signal } from '../../infra/lab/processes.ts'
 import { agentPaths } from '../../infra/lab/product.ts'
 import { ask, type Pair, pairUnderLoad, understudyOn } from './support.ts'
@@ -76,7 +76,10 @@ row(
     const had = evidenceOf(pair, primary)
     // What is written from here on reaches the primary's log alone, and nobody is told that it is there.
     signal(databaseProcess(hostProcesses(pair.lab, primary, 'postgres'), 'walsender'), 'SIGSTOP')
-    await sleep(150)
+    const waiting = `select count(*) from pg_stat_activity where wait_event = 'SyncRep'`
+    await until(TAKEOVER_BOUND_MS, 'No commit waits for the backup', async () =>
+      Number(await queryHost(pair.lab, primary, { sql: waiting })) > 0 ? true : null,
+    )
     await pair.inject({ kind: 'power', host: primary })
     await untilServing(pair.lab, backup)
     await pair.untilWritten(TAKEOVER_BOUND_MS)

@@ -4,6 +4,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { labPaths } from '../../infra/lab/addresses.ts'
+import { nowMs } from '../../infra/lab/database-client.ts'
 import { nodeCommand, startTool } from '../../infra/lab/fabric.ts'
 import { databaseUri, until } from '../../infra/lab/pair.ts'
 import { isAlive, signal } from '../../infra/lab/processes.ts'
@@ -14,6 +15,8 @@ const START_BOUND_MS = 15_000
 export interface Probe {
   /** Ends it and tells what it saw. */
   end: () => Promise<ProbeReport>
+  /** Until an answer comes, or the connection has ended. */
+  untilAnswered: (limitMs: number) => Promise<void>
   untilEnded: (limitMs: number) => Promise<NonNullable<ProbeReport['ended']>>
 }
 
@@ -39,6 +42,15 @@ export async function openProbe(lab: string, mode: 'ask' | 'idle'): Promise<Prob
       signal([pid], 'SIGTERM')
       while (isAlive(pid)) await sleep(5)
       return read()
+    },
+    untilAnswered: async limitMs => {
+      const fromMs = nowMs()
+      await until(limitMs, `${name} gets no answer`, async () => {
+        signal([pid], 'SIGUSR2')
+        if (!existsSync(file)) return null
+        const { ended, lastAnswerMs } = read()
+        return ended !== null || lastAnswerMs > fromMs ? true : null
+      })
     },
     untilEnded: limitMs =>
       until(limitMs, `The connection of ${name} did not end`, async () => (existsSync(file) ? read().ended : null)),
