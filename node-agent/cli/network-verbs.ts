@@ -107,7 +107,7 @@ function wishOf(name: string, { now, flags }: { now: ObservedVswitch | undefined
 
 async function report(command: Command, wish: Parameters<typeof runChange>[1]): Promise<void> {
   if (configOf(command).network.deployment === 'converged') throw new Exit('refused', convergedWhy)
-  process.stderr.write('  the change is made, and taken back unless what was reached before is reached after it ...\n')
+  process.stderr.write('  it is checked, made, and taken back unless what was reached before is reached after it ...\n')
   const outcome = await runChange(pathOf(command), wish)
   await askAgent(command, 'lookAround').catch(() => null)
   if (!outcome.ok) throw new Exit('refused', outcome.why)

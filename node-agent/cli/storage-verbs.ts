@@ -55,7 +55,7 @@ export function addStorageVerbs(program: Command): void {
       // open-iscsi remembers what it finds, so it is a change as well.
       refuseReadOnly(command)
       const found = await discover(portal)
-      if (!found.ok) throw new Exit('failed', found.why)
+      if (!found.ok) throw new Exit(found.refused ? 'usage' : 'failed', found.why)
       if (options.json) printJson(found.targets)
       else print(found.targets.map(target => `${target.portal}  ${target.name}\n`).join('') || 'it offers no target\n')
     })

@@ -94,7 +94,7 @@ const hostVerbs: Partial<Record<Verb, (args: Record<string, unknown>, at: HostVe
     const refused = whyReadOnly(configPath)
     if (refused !== null) return { phase: 'refused', message: refused }
     const found = await discover(portal)
-    if (!found.ok) return { phase: 'failed', message: found.why }
+    if (!found.ok) return { phase: found.refused ? 'refused' : 'failed', message: found.why }
     const count = found.targets.length
     const message = `${portal} offers ${count} target${count === 1 ? '' : 's'}`
     return { phase: 'done', message, result: { targets: found.targets } }

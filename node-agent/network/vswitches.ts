@@ -71,7 +71,8 @@ async function change(parts: VswitchParts, wish: Wish): Promise<Outcome> {
   const remember = (which: 'before' | 'after'): Promise<void> =>
     writeDown(parts, { manager: host.manager, record: which === 'before' ? record : kept })
   const result = await applyChange(changeParts(parts), { why: what, steps, record, remember })
-  return result.ok ? { ok: true, why: `${what}; everything that was reached before is reached` } : result
+  const why = result.ok ? `${what}; everything that was reached before is reached` : result.why
+  return { ok: result.ok, why }
 }
 
 /** In our own record, and for the next boot. */

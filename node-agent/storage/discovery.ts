@@ -1,4 +1,5 @@
-import { parsePortal, portalRule } from '../../shared/hosts/iscsi-portal.ts'
+import { parsePortal, portalFault } from '../../shared/hosts/iscsi-portal.ts'
+import { showFault } from '../../shared/hosts/vswitch-rules.ts'
 import { exec } from '../exec.ts'
 
 /** The targets that an iSCSI portal offers (SendTargets, RFC 3720 appendix D). */
@@ -7,7 +8,8 @@ export interface DiscoveredTarget {
   name: string
 }
 
-export type Discovery = { ok: true; targets: DiscoveredTarget[] } | { ok: false; why: string }
+/** `refused`: it is no portal, and nobody was asked. */
+export type Discovery = { ok: true; targets: DiscoveredTarget[] } | { ok: false; refused: boolean; why: string }
 
 const limitMs = 15_000
 
@@ -16,8 +18,9 @@ const limitMs = 15_000
  * by libiscsi's iscsi-ls, which only looks.
  */
 export async function discover(portal: string): Promise<Discovery> {
-  const at = parsePortal(portal)
-  if (at === null) return { ok: false, why: `portal is ${JSON.stringify(portal)} and ${portalRule}` }
+  const fault = portalFault(portal)
+  if (fault !== null) return { ok: false, refused: true, why: showFault(fault) }
+  const at = parsePortal(portal) ?? portal
   const kernel = await exec(
     ['iscsiadm', '--mode', 'discoverydb', '--type', 'sendtargets', '--portal', at, '--discover'],
     { limitMs },
@@ -25,7 +28,7 @@ export async function discover(portal: string): Promise<Discovery> {
   if (kernel.ok) return { ok: true, targets: parseIscsiadm(kernel.stdout) }
   const library = await exec(['iscsi-ls', `iscsi://${at}`], { limitMs })
   if (library.ok) return { ok: true, targets: parseIscsiLs(library.stdout) }
-  return { ok: false, why: `the portal ${at} was not read: ${kernel.why}; ${library.why}` }
+  return { ok: false, refused: false, why: `the portal ${at} was not read: ${kernel.why}; ${library.why}` }
 }
 
 /** "10.0.0.9:3260,1 iqn.…" a line. */

@@ -1,10 +1,13 @@
 import { parseAddress } from '../ip.ts'
+import type { Fault } from './vswitch-rules.ts'
 
 /** Where an iSCSI target is asked for by default (RFC 3720, 2.2). */
 export const iscsiPort = 3260
 
-/** What a portal has to be, as a rule that completes "… must …". */
-export const portalRule = `must be an IPv4 or IPv6 address with an optional port; write it like "10.0.0.9:${iscsiPort}" or "[fd00::9]:${iscsiPort}"`
+const portalRule = `must be an IPv4 or IPv6 address with an optional port; write it like "10.0.0.9:${iscsiPort}" or "[fd00::9]:${iscsiPort}"`
+
+export const portalFault = (text: string): Fault | null =>
+  parsePortal(text) === null ? { field: 'portal', value: text, rule: portalRule } : null
 
 /** With the port in full; null where it is none. */
 export function parsePortal(text: string): string | null {

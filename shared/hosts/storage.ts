@@ -91,7 +91,7 @@ const knowsLip = ({ kind }: Pick<StorageAdapter, 'kind'>): boolean => kind === '
  * is of a kind that knows one. Those that are not in the list are left to whoever looks for them. Null: it may be done.
  */
 export function lipFault(named: readonly string[], there: readonly StorageAdapter[]): Fault | null {
-  const fault = (rule: string): Fault => ({ field: 'lip', value: named.join(', '), rule })
+  const fault = (rule: string): Fault => ({ field: 'lip', value: named.join(', ') || 'true', rule })
   if (named.length === 0)
     return fault('interrupts the traffic of an adapter, so it must be asked for with the names of the adapters')
   const other = there.find(one => named.includes(one.name) && !knowsLip(one))

@@ -43,5 +43,5 @@ test('a portal that nobody serves is told with what each way of asking said', as
 
 test('a portal that is no address is refused with the rule, and nothing is asked', async () => {
   const result = await discover('storage.example')
-  assert.match(result.ok ? '' : result.why, /the portal "storage\.example" must be an IPv4 or IPv6 address/)
+  assert.match(result.ok ? '' : result.why, /portal is "storage\.example" and must be an IPv4 or IPv6 address/)
 })

@@ -4,7 +4,7 @@ import type { vswitchWish } from '../../../shared/contract/api/host-tabs.ts'
 import { type HostOperationKind, hostOperationKinds } from '../../../shared/contract/api/operations.ts'
 import type { Verb } from '../../../shared/contract/documents.ts'
 import { initiatorNameFault } from '../../../shared/hosts/iscsi-name.ts'
-import { parsePortal, portalRule } from '../../../shared/hosts/iscsi-portal.ts'
+import { portalFault } from '../../../shared/hosts/iscsi-portal.ts'
 import type { HostNetwork } from '../../../shared/hosts/network.ts'
 import { lipFault, type StorageAdapter } from '../../../shared/hosts/storage.ts'
 import { deleteRefusal, type HostContext, vswitchFaults } from '../../../shared/hosts/vswitch-rules.ts'
@@ -151,8 +151,10 @@ function refuseBroken(
     const fault = lipFault(wanted.adapters, adaptersIn(known.last))
     if (fault !== null) throw broken([{ field: `body.${fault.field}`, message: fault.rule }])
   }
-  if (wanted.kind === 'storageDiscovery' && parsePortal(wanted.portal) === null)
-    throw broken([{ field: 'body.portal', message: portalRule }])
+  if (wanted.kind === 'storageDiscovery') {
+    const fault = portalFault(wanted.portal)
+    if (fault !== null) throw broken([{ field: `body.${fault.field}`, message: fault.rule }])
+  }
   if (wanted.kind === 'initiatorName') {
     const fault = initiatorNameFault(wanted.name, [])
     if (fault !== null) throw broken([{ field: 'body.name', message: fault }])

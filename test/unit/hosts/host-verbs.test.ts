@@ -100,9 +100,9 @@ test('an initiator name that is none, is the other host’s, or would leave a se
   assert.equal((await iqn('iqn.2026-01.example.host:a'))?.phase, 'done', 'it has that name already')
 })
 
-test('a portal that is none fails with the rule, and nothing is asked', async () => {
+test('a portal that is none is refused with the rule, and nothing is asked', async () => {
   const outcome = await runHostVerb({ verb: 'storageDiscovery', args: { portal: 'storage.example' } }, at)
-  assert.equal(outcome?.phase, 'failed')
+  assert.equal(outcome?.phase, 'refused')
   assert.match(outcome?.message ?? '', /portal is "storage\.example" and must be an IPv4 or IPv6 address/)
 })
 

@@ -203,7 +203,7 @@ test('a LIP is made of named adapters alone, and of those that know one; an adap
   }
   assert.equal(choose([], false).split(',').length, adapters.length)
   assert.equal(choose(['host3'], true), 'host3')
-  assert.match(choose([], true), /^lip is "" and .* must be asked for with the names of the adapters/)
+  assert.match(choose([], true), /^lip is "true" and .* must be asked for with the names of the adapters/)
   assert.match(
     choose(['host3', 'host0'], true),
     /^lip is "host3, host0" and must name adapters of Fibre Channel.*host0 is of kind scsi/,
