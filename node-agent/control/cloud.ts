@@ -3,7 +3,7 @@ import type { pushInventory } from '../../shared/contract/api/agents.ts'
 import type { HostEvent, HostReport } from '../../shared/contract/report.ts'
 import { sha256Base64url, signCompact } from '../../shared/contract/signing.ts'
 import type { Identity } from './identity.ts'
-import { isCarried, type RelayAnswer, type RelayRequest } from './relay.ts'
+import { isCarried, type RelayAnswer, type RelayRequest, sendTo } from './relay.ts'
 
 /** Of networks and storage, whole. */
 export type ToldInventory = z.input<typeof pushInventory.body>
@@ -153,7 +153,7 @@ export class Cloud {
       }
     }
     try {
-      const answer = await this.#direct(url, request)
+      const answer = await sendTo(url, request, { fetch: this.#fetch, limitMs: requestLimitMs })
       this.#carriedAtMs = null
       return answer
     } catch (error) {
@@ -164,23 +164,6 @@ export class Cloud {
       this.#carriedAtMs = this.#nowMs()
       return answer
     }
-  }
-
-  async #direct(url: string, request: Omit<RelayRequest, 'path'> & { path: string }): Promise<RelayAnswer> {
-    const { method, path, authorization, ifNoneMatch, body } = request
-    const response = await this.#fetch(url + path, {
-      method,
-      headers: {
-        authorization,
-        ...(body !== null && { 'content-type': 'application/json' }),
-        ...(ifNoneMatch !== null && { 'if-none-match': ifNoneMatch }),
-      },
-      ...(body !== null && { body }),
-      redirect: 'error',
-      signal: AbortSignal.timeout(requestLimitMs),
-    })
-    const { status, headers } = response
-    return { status, body: await response.text(), etag: headers.get('etag'), date: headers.get('date') }
   }
 
   /** RFC 9110, Date: to the second. Only for our own signatures' time; nothing on this host is set by it. */

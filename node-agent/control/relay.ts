@@ -51,28 +51,35 @@ export class Carrier {
     if (this.#carrying >= carriesAtOnce) throw new Error(`${carriesAtOnce} requests are being carried already`)
     this.#carrying++
     try {
-      return await this.#send(parsed.data)
+      const answer = await sendTo(this.#url, parsed.data, { fetch: this.#fetch, limitMs: carryLimitMs })
+      if (answer.body.length > carriedBytesMax)
+        throw new Error(
+          `the control plane's answer of ${answer.body.length} bytes is more than travels between the hosts`,
+        )
+      return answer
     } finally {
       this.#carrying--
     }
   }
+}
 
-  async #send({ method, path, authorization, ifNoneMatch, body }: RelayRequest): Promise<RelayAnswer> {
-    const response = await this.#fetch(this.#url + path, {
-      method,
-      headers: {
-        authorization,
-        ...(body !== null && { 'content-type': 'application/json' }),
-        ...(ifNoneMatch !== null && { 'if-none-match': ifNoneMatch }),
-      },
-      ...(body !== null && { body }),
-      redirect: 'error',
-      signal: AbortSignal.timeout(carryLimitMs),
-    })
-    const { status, headers } = response
-    const text = await response.text()
-    if (text.length > carriedBytesMax)
-      throw new Error(`the control plane's answer of ${text.length} bytes is more than travels between the hosts`)
-    return { status, body: text, etag: headers.get('etag'), date: headers.get('date') }
-  }
+/** One request to the control plane at `url`, one's own or a carried one. @throws as fetch does */
+export async function sendTo(
+  url: string,
+  { method, path, authorization, ifNoneMatch, body }: Omit<RelayRequest, 'path'> & { path: string },
+  { fetch: send, limitMs }: { fetch: typeof fetch; limitMs: number },
+): Promise<RelayAnswer> {
+  const response = await send(url + path, {
+    method,
+    headers: {
+      authorization,
+      ...(body !== null && { 'content-type': 'application/json' }),
+      ...(ifNoneMatch !== null && { 'if-none-match': ifNoneMatch }),
+    },
+    ...(body !== null && { body }),
+    redirect: 'error',
+    signal: AbortSignal.timeout(limitMs),
+  })
+  const { status, headers } = response
+  return { status, body: await response.text(), etag: headers.get('etag'), date: headers.get('date') }
 }

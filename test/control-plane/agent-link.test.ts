@@ -9,6 +9,7 @@ import { changeSettings, getPair, switchOver } from '../../shared/contract/api/p
 import { downTopic } from '../../shared/contract/topics.ts'
 import { temporaryFolder } from './support/folder.ts'
 import { pairReport, type TestHost } from './support/host.ts'
+import { emptySummary, untilWithin } from './support/link.ts'
 import { adoptedPair } from './support/pair.ts'
 import { type NodeRuntime, nodeRuntime } from './support/runtime.ts'
 
@@ -22,16 +23,6 @@ after(async () => {
   for (const link of links) await link.close()
   await runtime?.close()
 })
-
-const emptySummary = {
-  v: 1 as const,
-  vswitches: [],
-  networks: [],
-  vips: [],
-  initiatorName: null,
-  luns: [],
-  lunsLeftOut: 0,
-}
 
 interface Given {
   folder?: string
@@ -67,15 +58,7 @@ async function linkOf(host: TestHost, part: Given = {}) {
   return { link, notes }
 }
 
-async function until<T>(what: string, look: () => Promise<T | null | false>): Promise<T> {
-  const end = Date.now() + 20_000
-  for (;;) {
-    const found = await look()
-    if (found !== null && found !== false) return found
-    if (Date.now() > end) throw new Error(`not within 20 s: ${what}`)
-    await new Promise(resolve => setTimeout(resolve, 50))
-  }
-}
+const until = untilWithin(20)
 
 test('a link gets its certificate, enters the broker, and takes commands and wishes from there at once', async () => {
   const { client, id, a } = await adoptedPair(runtime)

@@ -8,6 +8,7 @@ import { changeSettings, getPair, switchOver } from '../../shared/contract/api/p
 import type { DesiredDocument } from '../../shared/contract/api/settings.ts'
 import { temporaryFolder } from './support/folder.ts'
 import { pairReport, type TestHost } from './support/host.ts'
+import { emptySummary, untilWithin } from './support/link.ts'
 import { adoptedPair } from './support/pair.ts'
 import { type NodeRuntime, nodeRuntime } from './support/runtime.ts'
 
@@ -21,16 +22,6 @@ after(async () => {
   for (const link of links) await link.close()
   await runtime?.close()
 })
-
-const emptySummary = {
-  v: 1 as const,
-  vswitches: [],
-  networks: [],
-  vips: [],
-  initiatorName: null,
-  luns: [],
-  lunsLeftOut: 0,
-}
 
 const cut: typeof fetch = () => Promise.reject(new Error('no route to the control plane'))
 
@@ -70,15 +61,7 @@ async function cutOff(host: TestHost, relay: (request: RelayRequest) => Promise<
   return { link, applied, notes, run }
 }
 
-async function until<T>(what: string, look: () => Promise<T | null | false>): Promise<T> {
-  const end = Date.now() + 30_000
-  for (;;) {
-    const found = await look()
-    if (found !== null && found !== false) return found
-    if (Date.now() > end) throw new Error(`not within 30 s: ${what}`)
-    await new Promise(resolve => setTimeout(resolve, 50))
-  }
-}
+const until = untilWithin(30)
 
 test('a host that is cut off gets its wish and a command through its peer, and its signed answer and report go back the same way', async () => {
   const { client, id, a, b } = await adoptedPair(runtime)
