@@ -36,15 +36,17 @@ export function driveRegister(turn: Turn): void {
 function wantedChange(turn: Turn): Proposal | null {
   const { s, now } = turn
   const { acc } = s.durable
-  if (acc === null || acc.value.voters[s.node] !== s.durable.inc) return null
+  if (acc === null) return null
   if (leavesTheRegister(s, now)) return null
-  // An unresolved own proposal is never left lying. A candidate that may stand has begun its round before this; one
-  // that hears the primary reads what became of its proposal, else it would acknowledge nothing for ever.
+  // An unresolved own proposal is never left lying, nor by a host that was removed meanwhile: it would follow nobody for ever.
+  // A candidate that may stand has begun its round before this; one that hears the primary reads what became of its
+  // proposal, else it would acknowledge nothing for ever.
   if (inDoubt(s)) return { change: 'confirm', ground: 'doubt' }
+  if (acc.value.voters[s.node] !== s.durable.inc) return null
   // The proposer of an accepted value was not heard of again: read whether it was chosen.
   if (acc.ballot > knownBallot(s) && now - s.acceptedAt > s.timing.resendMs * 2)
     return { change: 'confirm', ground: 'doubt' }
-  if (!confirmed(s) && (holdsOffice(s) || now >= s.backup.quarantineUntil)) return { change: 'confirm', ground: 'boot' }
+  if (!confirmed(s) && mayRead(s, now)) return { change: 'confirm', ground: 'boot' }
   if (!holdsOffice(s)) return null
   return officeWants(s, turn)
 }
@@ -55,6 +57,19 @@ function wantedChange(turn: Turn): Proposal | null {
  */
 const leavesTheRegister = (s: HostState, now: number): boolean =>
   isResigned(s) && now - s.duty.resignedAt <= s.timing.abdicateAfterMs
+
+/**
+ * After a boot or a pause the backup reads the register as soon as it hears the primary and has no change of it before
+ * itself: until then it can be neither made the successor nor handed the place. With nobody heard it waits out its start:
+ * a primary that starts too needs its own read first, and the higher ballot would win.
+ */
+const mayRead = (s: HostState, now: number): boolean =>
+  holdsOffice(s) ||
+  now >= s.backup.quarantineUntil ||
+  (hearsPrimary(s, now) && s.durable.acc?.ballot === knownBallot(s))
+
+const hearsPrimary = (s: HostState, now: number): boolean =>
+  s.backup.heardAt > 0 && now - s.backup.heardAt < s.timing.silenceMs
 
 /** A voter whose answer would seal a forced takeover. */
 const canBeSealed = (s: HostState, voters: Voters): boolean => {

@@ -99,6 +99,12 @@ export function endRound(turn: Turn, why: string): void {
   s.roundAfterAt = backoff(turn, s.timing.backoffMs)
 }
 
+/** A higher ballot is known, and with it how far to go: the next try needs no long wait, only a random one. */
+export function endOutbidRound(turn: Turn, why: string): void {
+  endRound(turn, why)
+  turn.s.roundAfterAt = backoff(turn, turn.s.timing.resendMs)
+}
+
 function sendRequests(turn: Turn): void {
   const { round, durable, node } = turn.s
   if (round === null) return
@@ -134,9 +140,7 @@ export function onReply(turn: Turn, from: NodeId, reply: RegisterReply): void {
   if (reply.kind === 'nack') {
     s.nSeen = Math.max(s.nSeen, roundOf(reply.promised))
     if (s.round === null || reply.ballot !== s.round.ballot) return
-    endRound(turn, `${from} has promised ${showBallot(reply.promised)}`)
-    // The hint says how far to go: the next try needs no long wait, only a random one.
-    s.roundAfterAt = backoff(turn, s.timing.resendMs)
+    endOutbidRound(turn, `${from} has promised ${showBallot(reply.promised)}`)
     return
   }
   if (reply.kind === 'state') return

@@ -27,7 +27,7 @@ import {
 } from './lease.ts'
 import { enforceAccepted } from './obedience.ts'
 import { onOperator } from './operator.ts'
-import { driveRound, endRound, learn, onReply } from './proposer.ts'
+import { driveRound, endOutbidRound, endRound, learn, onReply } from './proposer.ts'
 import type { HostState } from './state.ts'
 import { beginTurn, persist, say, send, type Turn } from './turn.ts'
 import type { Event, Message, NodeId, RegisterRequest, StepResult, Value } from './types.ts'
@@ -258,7 +258,7 @@ function onRequest(turn: Turn, from: NodeId, request: RegisterRequest): void {
       s.acceptedAt = turn.now
       persist(turn, { promised, acc, ...known })
     } else persist(turn, { promised, acc })
-    if (s.round !== null && promised > s.round.ballot) endRound(turn, `${from} has a higher ballot`)
+    if (s.round !== null && promised > s.round.ballot) endOutbidRound(turn, `${from} has a higher ballot`)
   }
   send(turn, from, result.reply)
 }

@@ -36,6 +36,26 @@ test('a primary that leaves the pair for good hands over first', () => {
   scene.heal()
 })
 
+test('a host that was removed while it read the register follows the primary again', () => {
+  const scene = Scene.protected()
+  scene.tell(scene.a, { command: 'depart' })
+  scene.until('the other host is primary', () => scene.value.primary === 'b')
+  // It does not hear of its removal until it has begun a read of its own, which reaches nobody.
+  scene.lose((_from, to, { kind }) => to === 'a' && (kind === 'accept' || kind === 'learn'))
+  scene.until('it is removed', () => scene.value.voters.a === undefined)
+  scene.a.powerCut()
+  scene.lose((_from, to, { kind }) => kind === 'prepare' || (to === 'a' && kind === 'learn'))
+  scene.a.boot()
+  scene.until('it reads', () => scene.a.state.round?.change === 'confirm')
+  scene.lose((_from, _to, { kind }) => kind === 'prepare')
+  scene.until('it heard of it', () => scene.a.state.durable.known?.value.voters.a === undefined)
+  scene.a.powerCut()
+  scene.lose(() => false)
+  scene.a.boot()
+  scene.until('the pair is protected', () => scene.pair.isProtected(), 60_000)
+  scene.heal()
+})
+
 test('a primary with nobody to hand over to stays, and takes the wish to leave for undone', () => {
   const scene = Scene.protected()
   scene.b.powerCut()

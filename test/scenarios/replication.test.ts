@@ -12,6 +12,16 @@ function aloneFor(scene: Scene, ms: number): void {
   scene.b.boot()
 }
 
+/** The Grow follows within milliseconds of the proof, so this looks as often as that. */
+function grownOnlyInForce(scene: Scene): void {
+  while (!scene.a.cluster.inForce) {
+    assert.equal(scene.value.successor, false)
+    scene.run(1)
+  }
+  scene.until('the backup is the successor', () => scene.value.successor)
+  scene.heal()
+}
+
 test('a grow waits until synchronous replication is in force, not until it is configured', () => {
   const scene = Scene.protected()
   aloneFor(scene, 1000)
@@ -19,11 +29,7 @@ test('a grow waits until synchronous replication is in force, not until it is co
   scene.until('the names are set again', () => cluster.names === 'set', 30_000)
   assert.equal(cluster.inForce, false)
   cluster.checkpointerBusyUntil = scene.pair.world.now + 6000
-  while (!cluster.inForce) {
-    scene.run(20)
-    assert.equal(scene.value.successor, false)
-  }
-  scene.heal()
+  grownOnlyInForce(scene)
 })
 
 test('a new agent does not take over that synchronous replication was proven', () => {
@@ -33,11 +39,7 @@ test('a new agent does not take over that synchronous replication was proven', (
   scene.until('the names are set again', () => cluster.names === 'set', 30_000)
   cluster.checkpointerBusyUntil = scene.pair.world.now + 6000
   scene.a.agent.crash(20)
-  while (!cluster.inForce) {
-    scene.run(20)
-    assert.equal(scene.value.successor, false)
-  }
-  scene.heal()
+  grownOnlyInForce(scene)
 })
 
 test('a backup that has not flushed what was committed without it is not made the successor', () => {
@@ -132,5 +134,20 @@ test('a backup in its first moments is not the successor yet: the place could no
   scene.run(30)
   // Half a lease for a pinned hand-over, then a start in place.
   scene.until('somebody serves', () => scene.a.serves || scene.b.serves, 0.5 * leaseMs + 150)
+  scene.heal()
+})
+
+test('a backup that stood still for a moment can be handed the place as soon as it hears the primary again', () => {
+  const scene = Scene.protected()
+  const { leaseMs, silenceMs } = scene.pair.timing
+  scene.b.pause('suspend')
+  scene.run(0.4 * silenceMs)
+  scene.b.goOn()
+  scene.run(100)
+  assert.equal(scene.value.successor, true)
+  scene.a.cluster.losePostmaster(10)
+  // Killed, handed over and promoted; not what is left of the lease that the backup waits out before it stands by itself.
+  scene.until('the backup serves', () => scene.b.serves, 0.4 * leaseMs)
+  assert.ok(scene.b.clock.now < scene.b.state.backup.quarantineUntil)
   scene.heal()
 })

@@ -181,6 +181,31 @@ export const foundBefore: readonly Mutant[] = [
     checks: [{ by: 'interruptions' }, { by: 'sim' }],
   },
   {
+    id: 'removed-host-stays-in-doubt',
+    breaks: 'A host that was removed while it read the register never learns what became of its proposal.',
+    edits: [
+      {
+        file: 'shared/protocol/duties.ts',
+        before: "if (inDoubt(s)) return { change: 'confirm', ground: 'doubt' }",
+        after:
+          "if (inDoubt(s) && acc.value.voters[s.node] === s.durable.inc) return { change: 'confirm', ground: 'doubt' }",
+      },
+    ],
+    checks: [{ by: 'tests', files: ['test/scenarios/leaving.test.ts'] }, { by: 'sim' }],
+  },
+  {
+    id: 'backup-reads-only-after-its-wait',
+    breaks: 'A backup that was away for a moment can be handed the place only a lease after it is back.',
+    edits: [
+      {
+        file: 'shared/protocol/duties.ts',
+        before: '(hearsPrimary(s, now) && s.durable.acc?.ballot === knownBallot(s))',
+        after: 'false',
+      },
+    ],
+    checks: [{ by: 'tests', files: ['test/scenarios/replication.test.ts'] }, { by: 'sim' }],
+  },
+  {
     id: 'f11-ack-tied-to-the-version',
     breaks: 'An acknowledgement of another version does not count: the lease is lost around each change.',
     edits: [
