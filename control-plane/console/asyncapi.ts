@@ -1,11 +1,10 @@
 import { z } from 'zod'
 import { desiredDocument } from '../../shared/contract/api/settings.ts'
 import { ack, command, freshDocument, trustDocument } from '../../shared/contract/documents.ts'
-import { heartbeat, saidEvents, saidReport } from '../../shared/contract/report.ts'
+import { heartbeat, presence, saidEvents, saidReport } from '../../shared/contract/report.ts'
 import { channels, topicRoot } from '../../shared/contract/topics.ts'
 
 type Channel = keyof typeof channels
-const presence = z.object({ v: z.literal(1), state: z.enum(['online', 'offline']), session: z.string().max(64) })
 
 /** What a channel's payload holds; of signed ones, inside the JWS. */
 const payloads: Record<Channel, { schema: z.ZodType; signed: boolean }> = {

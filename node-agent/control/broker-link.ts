@@ -1,4 +1,5 @@
 import mqtt, { type MqttClient } from 'mqtt'
+import type { Presence } from '../../shared/contract/report.ts'
 import {
   channels,
   type DownChannel,
@@ -135,4 +136,5 @@ export class BrokerLink {
 }
 const lastWordLimitMs = 300
 
-const presence = (state: 'online' | 'offline', boot: number): string => JSON.stringify({ v: 1, state, boot })
+const presence = (state: Presence['state'], boot: number): string =>
+  JSON.stringify({ v: 1, state, boot } satisfies Presence)

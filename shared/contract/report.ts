@@ -37,6 +37,13 @@ export const heartbeat = z.object({
 })
 export type Heartbeat = z.output<typeof heartbeat>
 
+/**
+ * A hint for people who look at the broker: nothing rests on it. `boot` tells the will of an earlier start from a word of
+ * this one: an offline whose boot is not that of the last online says nothing.
+ */
+export const presence = z.object({ v: z.literal(1), state: z.enum(['online', 'offline']), boot: reportOrder.boot })
+export type Presence = z.output<typeof presence>
+
 const checkVerdict = z.object({
   takeover: z.boolean(),
   switchover: z.boolean(),

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
+import { z } from 'zod'
 import { ControlLink } from '../../node-agent/control/link.ts'
 import type { HostPort } from '../../node-agent/control/session.ts'
 import { getHost } from '../../shared/contract/api/hosts.ts'
 import { listEvents } from '../../shared/contract/api/observation.ts'
 import { getOperation } from '../../shared/contract/api/operations.ts'
 import { changeSettings, getPair, switchOver } from '../../shared/contract/api/pairs.ts'
-import { downTopic } from '../../shared/contract/topics.ts'
+import { presence } from '../../shared/contract/report.ts'
+import { downTopic, upTopic } from '../../shared/contract/topics.ts'
 import { temporaryFolder } from './support/folder.ts'
 import { pairReport, type TestHost } from './support/host.ts'
 import { emptySummary, untilWithin } from './support/link.ts'
@@ -71,8 +73,16 @@ test('a link gets its certificate, enters the broker, and takes commands and wis
       },
     },
   })
+  const reader = await runtime.brokerClient!('reader')
+  const said: unknown[] = []
+  reader.on('message', (_, payload) => said.push(JSON.parse(payload.toString())))
+  await reader.subscribeAsync(upTopic(a.identity, 'presence'), { qos: 1 })
   await link.start()
   await until('it is connected', async () => link.state().broker === 'connected')
+  await until('it says so on the broker', async () => said.length > 0)
+  await reader.endAsync(true)
+  // As the AsyncAPI document has it, which is made of this schema.
+  assert.deepEqual(z.strictObject(presence.shape).parse(said[0]), { v: 1, state: 'online', boot: 1 })
   const { etag } = await client.call(getPair, { params: { pair: id } })
   await client.call(changeSettings, { params: { pair: id }, body: { protectedPorts: [5432, 8080] }, ifMatch: etag! })
   await until('the wish is applied', async () => applied.includes(2))
