@@ -63,10 +63,10 @@ function durably<T>(call: OfPair, work: (tx: Transaction) => Promise<T>): Promis
 
 async function refuseForeign(
   tx: Transaction,
-  { call, verb }: { call: OfPair; verb: 'vote' | 'keys' | 'retire' },
+  { call, verb }: { call: OfPair & { body: { inc: string } }; verb: 'vote' | 'keys' | 'retire' },
 ): Promise<void> {
   const { pair } = call.params
-  const row = await witnessRow(tx, call.params)
+  const row = await witnessRow(tx, { ...call.params, inc: call.body.inc })
   if (row === null) throw new Refusal('not_found', `this witness does not know pair ${pair}: it was never admitted`)
   await refuseUnsigned(row.keys, { request: call.request, verb, pair, bytes: call.bytes })
 }

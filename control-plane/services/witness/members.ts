@@ -14,6 +14,7 @@ import type { Transaction } from '../../db/client.ts'
 import { host, pair, witnessVote } from '../../db/schema/index.ts'
 import { Refusal } from '../../http/problem.ts'
 import { recordEvents } from '../record/events.ts'
+import { isNamed, nameAside } from './naming.ts'
 import { currentTimeline, whyNoVotes } from './timeline.ts'
 
 type Row = typeof witnessVote.$inferSelect
@@ -25,8 +26,14 @@ interface Of {
 const isRow = ({ organisation, pair: name }: Of) =>
   and(eq(witnessVote.organisation, organisation), eq(witnessVote.pair, name))
 
-export async function witnessRow(tx: Transaction, of: Of): Promise<Row | null> {
-  const [row] = await tx.select().from(witnessVote).where(isRow(of))
+/** The present incarnation of the pair, or the named one, which may be of an ended pair that had the same name. */
+export async function witnessRow(tx: Transaction, of: Of & { inc?: string }): Promise<Row | null> {
+  const [row] = await tx
+    .select()
+    .from(witnessVote)
+    .where(of.inc === undefined ? isRow(of) : isNamed({ ...of, inc: of.inc }))
+    .orderBy(sql`${witnessVote.inc} = ${of.inc ?? ''} desc`)
+    .limit(1)
   return row ?? null
 }
 
@@ -60,8 +67,9 @@ export async function admitWitness(
 ): Promise<AdmitReply> {
   const { organisation, request, now } = part
   const registered = await registeredKeys(tx, part)
-  const [present] = await tx.select().from(witnessVote).where(isRow(part)).for('update')
-  if (present?.nonce === request.nonce) return admitted(present)
+  const [held] = await tx.select().from(witnessVote).where(isRow(part)).for('update')
+  if (held?.nonce === request.nonce) return admitted(held)
+  const present = (await setAside(tx, { ...part, held })) ? undefined : held
   if ((present?.inc ?? null) !== request.replaces)
     throw new Refusal(
       'conflict',
@@ -101,6 +109,28 @@ export async function admitWitness(
     },
   ])
   return admitted(made!)
+}
+
+/**
+ * An incarnation that was admitted before this pair was made is of an ended pair of the same name. Whoever was its primary
+ * may serve on with it, so it keeps its vote under its incarnation; the name is free for the new pair.
+ */
+async function setAside(
+  tx: Transaction,
+  part: Of & { request: AdmitRequest; held: Row | undefined },
+): Promise<boolean> {
+  const { organisation, pair: name, request, held } = part
+  if (held === undefined || request.replaces !== null) return false
+  const [registered] = await tx
+    .select({ createdAt: pair.createdAt })
+    .from(pair)
+    .where(and(eq(pair.organisation, organisation), eq(pair.name, name), ne(pair.state, 'unpaired')))
+  if (registered === undefined || held.admittedAt >= registered.createdAt) return false
+  await tx
+    .update(witnessVote)
+    .set({ pair: nameAside({ pair: name, inc: held.inc }) })
+    .where(isRow(part))
+  return true
 }
 
 /** Of the hosts that are enrolled for the pair of this name. @throws Refusal */

@@ -1,8 +1,9 @@
-import { and, eq, sql } from 'drizzle-orm'
+import { sql } from 'drizzle-orm'
 import type { VoteReply } from '../../../shared/contract/witness.ts'
 import type { Accepted, RegisterReply, RegisterRequest, Value } from '../../../shared/protocol/types.ts'
 import type { Transaction } from '../../db/client.ts'
 import { witnessVote } from '../../db/schema/index.ts'
+import { isNamed } from './naming.ts'
 import { currentTimeline } from './timeline.ts'
 
 /**
@@ -25,7 +26,7 @@ export async function voteOnce(
   const [row] = await (request.kind === 'read'
     ? tx.execute<VoteRow>(sql`
         select promised, acc_b, acc_v from witness_vote
-        where organisation = ${organisation} and pair = ${pair} and inc = ${request.inc} and retired_at is null
+        where ${isNamed({ organisation, pair, inc: request.inc })} and inc = ${request.inc} and retired_at is null
           and tl = ${currentTimeline} and acc_b > 0`)
     : tx.execute<VoteRow>(statement({ ...part, request })))
   if (row === undefined) return null
@@ -46,7 +47,7 @@ function statement(part: { organisation: string; pair: string; request: Exclude<
       acc_b = case when ${takes} then ${ballot}::bigint else acc_b end,
       acc_v = case when ${takes} then ${value}::jsonb else acc_v end,
       promised = greatest(promised, ${ballot}::bigint)
-    where organisation = ${organisation} and pair = ${pair} and inc = ${inc} and retired_at is null
+    where ${isNamed({ organisation, pair, inc })} and inc = ${inc} and retired_at is null
       and tl = ${currentTimeline}
       and (acc_b > 0 or (${kind}::text = 'accept' and ${value}::jsonb->'voters'->>'w' = ${inc}))
     returning promised, acc_b, acc_v`
@@ -79,7 +80,9 @@ export async function whySilent(
       present: sql<string>`${currentTimeline}`,
     })
     .from(witnessVote)
-    .where(and(eq(witnessVote.organisation, part.organisation), eq(witnessVote.pair, part.pair)))
+    .where(isNamed(part))
+    .orderBy(sql`${witnessVote.inc} = ${part.inc} desc`)
+    .limit(1)
   const none = (why: string): VoteReply => ({ kind: 'none', why })
   if (row === undefined) return none(`this witness does not know pair ${part.pair}: it was never admitted`)
   if (row.inc !== part.inc) return none(`incarnation ${part.inc} is not this witness' ${row.inc} of pair ${part.pair}`)

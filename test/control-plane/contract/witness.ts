@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import postgres from 'postgres'
+import { setUpPair } from '../../../shared/contract/api/pairs.ts'
 import { headerHost, headerSignature, witnessPath } from '../../../shared/contract/witness.ts'
 import { ballotOf } from '../../../shared/protocol/ballot.ts'
 import type { RegisterRequest, Value } from '../../../shared/protocol/types.ts'
 import { importSigningKey, signRequest } from '../../../shared/signing.ts'
 import type { TestHost } from '../support/host.ts'
-import { adoptedPair } from '../support/pair.ts'
+import { adoptedPair, settings } from '../support/pair.ts'
 import type { Runtime } from '../support/runtime.ts'
 
 type Verb = 'admit' | 'vote' | 'keys' | 'retire'
@@ -118,6 +119,30 @@ export function witnessTests(runtime: () => Runtime): void {
     await ask(runtime(), { host: a, slot: 'a', verb: 'retire', body: { inc: fresh } })
     const after = await vote({ kind: 'accept', req: 3, inc: fresh, ballot: ballot(9), value: voted(fresh) })
     assert.match(String(after.body.why), /was retired/)
+  })
+
+  test('a pair that has the name of an ended one gets a witness of its own, and the ended one’s primary keeps its', async () => {
+    const { client, id, a, b, keys, inc, vote } = await admitted()
+    await vote({ kind: 'accept', req: 1, inc, ballot: ballot(1), value: voted(inc) })
+    const sql = postgres(runtime().adminUrl.replace(/[^/]+$/, new URL(runtime().databaseUrl).pathname.slice(1)), {
+      max: 1,
+    })
+    await sql`update pair set state = 'unpaired' where id = ${id}`
+    await sql.end({ timeout: 1 })
+    const hosts = { a: a.identity.host, b: b.identity.host }
+    const again = await client.call(setUpPair, { body: { name: 'orders', hosts, settings, adopt: true } })
+    assert.equal(again.status, 202)
+    const admit = (replaces: string | null) =>
+      ask(runtime(), { host: a, slot: 'a', verb: 'admit', body: { nonce: nonce(), replaces, keys } })
+    const made = await admit(null)
+    assert.equal(made.status, 200, JSON.stringify(made.body))
+    const fresh = String(made.body.inc)
+    assert.notEqual(fresh, inc)
+    const old = await vote({ kind: 'read', req: 2, inc })
+    assert.deepEqual([old.body.kind, old.body.promised], ['state', ballot(1)])
+    const added = await vote({ kind: 'accept', req: 3, inc: fresh, ballot: ballot(7), value: voted(fresh) })
+    assert.equal(added.body.kind, 'accepted')
+    assert.equal((await admit(null)).status, 409, 'the new pair has one')
   })
 
   test('keys that the hosts did not enrol with open no witness', async () => {
