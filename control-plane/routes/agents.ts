@@ -16,10 +16,9 @@ export function agentRoutes(api: Api): void {
   api.implement(contract.pullDesired, async call => {
     const { organisation, host } = asHost(call.caller)
     const { etag, body } = await inOrganisation(call.deps.database, organisation, tx =>
-      documentsFor(tx, call.deps, { host }),
+      documentsFor(tx, call.deps, { host, held: call.request.headers.get('if-none-match') }),
     )
-    if (call.request.headers.get('if-none-match') === etag) return { status: 304, headers: { etag } }
-    return { body, headers: { etag } }
+    return body === null ? { status: 304, headers: { etag } } : { body, headers: { etag } }
   })
 
   api.implement(contract.pushReport, async call => {

@@ -1,7 +1,9 @@
 import { z } from 'zod'
 import type { pushInventory } from '../../shared/contract/api/agents.ts'
+import { heartbeatKeyPurpose } from '../../shared/contract/heartbeat-mac.ts'
 import type { HostEvent, HostReport } from '../../shared/contract/report.ts'
 import { sha256Base64url, signCompact } from '../../shared/contract/signing.ts'
+import { unseal } from '../../shared/sealing.ts'
 import type { Identity } from './identity.ts'
 import { isCarried, type RelayAnswer, type RelayRequest, sendTo } from './relay.ts'
 
@@ -17,7 +19,7 @@ const documents = z.object({
   fresh: z.string(),
   commands: z.array(z.string()).max(100),
   pollAfterSeconds: z.number().min(1).max(3600),
-  heartbeatKey: z.string(),
+  sealedHeartbeatKey: z.string(),
 })
 export type PulledDocuments = z.output<typeof documents>
 
@@ -64,7 +66,7 @@ export class Cloud {
     return this.#carriedAtMs !== null
   }
 
-  /** Comes with the documents; null: none came yet. */
+  /** Comes with the documents; null: none came yet, or none that was sealed for this host. */
   get heartbeatKey(): string | null {
     return this.#heartbeatKey
   }
@@ -83,7 +85,9 @@ export class Cloud {
     if (!parsed.success)
       return { ok: false, status: answer.value.status, why: 'the documents are of a form this version does not know' }
     this.#etag = answer.value.etag
-    this.#heartbeatKey = parsed.data.heartbeatKey
+    const { host, sealingKey } = this.#identity
+    const opening = { key: sealingKey, purpose: heartbeatKeyPurpose(host) }
+    this.#heartbeatKey = await unseal(parsed.data.sealedHeartbeatKey, opening)
     return { ok: true, value: parsed.data }
   }
 

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
 import type { Command } from '../../shared/contract/documents.ts'
+import { seal, unseal } from '../../shared/sealing.ts'
 import { loadHost } from '../host-file.ts'
 import { enrolmentKeyOf } from '../keys/enrolment-key.ts'
-import { seal, unseal } from '../keys/seal.ts'
 import { decodeToken } from '../pair/token.ts'
 import type { HostSettings } from './host-settings.ts'
 import type { Identity } from './identity.ts'
@@ -41,12 +41,12 @@ async function begin(command: Command, wish: PairWish, context: SetUpContext): P
   const parts = await partsOf(wish, context)
   const enrolled = { own: await enrolmentKeyOf(context.identity.key), otherKey: wish.peer.publicKey }
   const token = await beginPair({ ...parts, enrolmentToken: witnessToken(context.configPath), enrolled })
-  const sealed = seal(token, { to: wish.peer.sealingKey, purpose: purposeOf(wish) })
+  const sealed = await seal(token, { to: wish.peer.sealingKey, purpose: purposeOf(wish) })
   return { phase: 'done', message: 'this host has begun the pair', result: { sealed } }
 }
 
 async function joinIn(command: Command, wish: PairWish, context: SetUpContext): Promise<RunOutcome> {
-  const text = unseal(String(command.args.sealed), { key: context.identity.sealingKey, purpose: purposeOf(wish) })
+  const text = await unseal(String(command.args.sealed), { key: context.identity.sealingKey, purpose: purposeOf(wish) })
   const token = text === null ? null : decodeToken(text)
   if (token === null) return refused('the joining secret was not sealed for this host and this pair')
   const { joinPair } = await import('../pair/set-up.ts')

@@ -4,7 +4,7 @@ import type { Heartbeat } from './report.ts'
 /**
  * Heartbeats pass through a broker that nobody trusts, and there are thousands a second: a MAC costs a thirtieth of a
  * signature. The key is the host's own, made of one secret of the control plane, so that nothing has to be kept for
- * it; the host gets it by HTTPS with its documents. (Node's module is there under Deno and on Workers too.)
+ * it; the host gets it with its documents, sealed, so that whoever hears those on a way without TLS has no key. (Node's module is there under Deno and on Workers too.)
  */
 type Unsealed = Omit<Heartbeat, 'mac'>
 
@@ -24,6 +24,9 @@ export const heartbeatSecretOf = (signingKey: string): Uint8Array => hmac(signin
 /** Base64url. */
 export const heartbeatKeyOf = (secret: Uint8Array, host: string): string =>
   hmac(secret, `${purpose.key}\n${host}`).toString('base64url')
+
+/** What a sealed key says it is for. */
+export const heartbeatKeyPurpose = (host: string): string => `understudy-heartbeat-key ${host}`
 
 /** Base64url, over every field in one order: numbers and words without line breaks need no further quoting. */
 export function heartbeatMac(key: string, of: { host: string; heartbeat: Unsealed }): string {

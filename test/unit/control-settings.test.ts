@@ -8,8 +8,8 @@ import { type AppliedWish, readApplied, writeApplied } from '../../node-agent/ap
 import { type Config, parseConfig } from '../../node-agent/config.ts'
 import { changedFields, type PairWish, wholeFields, whyNotLive } from '../../node-agent/control/wished-config.ts'
 import { loadHost, loadHostForStart } from '../../node-agent/host-file.ts'
-import { type SealingKey, seal, unseal } from '../../node-agent/keys/seal.ts'
 import { pairSettings } from '../../shared/contract/api/settings.ts'
+import { type SealingKey, seal, unseal } from '../../shared/sealing.ts'
 import { exampleConfig } from './example-config.ts'
 
 const fingerprint = 'ab'.repeat(32)
@@ -188,17 +188,17 @@ test('a file without a pair is that of a host that waits; a word that no configu
   }
 })
 
-test('what is sealed for one host and pair opens for no other, and not when a letter was changed', () => {
+test('what is sealed for one host and pair opens for no other, and not when a letter was changed', async () => {
   const newKey = (): SealingKey => {
     const { x, d } = generateKeyPairSync('x25519').privateKey.export({ format: 'jwk' })
     return { kty: 'OKP', crv: 'X25519', x: String(x), d: String(d) }
   }
   const [key, other] = [newKey(), newKey()]
-  const sealed = seal('the secret', { to: key.x, purpose: 'pair 1' })
-  assert.equal(unseal(sealed, { key, purpose: 'pair 1' }), 'the secret')
-  assert.equal(unseal(sealed, { key: other, purpose: 'pair 1' }), null)
-  assert.equal(unseal(sealed, { key, purpose: 'pair 2' }), null)
+  const sealed = await seal('the secret', { to: key.x, purpose: 'pair 1' })
+  assert.equal(await unseal(sealed, { key, purpose: 'pair 1' }), 'the secret')
+  assert.equal(await unseal(sealed, { key: other, purpose: 'pair 1' }), null)
+  assert.equal(await unseal(sealed, { key, purpose: 'pair 2' }), null)
   const at = sealed.length - 3
   const changed = sealed.slice(0, at) + (sealed[at] === 'A' ? 'B' : 'A') + sealed.slice(at + 1)
-  assert.equal(unseal(changed, { key, purpose: 'pair 1' }), null)
+  assert.equal(await unseal(changed, { key, purpose: 'pair 1' }), null)
 })

@@ -22,8 +22,8 @@ export const pullDesired = route({
     /** Commands that wait for this host; each is delivered on every way until it is answered or expires. */
     commands: z.array(z.string()),
     pollAfterSeconds: z.int(),
-    /** By which this host's heartbeats over the broker are known (`heartbeat-mac.ts`), base64url. */
-    heartbeatKey: z.string(),
+    /** By which this host's heartbeats over the broker are known (`heartbeat-mac.ts`), sealed to the key it enrolled with. */
+    sealedHeartbeatKey: z.string(),
   }),
 })
 

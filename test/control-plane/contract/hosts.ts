@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { Cloud } from '../../../node-agent/control/cloud.ts'
 import { enrol } from '../../../node-agent/control/identity.ts'
 import { createEnrolmentToken, getHost, listHosts, renameHost, retireHost } from '../../../shared/contract/api/hosts.ts'
 import { listEvents } from '../../../shared/contract/api/observation.ts'
 import { decodeTicket, encodeTicket } from '../../../shared/contract/documents.ts'
+import { heartbeatKeyPurpose } from '../../../shared/contract/heartbeat-mac.ts'
+import { unseal } from '../../../shared/sealing.ts'
 import { temporaryFolder } from '../support/folder.ts'
 import { enrolledHost, facts } from '../support/host.ts'
 import { newTenant, type Runtime } from '../support/runtime.ts'
@@ -103,6 +106,26 @@ export function hostTests(runtime: () => Runtime): void {
     await client.call(retireHost, { params, body: { reason: 'sold' }, ifMatch: renamed.etag! })
     const answer = await host.cloud.pull()
     assert.ok(!answer.ok && answer.status === 401)
+  })
+
+  test('the key of a host’s heartbeats travels sealed: whoever hears the answer on a way without TLS has none', async () => {
+    const { client } = await newTenant(runtime())
+    const { identity } = await enrolledHost(client, { name: 'alpha', address: '10.9.0.1' })
+    const heard: string[] = []
+    const listening: typeof fetch = async (input, init) => {
+      const response = await fetch(input, init)
+      heard.push(await response.clone().text())
+      return response
+    }
+    const cloud = new Cloud(identity, { fetch: listening })
+    assert.ok((await cloud.pull()).ok)
+    assert.match(cloud.heartbeatKey ?? '', /^[\w-]{43}$/)
+    assert.ok(heard.length === 1 && !heard[0]!.includes(cloud.heartbeatKey!))
+    const { host: other } = await enrolledHost(client, { name: 'beta', address: '10.9.0.2' }).then(one => one.identity)
+    const sealed = (JSON.parse(heard[0]!) as { sealedHeartbeatKey: string }).sealedHeartbeatKey
+    const key = identity.sealingKey
+    assert.equal(await unseal(sealed, { key, purpose: heartbeatKeyPurpose(other) }), null)
+    assert.equal(await unseal(sealed, { key, purpose: heartbeatKeyPurpose(identity.host) }), cloud.heartbeatKey)
   })
 
   test('events of a host come once each, however often they are sent', async () => {
