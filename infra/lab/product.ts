@@ -109,7 +109,9 @@ export function writeWaitingConfig(
   { witnessTokenFile }: { witnessTokenFile: string },
 ): void {
   mkdirSync(hostPaths(lab, host).diskDir, { recursive: true })
-  const config = { ...hostPart(lab, host, 'create'), control: { witnessTokenFile } }
+  // As short as it can be: what is cut off on purpose is not waited for half a minute.
+  const network = { confirmSeconds: 15 }
+  const config = { ...hostPart(lab, host, 'create'), control: { witnessTokenFile }, network }
   writeFileSync(agentPaths(lab, host).config, `${JSON.stringify(config, null, 2)}\n`)
 }
 

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
+import { isDeepStrictEqual } from 'node:util'
 import { GATEWAY, namespaceName, otherOf } from '../../infra/lab/addresses.ts'
 import { untilConnected } from '../../infra/lab/control-plane.ts'
 import { run } from '../../infra/lab/exec.ts'
@@ -9,11 +10,16 @@ import { down } from '../../infra/lab/lab.ts'
 import { lastWords, servingHost, until, untilProtected } from '../../infra/lab/pair.ts'
 import { askAgent } from '../../infra/lab/product.ts'
 import { type RemotePair, untilEnded, upThroughApi } from '../../infra/lab/remote-set-up.ts'
+import { exec } from '../../node-agent/exec.ts'
+import { getNetwork, putVswitch } from '../../shared/contract/api/host-tabs.ts'
 import * as api from '../../shared/contract/api/pairs.ts'
+import { networkState } from '../integration/support/network-state.ts'
 import { runBundle } from './support.ts'
 
 /** The broker's own silence is noticed in time, and a request that is swallowed runs into its limit. */
 const SETTLE_LIMIT_MS = 90_000
+/** In the last four addresses of the switch, as the control plane is. */
+const besideGateway = GATEWAY.v4.replace(/\d+$/, '253')
 const lab = `t-rl-${process.pid}`.slice(0, 16)
 let remote: RemotePair
 
@@ -54,6 +60,30 @@ test('a host that is cut off from the control plane, broker and HTTPS, is comman
   } finally {
     await route('del')
   }
+  await untilConnected(remote.plane, Object.values(remote.hosts))
+  await untilProtected(lab)
+})
+
+test('a vSwitch asked for from afar that cuts the host off from its control plane is taken away by the host itself, and the operation says why', async () => {
+  const { client } = remote.plane
+  const backup = otherOf(await untilProtected(lab))
+  const params = { host: remote.hosts[backup] }
+  const networkNow = () =>
+    networkState(argv => exec(['ip', 'netns', 'exec', namespaceName(lab, backup), ...argv], { limitMs: 10_000 }))
+  await until(SETTLE_LIMIT_MS, 'the host does not tell of its networks', async () =>
+    (await client.call(getNetwork, { params })).body.asOf === null ? null : true,
+  )
+  const before = await networkNow()
+  // Its network is a part of the one that the control plane is in, and nobody is behind it.
+  const body = { name: 'cut0', types: ['storage' as const], nics: [], addresses: [`${besideGateway}/30`] }
+  const begun = await client.call(putVswitch, { params, body })
+  await until(SETTLE_LIMIT_MS, 'the host does not make it', async () =>
+    isDeepStrictEqual(await networkNow(), before) ? null : true,
+  )
+  const done = await untilEnded(remote.plane, begun.body.id, SETTLE_LIMIT_MS)
+  assert.equal(done.state, 'failed')
+  assert.match(done.message, /did not reach the control plane within 15 s; the host is as it was/)
+  assert.deepEqual(await networkNow(), before)
   await untilConnected(remote.plane, Object.values(remote.hosts))
   await untilProtected(lab)
 })
