@@ -1,7 +1,8 @@
 /**
  * `npm run bench:adapters`: what the adapters to the host cost. A virtual address until a client is answered through it,
- * beside the round trip of one that is there; the inventory of a large host, and what a loop beside it notices; a scan of
- * 32 adapters. `--json`: the last line of stdout is one JSON object.
+ * beside the round trip of one that is there; the inventory of a large host, and what a loop beside it notices, and the
+ * heartbeats of a real pair; a scan of 32 adapters. `--json`: the last line of stdout is one JSON object. `--seconds N` for
+ * each of the two parts of the pair (default 60; 0 leaves the pair out).
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -20,11 +21,10 @@ import { type Figures, figuresOf } from '../../shared/figures.ts'
 import { Netns } from '../integration/support/netns.ts'
 import { createPair, type TestPair, VIP4 } from '../integration/support/pair.ts'
 import { fakeSysfs } from '../unit/hosts/fake-sysfs.ts'
+import { DEVICES, INTERFACES, interfacesBatch, largeHost } from './adapters-large-host.ts'
+import { type Beats, heartbeatsOfAPair } from './adapters-pair.ts'
 
 const PORT = 7000
-const INTERFACES = 200
-const DEVICES = 2000
-const ADAPTERS = 32
 const CLIENT = new URL('./adapters-client.ts', import.meta.url)
 const HEART = new URL('./adapters-heart.ts', import.meta.url)
 
@@ -83,8 +83,7 @@ async function inventory(runs: number): Promise<{ inventoryMs: Figures; devices:
   const tree = fakeSysfs(largeHost())
   const ns = new Netns('unba-inv')
   try {
-    const batch = Array.from({ length: INTERFACES / 2 }, (_, i) => `link add v${i}a type veth peer name v${i}b`)
-    for (const line of batch) ns.exec('ip', ...line.split(' '))
+    for (const line of interfacesBatch()) ns.exec('ip', ...line.split(' '))
     const ask = (argv: readonly string[], limitMs: number) =>
       exec(['ip', 'netns', 'exec', ns.name, ...argv], { limitMs })
     const sysfs = new Sysfs(tree.root)
@@ -109,37 +108,6 @@ async function inventory(runs: number): Promise<{ inventoryMs: Figures; devices:
     await ns.remove()
     tree.remove()
   }
-}
-
-function largeHost(): string {
-  const lines: string[] = []
-  for (let n = 0; n < ADAPTERS; n += 1) {
-    const host = `sys/devices/pci0000:00/0000:00:${n.toString(16).padStart(2, '0')}.0/host${n}`
-    lines.push(
-      `sys/class/scsi_host/host${n} -> ${host}/scsi_host/host${n}`,
-      `${host}/scsi_host/host${n}/proc_name = qla2xxx`,
-      `${host}/scsi_host/host${n}/state = running`,
-      `${host}/scsi_host/host${n}/scan =`,
-      `sys/class/fc_host/host${n}/port_name = 0x21000024ff7e${n.toString(16).padStart(4, '0')}`,
-      `sys/class/fc_host/host${n}/port_state = Online`,
-    )
-  }
-  for (let i = 0; i < DEVICES; i += 1) {
-    const n = i % ADAPTERS
-    const address = `${n}:0:0:${Math.floor(i / ADAPTERS)}`
-    const device = `sys/devices/pci0000:00/0000:00:${n.toString(16).padStart(2, '0')}.0/host${n}/target${n}:0:0/${address}`
-    lines.push(
-      `sys/block/sd${i} -> ${device}/block/sd${i}`,
-      `${device}/block/sd${i}/size = 209715200`,
-      `${device}/block/sd${i}/device -> ${device}`,
-      `${device}/vendor = NETAPP`,
-      `${device}/model = LUN C-Mode`,
-      `${device}/state = running`,
-      `${device}/rescan =`,
-      `${device}/wwid = naa.600a09803830443741${i.toString(16).padStart(14, '0')}`,
-    )
-  }
-  return lines.join('\n')
 }
 
 /** How late the core's loop is, calm and while a look at a large host runs beside it as the agent has it run. */
@@ -199,25 +167,33 @@ async function scan(runs: number): Promise<{ scanMs: Figures; adapters: number; 
   }
 }
 
+const say = (line: string): void => {
+  process.stderr.write(`${line}\n`)
+}
 const { values } = parseArgs({
   options: {
     json: { type: 'boolean', default: false },
     runs: { type: 'string', default: '20' },
+    seconds: { type: 'string', default: '60' },
     'only-inventory': { type: 'boolean', default: false },
   },
 })
 const runs = Number(values.runs)
+const seconds = Number(values.seconds)
+if (!(runs >= 1 && runs <= 10_000)) throw new Error(`--runs is "${values.runs}"; use 1 to 10000.`)
+if (!(seconds >= 0 && seconds <= 3600)) throw new Error(`--seconds is "${values.seconds}"; use 0 to 3600.`)
 const reason = unsuitable()
 if (reason !== null) throw new Error(reason)
 if (values['only-inventory']) {
   stepBack()
   await inventory(10)
 } else {
-  await ensureDebianPackages(ALL_PACKAGES, { why: 'the benchmark', say: line => process.stderr.write(`${line}\n`) })
+  await ensureDebianPackages(ALL_PACKAGES, { why: 'the benchmark', say })
   const vip = await virtualAddress(runs)
   const large = await inventory(runs)
   const scanned = await scan(Math.min(runs, 10))
   const beside = await heartbeatBeside()
+  const pair = seconds === 0 ? null : await heartbeatsOfAPair(seconds, say)
   const show = (f: Figures): string => `p50 ${f.p50Ms} ms, p99 ${f.p99Ms} ms, max ${f.maxMs} ms (${f.count} runs)`
   console.log(`virtual address until a client is answered: ${show(vip.vipAddMs)}   to reach: 30 ms`)
   console.log(`  floor, the next answer of one that is there: ${show(vip.floorRoundTripMs)}`)
@@ -229,5 +205,12 @@ if (values['only-inventory']) {
   console.log(`  and beside inventories without a pause: ${show(beside.loopLateBesideMs)}`)
   console.log(`its question to the kernel for addresses takes, calm: ${show(beside.netlinkCalmMs)}`)
   console.log(`  and beside: ${show(beside.netlinkBesideMs)}`)
-  if (values.json) console.log(JSON.stringify({ bench: 'adapters', ...vip, ...large, ...scanned, ...beside }))
+  if (pair !== null) {
+    const beats = ({ primary, backup, late }: Beats): string =>
+      `primary ${show(primary)}; backup ${show(backup)}; ${late} half an interval late`
+    console.log(`between heartbeats of a pair of such hosts (${pair.heartbeatMs} ms wanted), calm: ${beats(pair.calm)}`)
+    console.log(`  and beside ${pair.looks} inventories: ${beats(pair.beside)}   to reach: none late`)
+    console.log(`  the pair was ${pair.stillProtected ? 'protected all the time' : 'NOT PROTECTED meanwhile'}`)
+  }
+  if (values.json) console.log(JSON.stringify({ bench: 'adapters', ...vip, ...large, ...scanned, ...beside, pair }))
 }
