@@ -2,7 +2,7 @@
  * `npm run test:vm`: what wants a kernel of its own, on two emulated machines. Outside of `npm test`: it takes a quarter of
  * an hour and a gigabyte, and an emulated processor is too slow to say anything about times. It installs the emulator and
  * the program that makes the image, says so, and leaves nothing behind but those. `--keep DIR` keeps image, disks and
- * consoles in that folder, and takes the image from there the next time.
+ * consoles in that folder, and takes the image from there the next time; `--only WORDS` runs the tests of such a name.
  */
 
 import { spawn } from 'node:child_process'
@@ -17,7 +17,7 @@ import { type Image, makeImage, refresh } from './image.ts'
 const say = (line: string): void => {
   process.stderr.write(`${line}\n`)
 }
-const { values } = parseArgs({ options: { keep: { type: 'string' } } })
+const { values } = parseArgs({ options: { keep: { type: 'string' }, only: { type: 'string' } } })
 const reason = unsuitable()
 if (reason !== null) throw new Error(reason)
 await ensureDebianPackages(VM_PACKAGES, { why: 'test:vm', say })
@@ -36,6 +36,7 @@ try {
   rmSync(join(folder, 'witness'), { recursive: true, force: true })
   say('two machines are switched on ...')
   const args = ['--disable-warning=ExperimentalWarning', '--test', '--test-reporter=spec']
+  if (values.only !== undefined) args.push(`--test-name-pattern=${values.only}`)
   const child = spawn(process.execPath, [...args, join(import.meta.dirname, 'machines.test.ts')], {
     stdio: 'inherit',
     env: { ...process.env, UNDERSTUDY_VM_FOLDER: folder },
