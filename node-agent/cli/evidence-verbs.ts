@@ -7,6 +7,7 @@ import { AgentUnreachable } from '../socket/client.ts'
 import { confirmByName, done, long } from './act-verbs.ts'
 import { askAgent, defaultConfigPath, type GlobalOptions } from './connection.ts'
 import { Exit } from './exit-codes.ts'
+import { jsonOption, printAs } from './reading.ts'
 
 /** What a diverged old primary had. Reading works without an agent: the files are all there is to it. */
 export function addEvidenceVerbs(program: Command): void {
@@ -16,22 +17,20 @@ export function addEvidenceVerbs(program: Command): void {
   evidence
     .command('list')
     .description('the bundles on this host')
-    .option('--json', 'print JSON')
+    .option(...jsonOption)
     .addHelpText('after', '\nExample:\n  understudy evidence list\n')
     .action(async (options: { json?: boolean }, command: Command) => {
       const bundles = await listEvidence(await folderOf(command))
-      if (options.json) print(`${JSON.stringify(bundles, null, 2)}\n`)
-      else print(bundles.length === 0 ? 'no evidence: nothing diverged on this host\n' : bundles.map(showLine).join(''))
+      printAs(options, bundles, list => list.map(showLine).join('') || 'no evidence: nothing diverged on this host\n')
     })
   evidence
     .command('show')
     .description('positions, transactions and tables of one bundle')
     .argument('<id>', 'as `evidence list` prints it')
-    .option('--json', 'print JSON')
+    .option(...jsonOption)
     .addHelpText('after', '\nExample:\n  understudy evidence show 2026-11-26T03-00-01-123Z-timeline-4\n')
     .action(async (id: string, options: { json?: boolean }, command: Command) => {
-      const bundle = await mustRead(await folderOf(command), id)
-      print(options.json ? `${JSON.stringify(bundle, null, 2)}\n` : showBundle(bundle))
+      printAs(options, await mustRead(await folderOf(command), id), showBundle)
     })
   evidence
     .command('export')

@@ -17,13 +17,13 @@ import { readRecord } from '../network/record.ts'
 import { convergedWhy } from '../network/vswitches.ts'
 import { askAgent, defaultConfigPath, type GlobalOptions } from './connection.ts'
 import { Exit } from './exit-codes.ts'
+import { jsonOption, printAs } from './reading.ts'
 import { showNetwork } from './show-host.ts'
 
 /**
  * This host's networks. They are read from the host itself, so that they can be looked at with everything else down; a
  * change runs in a process of its own, which takes it back where it cuts this host off.
  */
-const jsonOption = ['--json', 'print JSON'] as const
 const configOf = (command: Command) => loadConfig(pathOf(command))
 const pathOf = (command: Command): string => command.optsWithGlobals<GlobalOptions>().config ?? defaultConfigPath
 
@@ -39,8 +39,7 @@ export function addNetworkVerbs(program: Command): void {
     .option(...jsonOption)
     .addHelpText('after', '\nExample:\n  understudy network --json | jq .vswitches\n')
     .action(async (options: { json?: boolean }, command: Command) => {
-      const network = await lookAround(command)
-      process.stdout.write(options.json ? `${JSON.stringify(network, null, 2)}\n` : showNetwork(network))
+      printAs(options, await lookAround(command), showNetwork)
     })
   const vswitch = program.command('vswitch').description('make, change or delete a vSwitch of this host')
   vswitch

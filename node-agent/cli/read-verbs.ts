@@ -7,15 +7,10 @@ import type { StatusReport } from '../report/status-report.ts'
 import { AgentUnreachable } from '../socket/client.ts'
 import { askAgent, defaultConfigPath, type GlobalOptions } from './connection.ts'
 import { Exit } from './exit-codes.ts'
+import { jsonOption, print, printAs } from './reading.ts'
 import { showCheck, showDecision, showStatus, showWhy, type WhyReport } from './show.ts'
 
 /** Verbs that change nothing. What the agent of the same version answers is taken at its word. */
-
-const print = (text: string): void => {
-  process.stdout.write(text)
-}
-const printJson = (value: unknown): void => print(`${JSON.stringify(value, null, 2)}\n`)
-const jsonOption = ['--json', 'print JSON'] as const
 
 export function addReadVerbs(program: Command): void {
   program
@@ -25,8 +20,7 @@ export function addReadVerbs(program: Command): void {
     .addHelpText('after', '\nExample:\n  understudy status --json | jq -r .protection\n')
     .action(async (options: { json?: boolean }, command: Command) => {
       const report = (await askAgent(command, 'status').catch(error => offline(error, command))) as StatusReport
-      if (options.json) printJson(report)
-      else print(showStatus(report, Date.now()))
+      printAs(options, report, one => showStatus(one, Date.now()))
     })
   program
     .command('why')
@@ -35,9 +29,7 @@ export function addReadVerbs(program: Command): void {
     .option(...jsonOption)
     .addHelpText('after', '\nExample:\n  understudy why --last 200\n')
     .action(async (options: { last: number; json?: boolean }, command: Command) => {
-      const report = (await askAgent(command, 'why', { args: { limit: options.last } })) as WhyReport
-      if (options.json) printJson(report)
-      else print(showWhy(report))
+      printAs(options, (await askAgent(command, 'why', { args: { limit: options.last } })) as WhyReport, showWhy)
     })
   program
     .command('check')
@@ -46,8 +38,7 @@ export function addReadVerbs(program: Command): void {
     .addHelpText('after', '\nExample, in a monitor:\n  understudy check > /dev/null || alert "no automatic takeover"\n')
     .action(async (options: { json?: boolean }, command: Command) => {
       const report = (await askAgent(command, 'check')) as CheckReport
-      if (options.json) printJson(report)
-      else print(showCheck(report))
+      printAs(options, report, showCheck)
       if (!report.takeover) throw new Exit('notReady')
     })
   program

@@ -1,5 +1,6 @@
-import type { HostNetwork, Nic, ObservedVswitch } from '../../shared/hosts/network.ts'
+import type { HostNetwork, Nic, ObservedVswitch, Route } from '../../shared/hosts/network.ts'
 import type { StorageDevice, StorageInventory } from '../../shared/hosts/storage.ts'
+import type { DiscoveredTarget } from '../storage/discovery.ts'
 import type { ScanResult } from '../storage/scan.ts'
 
 /** A host's networks and storage as a person reads them. */
@@ -16,6 +17,12 @@ export function showNetwork(network: HostNetwork): string {
       ['NIC', 'link', 'speed', 'MTU', 'part of', 'addresses', 'driver', 'MAC'],
       network.nics.map(nicRow),
       'no NICs',
+    ),
+    '',
+    ...table(
+      ['route', 'gateway', 'on', 'metric', 'by'],
+      network.routes.filter(one => one.gateway !== null).map(routeRow),
+      'no routes through a gateway',
     ),
     '',
     `The network is brought up at boot by: ${network.manager}`,
@@ -45,6 +52,14 @@ const nicRow = (nic: Nic): string[] => [
   list(nic.addresses),
   nic.driver,
   nic.mac,
+]
+
+const routeRow = ({ destination, gateway, device, metric, protocol }: Route): string[] => [
+  destination,
+  gateway ?? '-',
+  device,
+  metric === null ? '-' : `${metric}`,
+  protocol ?? '-',
 ]
 
 export function showStorage(inventory: StorageInventory & { truncated: number }): string {
@@ -85,6 +100,9 @@ function deviceRow(device: StorageDevice): string[] {
     device.usedBy.join('; ') || '-',
   ]
 }
+
+export const showTargets = (targets: readonly DiscoveredTarget[]): string =>
+  targets.map(target => `${target.portal}  ${target.name}\n`).join('') || 'it offers no target\n'
 
 export function showScan({ adapters, change }: ScanResult): string {
   const news = [

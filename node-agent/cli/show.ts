@@ -13,6 +13,7 @@ export function showStatus(report: StatusReport, now: number): string {
       'peer',
       `${peer.node} ${heard(peer.heardAgoMs)}, ${livePaths(peer.paths)} ${peer.paths.length === 1 ? 'works' : 'work'}${refusedWords(peer.refused)}${peer.why === '' ? '' : `; ${peer.why}`}`,
     ],
+    ...peer.paths.map((path): [string, string] => ['path', pathLine(path)]),
     ['witness', witness === null ? 'none: no automatic takeover' : witnessLine(witness)],
     [
       'gate',
@@ -64,7 +65,7 @@ function headline({ protection, role, blocking }: StatusReport): string {
 }
 
 function livePaths(paths: readonly LinkPath[]): string {
-  const live = paths.filter(path => path.heardMs !== null && path.heardMs < pathLiveMs).length
+  const live = paths.filter(isLive).length
   const word = paths.length === 1 ? 'path' : 'paths'
   return `${live} of ${paths.length} ${word}`
 }
@@ -76,6 +77,14 @@ function refusedWords(refused: StatusReport['peer']['refused']): string {
     .map(([why, count]) => `${count} ${why.replace(/[A-Z]/g, letter => ` ${letter.toLowerCase()}`)}`)
   return reasons.length === 0 ? '' : ` (packets refused: ${reasons.join(', ')})`
 }
+const isLive = ({ heardMs }: LinkPath): boolean => heardMs !== null && heardMs < pathLiveMs
+function pathLine(path: LinkPath): string {
+  const { local, peer, lossPercent, roundTripMs } = path
+  const trip = roundTripMs === null ? '' : `, round trip ${roundTripMs.toFixed(1)} ms`
+  const loss = lossPercent === null ? '' : `, ${Math.round(lossPercent)} % lost`
+  return `${local} to ${peer}: ${isLive(path) ? `works${trip}${loss}` : `DOWN, ${heard(path.heardMs)}`}`
+}
+
 /** Heartbeats come ten times a lease; a path without any for this long is down whatever the profile. */
 const pathLiveMs = 2000
 

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { type Command, InvalidArgumentError } from 'commander'
+import type { Command } from 'commander'
 import { exec } from '../exec.ts'
 import { loadHost } from '../host-file.ts'
 import { theirInitiatorName } from '../inventory/compared.ts'
@@ -12,15 +12,10 @@ import { chooseAdapters, Scanner } from '../storage/scan.ts'
 import { Sysfs } from '../storage/sysfs.ts'
 import { askAgent, defaultConfigPath, type GlobalOptions } from './connection.ts'
 import { Exit } from './exit-codes.ts'
-import { showScan, showStorage } from './show-host.ts'
+import { jsonOption, print, printAs, seconds } from './reading.ts'
+import { showScan, showStorage, showTargets } from './show-host.ts'
 
 /** This host's storage. Read from the host itself; a driver that hangs holds up this command and nothing else. */
-const jsonOption = ['--json', 'print JSON'] as const
-const print = (text: string): void => {
-  process.stdout.write(text)
-}
-const printJson = (value: unknown): void => print(`${JSON.stringify(value, null, 2)}\n`)
-
 /** A path that is dead makes its adapter wait for a minute by the kernel's defaults; two of them are enough. */
 const scanLimitS = 120
 
@@ -32,9 +27,7 @@ export function addStorageVerbs(program: Command): void {
     .option(...jsonOption)
     .addHelpText('after', '\nExample:\n  understudy storage list --json | jq -r .devices[].wwid\n')
     .action(async (options: { json?: boolean }) => {
-      const inventory = await storageInventory(new Sysfs())
-      if (options.json) printJson(inventory)
-      else print(showStorage(inventory))
+      printAs(options, await storageInventory(new Sysfs()), showStorage)
     })
   storage
     .command('scan')
@@ -56,8 +49,7 @@ export function addStorageVerbs(program: Command): void {
       refuseReadOnly(command)
       const found = await discover(portal)
       if (!found.ok) throw new Exit(found.refused ? 'usage' : 'failed', found.why)
-      if (options.json) printJson(found.targets)
-      else print(found.targets.map(target => `${target.portal}  ${target.name}\n`).join('') || 'it offers no target\n')
+      printAs(options, found.targets, showTargets)
     })
   storage
     .command('iqn')
@@ -81,8 +73,7 @@ async function scan(
   if (!chosen.ok) throw new Exit('usage', chosen.why)
   const scanner = new Scanner({ sysfs, devices: async () => (await storageInventory(sysfs)).devices })
   const result = await scanner.scan(chosen.adapters, { limitMs: options.limit * 1000, lip })
-  if (options.json) printJson(result)
-  else print(showScan(result))
+  printAs(options, result, showScan)
   // Symbolic names of new devices are made by udev, after the kernel has told them.
   await exec(['udevadm', 'settle', '--timeout=10'], { limitMs: 12_000 })
   await askAgent(command, 'lookAround').catch(() => null)
@@ -114,10 +105,4 @@ async function iqn(name: string | undefined, options: { logOut?: boolean }, comm
   await askAgent(command, 'lookAround').catch(() => null)
   if (!result.ok) throw new Exit('refused', result.why)
   print(`${result.from ?? 'no name'} → ${result.to}: ${result.why}\n`)
-}
-
-function seconds(text: string): number {
-  const value = Number(text)
-  if (!Number.isInteger(value) || value < 1 || value > 3600) throw new InvalidArgumentError('write 1 to 3600.')
-  return value
 }

@@ -1,14 +1,12 @@
-import { type Command, InvalidArgumentError } from 'commander'
+import type { Command } from 'commander'
 import { ConfigError } from '../config.ts'
 import { loadConfig } from '../host-file.ts'
 import { askAgent, defaultConfigPath, type GlobalOptions } from './connection.ts'
 import { eraseMeans, eraseOption } from './pair-verbs.ts'
+import { jsonOption, print, printAs, seconds } from './reading.ts'
 
 /** The synchronisation partition, as the agent's files worker knows it. */
 
-const print = (text: string): void => {
-  process.stdout.write(text)
-}
 /** A script that needs the guarantee rather waits than goes on without it. */
 const waitLimitS = 60
 
@@ -17,11 +15,10 @@ export function addSyncVerbs(program: Command): void {
   sync
     .command('status', { isDefault: true })
     .description('how far the copies are')
-    .option('--json', 'print JSON')
+    .option(...jsonOption)
     .addHelpText('after', '\nExample:\n  understudy sync status\n')
     .action(async (options: { json?: boolean }, command: Command) => {
-      const report = (await askAgent(command, 'syncStatus')) as SyncReport
-      print(options.json ? `${JSON.stringify(report, null, 2)}\n` : showSync(report))
+      printAs(options, (await askAgent(command, 'syncStatus')) as SyncReport, showSync)
     })
   sync
     .command('set-up')
@@ -77,12 +74,6 @@ async function setUp(options: { erase?: string }, command: Command): Promise<voi
 
 /** The agent's own limit answers first. */
 const marginMs = 5000
-
-function seconds(text: string): number {
-  const value = Number(text)
-  if (Number.isInteger(value) && value >= 1 && value <= 3600) return value
-  throw new InvalidArgumentError('give whole seconds from 1 to 3600')
-}
 
 interface SyncReport {
   why: string

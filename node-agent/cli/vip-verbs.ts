@@ -10,6 +10,7 @@ import type { StatusReport } from '../report/status-report.ts'
 import { openFolderWriter } from '../state-file/atomic-write.ts'
 import { askAgent, defaultConfigPath, type GlobalOptions } from './connection.ts'
 import { Exit } from './exit-codes.ts'
+import { jsonOption, printAs } from './reading.ts'
 
 /**
  * The virtual addresses of the pair, and a changed configuration taken while the pair serves. Everything is checked before
@@ -30,11 +31,11 @@ export function addVipVerbs(program: Command): void {
   vip
     .command('list', { isDefault: true })
     .description('the virtual addresses, their interfaces, and whether they are here')
-    .option('--json', 'print JSON')
+    .option(...jsonOption)
     .addHelpText('after', '\nExample:\n  understudy vip list\n')
     .action(async (options: { json?: boolean }, command: Command) => {
       const { vips } = (await askAgent(command, 'status')) as StatusReport
-      process.stdout.write(options.json ? `${JSON.stringify(vips, null, 2)}\n` : vips.map(showVip).join(''))
+      printAs(options, vips, list => list.map(showVip).join(''))
     })
   vip
     .command('add')
