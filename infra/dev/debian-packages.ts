@@ -65,7 +65,10 @@ const NEEDS = {
     isThere: () => hasPrograms('nsenter', 'unshare', 'setpriv', 'flock'),
   },
   mount: { purpose: 'disks of a host of the lab', isThere: () => hasPrograms('mount', 'umount', 'losetup') },
-  e2fsprogs: { purpose: 'small disks that can be filled', isThere: () => hasPrograms('mkfs.ext4') },
+  e2fsprogs: {
+    purpose: 'small disks that can be filled, or that fail',
+    isThere: () => hasPrograms('mkfs.ext4', 'filefrag'),
+  },
   rsync: { purpose: 'comparing two trees in everything it knows', isThere: () => hasPrograms('rsync'), onlyTests },
   attr: { purpose: 'extended attributes of files', isThere: () => hasPrograms('setfattr'), onlyTests },
   acl: { purpose: 'access lists of files', isThere: () => hasPrograms('setfacl'), onlyTests },

@@ -1,4 +1,4 @@
-import { createCipheriv } from 'node:crypto'
+import { createCipheriv, createSecretKey, type KeyObject } from 'node:crypto'
 
 /**
  * Hashes of the blocks of a large file, to find those that changed.
@@ -14,8 +14,19 @@ export const hashKeyBytes = 16
 
 const nonce = Buffer.alloc(12)
 
+/** Making the key's object costs as much as hashing a block with it. */
+const keys = new WeakMap<Buffer, KeyObject>()
+
+function keyOf(bytes: Buffer): KeyObject {
+  const present = keys.get(bytes)
+  if (present !== undefined) return present
+  const made = createSecretKey(bytes)
+  keys.set(bytes, made)
+  return made
+}
+
 export function hashBlock(key: Buffer, block: Buffer): Buffer {
-  const mac = createCipheriv('aes-128-gcm', key, nonce)
+  const mac = createCipheriv('aes-128-gcm', keyOf(key), nonce)
   mac.setAAD(block)
   mac.final()
   return mac.getAuthTag()

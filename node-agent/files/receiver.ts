@@ -86,6 +86,11 @@ export class Receiver {
     return this.#applied
   }
 
+  /** Nothing waits to be put into effect. */
+  get isIdle(): boolean {
+    return this.#working === null
+  }
+
   /** Reading from the connection should pause. */
   get isFull(): boolean {
     return this.#pending.length > 2 * groupMax || this.#pendingBytes > 2 * groupBytesMax

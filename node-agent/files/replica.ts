@@ -66,6 +66,11 @@ export class Replica {
     return this.#sender?.sender ?? null
   }
 
+  /** Nothing is on its way, and nothing is compared. */
+  get isAtRest(): boolean {
+    return (this.#sender?.sender.isInSync ?? true) && (this.#receiver?.receiver.isIdle ?? true)
+  }
+
   /**
    * One change of role after the other. `opened`: the tree is this host's to write, although it is not watched yet.
    * @throws when the epoch is older than one that was known here

@@ -6,6 +6,7 @@ import type { Core, WorkerProgram } from '../workers/worker-process.ts'
 import type { Hello } from './messages.ts'
 import { lackForAttributes } from './meta.ts'
 import { Replica } from './replica.ts'
+import { RestCollector } from './rest.ts'
 import {
   type FilesRole,
   type FilesSettings,
@@ -45,6 +46,7 @@ export class FilesWorker implements WorkerProgram {
   readonly #servers: LinkServer[] = []
   #opening: Promise<void> = Promise.resolve()
   #timers: NodeJS.Timeout[] = []
+  readonly #rest = new RestCollector()
   #waits = 0
   #why = ''
   /** What no tree of this host is replicated with, for people. */
@@ -52,7 +54,7 @@ export class FilesWorker implements WorkerProgram {
 
   start(core: Core): void {
     this.#core = core
-    this.#timers.push(setInterval(() => core.report(this.status()), reportEveryMs))
+    this.#timers.push(setInterval(() => this.#report(core), reportEveryMs))
     this.#timers.push(setInterval(() => this.#scrub(), scrubEveryMs))
     this.#timers.push(setInterval(() => this.#compareOldContents(), contentLookMs))
   }
@@ -89,6 +91,11 @@ export class FilesWorker implements WorkerProgram {
 
   status() {
     return { why: this.#why, lacks: this.#lacks, trees: this.#replicas.map(replica => replica.status()) }
+  }
+
+  #report(core: Core): void {
+    core.report(this.status())
+    this.#rest.look({ isAtRest: this.#replicas.every(one => one.isAtRest) })
   }
 
   async stop(): Promise<void> {

@@ -14,25 +14,13 @@ import {
   writeSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, test } from 'node:test'
-import { FilesPair } from '../fixtures/files-pair.ts'
+import { test } from 'node:test'
+import { filesScene, same } from '../fixtures/files-scene.ts'
 import { until } from '../fixtures/until.ts'
 
 /** What sizes and times do not tell: contents that differ under both alike, files that are on their way, ties. */
 
-let pair: FilesPair | null = null
-const started = async (): Promise<FilesPair> => {
-  pair = await FilesPair.make()
-  await pair.startBoth()
-  await pair.barrier('a')
-  return pair
-}
-afterEach(async () => {
-  await pair?.end()
-  pair = null
-})
-
-const same = (which: FilesPair, from: 'a' | 'b' = 'a'): void => assert.equal(which.differences(from), '')
+const { started } = filesScene()
 const mebibyte = 2 ** 20
 
 /** Writes into a file without a trace in its size and time. */

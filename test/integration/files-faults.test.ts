@@ -15,35 +15,25 @@ import {
   writeSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, test } from 'node:test'
+import { test } from 'node:test'
 import { decodeFromSender, encode, type Operation } from '../../node-agent/files/messages.ts'
 import { recover } from '../../node-agent/files/recovery.ts'
 import { type Redo, writeRedo } from '../../node-agent/files/redo.ts'
 import { openBelow } from '../../node-agent/files/set-up-check.ts'
 import { Tree } from '../../node-agent/files/tree.ts'
 import { WorkFolder } from '../../node-agent/files/work-folder.ts'
-import { FilesPair } from '../fixtures/files-pair.ts'
+import type { FilesPair } from '../fixtures/files-pair.ts'
+import { filesScene } from '../fixtures/files-scene.ts'
 import { until } from '../fixtures/until.ts'
 
 /** Disks that are full, queues that overflow, crashes in the middle of a change, and whoever wants out of the tree. */
 
-let pair: FilesPair | null = null
-let mounted: string | null = null
-afterEach(async () => {
-  await Promise.all(Object.values(pair?.hosts ?? {}).map(host => host.stop()))
-  if (mounted !== null) execFileSync('umount', [mounted])
-  mounted = null
-  await pair?.end()
-  pair = null
-})
-
+const scene = filesScene()
 const mebibyte = 2 ** 20
 
 async function withSmallDisk(host: 'a' | 'b', size: string): Promise<FilesPair> {
-  pair = await FilesPair.make()
-  const path = pair.path(host)
-  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${size}`, 'understudy-test', path])
-  mounted = path
+  const pair = await scene.made()
+  scene.mount(host, '-t', 'tmpfs', '-o', `size=${size}`, 'understudy-test')
   await pair.startBoth()
   await pair.barrier('a')
   return pair
@@ -71,11 +61,9 @@ test('a full disk on the backup is told, harms nothing on the primary, and what 
 })
 
 test('a file that the backup can not take, with an attribute that its file system lacks, is said and holds up no other', async () => {
-  pair = await FilesPair.make()
-  execFileSync('mount', ['-t', 'ramfs', 'understudy-test', pair.path('b')])
-  mounted = pair.path('b')
-  await pair.startBoth()
-  const it = pair
+  const it = await scene.made()
+  scene.mount('b', '-t', 'ramfs', 'understudy-test')
+  await it.startBoth()
   await it.barrier('a')
   writeFileSync(it.path('a', 'marked'), 'with an attribute')
   execFileSync('setfattr', ['-n', 'user.note', '-v', 'x', it.path('a', 'marked')])
@@ -94,18 +82,13 @@ test('a tree whose partition is not mounted is not open, on neither side: nothin
   const it = await withSmallDisk('b', '8m')
   writeFileSync(it.path('a', 'file'), 'kept')
   await it.barrier('a')
-  execFileSync('mount', ['-t', 'tmpfs', 'understudy-test', it.path('a')])
-  try {
-    await Promise.all([it.host('a').kill(), it.host('b').kill()])
-    await it.startBoth()
-    writeFileSync(it.path('a', 'in the mount'), 'x')
-    await it.barrier('a')
-  } finally {
-    await Promise.all([it.host('a').kill(), it.host('b').kill()])
-    execFileSync('umount', [it.path('a')])
-  }
-  execFileSync('umount', [it.path('b')])
-  mounted = null
+  scene.mount('a', '-t', 'tmpfs', 'understudy-test')
+  await Promise.all([it.host('a').kill(), it.host('b').kill()])
+  await it.startBoth()
+  writeFileSync(it.path('a', 'in the mount'), 'x')
+  await it.barrier('a')
+  await Promise.all([it.host('a').kill(), it.host('b').kill()])
+  for (const host of ['a', 'b'] as const) scene.unmount(host)
   await Promise.all([it.start('a'), it.start('b')])
   for (const [host, role] of [
     ['b', 'backup'],
@@ -118,8 +101,7 @@ test('a tree whose partition is not mounted is not open, on neither side: nothin
   }
   assert.deepEqual(readdirSync(it.path('b')), [])
   assert.deepEqual(readdirSync(it.path('a')), ['file'])
-  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'understudy-test', it.path('b')])
-  mounted = it.path('b')
+  scene.mount('b', '-t', 'tmpfs', '-o', 'size=8m', 'understudy-test')
   await until(async () => (await it.status('b')).state === 'receiving')
 })
 
@@ -134,9 +116,7 @@ test('a full disk on the primary is its service’s matter: what was written arr
 })
 
 test('events that the kernel could not queue lead to a comparison, and nothing is missed', async () => {
-  pair = await FilesPair.make()
-  await pair.startBoth()
-  await pair.barrier('a')
+  const pair = await scene.started()
   const limit = Number(readFileSync('/proc/sys/fs/inotify/max_queued_events', 'utf8'))
   process.kill(pair.host('a').pid, 'SIGSTOP')
   // Each file that is made, written and closed is three events.
@@ -151,7 +131,7 @@ test('events that the kernel could not queue lead to a comparison, and nothing i
 })
 
 test('a directory of the backup that somebody exchanges for a link leads nothing out of the tree', async () => {
-  pair = await FilesPair.make()
+  const pair = await scene.made()
   await pair.startBoth()
   mkdirSync(pair.path('a', 'd/e'), { recursive: true })
   writeFileSync(pair.path('a', 'd/e/f'), 'inside')

@@ -18,6 +18,7 @@ import { mountAt } from '../../node-agent/files/mounts.ts'
 import { readPartitionRecord } from '../../node-agent/files/partition-record.ts'
 import { heldTrees, prepareTrees, type TreesSetUp, treeFaults } from '../../node-agent/files/set-up-check.ts'
 import type { PartitionConfig } from '../../node-agent/files/settings.ts'
+import { unmountLoop } from '../fixtures/loop-disk.ts'
 import { exampleConfig } from '../unit/example-config.ts'
 
 /** Real loop devices and file systems. */
@@ -40,9 +41,9 @@ describe('the set-up of a tree on a partition of its own', { skip: whyNot }, () 
     truncateSync(join(home, 'disk'), sizeMb * mebibyte)
     device = execFileSync('losetup', ['--find', '--show', join(home, 'disk')], { encoding: 'utf8' }).trim()
   })
-  afterEach(() => {
+  afterEach(async () => {
     for (const child of begun.splice(0)) child.kill('SIGKILL')
-    if (mountAt(tree()) !== null) execFileSync('umount', [tree()])
+    if (mountAt(tree()) !== null) await unmount()
     for (const name of ['data', 'data.img', 'state']) rmSync(join(home, name), { recursive: true, force: true })
   })
   after(() => {
@@ -57,6 +58,7 @@ describe('the set-up of a tree on a partition of its own', { skip: whyNot }, () 
   }
   const faults = async (of: Config, how: Partial<TreesSetUp> = {}): Promise<string> =>
     (await treeFaults(of, { ...setUp, ...how })).map(showFault).join('\n')
+  const unmount = (): Promise<void> => unmountLoop(tree(), image())
   const uuid = (): string | undefined => readPartitionRecord(join(home, 'state'), 'data')?.uuid
 
   test('a file of the size asked for is made, holds a file system, and is mounted; a second time nothing is made', async () => {
@@ -71,7 +73,7 @@ describe('the set-up of a tree on a partition of its own', { skip: whyNot }, () 
     await prepareTrees(config(), () => undefined)
     assert.equal(readFileSync(join(tree(), 'kept'), 'utf8'), 'by the next run')
     // As after a boot: it is there and not mounted.
-    execFileSync('umount', [tree()])
+    await unmount()
     await prepareTrees(config(), () => undefined)
     assert.equal(readFileSync(join(tree(), 'kept'), 'utf8'), 'by the next run')
   })
@@ -91,7 +93,7 @@ describe('the set-up of a tree on a partition of its own', { skip: whyNot }, () 
       await prepareTrees(config(), () => undefined)
       assert.ok(mountAt(tree()) !== null)
       if (begunUuid !== undefined) assert.equal(uuid(), begunUuid)
-      execFileSync('umount', [tree()])
+      await unmount()
       for (const name of ['data', 'data.img', 'state']) rmSync(join(home, name), { recursive: true, force: true })
       if (!interrupted) return assert.equal(steps, 4)
     }
@@ -113,7 +115,7 @@ describe('the set-up of a tree on a partition of its own', { skip: whyNot }, () 
     assert.match(await faults(config({ source: device, sizeMb: 64 })), /has 32 MiB, and sizeMb asks for 64/)
     await prepareTrees(wanted, () => undefined)
     writeFileSync(join(tree(), 'kept'), 'x')
-    execFileSync('umount', [tree()])
+    await unmount()
     await prepareTrees(wanted, () => undefined)
     assert.ok(existsSync(join(tree(), 'kept')), 'what was made once is never made again')
   })
@@ -155,7 +157,7 @@ describe('the set-up of a tree on a partition of its own', { skip: whyNot }, () 
       await faults(config({ source: `${image()}2`, sizeMb })),
       /is not \S+data\.img, from which this host made/,
     )
-    execFileSync('umount', [tree()])
+    await unmount()
     rmSync(image())
     assert.match(await faults(config()), /was made for tree data, and is not there now; put it back/)
   })

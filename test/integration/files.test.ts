@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
+import { execFile, spawnSync } from 'node:child_process'
 import {
   appendFileSync,
   chmodSync,
@@ -21,28 +21,17 @@ import {
   writeSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, test } from 'node:test'
-import { FilesPair } from '../fixtures/files-pair.ts'
+import { test } from 'node:test'
+import { promisify } from 'node:util'
+import { filesScene, same } from '../fixtures/files-scene.ts'
 import { until } from '../fixtures/until.ts'
 
 /** Two files workers, each in its own process, on a real file system, with TLS between them. */
 
-let pair: FilesPair | null = null
-const started = async (tree: Parameters<typeof FilesPair.make>[0] = {}): Promise<FilesPair> => {
-  pair = await FilesPair.make(tree)
-  await pair.startBoth()
-  await pair.barrier('a')
-  return pair
-}
-afterEach(async () => {
-  await pair?.end()
-  pair = null
-})
-
-const same = (which: FilesPair, from: 'a' | 'b' = 'a'): void => assert.equal(which.differences(from), '')
+const { made, started } = filesScene()
 
 test('a tree that was there before is seeded, and what is surplus on the backup is removed', async () => {
-  pair = await FilesPair.make()
+  const pair = await made()
   for (let i = 0; i < 300; i += 1) {
     mkdirSync(pair.path('a', `d${i % 7}`), { recursive: true })
     writeFileSync(pair.path('a', `d${i % 7}`, `f${i}`), 'x'.repeat(i * 10))
@@ -150,6 +139,26 @@ test('a large file goes by changed blocks: appended, overwritten, cut, with hole
   await it.barrier('a')
   same(it)
   assert.equal(statSync(it.path('b', 'holes')).blocks, 0)
+})
+
+test('a large file that is written in one go crosses the link once', async () => {
+  const it = await started()
+  const size = 96 * 2 ** 20
+  const shares: number[] = []
+  // Its writer may be kept waiting so long that it looks as if it had ended: not each time.
+  while (shares.length < 5 && !shares.some(share => share < 1.02)) {
+    const before = (await it.status('a')).sentBytes
+    const name = `big${shares.length}`
+    // Another program, since one call that writes all of it holds up its own.
+    const write = 'require("node:fs").writeFileSync(process.argv[1], Buffer.alloc(Number(process.argv[2]), 1))'
+    await promisify(execFile)(process.execPath, ['-e', write, it.path('a', name), String(size)])
+    await it.barrier('a')
+    shares.push(((await it.status('a')).sentBytes - before) / size)
+  }
+  assert.ok(
+    shares.some(share => share < 1.02),
+    `it was sent ${shares.map(share => share.toFixed(2)).join(', ')} times`,
+  )
 })
 
 test('of a file that is replaced again and again only whole versions are ever seen', async () => {
