@@ -2,6 +2,7 @@ import type { Decision } from '../decisions.ts'
 import type { LinkPath } from '../ports.ts'
 import type { CheckReport } from '../report/check-report.ts'
 import type { StatusReport } from '../report/status-report.ts'
+import { treeState } from './show-tree.ts'
 
 /** Reports as a person reads them; one screen each. `now` is wall time in ms. */
 
@@ -31,10 +32,7 @@ export function showStatus(report: StatusReport, now: number): string {
       'service',
       `${service.name} ${service.state}${service.why === '' ? '' : `: ${service.why}`}${service.restarts > 0 ? `, restarted ${service.restarts} times` : ''}`,
     ]),
-    ...report.sync.map((tree): [string, string] => [
-      'files',
-      `${tree.tree}: ${tree.role === 'primary' ? `${tree.state}${(tree.behindChanges ?? 0) > 0 ? `, ${tree.behindChanges} changes and ${tree.behindS} s behind` : ''}` : tree.state}`,
-    ]),
+    ...report.sync.map((tree): [string, string] => ['files', `${tree.tree}: ${treeState(tree)}`]),
     ...report.workers
       .filter(worker => worker.state !== 'running')
       .map((worker): [string, string] => [

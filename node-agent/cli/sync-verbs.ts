@@ -4,6 +4,7 @@ import { loadConfig } from '../host-file.ts'
 import { askAgent, defaultConfigPath, type GlobalOptions } from './connection.ts'
 import { eraseMeans, eraseOption } from './pair-verbs.ts'
 import { jsonOption, print, printAs, seconds } from './reading.ts'
+import { type ShownTree, treeState } from './show-tree.ts'
 
 /** The synchronisation partition, as the agent's files worker knows it. */
 
@@ -78,15 +79,9 @@ const marginMs = 5000
 interface SyncReport {
   why: string
   lacks?: string
-  trees: {
+  trees: (ShownTree & {
     tree: string
     path: string
-    role: string
-    state: string
-    behindChanges?: number
-    behindBytes?: number
-    behindS?: number
-    seed?: { percent: number; leftS: number | null } | null
     contents?: { last: { files: number; differences: number } | null }
     refusal?: string | null
     blocked?: string | null
@@ -95,25 +90,26 @@ interface SyncReport {
     problemCount?: number
     unresolved?: { epoch: number } | null
     comparison?: { last: { files: number; differences: number; manifest: string } | null }
-  }[]
+  })[]
 }
 
 function showSync({ why, lacks = '', trees }: SyncReport): string {
   const lines = why === '' ? [] : [why]
   for (const tree of trees) {
-    const { behindChanges = 0, behindBytes = 0, behindS = 0 } = tree
-    const lag = behindChanges > 0 ? `, ${behindChanges} changes, about ${behindBytes} bytes, ${behindS} s behind` : ''
-    const left = tree.seed?.leftS
-    const seed = tree.seed ? ` ${tree.seed.percent} %${typeof left === 'number' ? `, about ${left} s left` : ''}` : ''
-    lines.push(`${tree.tree}  ${tree.path}  ${tree.role}: ${tree.state}${seed}${lag}`)
+    lines.push(`${tree.tree}  ${tree.path}  ${treeState(tree)}`)
     for (const reason of [tree.refusal, tree.blocked, tree.unwatched]) if (reason) lines.push(`  ${reason}`)
     for (const problem of tree.problems ?? []) lines.push(`  not replicated: ${problem}`)
-    if (tree.unresolved) lines.push(`  own changes of epoch ${tree.unresolved.epoch} are not resolved yet`)
+    if (tree.unresolved)
+      lines.push(
+        `  what this host wrote as primary of epoch ${tree.unresolved.epoch} is not compared with the primary’s copy yet`,
+      )
     const last = tree.comparison?.last
     if (last)
-      lines.push(`  compared: ${last.files} files, ${last.differences} differences, ${last.manifest.slice(0, 16)}`)
+      lines.push(
+        `  last comparison: ${last.files} names, ${last.differences} differences; manifest ${last.manifest.slice(0, 16)}`,
+      )
     const read = tree.contents?.last
-    if (read) lines.push(`  contents compared: ${read.files} files, ${read.differences} differences`)
+    if (read) lines.push(`  contents last compared: ${read.files} files, ${read.differences} differences`)
   }
   if (lacks !== '' && trees.length > 0) lines.push(lacks)
   return `${lines.length === 0 ? 'no tree is replicated here' : lines.join('\n')}\n`

@@ -70,6 +70,7 @@ export interface ReportedTree {
   behindS?: number
   behindChanges?: number
   behindBytes?: number
+  seed?: { percent: number; leftS: number | null } | null
   blocked?: string | null
   refusal?: string | null
   problemCount?: number

@@ -89,8 +89,11 @@ function descendants(children: readonly ChildProcess[]): number[] {
   // The list grows while it is walked: children of children come after them.
   for (const pid of all) {
     try {
-      const below = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ')
-      all.push(...below.filter(Boolean).map(Number))
+      // Any thread may have started them (in Go each does).
+      for (const thread of readdirSync(`/proc/${pid}/task`)) {
+        const below = readFileSync(`/proc/${pid}/task/${thread}/children`, 'utf8').trim().split(' ')
+        all.push(...below.filter(Boolean).map(Number))
+      }
     } catch {
       // It has ended.
     }
@@ -98,7 +101,10 @@ function descendants(children: readonly ChildProcess[]): number[] {
   return all
 }
 
-/** lsyncd 2.x as Debian has it, without delay, to an rsync daemon: nothing is spent on ssh. */
+/**
+ * lsyncd 2.x as Debian has it, without delay, to an rsync daemon: nothing is spent on ssh. `archive` alone: attributes and
+ * hard links, of which these trees have none, would cost each of its rsync processes more.
+ */
 export async function startLsyncd(folder: string, seed: (from: string) => void): Promise<Contender> {
   const { from, to } = makeTrees(folder, seed)
   const port = await freePort()
@@ -112,7 +118,7 @@ export async function startLsyncd(folder: string, seed: (from: string) => void):
     config,
     `settings { nodaemon = true, logfile = "${folder}/lsyncd.log", insist = true }
 sync { default.rsync, source = "${from}", target = "rsync://127.0.0.1:${port}/to", delay = 0,
-  rsync = { archive = true, xattrs = true, hard_links = true, _extra = { "--numeric-ids" } } }
+  rsync = { archive = true, _extra = { "--numeric-ids" } } }
 `,
   )
   const daemon = run('rsync', ['--daemon', '--no-detach', `--config=${daemonConfig}`])

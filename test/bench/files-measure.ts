@@ -74,7 +74,9 @@ async function repeat(rounds: number, run: (round: number) => Promise<Figures>):
     const values = all
       .map(one => one[name])
       .map(value => (typeof value === 'number' ? value : Number.POSITIVE_INFINITY))
-    return finite(values.sort((x, y) => x - y)[Math.floor(values.length / 2)]!)
+    const sorted = values.sort((x, y) => x - y)
+    const middle = (sorted.length - 1) / 2
+    return finite((sorted[Math.floor(middle)]! + sorted[Math.ceil(middle)]!) / 2)
   }
   return Object.fromEntries(Object.keys(all[0] ?? {}).map(name => [name, median(name)]))
 }

@@ -6,15 +6,25 @@
  * "Visible" means: the name is in the other tree with the same size and time. Understudy alone has flushed the file to
  * the disk by then; the others do not.
  */
+import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { ensureDebianPackages, unsuitable } from '../../infra/dev/debian-packages.ts'
+import { softwareVersion } from '../../node-agent/version.ts'
 import { startBeat } from './files-beat.ts'
 import { type Start, startLsyncd, startSyncthing, startUnderstudy } from './files-contenders.ts'
 import { type Figures, measure } from './files-measure.ts'
 
 const starts: Record<string, Start> = { understudy: startUnderstudy, lsyncd: startLsyncd, syncthing: startSyncthing }
+/** As each says it, with the setting that decides how soon it looks. */
+const firstLine = (command: string, argument: string): string =>
+  execFileSync(command, [argument], { encoding: 'utf8' }).split('\n')[0]?.trim() ?? ''
+const versionOf: Record<string, () => string> = {
+  understudy: () => softwareVersion,
+  lsyncd: () => `${firstLine('lsyncd', '--version')}, delay 0; ${firstLine('rsync', '--version')}`,
+  syncthing: () => `${firstLine('syncthing', '--version')}, fsWatcherDelayS 1 (whole seconds, the least it takes)`,
+}
 /** syncthing needs one to three seconds for each change: fewer of them say as much. */
 const fewSamples = 15
 
@@ -75,6 +85,8 @@ async function main(): Promise<number> {
   }
   const peers = (['lsyncd', 'syncthing'] as const).filter(name => wanted.only.includes(name))
   await ensureDebianPackages(['rsync', 'openssl', ...peers], { why: 'the benchmark', say })
+  const versions = Object.fromEntries(wanted.only.map(name => [name, versionOf[name]!()]))
+  for (const [name, version] of Object.entries(versions)) say(`${name}: ${version}`)
   const beat = startBeat()
   const results: Record<string, Record<string, Figures>> = {}
   try {
@@ -105,7 +117,7 @@ async function main(): Promise<number> {
   } finally {
     beat.stop()
   }
-  if (wanted.json) process.stdout.write(`${JSON.stringify(results)}\n`)
+  if (wanted.json) process.stdout.write(`${JSON.stringify({ versions, ...results })}\n`)
   return Object.values(results).every(({ understudy }) => understudy === undefined || understudy.same === true) ? 0 : 1
 }
 

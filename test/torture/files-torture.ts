@@ -4,6 +4,7 @@ import { existsSync, lstatSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { startBeat } from '../bench/files-beat.ts'
 import { FilesPair, type Host, otherOf } from '../fixtures/files-pair.ts'
 import { Random } from '../simulation/random.ts'
 
@@ -23,6 +24,8 @@ export interface TortureResult {
   faults: Record<string, number>
   barriers: number
   differences: string
+  /** How late a beat as the core's was meanwhile, in a process scheduled as the core is. */
+  heartbeatLateMs: { p99: number; max: number }
 }
 
 const writerProgram = fileURLToPath(new URL('./files-operations.ts', import.meta.url))
@@ -72,9 +75,13 @@ class Writer {
 
 export async function torture(options: TortureOptions): Promise<TortureResult> {
   const pair = await FilesPair.make()
+  const beat = startBeat()
   try {
     await pair.startBoth()
-    return await new Torture(pair, options).run()
+    await beat.take()
+    const result = await new Torture(pair, options).run()
+    const { p99, max } = await beat.take()
+    return { ...result, heartbeatLateMs: { p99, max } }
   } catch (error) {
     // What both sides say of themselves tells most of what went wrong.
     for (const host of ['a', 'b'] as const) {
@@ -83,6 +90,7 @@ export async function torture(options: TortureOptions): Promise<TortureResult> {
     }
     throw error
   } finally {
+    beat.stop()
     await pair.end()
   }
 }
@@ -116,7 +124,7 @@ class Torture {
     this.#random = new Random(options.seed, 'faults')
   }
 
-  async run(): Promise<TortureResult> {
+  async run(): Promise<Omit<TortureResult, 'heartbeatLateMs'>> {
     this.#startWriters()
     const end = performance.now() + this.#options.durationMs
     while (performance.now() < end) {
