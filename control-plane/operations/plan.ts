@@ -146,11 +146,18 @@ export function maintenancePlan(
   ])
 }
 
-export function prechecksPlan(pairing: Pairing, vips: readonly string[]): OperationWork {
-  return workOf([prechecks(pairing, vips)])
+/** What the hosts are to measure beside each other. */
+export interface Measured {
+  vips: readonly string[]
+  /** null: there is none to ask. */
+  witness: { url: string; fingerprint: string | null; limitMs: number } | null
 }
 
-function prechecks(pairing: Pairing, vips: readonly string[]): PlannedStep[] {
+export function prechecksPlan(pairing: Pairing, measured: Measured): OperationWork {
+  return workOf([prechecks(pairing, measured)])
+}
+
+function prechecks(pairing: Pairing, { vips, witness }: Measured): PlannedStep[] {
   return (['a', 'b'] as const).map(slot => ({
     id: `prechecks-${slot}`,
     title: `host ${slot} measures`,
@@ -160,16 +167,17 @@ function prechecks(pairing: Pairing, vips: readonly string[]): PlannedStep[] {
         peerAddresses: [...pairing.hosts[slot === 'a' ? 'b' : 'a'].addresses],
         vips: [...vips],
         ...(pairing.sync === null ? {} : { sync: pairing.sync }),
+        ...(witness !== null && { witness }),
       },
     }),
     limitSeconds: limits.prechecks,
   }))
 }
 
-export function setUpPlan(pairing: Pairing, { first, vips }: { first: Slot; vips: readonly string[] }): OperationWork {
+export function setUpPlan(pairing: Pairing, { first, measured }: { first: Slot; measured: Measured }): OperationWork {
   const second = first === 'a' ? 'b' : 'a'
   return workOf([
-    prechecks(pairing, vips),
+    prechecks(pairing, measured),
     [
       {
         id: 'begin',

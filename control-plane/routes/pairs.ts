@@ -67,7 +67,13 @@ export function pairRoutes(api: Api): void {
   api.implement(contract.getPrechecks, async call => {
     const rows = await readOne(call)
     const now = call.deps.now()
-    const results = knownPrechecks({ settings: rows.pair.settings, hosts: rows.hosts, pair: rows.pair.id, now })
+    const results = knownPrechecks({
+      settings: rows.pair.settings,
+      hosts: rows.hosts,
+      pair: rows.pair.id,
+      hostedWitness: call.deps.witness,
+      now,
+    })
     return { body: { asOf: now.toISOString(), passed: passes(results), results } }
   })
 

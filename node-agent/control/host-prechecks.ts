@@ -19,6 +19,7 @@ import { RouteSocket } from '../kernel/rtnetlink.ts'
 import { lookAtDataDirectory } from '../pair/data-directory.ts'
 import { readState } from '../state-file/state-file.ts'
 import { probe } from '../vip/probe.ts'
+import { witnessReached } from './witness-precheck.ts'
 
 /** What only this host can measure of a set-up or a switchover to come. Reads and asks; changes nothing. */
 export type HostFinding = Omit<PrecheckResult, 'host'>
@@ -35,6 +36,7 @@ export async function measure(args: z.output<typeof verbs.prechecks>, configPath
   const isMember = readState(base.stateDir).ok
   return [
     ...(await Promise.all(args.peerAddresses.map(reaches))),
+    ...(args.witness === undefined ? [] : [await witnessReached(args.witness)]),
     ...(await Promise.all(args.vips.map(vip => vipFree(vip, isMember ? 'passed' : 'blocking')))),
     ...(isMember ? [] : await portsFree(config?.peer.paths[0]?.port ?? peerPort, base.postgres.port)),
     ...(args.sync === undefined ? [] : [await syncPartition(args.sync, base)]),

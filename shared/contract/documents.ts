@@ -47,6 +47,16 @@ export const verbs = {
     peerAddresses: z.array(z.string().max(45)).max(4),
     vips: z.array(z.string().max(50)).max(32),
     sync: z.exactOptional(syncPartition),
+    /** Asked whether it is there, and how long the way to it takes; without it there is none to ask. */
+    witness: z.exactOptional(
+      z.strictObject({
+        url: z.url({ protocol: /^https$/ }).max(300),
+        /** SHA-256 of its certificate, hex; null: public authorities vouch for it. */
+        fingerprint: z.string().max(64).nullable(),
+        /** What the pair's profile admits for a vote, at p99. */
+        limitMs: z.number().min(1).max(60_000),
+      }),
+    ),
   }),
   /** Begins the pair here; the result carries the joining secret, sealed to the other host's key. */
   pairBegin: z.strictObject({ peerSealingKey: publicKey }),

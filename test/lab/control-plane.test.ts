@@ -67,7 +67,14 @@ test('two hosts that wait become a protected pair through the API alone, with me
   assert.equal(setUp.state, 'succeeded', setUp.message)
   const results = (setUp.result as { results: { code: string; severity: string; host: string }[] }).results
   for (const host of ['a', 'b'])
-    for (const code of ['peer_network', 'vip_free', 'port_free', 'data_directory', 'nobody_in_data_directory'])
+    for (const code of [
+      'peer_network',
+      'witness',
+      'vip_free',
+      'port_free',
+      'data_directory',
+      'nobody_in_data_directory',
+    ])
       assert.ok(
         results.some(one => one.host === host && one.code === code && one.severity !== 'blocking'),
         `${host} ${code}: ${JSON.stringify(results)}`,

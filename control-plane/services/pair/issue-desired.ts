@@ -8,6 +8,7 @@ import type { Transaction } from '../../db/client.ts'
 import { host, hostDesired, hostReported, organisation as organisations, pair } from '../../db/schema/index.ts'
 import type { Deps } from '../../deps.ts'
 import { trustedToolsOf } from '../token/trusted-tools.ts'
+import { hostedWitnessUrl } from './measured.ts'
 
 /**
  * Renders and signs the whole wish for hosts, each with a generation one above its last, and puts it and the word of its
@@ -94,7 +95,7 @@ function sectionOf(
     node: row.hostA === id ? 'a' : 'b',
     settings: row.settings,
     peer: { host: peer.id, name: peer.name, publicKey: peer.publicKey, sealingKey: peer.sealingKey },
-    hostedWitness: witness === null ? null : { ...witness, url: `${witness.url}/witness/v1/${row.organisation}` },
+    hostedWitness: witness === null ? null : { ...witness, url: hostedWitnessUrl(witness.url, row.organisation) },
   }
 }
 

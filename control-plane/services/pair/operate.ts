@@ -19,6 +19,7 @@ import {
 } from '../../operations/plan.ts'
 import type { OperationRow } from '../operation/operation-view.ts'
 import { refuseSecond, startOperation } from '../operation/start.ts'
+import { measuredOf } from './measured.ts'
 import { leadingReport, reportsOf } from './pair-view.ts'
 import { pairingOf, presentOf } from './pairing.ts'
 import { lockPair, type PairRows } from './read-pairs.ts'
@@ -186,10 +187,7 @@ export async function maintenance(
 
 export async function prechecks(tx: Transaction, deps: Deps, part: Part<null>): Promise<OperationRow> {
   const rows = await lockPair(tx, part)
-  const work = prechecksPlan(
-    pairingOf(rows),
-    rows.pair.settings.vips.map(vip => vip.address),
-  )
+  const work = prechecksPlan(pairingOf(rows), measuredOf(rows.pair, deps))
   return startOperation(tx, deps, { ...wantedOf(rows, part), kind: 'prechecks', work, reason: '' })
 }
 

@@ -4,7 +4,10 @@ import { type Difference, networkDifferences } from '../../../shared/hosts/netwo
 import { lunDifferences } from '../../../shared/hosts/storage.ts'
 import { lunListOf } from '../../../shared/hosts/summary.ts'
 import { contains, parseAddress, parsePrefix } from '../../../shared/ip.ts'
-import { type HostRows, isConnected, lastHeard, skewMaxMs, skewOf } from '../host/host-view.ts'
+import type { WitnessPlace } from '../../deps.ts'
+import { currentReport, type HostRows, isConnected, lastHeard, skewMaxMs, skewOf } from '../host/host-view.ts'
+
+import { witnessLimitMs } from './measured.ts'
 
 /**
  * What a pair needs of its two hosts, as far as their facts and reports tell. What only the hosts can measure (the
@@ -16,6 +19,8 @@ export interface PrecheckInput {
   hosts: { a: HostRows; b: HostRows }
   /** The pair that the check is for; null: one that is to be set up. */
   pair: string | null
+  /** Where hosts reach the hosted witness; null: nowhere. */
+  hostedWitness: WitnessPlace | null
   now: Date
 }
 
@@ -131,8 +136,46 @@ function ofOneHost(input: PrecheckInput, slot: 'a' | 'b'): Finding[] {
       remedy: 'set a time server (NTP) on the host',
     },
     ...vipSubnets(settings, addressesOf(rows, facts)),
+    witnessOf(input, slot),
   ]
   return found
+}
+
+/** As the host's agent measures it while the pair runs; before that the hosts are asked (`startPrechecks`, set-up). */
+function witnessOf({ settings, hosts, hostedWitness, now }: PrecheckInput, slot: 'a' | 'b'): Finding {
+  const { kind } = settings.arbitration.witness
+  const limitMs = witnessLimitMs(settings)
+  const finding = {
+    code: 'witness',
+    limit: `a vote within ${Math.floor(limitMs)} ms at p99, which the profile ${settings.profile} admits`,
+    remedy: 'let the host reach it, place it nearer, or choose a profile with longer leases',
+  }
+  if (kind === 'none')
+    return {
+      ...finding,
+      severity: 'warning',
+      measured: 'no witness is wanted',
+      remedy: 'without one there is no automatic takeover: choose the hosted witness, or an own one on a third machine',
+    }
+  if (kind === 'hosted' && hostedWitness === null)
+    return {
+      ...finding,
+      severity: 'blocking',
+      measured: 'this control plane is not reached over TLS, and a vote that others can write is none',
+      remedy: 'give it a PUBLIC_URL with https, or use a witness of your own',
+    }
+  const told = currentReport(hosts[slot], now)?.pair?.witness ?? null
+  if (told === null || told.reach === 'unknown')
+    return {
+      ...finding,
+      severity: 'unknown',
+      measured: told?.why ?? 'not told by the host: it measures when it is asked',
+    }
+  if (told.reach === 'no') return { ...finding, severity: 'blocking', measured: `not reached: ${told.why}` }
+  const { voteP99Ms } = told
+  const slow = voteP99Ms !== null && voteP99Ms > limitMs
+  const measured = voteP99Ms === null ? 'reached' : `reached, ${voteP99Ms.toFixed(1)} ms for a vote at p99`
+  return { ...finding, severity: slow ? 'warning' : 'passed', measured }
 }
 
 type HeldAddresses = NonNullable<Facts['addresses']>

@@ -11,6 +11,7 @@ import { lockHost } from '../host/read-hosts.ts'
 import type { OperationRow } from '../operation/operation-view.ts'
 import { startOperation } from '../operation/start.ts'
 import { issueDesired } from './issue-desired.ts'
+import { measuredOf } from './measured.ts'
 import { pairingOf } from './pairing.ts'
 import { knownPrechecks } from './prechecks.ts'
 
@@ -37,7 +38,9 @@ export async function setUp(
     if (hosts[slot].host.state === 'retired') throw new Refusal('conflict', `host ${hosts[slot].host.name} is retired`)
   }
   const now = deps.now()
-  const obstacles = knownPrechecks({ settings, hosts, pair: null, now }).filter(one => one.severity === 'blocking')
+  const obstacles = knownPrechecks({ settings, hosts, pair: null, hostedWitness: deps.witness, now }).filter(
+    one => one.severity === 'blocking',
+  )
   if (obstacles.length > 0) {
     throw new Refusal('operation_refused', 'prechecks stand in the way; nothing was changed', {
       obstacles: obstacles.map(
@@ -66,9 +69,7 @@ export async function setUp(
     })
   await issueDesired(tx, deps, { organisation: by.organisation, hosts: [ids.a, ids.b] })
   const rows = { pair: row!, hosts }
-  const work = adopt
-    ? adoptPlan()
-    : setUpPlan(pairingOf(rows), { first: primary, vips: settings.vips.map(vip => vip.address) })
+  const work = adopt ? adoptPlan() : setUpPlan(pairingOf(rows), { first: primary, measured: measuredOf(row!, deps) })
   const operation = await startOperation(tx, deps, {
     organisation: by.organisation,
     kind: 'setUp',

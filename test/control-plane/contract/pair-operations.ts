@@ -5,6 +5,7 @@ import { acknowledgeAlarm, listAlarms } from '../../../shared/contract/api/obser
 import { cancelOperation, getOperation, listOperations } from '../../../shared/contract/api/operations.ts'
 import {
   beginMaintenance,
+  changeSettings,
   endMaintenance,
   getPair,
   getPrechecks,
@@ -219,9 +220,22 @@ export function pairOperationTests(runtime: () => Runtime): void {
     const { body } = await client.call(getPrechecks, { params })
     assert.equal(body.passed, true)
     assert.equal(body.results.find(one => one.code === 'postgres_version')?.severity, 'passed')
+    for (const one of body.results)
+      for (const text of [one.code, one.measured, one.limit, one.remedy]) assert.notEqual(text, '')
+    const witness = { kind: 'own' as const, url: 'https://10.9.0.9:7443', fingerprint: 'ab'.repeat(32) }
+    const { etag } = await client.call(getPair, { params })
+    await client.call(changeSettings, { params, body: { arbitration: { witness } }, ifMatch: etag! })
+    const { body: known } = await client.call(getPrechecks, { params })
+    const reached = known.results.find(one => one.code === 'witness')
+    assert.deepEqual([reached?.severity, reached?.measured], ['passed', 'reached, 4.0 ms for a vote at p99'])
+    assert.match(reached?.limit ?? '', /^a vote within \d+ ms at p99, which the profile default admits$/)
     const begun = await client.call(startPrechecks, { params, body: {} })
     const mtu = { code: 'mtu', severity: 'warning', measured: '1400', limit: '1500', remedy: 'set it' }
-    await a.ack(await a.nextCommand(), { phase: 'done', result: { results: [mtu] } })
+    const asked = await a.nextCommand()
+    const { limitMs, ...at } = asked.args.witness as { limitMs: number }
+    assert.deepEqual(at, { url: witness.url, fingerprint: witness.fingerprint })
+    assert.ok(limitMs > 10 && limitMs < 1_000, `${limitMs} ms`)
+    await a.ack(asked, { phase: 'done', result: { results: [mtu] } })
     await b.ack(await b.nextCommand(), { phase: 'done', result: { results: [] } })
     const done = await client.call(getOperation, { params: { operation: begun.body.id }, wait: 5 })
     assert.deepEqual(done.body.result, { results: [{ host: 'a', ...mtu }] })
