@@ -9,7 +9,10 @@ export function keyOfCursor(cursor: string | undefined): string | null {
   if (cursor === undefined) return null
   const bytes = fromBase64url(cursor)
   const text = bytes === null ? '' : new TextDecoder().decode(bytes)
-  if (!text.startsWith('1:')) throw new Refusal('invalid', 'query.cursor is none that this API gave')
+  const field = 'query.cursor'
+  const message = 'is none that this API gave: take nextCursor of the page before'
+  if (!text.startsWith('1:'))
+    throw new Refusal('invalid', `${field}: ${message}`, { violations: [{ field, rule: 'format', message }] })
   return text.slice(2)
 }
 

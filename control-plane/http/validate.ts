@@ -5,7 +5,7 @@ type Violation = NonNullable<Refusal['extra']['violations']>[number]
 
 /** Every violation at once, each with its field and the rule it breaks; values are not echoed. @throws Refusal */
 export function validated<Schema extends z.ZodType>(schema: Schema, value: unknown, where: string): z.output<Schema> {
-  const result = schema.safeParse(value)
+  const result = schema.safeParse(value, { error: sentenceOf })
   if (result.success) return result.data
   const violations = result.error.issues.flatMap(issue => violationsOf(issue, where))
   throw new Refusal(
@@ -34,6 +34,31 @@ function violationsOf(issue: z.core.$ZodIssue, where: string): Violation[] {
     }))
   }
   return [{ field: at(issue.path), rule: ruleOf(issue), message: issue.message }]
+}
+
+/** Where a rule of the contract has no words of its own; undefined: the library's. */
+function sentenceOf(issue: z.core.$ZodRawIssue): string | undefined {
+  switch (issue.code) {
+    case 'invalid_type':
+      return issue.input === undefined ? 'is missing' : `must be of type ${issue.expected}`
+    case 'invalid_value':
+      return `must be ${issue.values.length > 1 ? 'one of ' : ''}${issue.values.map(one => JSON.stringify(one)).join(', ')}`
+    case 'too_big':
+      return `must ${amountOf(issue.origin, `at most ${issue.maximum}`)}`
+    case 'too_small':
+      return `must ${amountOf(issue.origin, `at least ${issue.minimum}`)}`
+    case 'invalid_format':
+      return issue.format === 'datetime' ? 'must be a time in UTC, such as 2026-01-31T08:00:00Z (RFC 3339)' : undefined
+    case 'invalid_union':
+      return 'fits none of the forms that are allowed here'
+    default:
+      return undefined
+  }
+}
+
+function amountOf(origin: string, bound: string): string {
+  if (origin === 'string') return `have ${bound} characters`
+  return origin === 'array' ? `have ${bound} entries` : `be ${bound}`
 }
 
 function ruleOf(issue: z.core.$ZodIssue): string {

@@ -1,9 +1,10 @@
 import * as contract from '../../shared/contract/api/organisations.ts'
 import { asMember } from '../auth/caller.ts'
-import { acrossOrganisations, inOrganisation } from '../db/transaction.ts'
+import { acrossOrganisations } from '../db/transaction.ts'
 import type { Api } from '../http/api.ts'
 import { etagOf } from '../http/call.ts'
 import { keepAnswer, keptAnswer, mutate } from '../http/mutate.ts'
+import { reading } from '../http/read.ts'
 import {
   createOrganisation,
   organisationView,
@@ -38,8 +39,7 @@ export function organisationRoutes(api: Api): void {
   })
 
   api.implement(contract.getOrganisation, async call => {
-    const { organisation } = asMember(call.caller)
-    const row = await inOrganisation(call.deps.database, organisation, tx => readOrganisation(tx, organisation))
+    const row = await reading(call, (tx, { organisation }) => readOrganisation(tx, organisation))
     return { body: organisationView(row), headers: { etag: etagOf(row.version) } }
   })
 
@@ -64,15 +64,11 @@ export function organisationRoutes(api: Api): void {
     }),
   )
 
-  api.implement(contract.listTokens, async call => {
-    const { organisation } = asMember(call.caller)
-    const { limit, cursor } = call.query
-    return {
-      body: await inOrganisation(call.deps.database, organisation, tx =>
-        listTokens(tx, { organisation, limit, cursor }),
-      ),
-    }
-  })
+  api.implement(contract.listTokens, async call => ({
+    body: await reading(call, (tx, { organisation }) =>
+      listTokens(tx, { organisation, limit: call.query.limit, cursor: call.query.cursor }),
+    ),
+  }))
 
   api.implement(contract.revokeToken, call =>
     mutate(call, async tx => {

@@ -1,9 +1,9 @@
 import * as contract from '../../shared/contract/api/tool-keys.ts'
 import { brokerName } from '../../shared/contract/topics.ts'
 import { asMember } from '../auth/caller.ts'
-import { inOrganisation } from '../db/transaction.ts'
 import type { Api } from '../http/api.ts'
 import { mutate } from '../http/mutate.ts'
+import { reading } from '../http/read.ts'
 import { brokerCertificate } from '../services/host/certificates.ts'
 import { createToolKey, listToolKeys, revokeToolKey, toolKeyView } from '../services/token/tool-keys.ts'
 
@@ -15,15 +15,11 @@ export function toolKeyRoutes(api: Api): void {
     }),
   )
 
-  api.implement(contract.listToolKeys, async call => {
-    const { organisation } = asMember(call.caller)
-    const { limit, cursor } = call.query
-    return {
-      body: await inOrganisation(call.deps.database, organisation, tx =>
-        listToolKeys(tx, { organisation, limit, cursor }),
-      ),
-    }
-  })
+  api.implement(contract.listToolKeys, async call => ({
+    body: await reading(call, (tx, { organisation }) =>
+      listToolKeys(tx, { organisation, limit: call.query.limit, cursor: call.query.cursor }),
+    ),
+  }))
 
   api.implement(contract.revokeToolKey, call =>
     mutate(call, async tx => {

@@ -100,8 +100,12 @@ export function tenancyTests(runtime: () => Runtime): void {
         'body.name too_small',
         'body.role invalid_value',
       ])
+      assert.match((error as Error).message, /body\.role: must be one of "viewer", "operator", "admin"/)
+      assert.match((error as Error).message, /body\.name: must have at least 1 characters/)
       return true
     })
+    const query = { limit: 1000 }
+    await assert.rejects(client.call(listTokens, { query }), /query\.limit: must be at most 200/)
   })
 
   test('a body that is no JSON, too large, or of another type is refused before anything else is done', async () => {
