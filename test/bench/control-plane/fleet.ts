@@ -23,9 +23,9 @@ interface Course {
 
 const courses: readonly Course[] = [
   {
-    name: 'lag, heartbeats each 10 s and reports each 300 s, as agents do',
+    name: 'lag, heartbeats each 10 s and reports each 30 s, as agents do',
     heartbeatEveryMs: 10_000,
-    reportEveryMs: 300_000,
+    reportEveryMs: 30_000,
     seconds: 30,
     bound: { atMost: 2000 },
   },
