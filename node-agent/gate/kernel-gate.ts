@@ -7,7 +7,7 @@
  * Who may write is a token, a random element that each transaction has to find: a process that was replaced, and wakes
  * up with a transaction in its hands, is refused. Where the kernel can (6.9), the tables also belong to our socket.
  */
-import { randomBytes } from 'node:crypto'
+import { randomFillSync } from 'node:crypto'
 import { assert } from '../../shared/assert.ts'
 import { GRANT_OVERHEAD_MS, GUARD_MS, grantMs, latestExpiryMs, SLOP_MS } from '../../shared/protocol/grants.ts'
 import { bootMs } from '../kernel/clock.ts'
@@ -28,8 +28,11 @@ import { type GateSpec, gateLayout, type TableFamily, type TableLayout, type Tab
 
 const FAMILIES: readonly TableFamily[] = ['inet', 'arp', 'netdev']
 
+const KEY_BYTES = 4
 /** The key of the one element of `open` and of `closed`: the mark, masked to nothing. */
-const FLAG_KEY = Buffer.alloc(4)
+const FLAG_KEY = Buffer.alloc(KEY_BYTES)
+/** Keys of a minute and a half of grants. */
+const CHANCE_BYTES = 1024 * KEY_BYTES
 
 /**
  * A stop of more than GUARD_MS between the two steps fails the transaction and says nothing about the lease, so one
@@ -49,7 +52,9 @@ export class KernelGate implements Gate {
   #tables: TableLayout[]
   readonly #nft: Nftables
   readonly #options: KernelGateOptions
-  #token = randomBytes(4)
+  readonly #chance = Buffer.alloc(CHANCE_BYTES)
+  #chanceAt = CHANCE_BYTES
+  #token = this.#randomKey()
   #owned = false
   #expiresByBootMs = 0
   #closed = false
@@ -111,9 +116,10 @@ export class KernelGate implements Gate {
     return { ...this.readState(), counters: this.#counters() }
   }
 
-  /** The same without the counters: a question for each table that is open, since an element says that its table is there. */
+  /** The same without the counters: one question while all tables are open, since an element says that its table is there. */
   readState(): { state: GateReading['state']; expiresInMs: number } {
-    const held = this.#tables.map(table => this.#held(table.family, 'open')?.expiresInMs ?? 0)
+    const sets = this.#tables.map(({ family }) => this.#set(family, 'open'))
+    const held = this.#nft.getElements(sets, FLAG_KEY).map(element => element?.expiresInMs ?? 0)
     const isThere = (table: TableLayout, index: number): boolean =>
       held[index]! > 0 || tableFlags(this.#nft, table) !== undefined
     if (!this.#tables.every(isThere)) return { state: 'absent', expiresInMs: Infinity }
@@ -144,10 +150,8 @@ export class KernelGate implements Gate {
 
   /** Why the tables in the kernel are not the ones that should be there; undefined where they are. About 1 ms. */
   difference(): string | undefined {
-    const devices = (tables: readonly TableLayout[]) => tables.flatMap(table => table.chains).map(chain => chain.hook)
-    if (JSON.stringify(devices(this.#layout())) !== JSON.stringify(devices(this.#tables))) {
-      return 'an interface on which addresses are announced has come or gone'
-    }
+    const moved = this.interfaceDifference()
+    if (moved !== undefined) return moved
     const extra = this.#present().find(({ family }) => !this.#tables.some(table => table.family === family))
     if (extra !== undefined) return `there is a table ${extra.family} ${extra.name} without use`
     for (const table of this.#tables) {
@@ -158,6 +162,13 @@ export class KernelGate implements Gate {
       if (difference !== undefined) return difference
     }
     return undefined
+  }
+
+  /** The part of it that comes about without anybody changing the tables. */
+  interfaceDifference(): string | undefined {
+    const devices = (tables: readonly TableLayout[]) => tables.flatMap(table => table.chains).map(chain => chain.hook)
+    if (JSON.stringify(devices(this.#layout())) === JSON.stringify(devices(this.#tables))) return undefined
+    return 'an interface on which addresses are announced has come or gone'
   }
 
   /** Why the gate's state is not the one this process set: changed by another. Undefined where it is. */
@@ -246,7 +257,7 @@ export class KernelGate implements Gate {
     const nowMs = bootMs()
     if (grantMs({ armedMs: nowMs, untilMs: untilBootMs }) === 0) return tooShort(untilBootMs, nowMs)
     this.#options.betweenSteps?.('asked')
-    const guard = randomBytes(4)
+    const guard = this.#randomKey()
     const armed = this.#nft
       .batch()
       .createElement('arm the guard', this.#set('inet', 'guard'), { key: guard, timeoutMs: GUARD_MS })
@@ -309,9 +320,20 @@ export class KernelGate implements Gate {
   }
 
   #newToken(batch: Batch): void {
-    this.#token = randomBytes(4)
+    this.#token = this.#randomKey()
     batch.flushSet('end other writers', this.#set('inet', 'writer'))
     batch.createElement('become the writer', this.#set('inet', 'writer'), { key: this.#token })
+  }
+
+  /** Drawn many at once: each draw costs as much as the rest of a transaction. */
+  #randomKey(): Buffer {
+    if (this.#chanceAt === CHANCE_BYTES) {
+      randomFillSync(this.#chance)
+      this.#chanceAt = 0
+    }
+    const key = Buffer.from(this.#chance.subarray(this.#chanceAt, this.#chanceAt + KEY_BYTES))
+    this.#chanceAt += KEY_BYTES
+    return key
   }
 
   #set(family: TableFamily, set: 'open' | 'guard' | 'closed' | 'writer'): SetName {

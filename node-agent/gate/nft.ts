@@ -165,7 +165,7 @@ function elementBody(w: MessageWriter, element: { key: Buffer; timeoutMs?: numbe
   if (element.timeoutMs !== undefined) w.be64(NFTA_SET_ELEM_TIMEOUT, BigInt(element.timeoutMs))
 }
 
-/** A query has a few names and one key. */
+/** A query has a few names and one key; at most one for each table goes at once. */
 const QUERY_BYTES = 4096
 
 /** An element the kernel holds; `expiresInMs` is Infinity where it has no timeout. */
@@ -188,18 +188,35 @@ export class Nftables {
 
   /** The live element of that key, or undefined where it, its set or its table is missing. */
   getElement(set: SetName, key: Buffer): HeldElement | undefined {
-    const answer = this.get({ type: 'getElement', family: set.family }, w => {
+    return this.getElements([set], key)[0]
+  }
+
+  /** The same of several sets with one question to the kernel; the answers are in the order of the sets. */
+  getElements(sets: readonly SetName[], key: Buffer): (HeldElement | undefined)[] {
+    const w = this.#queryWriter.reset()
+    const type = (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG.getElement
+    const seqs = sets.map(set => {
+      const seq = this.socket.nextSeq()
+      w.begin({ type, flags: 0, seq }).raw(nfgen(PROTO[set.family]))
       setHeader(w, set).nest(NFTA_SET_ELEM_LIST_ELEMENTS, list => {
         list.nest(NFTA_LIST_ELEM, entry => elementBody(entry, { key }))
       })
+      w.end()
+      return seq
     })
-    return answer === undefined ? undefined : heldElements(answer)[0]
+    const answer = this.socket.request(w.bytes())
+    return seqs.map((seq, index) => {
+      const error = answer.errors.find(one => one.seq === seq)
+      if (error !== undefined && error.errno !== ENOENT)
+        throw new KernelError(`nftables getElement (${sets[index]!.family})`, error.errno)
+      return heldElements(answer.messages.filter(message => message.seq === seq))[0]
+    })
   }
 
   /** All elements of a set. */
   listElements(set: SetName): HeldElement[] {
     const answer = this.get({ type: 'getElement', family: set.family, flags: NLM_F_DUMP }, w => setHeader(w, set))
-    return answer === undefined ? [] : heldElements(answer)
+    return answer === undefined ? [] : heldElements(answer.messages)
   }
 
   /** A query; undefined means that the kernel has no such thing (ENOENT). Throws {@link KernelError} otherwise. */
@@ -223,9 +240,9 @@ export class Nftables {
   }
 }
 
-function heldElements(answer: Answer): HeldElement[] {
+function heldElements(messages: readonly Message[]): HeldElement[] {
   const held: HeldElement[] = []
-  for (const message of answer.messages) {
+  for (const message of messages) {
     const list = attributeMap(message.body, 4).get(NFTA_SET_ELEM_LIST_ELEMENTS)
     if (list === undefined) continue
     for (const { data } of attributes(list)) {

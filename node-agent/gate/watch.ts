@@ -21,6 +21,8 @@ export type GateAlarm =
 
 /** Lost events can't be seen, nor the coming of an interface: all is compared this often, for about 1 ms. */
 const COMPARE_EVERY_MS = 5000
+/** Where the kernel keeps the tables for their owner nobody can change them: what is in them is compared more rarely. */
+const COMPARE_OWNED_EVERY_MS = 30_000
 /** How long the wait for events runs on a thread of the pool at a time; `process.exit()` may have to wait for it. */
 const WAIT_MS = 200
 /** How often to look where no thread of the pool is free. */
@@ -32,6 +34,7 @@ export class GateWatch {
   readonly #gate: KernelGate
   readonly events = new Nftables({ groups: [NFNLGRP_NFTABLES] })
   #comparedMs = -Infinity
+  #comparedAllMs = -Infinity
   #stopped = false
   #waiting: Promise<void> | undefined
   #wake: () => void = () => {}
@@ -50,9 +53,11 @@ export class GateWatch {
       foreign ||= textOf(event.attributes.get(NFTA_TABLE)) === this.#gate.table
     })
     if (!foreign && !overrun && nowMs - this.#comparedMs < COMPARE_EVERY_MS) return undefined
-    const alarm = this.#compare()
+    const alarm = this.#compare(nowMs)
     // A gate that could not be put right is tried again at the next look.
-    this.#comparedMs = alarm?.kind === 'not-restored' ? -Infinity : nowMs
+    const failed = alarm?.kind === 'not-restored'
+    this.#comparedMs = failed ? -Infinity : nowMs
+    if (failed) this.#comparedAllMs = -Infinity
     return alarm
   }
 
@@ -93,9 +98,11 @@ export class GateWatch {
     this.events.close()
   }
 
-  #compare(): GateAlarm | undefined {
+  #compare(nowMs: number): GateAlarm | undefined {
     try {
-      const changed = this.#gate.difference()
+      const all = !this.#gate.owned || nowMs - this.#comparedAllMs >= COMPARE_OWNED_EVERY_MS
+      if (all) this.#comparedAllMs = nowMs
+      const changed = all ? this.#gate.difference() : this.#gate.interfaceDifference()
       if (changed !== undefined) return { kind: 'restored', why: changed, now: this.#gate.restore() }
       const why = this.#gate.stateDifference()
       return why === undefined ? undefined : { kind: 'grant-changed', why, now: this.#gate.restore() }

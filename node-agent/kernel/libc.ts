@@ -23,8 +23,10 @@ const native = {
   send: lib.func('int64 send(int fd, const void *data, size_t length, int flags)'),
   sendto: lib.func('int64 sendto(int fd, const void *data, size_t length, int flags, const void *to, uint32 toLength)'),
   recv: lib.func('int64 recv(int fd, void *data, size_t length, int flags)'),
+  recvmmsg: lib.func('int recvmmsg(int fd, void *headers, uint32 count, int flags, void *timeout)'),
   poll: lib.func('int poll(void *fds, uint64 count, int timeoutMs)'),
   clockGettime: lib.func('int clock_gettime(int clock, void *time)'),
+  mallocTrim: lib.func('int malloc_trim(size_t pad)'),
   mlockall: lib.func('int mlockall(int flags)'),
   schedSetscheduler: lib.func('int sched_setscheduler(int pid, int policy, us_sched_param *param)'),
   waitpid: lib.func('int waitpid(int pid, void *status, int options)'),
@@ -160,6 +162,57 @@ export function tryReceive(fd: number, into: Buffer): number {
   return length < 0 ? -koffi.errno() : length
 }
 
+/** struct mmsghdr of 64-bit Linux (recvmmsg(2)): a msghdr of 56 bytes, the length that arrived, padding. */
+const MMSGHDR_BYTES = 64
+const MMSGHDR_IOV = 16
+const MMSGHDR_IOV_COUNT = 24
+const MMSGHDR_LENGTH = 56
+const IOVEC_BYTES = 16
+
+/**
+ * Room for several datagrams that are taken with one call: an answer of netlink is one datagram for each message of the
+ * request. One for all sockets of a process is enough, since its datagrams are only valid until the next call.
+ */
+export class ReceiveRoom {
+  readonly #slots: readonly Buffer[]
+  readonly #headers: Buffer
+  /** The headers point at it. */
+  readonly #vectors: Buffer
+
+  constructor(room: { datagrams: number; bytesEach: number }) {
+    this.#slots = Array.from({ length: room.datagrams }, () => Buffer.alloc(room.bytesEach))
+    this.#headers = Buffer.alloc(room.datagrams * MMSGHDR_BYTES)
+    this.#vectors = Buffer.alloc(room.datagrams * IOVEC_BYTES)
+    const addressOf = (buffer: Buffer): bigint => BigInt(koffi.address(buffer))
+    for (const [i, slot] of this.#slots.entries()) {
+      this.#vectors.writeBigUInt64LE(addressOf(slot), i * IOVEC_BYTES)
+      this.#vectors.writeBigUInt64LE(BigInt(slot.length), i * IOVEC_BYTES + 8)
+      const iov = addressOf(this.#vectors) + BigInt(i * IOVEC_BYTES)
+      this.#headers.writeBigUInt64LE(iov, i * MMSGHDR_BYTES + MMSGHDR_IOV)
+      this.#headers.writeBigUInt64LE(1n, i * MMSGHDR_BYTES + MMSGHDR_IOV_COUNT)
+    }
+  }
+
+  get datagrams(): number {
+    return this.#slots.length
+  }
+
+  /**
+   * Receives what is there without blocking: how many datagrams, or minus the errno (EAGAIN: nothing there). An error
+   * behind some datagrams is told by the next call. Fewer than there is room for: no more were there.
+   */
+  receive(fd: number): number {
+    const count = native.recvmmsg(fd, this.#headers, this.#slots.length, MSG_DONTWAIT | MSG_TRUNC, null)
+    return count < 0 ? -koffi.errno() : count
+  }
+
+  /** One of the datagrams of the last call, and its whole length, which may exceed what fitted. */
+  datagram(index: number): { bytes: Buffer; length: number } {
+    const length = this.#headers.readUInt32LE(index * MMSGHDR_BYTES + MMSGHDR_LENGTH)
+    return { bytes: this.#slots[index]!.subarray(0, length), length }
+  }
+}
+
 /**
  * Waits until the descriptor is readable, for at most `limitMs`, on a thread of Node's pool: the loop goes on, and
  * `process.exit()` waits for no longer than the limit.
@@ -186,6 +239,11 @@ export function clockMs(clockId: number): number {
 /** Keeps every page of the process in memory, now and later, so that no page fault delays the loop (mlockall(2)). */
 export function lockMemory(): void {
   must(native.mlockall(MCL_CURRENT | MCL_FUTURE), 'mlockall')
+}
+
+/** Gives memory back that the C library keeps after it was freed (malloc_trim(3)); takes a few milliseconds. */
+export function releaseFreedMemory(): void {
+  native.mallocTrim(0)
 }
 
 /** Makes the calling thread, and no other, a real-time one (sched(7), SCHED_RR). `priority` 1 to 99. */

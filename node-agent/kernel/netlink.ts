@@ -2,7 +2,7 @@
  * Netlink (RFC 3549; netlink(7)): a writer for messages with nested attributes, a reader, and a synchronous socket.
  *
  * Requests are answered within send(): when it returns every acknowledgement lies in the receive buffer, so a
- * transaction is one send and a few non-blocking receives, without waiting.
+ * transaction is one send and one non-blocking receive, without waiting.
  */
 import { assert } from '../../shared/assert.ts'
 import {
@@ -15,6 +15,7 @@ import {
   forceReceiveBuffer,
   KernelError,
   openSocket,
+  ReceiveRoom,
   SOCK_RAW,
   setOption,
   socketName,
@@ -58,6 +59,12 @@ const RECEIVE_BYTES = 64 * 1024
 const RECEIVE_BUFFER_BYTES = 1024 * 1024
 /** No answer here comes near this many datagrams; beyond it the socket is not what we think it is. */
 const MAX_DATAGRAMS = 20_000
+/** A transaction of the gate has eleven acknowledgements. */
+const DATAGRAMS_AT_ONCE = 16
+
+/** Everything here is synchronous, and what it holds is copied before the next call. */
+const into = Buffer.alloc(RECEIVE_BYTES)
+const room = new ReceiveRoom({ datagrams: DATAGRAMS_AT_ONCE, bytesEach: RECEIVE_BYTES })
 
 /** Builds one or more messages in one reused buffer: begin, attributes, end; then `bytes()`. */
 export class MessageWriter {
@@ -217,7 +224,6 @@ export class NetlinkSocket {
   readonly fd: number
   /** The kernel's name for this socket; events carry it, so that own changes can be told from others'. */
   readonly portId: number
-  readonly #into = Buffer.alloc(RECEIVE_BYTES)
   #seq = 0
   /** The last request's answers were read to their end. */
   #emptied = false
@@ -282,12 +288,12 @@ export class NetlinkSocket {
   drain(handle: (message: Message) => void): { overrun: boolean } {
     let overrun = false
     for (let i = 0; i < MAX_DATAGRAMS; i++) {
-      const length = tryReceive(this.fd, this.#into)
+      const length = tryReceive(this.fd, into)
       if (length === -EAGAIN) break
       if (length === -ENOBUFS) overrun = true
       else if (length < 0) throw new KernelError('netlink receive', -length)
-      else if (length > this.#into.length) overrun = true
-      else for (const message of messages(this.#into.subarray(0, length))) handle(message)
+      else if (length > into.length) overrun = true
+      else for (const message of messages(into.subarray(0, length))) handle(message)
     }
     return { overrun }
   }
@@ -298,21 +304,21 @@ export class NetlinkSocket {
 
   /** Answers to a request that ended early (a dump cut by an error) must not be taken for those of the next. */
   #discard(): void {
-    for (let i = 0; i < MAX_DATAGRAMS && tryReceive(this.fd, this.#into) !== -EAGAIN; i++);
+    for (let i = 0; i < MAX_DATAGRAMS && tryReceive(this.fd, into) !== -EAGAIN; i++);
   }
 
   #collect(): Answer {
     const answer: Answer = { acks: 0, errors: [], messages: [], done: false }
-    for (let i = 0; i < MAX_DATAGRAMS && !answer.done; i++) {
-      const length = tryReceive(this.fd, this.#into)
-      if (length === -EAGAIN) {
-        this.#emptied = true
-        break
+    for (let i = 0; i < MAX_DATAGRAMS && !answer.done; i += room.datagrams) {
+      const count = room.receive(this.fd)
+      if (count < 0 && count !== -EAGAIN) throw new KernelError('netlink receive', -count)
+      for (let index = 0; index < count; index++) {
+        const { bytes, length } = room.datagram(index)
+        assert(length <= RECEIVE_BYTES, `a netlink answer of ${length} bytes did not fit into ${RECEIVE_BYTES}`)
+        for (const message of messages(bytes)) sortMessage(answer, message)
       }
-      if (length < 0) throw new KernelError('netlink receive', -length)
-      assert(length <= this.#into.length, `a netlink answer of ${length} bytes did not fit into ${this.#into.length}`)
-      const datagram = Buffer.from(this.#into.subarray(0, length))
-      for (const message of messages(datagram)) sortMessage(answer, message)
+      this.#emptied = count < room.datagrams
+      if (this.#emptied) break
     }
     return answer
   }
@@ -327,5 +333,5 @@ function sortMessage(answer: Answer, message: Message): void {
     const status = message.body.readInt32LE(0)
     if (status === 0) answer.acks++
     else answer.errors.push({ seq: message.seq, errno: -status })
-  } else answer.messages.push(message)
+  } else answer.messages.push({ ...message, body: Buffer.from(message.body) })
 }

@@ -26,6 +26,10 @@ const IFA_F_NODAD = 0x02
 /** Not usable (yet): a duplicate was found, or the search is going on. */
 const IFA_F_UNUSABLE = 0x08 | 0x40
 const IFLA_ADDRESS = 1
+const IFLA_IFNAME = 3
+const IFLA_EXT_MASK = 29
+/** RTEXT_FILTER_SKIP_STATS in the host's order: the counters, most of an answer, are not wanted. */
+const SKIP_STATS = Buffer.from(Uint32Array.of(1 << 3).buffer)
 const IFF_UP = 0x1
 const IFF_LOWER_UP = 0x10000
 const RTA_OIF = 4
@@ -77,11 +81,10 @@ export class RouteSocket {
 
   /** The state of a link, or undefined where the interface is missing. */
   link(iface: string): Link | undefined {
-    const index = interfaceIndex(iface)
-    if (index === 0) return undefined
-    const header = Buffer.alloc(16)
-    header.writeInt32LE(index, 4)
-    const answer = this.#request(RTM_GETLINK, 0, header)
+    // By name, which spares asking for its number first: this is looked at all the time.
+    const answer = this.#request(RTM_GETLINK, 0, Buffer.alloc(16), w => {
+      w.text(IFLA_IFNAME, iface).attribute(IFLA_EXT_MASK, SKIP_STATS)
+    })
     const body = answer.messages[0]?.body
     if (body === undefined) return undefined
     const flags = body.readUInt32LE(8)
