@@ -32,7 +32,8 @@ export interface Received {
   /** Bit i: chunk i is there. */
   chunks: bigint
 }
-export type Content = { kind: 'ping' } | { kind: 'message'; number: number; message: Message } | Chunk | Received
+/** What is in it is read only where its number is new: most messages come once on each path. */
+export type Content = { kind: 'ping' } | { kind: 'message'; number: number; json: Buffer } | Chunk | Received
 
 export interface Body {
   path: PathNumbers
@@ -50,9 +51,7 @@ export const chunksMax = 64
 export const chunkBytesMax = 1024
 
 /** The content is the same on every path, so it is encoded once. */
-export function encodeContent(
-  content: Exclude<Content, { kind: 'message' }> | { kind: 'message'; number: number; json: Buffer },
-): Buffer {
+export function encodeContent(content: Content): Buffer {
   switch (content.kind) {
     case 'ping':
       return Buffer.alloc(0)
@@ -88,7 +87,7 @@ export function encodeBody(part: { kind: Content['kind']; path: PathNumbers; con
   return Buffer.concat([head, part.content])
 }
 
-/** null = nothing this version can read: a bug, or a field out of its bounds. */
+/** null = nothing this version can read: a bug, or a field out of its bounds. For what is in a message see decodeMessage. */
 export function decodeBody(body: Buffer): Body | null {
   if (body.length < pathBytes) return null
   const content = decodeContent(body[0]!, body.subarray(pathBytes))
@@ -120,8 +119,8 @@ function decodeContent(kind: number, bytes: Buffer): Content | null {
 
 function decodeMessageContent(bytes: Buffer): Content | null {
   if (bytes.length < messageHeaderBytes) return null
-  const message = decodeMessage(bytes.subarray(messageHeaderBytes))
-  return message === null ? null : { kind: 'message', number: bytes.readUIntBE(0, messageHeaderBytes), message }
+  const number = bytes.readUIntBE(0, messageHeaderBytes)
+  return { kind: 'message', number, json: bytes.subarray(messageHeaderBytes) }
 }
 
 function decodeChunk(bytes: Buffer): Content | null {
@@ -147,6 +146,7 @@ export function encodeMessage(message: Message): Buffer {
   return json
 }
 
+/** null = nothing this version can read: a bug, or a field out of its bounds. */
 export function decodeMessage(json: Buffer): Message | null {
   let value: unknown
   try {

@@ -1,6 +1,6 @@
 import { assert } from '../../shared/assert.ts'
 import type { DataNode, Message } from '../../shared/protocol/types.ts'
-import { type Content, decodeBody, encodeBody, encodeContent, encodeMessage } from './body.ts'
+import { type Content, decodeBody, decodeMessage, encodeBody, encodeContent, encodeMessage } from './body.ts'
 import { Handshake, type VersionRange } from './handshake.ts'
 import {
   type Discard,
@@ -52,6 +52,10 @@ const pingEveryMs = 1000
 const refusedEveryMs = 10_000
 const extrasLimitMs = 3000
 const extrasVerb = 'link.extras'
+const undecodable: Refused = {
+  why: 'undecodable',
+  sentence: 'a packet of the other host has contents that this version can not read',
+}
 
 interface Path {
   socket: PathSocket
@@ -265,28 +269,30 @@ export class PeerLink {
     this.#heardAt = now
     path.received++
     const body = decodeBody(opened.body)
-    if (body === null) {
-      return { why: 'undecodable', sentence: 'a packet of the other host has contents that this version can not read' }
-    }
+    if (body === null) return undecodable
     path.quality.receive(body.path, now)
-    this.#take(session, body.content)
-    return null
+    return this.#take(session, body.content)
   }
 
-  #take(session: Session, content: Content): void {
+  #take(session: Session, content: Content): Refused | null {
     switch (content.kind) {
       case 'ping':
-        break
-      case 'message':
-        if (session.messages.take(content.number)) {
-          this.#messages.received++
-          this.#options.onMessage(content.message)
-        } else this.#messages.copies++
-        break
+        return null
+      case 'message': {
+        if (!session.messages.take(content.number)) {
+          this.#messages.copies++
+          return null
+        }
+        const message = decodeMessage(content.json)
+        if (message === null) return undecodable
+        this.#messages.received++
+        this.#options.onMessage(message)
+        return null
+      }
       case 'chunk':
       case 'received':
         this.#transfers.receive(content)
-        break
+        return null
     }
   }
 
