@@ -13,8 +13,11 @@ const primaryLook = (spec: ClusterSpec): string => `
       from pg_stat_replication where application_name = '${standbyName(otherNode(spec.node))}' and flush_lsn is not null
       order by backend_start desc limit 1) s on true`
 
+const prepared = { prepare: true, simple: false }
+
 export async function lookAtPrimary(sql: Sql, spec: ClusterSpec): Promise<PrimaryLook> {
-  const [row] = await sql.unsafe(primaryLook(spec), [], { prepare: true })
+  // Without `simple: false` a text without parameters is sent, parsed and planned anew each time.
+  const [row] = await sql.unsafe(primaryLook(spec), [], prepared)
   if (row === undefined) throw new Error('the server answered a look with nothing')
   const timeline = timelineOfFile(row.file)
   return {
