@@ -10,9 +10,6 @@ import type { ClientConnection, PeerLinkPort, VipPort } from './ports.ts'
 
 /** A client that connects within this time before a loss of its host finds out by its own means. */
 const tellEveryMs = 250
-/** Where nobody came or went at the last looks: each look walks through all connections of this host. */
-const tellCalmEveryMs = 500
-const calmLooks = 20
 const clientsMax = 256
 const linesMax = 200
 /** A transfer holds 64 KiB. */
@@ -45,7 +42,8 @@ export class PeerNews {
   readonly #options: PeerNewsOptions
   #clients: readonly ClientConnection[] = []
   #told = ''
-  #unchanged = 0
+  /** What #told was made of: the same array means the same clients. */
+  #toldOf: readonly ClientConnection[] = []
   #room: { said: Room; at: number } = { said: 'unknown', at: 0 }
   #roomToldAt = 0
   #now = 0
@@ -73,18 +71,19 @@ export class PeerNews {
       this.#roomToldAt = now
       void this.#options.peer.ask({ verb: 'room', body: room, limitMs })
     }
-    const everyMs = this.#unchanged < calmLooks ? tellEveryMs : tellCalmEveryMs
-    if (!serving || this.#asking || now - this.#askedAt < everyMs) return
+    if (!serving || this.#asking || now - this.#askedAt < tellEveryMs) return
     this.#askedAt = now
-    this.#unchanged += 1
-    const clients = this.#options.vip.clients().slice(0, clientsMax)
-    const text = JSON.stringify(clients)
+    const clients = this.#options.vip.clients()
+    if (clients === this.#toldOf) return
+    const body = clients.slice(0, clientsMax)
+    const text = JSON.stringify(body)
     if (text === this.#told) return
-    this.#unchanged = 0
     this.#asking = true
-    void this.#options.peer.ask({ verb: 'clients', body: clients, limitMs }).then(answer => {
+    void this.#options.peer.ask({ verb: 'clients', body, limitMs }).then(answer => {
       this.#asking = false
-      if (answer.ok) this.#told = text
+      if (!answer.ok) return
+      this.#told = text
+      this.#toldOf = clients
     })
   }
 

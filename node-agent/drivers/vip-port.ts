@@ -4,6 +4,8 @@ import { KernelError } from '../kernel/libc.ts'
 import { RouteSocket } from '../kernel/rtnetlink.ts'
 import type { ClientConnection, VipPort, VipState } from '../ports.ts'
 import { readClaimed, writeClaimed } from '../vip/claimed-file.ts'
+import { ClientList } from '../vip/client-list.ts'
+import { ConnectionCount } from '../vip/connection-count.ts'
 import { Connections } from '../vip/connections.ts'
 import { probe } from '../vip/probe.ts'
 import { tickle } from '../vip/tickle.ts'
@@ -19,6 +21,7 @@ export class VipDriver implements VipPort {
   readonly #config: Config
   readonly #addresses: VirtualAddresses
   readonly #connections = new Connections()
+  readonly #clients: ClientList<ClientConnection>
   readonly #route = new RouteSocket()
   readonly #conflicts = new Map<string, string>()
   #wanted = false
@@ -36,6 +39,8 @@ export class VipDriver implements VipPort {
       prefixLength: lengthOf(vip.address),
     }))
     this.#addresses = new VirtualAddresses(vips)
+    const count = new ConnectionCount()
+    this.#clients = new ClientList({ list: () => this.#listClients(), count: () => count.read() })
   }
 
   /**
@@ -118,6 +123,10 @@ export class VipDriver implements VipPort {
   }
 
   clients(): readonly ClientConnection[] {
+    return this.#clients.look(bootMs())
+  }
+
+  #listClients(): ClientConnection[] {
     const { clients } = this.#connections.clients({ addresses: this.#vips(), ports: this.#config.protectedPorts })
     return clients.map(({ local, remote }) => ({
       client: remote.address,
