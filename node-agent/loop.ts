@@ -1,5 +1,6 @@
 import type { Timing } from '../shared/protocol/timing.ts'
 import type { Event, EventBody, StepResult } from '../shared/protocol/types.ts'
+import { KernelTimer } from './kernel/timer.ts'
 import type { Clock } from './ports.ts'
 
 /**
@@ -33,7 +34,7 @@ const tickMaxMs = 20
  * far below two of them that a late timer is not taken for a stopped process.
  */
 const restMaxOf = (timing: Timing): number => 1.25 * timing.heartbeatMs
-/** Node counts a timer from the beginning of the turn that sets it: one that fires early would be set twice. */
+/** A tick that moves by less than this stays where it is. */
 const timerSlackMs = 1
 /** Wall time is compared over a gap with what it was this long before at most. */
 const wallEveryMs = 1000
@@ -47,7 +48,8 @@ export class Loop<S> {
   #state: S
   #events: EventBody[] = []
   #stepping = false
-  #timer: NodeJS.Timeout | null = null
+  readonly #timer = new KernelTimer(() => this.#tick())
+  /** 0: none is set. */
   #dueAt = 0
   #tickedAt = 0
   #last: { boot: number; monotonic: number }
@@ -104,8 +106,7 @@ export class Loop<S> {
   stop(): void {
     this.#stopped = true
     this.#events = []
-    if (this.#timer !== null) clearTimeout(this.#timer)
-    this.#timer = null
+    this.#timer.clear()
   }
 
   #step(body: EventBody): void {
@@ -123,18 +124,15 @@ export class Loop<S> {
     const now = clock.bootMs()
     const restUntil = Math.min(rest(this.#state, now), now + restMaxOf(timing))
     const dueAt = Math.max(restUntil, this.#tickedAt + tickMsOf(timing))
-    if (this.#timer !== null) {
-      if (Math.abs(dueAt - this.#dueAt) < timerSlackMs) return
-      clearTimeout(this.#timer)
-    }
+    if (Math.abs(dueAt - this.#dueAt) < timerSlackMs) return
     this.#dueAt = dueAt
-    this.#timer = setTimeout(() => this.#tick(), Math.max(0, Math.ceil(dueAt - now)) + timerSlackMs)
+    this.#timer.set(dueAt - now)
   }
 
   #tick(): void {
-    this.#timer = null
     if (this.#stopped) return
     const lateMs = this.#options.clock.bootMs() - this.#dueAt
+    this.#dueAt = 0
     // After a stop the answers that waited in the sockets are read first: a tick before them would take the other host
     // for silent. setImmediate runs after the poll phase.
     if (lateMs > this.#options.timing.heartbeatMs) setImmediate(() => this.#tickNow())

@@ -1,3 +1,5 @@
+import { KernelTimer } from './kernel/timer.ts'
+
 /**
  * Recurring work that may come a little early or late, done together with what wakes the process anyway. On an idle
  * machine a wake-up costs more than most of this work does: a core that sleeps has to be woken, with cold caches.
@@ -15,7 +17,7 @@ const graceMs = 20
 
 export class Pulse {
   #works: readonly Work[] = []
-  #timer: NodeJS.Timeout | null = null
+  readonly #timer = new KernelTimer(() => this.#elapsed())
   #timerAt = 0
   /** Nothing can be done before. */
   #nextAt = Number.POSITIVE_INFINITY
@@ -57,13 +59,12 @@ export class Pulse {
     this.#nextAt = Math.min(...this.#works.map(work => work.dueAt - work.everyMs * earlyShare))
     const dueAt = Math.min(...this.#works.map(work => work.dueAt)) + graceMs
     if (dueAt === this.#timerAt) return
-    if (this.#timer !== null) clearTimeout(this.#timer)
     this.#timerAt = dueAt
-    this.#timer = this.#works.length === 0 ? null : setTimeout(() => this.#elapsed(), dueAt - performance.now())
+    if (this.#works.length === 0) this.#timer.clear()
+    else this.#timer.set(dueAt - performance.now())
   }
 
   #elapsed(): void {
-    this.#timer = null
     this.#timerAt = 0
     this.#run()
   }
