@@ -18,10 +18,11 @@ import { roleTopic } from './files/settings.ts'
 import { HostComparison, summaryVerb } from './inventory/comparison.ts'
 import { readBootId } from './kernel/clock.ts'
 import { Loop } from './loop.ts'
-import { type Moment, rememberedMaintenance } from './maintenance-file.ts'
+import { type Moment, maintenanceMaxMs, rememberedMaintenance } from './maintenance-file.ts'
 import { PeerNews } from './peer-news.ts'
 import type { Ports, ServiceContext, ServiceState, StoredHost } from './ports.ts'
 import type { Pulse } from './pulse.ts'
+import { Quiet } from './quiet.ts'
 import { lastVerdict, type Verdict, verdictMark } from './verdict.ts'
 import { standingTopic } from './workers/definition.ts'
 import type { Workers } from './workers/supervisor.ts'
@@ -59,8 +60,6 @@ const waitingMax = 16
 
 /** The alarm that the two hosts differ. */
 export const hostsTopic = 'hosts'
-/** A forgotten maintenance must not leave a pair without automatic takeover for good. */
-export const maintenanceMaxMs = 24 * 3_600_000
 
 export class Agent {
   readonly config: Config
@@ -85,6 +84,7 @@ export class Agent {
   #lastWhy = ''
   #uplink = { up: true, why: '' }
   #uplinkAt = 0
+  readonly #quiet = new Quiet()
   #servicesTold = false
   #forgotAt = 0
   #told: Standing | null = null
@@ -130,6 +130,7 @@ export class Agent {
       },
       decided: (why, state) => {
         this.#lastWhy = why
+        this.#quiet.happened(options.ports.clock.bootMs())
         this.decisions.add(knownValue(state)?.epoch ?? 0, why)
         options.log(why)
       },
@@ -324,6 +325,7 @@ export class Agent {
   #keepHouse(): void {
     const { ports } = this
     const now = ports.clock.bootMs()
+    if (this.#quiet.leavesOut(now)) return
     ports.vip.tick(now)
     this.standing('addresses', ports.vip.trouble())
     this.#watchUplink(now)

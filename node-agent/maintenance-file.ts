@@ -9,6 +9,8 @@ import { openFolderWriter } from './state-file/atomic-write.ts'
  */
 const fileName = 'maintenance.json'
 const schema = z.strictObject({ boot: z.string(), untilBootMs: z.number(), untilWallMs: z.number() })
+/** A forgotten maintenance must not leave a pair without automatic takeover for good. */
+export const maintenanceMaxMs = 24 * 3_600_000
 
 /** Elapsed time of one boot is exact; over a boot there is only the wall clock. */
 export interface Moment {

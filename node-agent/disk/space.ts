@@ -62,11 +62,12 @@ export class DiskSpace implements DiskPort {
     // Empty until all is found: what fails half-way is found anew at the next look.
     const paths = find ? await this.#find() : this.#paths
     this.#paths = []
-    const volumes: Volume[] = []
-    for (const path of paths) {
-      const { bavail, blocks, bsize } = await statfs(path)
-      volumes.push({ path, freeMb: mb(bavail * bsize), totalMb: mb(blocks * bsize) })
-    }
+    const volumes: Volume[] = await Promise.all(
+      paths.map(async path => {
+        const { bavail, blocks, bsize } = await statfs(path)
+        return { path, freeMb: mb(bavail * bsize), totalMb: mb(blocks * bsize) }
+      }),
+    )
     this.#paths = paths
     this.#volumes = volumes
     if (!this.#released && this.#reserveMb === 0) await this.#makeReserve()
