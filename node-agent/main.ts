@@ -18,7 +18,7 @@ import { inventorySettings } from './inventory/core-side.ts'
 import { HostLook } from './inventory/look.ts'
 import { type InventoryNews, inventoryTopic } from './inventory/settings.ts'
 import { takeInheritedChildren } from './kernel/inherited-children.ts'
-import { runRealTime } from './kernel/libc.ts'
+import { releaseFreedMemory, runRealTime } from './kernel/libc.ts'
 import { partsOf } from './network/change-process.ts'
 import { restoreVswitches } from './network/vswitches.ts'
 import { LeftPair, readSetup } from './pair/setup-file.ts'
@@ -116,8 +116,12 @@ export async function runAgent(configPath: string): Promise<void> {
   if (isEnrolled(config)) link()
   lookAround(agent, pulse)
   comeFirst(agent)
+  setTimeout(releaseFreedMemory, startedAfterMs).unref()
   anew = attend(agent, { server, decisions, config })
 }
+
+/** All that only a start needs has been freed by then: some megabytes, which the C library would keep for later. */
+const startedAfterMs = 10_000
 
 /** Networks and storage are looked at beside; the link to the control plane is told that there is news. */
 function lookAround(agent: Agent, pulse: Pulse): void {
