@@ -1,5 +1,5 @@
 import { mkdirSync, readFileSync } from 'node:fs'
-import { isIP } from 'node:net'
+import { createServer, isIP } from 'node:net'
 import { join } from 'node:path'
 import { enrolmentTokenName, operatorTokenName, type WitnessIdentity, witnessIdentity } from './identity.ts'
 import { type WitnessLimits, WitnessServer } from './server.ts'
@@ -32,11 +32,13 @@ export async function startWitness(
   if ((options.tlsCert === null) !== (options.tlsKey === null)) {
     return { ok: false, why: '--tls-cert and --tls-key belong together' }
   }
+  const given = givenCertificate(options)
+  const why = typeof given === 'string' ? given : await whyNotListen(at)
+  if (typeof given === 'string' || why !== '') return { ok: false, why }
   mkdirSync(options.dataDir, { recursive: true, mode: 0o700 })
   const opened = await WitnessStore.open(options.dataDir, onFailure)
   if (!opened.ok) return opened
   try {
-    const given = givenCertificate(options)
     const addresses = isWildcard(at.address) ? [] : [at.address]
     const identity = await witnessIdentity({ folder: options.dataDir, addresses, given })
     const server = new WitnessServer(opened.store, identity, options.limits)
@@ -77,9 +79,30 @@ export async function runWitness(options: WitnessOptions): Promise<number> {
   return code
 }
 
-function givenCertificate(options: WitnessOptions): { keyPem: string; certificatePem: string } | null {
+/** Or why they can't be read. */
+function givenCertificate(options: WitnessOptions): { keyPem: string; certificatePem: string } | null | string {
   if (options.tlsCert === null || options.tlsKey === null) return null
-  return { certificatePem: readFileSync(options.tlsCert, 'utf8'), keyPem: readFileSync(options.tlsKey, 'utf8') }
+  try {
+    return { certificatePem: readFileSync(options.tlsCert, 'utf8'), keyPem: readFileSync(options.tlsKey, 'utf8') }
+  } catch (fault) {
+    const why = fault instanceof Error ? fault.message : String(fault)
+    return `--tls-cert ${options.tlsCert} and --tls-key ${options.tlsKey} cannot both be read (${why}): correct the paths`
+  }
+}
+
+/** Asked before anything is made: a witness that can't be reached must not leave a store behind. '' where it can. */
+function whyNotListen(at: { address: string; port: number }): Promise<string> {
+  return new Promise(resolve => {
+    const server = createServer()
+    server.once('error', (fault: NodeJS.ErrnoException) => {
+      const remedy =
+        fault.code === 'EADDRINUSE'
+          ? 'another program has it; stop that one, or name another port with --listen'
+          : 'name an address of this machine with --listen'
+      resolve(`${at.address}, port ${at.port}, cannot be listened on (${fault.code}): ${remedy}`)
+    })
+    server.listen({ host: at.address, port: at.port }, () => server.close(() => resolve('')))
+  })
 }
 
 function parseListen(text: string): { address: string; port: number } | null {

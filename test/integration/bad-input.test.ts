@@ -236,6 +236,25 @@ describe('bad input', { skip: whyNoNamespaces(), timeout: 300_000 }, () => {
     )
   })
 
+  test('a witness at an address that is none, or not here, or with a certificate that is not there', () => {
+    const dataDir = join(home, 'witness')
+    const witness = (listen: string, ...more: string[]): string[] =>
+      ['witness', '--listen', listen, '--data-dir', dataDir].concat(more)
+    refused(witness('nonsense'), { code: 1, says: /"nonsense" is not address:port, such as/ })
+    refused(witness('203.0.113.9:7443'), {
+      code: 1,
+      says: /203\.0\.113\.9, port 7443, cannot be listened on \(EADDRNOTAVAIL\): name an address of this machine/,
+    })
+    refused(witness('127.0.0.1:7443', '--tls-cert', '/none'), {
+      code: 1,
+      says: /--tls-cert and --tls-key belong together/,
+    })
+    refused(witness('127.0.0.1:7443', '--tls-cert', '/none', '--tls-key', '/none'), {
+      code: 1,
+      says: /--tls-cert \/none and --tls-key \/none cannot both be read \(ENOENT.*correct the paths/,
+    })
+  })
+
   test('an agent on a host that was never set up', () => {
     writeFileSync(join(home, 'input.json'), JSON.stringify(config()))
     const agent = ['agent', '--config', join(home, 'input.json')]
