@@ -133,21 +133,49 @@ async function addressHolders(lab: string): Promise<string[]> {
   return JSON.parse(told) as string[]
 }
 
+/** What the kernel's gate has refused, and which tables it is: made anew they would begin at zero. */
+async function gateOf(pair: Pair, host: HostName): Promise<{ tables: string[]; packets: string[] }> {
+  const listed = JSON.parse(await run(...networkOf(pair.lab, host, ['nft', '--json', 'list', 'ruleset']))) as {
+    nftables: { table?: NftObject; counter?: NftObject & { packets: number } }[]
+  }
+  return {
+    tables: listed.nftables.flatMap(({ table }) => (table === undefined ? [] : [`${table.family} ${table.handle}`])),
+    packets: listed.nftables.flatMap(({ counter }) =>
+      counter === undefined ? [] : [`${counter.family} ${counter.name}: ${counter.packets}`],
+    ),
+  }
+}
+interface NftObject {
+  family: string
+  name: string
+  handle: number
+}
+
 row(
-  'row 4: an agent that is killed and comes back within its grant adopts what runs',
+  'row 4: an agent that is killed and comes back within its grant adopts what runs, and so does one that is restarted; the kernel refuses not one packet meanwhile',
   async ({ pair, primary }) => {
     // A grant of a primary that nobody may succeed lasts ten seconds: long enough for any start of Node.
     await understudy(pair, primary, ['maintenance', 'on', '--for', '60s'])
-    await pair.untilStatus(
-      primary,
-      { limitMs: TAKEOVER_BOUND_MS, words: 'is pinned' },
-      status => status.serving && !status.successor && status.gate.leftMs > 6_000,
-    )
+    const untilGranted = (): Promise<unknown> =>
+      pair.untilStatus(
+        primary,
+        { limitMs: START_BOUND_MS, words: 'is pinned' },
+        status => status.serving && !status.successor && status.gate.leftMs > 6_000,
+      )
+    await untilGranted()
     const { epoch } = await pair.present(primary)
     const probe = await openProbe(pair.lab, 'ask')
+    const before = await gateOf(pair, primary)
+    assert.equal(before.packets.length, 4)
     await pair.inject({ kind: 'kill', host: primary, what: 'agent' })
     await pair.inject({ kind: 'start-agent', host: primary })
-    await pair.untilServing(primary, START_BOUND_MS)
+    await untilGranted()
+    await stopAgent(pair, primary)
+    await pair.inject({ kind: 'start-agent', host: primary })
+    await untilGranted()
+    // Frozen packets, refused packets, announcements: all that clients could have noticed is counted.
+    assert.deepEqual(await gateOf(pair, primary), before)
+    await understudy(pair, primary, ['maintenance', 'off'])
     await expectSameReign(pair, primary, epoch)
     await understudy(pair, primary, ['maintenance', 'off'])
     assert.equal(await untilProtected(pair.lab), primary)
@@ -186,6 +214,14 @@ row(
     assert.match(ended.code, /ECONNRESET|closed/)
   },
 )
+
+/** As a service manager restarts it: SIGTERM, and its end waited for. */
+async function stopAgent(pair: Pair, host: HostName): Promise<void> {
+  const pid = readLabState(pair.lab).agentPid[host]
+  assert.ok(pid !== null)
+  process.kill(pid, 'SIGTERM')
+  while (isAlive(pid)) await sleep(2)
+}
 
 async function understudy(pair: Pair, host: HostName, words: readonly string[]): Promise<void> {
   await runOnHost(pair.lab, host, understudyCommand([...words, '--socket', agentPaths(pair.lab, host).socket]))
