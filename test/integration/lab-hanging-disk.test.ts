@@ -1,12 +1,15 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { HOSTS, type HostName, labPaths, otherOf } from '../../infra/lab/addresses.ts'
-import { hostPaths } from '../../infra/lab/hosts.ts'
+import { hostPaths, runOnHost } from '../../infra/lab/hosts.ts'
 import { down, up } from '../../infra/lab/lab.ts'
-import { lastWords, statuses, until, untilProtected } from '../../infra/lab/pair.ts'
-import { agentStatus } from '../../infra/lab/product.ts'
+import { readLabState } from '../../infra/lab/lab-state.ts'
+import { lastWords, statuses, switchOver, until, untilProtected } from '../../infra/lab/pair.ts'
+import { isAlive } from '../../infra/lab/processes.ts'
+import { agentPaths, agentStatus } from '../../infra/lab/product.ts'
 import { Trial } from '../../infra/lab/trial.ts'
 
 /**
@@ -50,6 +53,58 @@ function watchAnswers(host: HostName): { stop: () => Promise<number> } {
       return worstMs
     },
   }
+}
+
+/** More than limits.freeDiskMb of a lab host, 32. */
+const stateVolumeMib = 96
+
+/**
+ * Puts a host's durable state on a volume of its own, below a running database, and starts its agent again. Mounted on the
+ * host alone: it goes with the host.
+ */
+async function giveStateItsOwnVolume(host: HostName, trial: Trial): Promise<StateVolume> {
+  const { stateDir } = agentPaths(lab, host)
+  const pid = readLabState(lab).agentPid[host]
+  if (pid === null) throw new Error(`host ${host} has no agent`)
+  process.kill(pid, 'SIGTERM')
+  while (isAlive(pid)) await sleep(2)
+  const image = join(hostPaths(lab, host).runDir, 'state.img')
+  const steps = [
+    `truncate --size ${stateVolumeMib}M '${image}'`,
+    `mkfs.ext4 -q -F -m 0 '${image}'`,
+    `mkdir '${image}.d'`,
+    `mount -o loop '${image}' '${image}.d'`,
+    `cp -a '${stateDir}/.' '${image}.d/'`,
+    `chmod --reference='${stateDir}' '${image}.d'`,
+    `umount '${image}.d'`,
+    `mount -o loop '${image}' '${stateDir}'`,
+  ]
+  await runOnHost(lab, host, ['sh', '-c', steps.join(' && ')])
+  await trial.inject({ kind: 'start-agent', host })
+  const does = (command: string): Promise<string> => runOnHost(lab, host, ['sh', '-c', command])
+  let frozen = false
+  return {
+    freeze: async () => {
+      await does(`fsfreeze --freeze '${stateDir}'`)
+      frozen = true
+    },
+    thaw: async () => {
+      if (frozen) await does(`fsfreeze --unfreeze '${stateDir}'`)
+      frozen = false
+    },
+    fill: async () => {
+      await does(`dd if=/dev/zero of='${stateDir}/filler' bs=4k 2>/dev/null; sync`)
+    },
+    empty: async () => {
+      await does(`rm -f '${stateDir}/filler'`)
+    },
+  }
+}
+interface StateVolume {
+  freeze: () => Promise<void>
+  thaw: () => Promise<void>
+  fill: () => Promise<void>
+  empty: () => Promise<void>
 }
 
 describe('a disk that hangs', { timeout: 300_000 }, () => {
@@ -122,6 +177,68 @@ describe('a disk that hangs', { timeout: 300_000 }, () => {
     assert.equal(await untilProtected(lab), backup)
     const verdict = await trial.end()
     t.diagnostic(`gap ${Math.round(gapMs)} ms, outage ${Math.round(trial.steps[0]?.outage.gapMs ?? 0)} ms`)
+    assert.deepEqual(verdict.judgement.violations, [])
+    assert.deepEqual([verdict.writes.a.lost, verdict.writes.b.lost], [[], []])
+  })
+
+  test('only under the durable state, or full there alone: it is as a host whose disk hangs or is full, and the database goes on', async t => {
+    const first = await untilProtected(lab)
+    const host = otherOf(first)
+    const trial = await Trial.begin(lab)
+    const volume = await giveStateItsOwnVolume(host, trial)
+    t.after(volume.thaw)
+    const lap = (what: string): void => t.diagnostic(`${new Date().toISOString().slice(14, 23)} ${what}`)
+    try {
+      assert.equal(await untilProtected(lab), first)
+
+      lap('hangs, backup')
+      const answers = watchAnswers(host)
+      await volume.freeze()
+      await until(takeoverLimitMs, 'the primary did not drop the backup', async () => {
+        const status = await agentStatus(lab, first)
+        return status?.serving === true && !status.successor ? true : null
+      })
+      await volume.thaw()
+      assert.equal(await untilProtected(lab), first)
+
+      lap('full, backup')
+      await volume.fill()
+      await until(takeoverLimitMs, 'the backup did not step back', async () => {
+        const status = await agentStatus(lab, first)
+        return status?.serving === true && !status.successor ? true : null
+      })
+      await volume.empty()
+      assert.equal(await untilProtected(lab), first)
+      await switchOver(lab, first)
+      assert.equal(await untilProtected(lab), host)
+
+      lap('full, primary')
+      await volume.fill()
+      await until(takeoverLimitMs, 'the primary did not hand over', async () => {
+        const status = await agentStatus(lab, first)
+        return status?.serving === true ? true : null
+      })
+      await volume.empty()
+      assert.equal(await untilProtected(lab), first)
+      await switchOver(lab, first)
+      assert.equal(await untilProtected(lab), host)
+
+      lap('hangs, primary')
+      await volume.freeze()
+      await until(takeoverLimitMs, 'the backup did not take over', async () => {
+        const status = await agentStatus(lab, first)
+        return status?.serving === true ? true : null
+      })
+      const gapMs = await answers.stop()
+      assert.ok(gapMs < answerGapMaxMs, `the agent did not answer for ${gapMs} ms`)
+      await volume.thaw()
+      assert.equal(await untilProtected(lab), first)
+      lap('over')
+    } catch (error) {
+      t.diagnostic(lastWords(lab, 40))
+      throw error
+    }
+    const verdict = await trial.end()
     assert.deepEqual(verdict.judgement.violations, [])
     assert.deepEqual([verdict.writes.a.lost, verdict.writes.b.lost], [[], []])
   })
