@@ -50,6 +50,7 @@ export class ControlMemory {
   #present: Memory
   /** Writes take turns: each is a whole file. */
   #turn: Promise<void> = Promise.resolve()
+  #closed = false
 
   private constructor(part: { folder: FolderWriter; name: string; present: Memory }) {
     this.#folder = part.folder
@@ -65,7 +66,12 @@ export class ControlMemory {
       throw new Error(`${path} is damaged; move it away when no command of the last five minutes can come again`)
     const present = parsed?.data ?? empty
     const memory = new ControlMemory({ folder: await openFolderWriter(dirname(path)), name: basename(path), present })
-    await memory.change({ boot: present.boot + 1 })
+    try {
+      await memory.change({ boot: present.boot + 1 })
+    } catch (error) {
+      await memory.close()
+      throw error
+    }
     return memory
   }
 
@@ -77,8 +83,12 @@ export class ControlMemory {
     return this.#present.seen.find(one => one.jti === jti) ?? null
   }
 
-  /** Durable when it resolves. */
+  /**
+   * Durable when it resolves. Once closed it never does: whoever still waits, such as for the answer to a request, goes on
+   * no further, and the file is the next link's.
+   */
   change(change: Partial<Memory>): Promise<void> {
+    if (this.#closed) return new Promise(() => {})
     this.#present = { ...this.#present, ...change }
     const bytes = Buffer.from(JSON.stringify(this.#present))
     const write = this.#turn.then(() => this.#folder.write(this.#name, bytes))
@@ -97,6 +107,7 @@ export class ControlMemory {
   }
 
   async close(): Promise<void> {
+    this.#closed = true
     await this.#turn
     await this.#folder.close()
   }

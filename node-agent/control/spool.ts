@@ -22,6 +22,7 @@ export class Spool {
   #dropped: number
   #timer: NodeJS.Timeout | null = null
   #turn: Promise<void> = Promise.resolve()
+  #closed = false
 
   private constructor(part: { folder: FolderWriter; name: string; events: HostEvent[]; dropped: number }) {
     this.#folder = part.folder
@@ -64,6 +65,7 @@ export class Spool {
   }
 
   async close(): Promise<void> {
+    this.#closed = true
     if (this.#timer !== null) {
       clearTimeout(this.#timer)
       this.#write()
@@ -72,7 +74,9 @@ export class Spool {
     await this.#folder.close()
   }
 
+  /** Once it is closed the file is the next link's: what is told afterwards is told once more by that one, under its id. */
   #writeSoon(): void {
+    if (this.#closed) return
     this.#timer ??= setTimeout(() => this.#write(), writeAfterMs)
   }
 
