@@ -90,7 +90,8 @@ const stages: readonly Stage[] = [
     name: 'control-plane',
     shows: 'the API over a real PostgreSQL, in each runtime',
     realParts: true,
-    run: { tests: 'test/control-plane/**/*.test.ts', concurrency: 1 },
+    // Each file has clusters, brokers and ports of its own, and waits more than it computes.
+    run: { tests: 'test/control-plane/**/*.test.ts', concurrency: 2 },
   },
   // Namespaces, nftables and clusters at once on two cores would measure each other, so one file at a time where that matters.
   {
@@ -100,6 +101,19 @@ const stages: readonly Stage[] = [
     run: {
       tests: 'test/integration/**/*.test.ts',
       concurrency: 1,
+      sideBySide: [
+        'test/integration/systemd.test.ts',
+        'test/integration/wal-reader.test.ts',
+        'test/integration/bad-input.test.ts',
+        'test/integration/files.test.ts',
+        'test/integration/files-contents.test.ts',
+        'test/integration/files-faults.test.ts',
+        'test/integration/cli.test.ts',
+        'test/integration/network.test.ts',
+        'test/integration/postgres-adopt.test.ts',
+        'test/integration/state-file.test.ts',
+        'test/integration/files-set-up.test.ts',
+      ],
     },
   },
   {
