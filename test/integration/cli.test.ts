@@ -124,7 +124,7 @@ test('status prints one screen, and with --json the whole report', async () => {
   assert.match(text.stdout, /NOT SERVING, MAY NOT TAKE OVER, since .*: a is the primary of epoch 3/)
   assert.match(text.stdout, /no automatic takeover: the primary is silent/)
   assert.match(text.stdout, /0 of 1 path works \(packets refused: 3 forged, 1 unknown session\)/)
-  assert.match(text.stdout, /path +\S+ to \S+: DOWN, not heard since this agent started/)
+  assert.match(text.stdout, /path +\S+ to \S+: DOWN, heard 61\.00 s ago/)
   assert.match(text.stdout, /ALARM +the gate was removed/)
   const json = await understudy(['--socket', agent.path, 'status', '--json'])
   assert.deepEqual(JSON.parse(json.stdout), status)
