@@ -73,40 +73,39 @@ export const hostDesired = pgTable(
   table => [index().on(table.organisation, table.toolsVersion), index().on(table.pushAt), ofOneOrganisation()],
 )
 
-/** The last report; a row is replaced in place, guarded by (boot, seq). */
+/** What a host tells of itself: one row, replaced in place by what is newer by (boot, seq). */
+const toldByHost = () => ({
+  host: text('host')
+    .primaryKey()
+    .references(() => host.id),
+  organisation: owner(),
+  boot: bigint('boot', { mode: 'number' }).notNull(),
+  seq: bigint('seq', { mode: 'number' }).notNull(),
+  receivedAt: time('received_at').notNull(),
+})
+
+/** The last report. */
 export const hostReported = pgTable(
   'host_reported',
   {
-    host: text('host')
-      .primaryKey()
-      .references(() => host.id),
-    organisation: owner(),
-    boot: bigint('boot', { mode: 'number' }).notNull(),
-    seq: bigint('seq', { mode: 'number' }).notNull(),
+    ...toldByHost(),
     observedGeneration: bigint('observed_generation', { mode: 'number' }).notNull(),
     body: jsonb('body').$type<HostReport>().notNull(),
     /** What a look at the pair would see, in short: another look is due when it changes. */
     gist: text('gist').notNull().default(''),
-    receivedAt: time('received_at').notNull(),
   },
   () => [ofOneOrganisation()],
 )
 
-/** What a host has of networks and storage, as it last told of its own accord; guarded like its report. */
+/** What a host has of networks and storage, as it last told of its own accord. */
 export const hostInventory = pgTable(
   'host_inventory',
   {
-    host: text('host')
-      .primaryKey()
-      .references(() => host.id),
-    organisation: owner(),
-    boot: bigint('boot', { mode: 'number' }).notNull(),
-    seq: bigint('seq', { mode: 'number' }).notNull(),
+    ...toldByHost(),
     /** What is compared of two hosts: read along with a host, so it is small. */
     summary: jsonb('summary').$type<HostSummary>().notNull(),
     network: jsonb('network').$type<Record<string, unknown>>().notNull(),
     storage: jsonb('storage').$type<Record<string, unknown>>().notNull(),
-    receivedAt: time('received_at').notNull(),
   },
   () => [ofOneOrganisation()],
 )
