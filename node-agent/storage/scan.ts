@@ -38,6 +38,7 @@ export interface ScanParts {
   sysfs: Sysfs
   /** Looks at all devices anew. */
   devices: () => Promise<readonly StorageDevice[]>
+  nowMs?: () => number
 }
 
 export type Chosen = { ok: true; adapters: StorageAdapter[] } | { ok: false; why: string }
@@ -95,9 +96,13 @@ export class Scanner {
     { before, options }: { before: readonly StorageDevice[]; options: ScanOptions },
   ): Promise<string | null> {
     const { limitMs } = options
-    const end = performance.now() + limitMs
-    const write = (path: string, text: string): Promise<string | null> =>
-      this.#write(path, { text, limitMs, leftMs: Math.max(1, end - performance.now()) })
+    const { nowMs = () => performance.now() } = this.#parts
+    const end = nowMs() + limitMs
+    const write = async (path: string, text: string): Promise<string | null> => {
+      const leftMs = end - nowMs()
+      if (leftMs <= 0) return `the ${limitMs} ms of ${adapter.name} were over before /${path} was asked`
+      return this.#write(path, { text, limitMs, leftMs })
+    }
     if (nameIsEditable(adapter)) {
       if (adapter.hosts.length === 0) return null
       const result = await exec(['iscsiadm', '--mode', 'session', '--rescan'], { limitMs })
