@@ -3,6 +3,19 @@ import type { Mutant } from '../list.ts'
 /** Synchronous replication: which commits may be acknowledged, and what may be shown. */
 export const replication: readonly Mutant[] = [
   {
+    id: 'proof-outlives-the-emptying',
+    breaks: 'A Grow rests on a proof of synchronous replication that is about to be void: the names are being emptied.',
+    edits: [
+      {
+        file: 'shared/protocol/effects.ts',
+        before:
+          "if (op.op === 'syncNames' && op.set === 'empty') s.database = { ...s.database, barrier: null, passedBy: '' }",
+        after: '',
+      },
+    ],
+    checks: [{ by: 'search' }],
+  },
+  {
     id: 'asynchronous-before-the-shrink',
     breaks: 'Commits stop waiting for a silent backup before it is known to be ineligible.',
     edits: [
