@@ -12,8 +12,8 @@ import { Violation } from './check.ts'
  * - drop: the backup is made ineligible; writes wait for D and a vote, reads go on.
  * - release: the primary gives its place up without any timer.
  * - takeover: the lease ends, then the backup stands.
- * - resume: a primary that lost power is back before its lease is over, and goes on: its agent starts, asks the backup once,
- *   recovers the database, waits D for a backup whose stream still hangs in the old connection, then goes on without it.
+ * - resume: a primary that lost power, or whose agent and database both ended on a full disk, is back before its lease is
+ *   over, and goes on: its agent starts, asks the backup once, recovers the database, waits D for a backup whose stream still hangs in the old connection, then goes on without it.
  * - deaf: the primary hears nobody, so it cannot learn that it should go: it abdicates after three leases.
  * - hang: the primary's disk takes no write, or takes long for each. Either the register's writes are late, and it binds the
  *   backup no longer; or the database's are, and D after it was killed the backup is bound no longer if the hand-over, whose
@@ -54,6 +54,9 @@ export const promises: { readonly [kind in FaultKind]?: Row } = {
   ioError: { primary: 'takeover', backup: 'drop' },
   leave: { primary: 'release', backup: 'drop' },
 }
+
+/** Faults that end agent and database together, and from which the host can be back within its lease. */
+const endsBoth: ReadonlySet<FaultKind> = new Set<FaultKind>(['powerCut', 'diskFull'])
 
 /** The longest that a client may be without an acknowledged write, in true ms. */
 export function outageLimitMs(pair: Pair, promise: Promised): number {
@@ -121,7 +124,7 @@ export function demandOutageBounded(
   const row = promises[fault.kind]
   if (row === undefined) return
   const inTime = measured.backAfterMs <= pair.timing.leaseMs / (1 - pair.timing.drift)
-  const resumed = fault.kind === 'powerCut' && fault.role === 'primary' && measured.stayed && inTime
+  const resumed = endsBoth.has(fault.kind) && fault.role === 'primary' && measured.stayed && inTime
   const promise = resumed ? 'resume' : row[fault.role]
   const limitMs = outageLimitMs(pair, promise)
   pair.count(`L2: ${promise}`)
