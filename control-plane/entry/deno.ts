@@ -4,7 +4,7 @@ import { Ingest } from '../broker/ingest.ts'
 import { connectBroker, MqttPublisher } from '../broker/mqtt-client.ts'
 import { noBroker } from '../broker/publisher.ts'
 import { openDatabase } from '../db/client.ts'
-import { type Deps, publicWitness } from '../deps.ts'
+import type { Deps } from '../deps.ts'
 import { sweep } from '../services/sweep.ts'
 import { settingsOf } from './environment.ts'
 
@@ -40,7 +40,7 @@ const deps: Deps = {
   authority: settings.authority,
   identityProviders: settings.identityProviders,
   publicUrl: settings.publicUrl,
-  witness: publicWitness(settings.publicUrl),
+  witness: settings.witness,
   brokerUrl: settings.mqttUrl,
   limits: settings.limits,
   children: () => [],

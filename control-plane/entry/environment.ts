@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { type SigningSecrets, signingSecrets } from '../auth/signing-keys.ts'
 import type { AuthoritySecrets } from '../auth/x509.ts'
-import { defaultLimits, type IdentityProvider, type Limits } from '../deps.ts'
+import { defaultLimits, type IdentityProvider, type Limits, publicWitness, type WitnessPlace } from '../deps.ts'
 
 const provider = z.strictObject({
   issuer: z.url({ protocol: /^https?$/ }),
@@ -31,6 +31,8 @@ export interface Settings {
   databaseUrl: string
   secrets: SigningSecrets
   publicUrl: string
+  /** Where hosts ask the hosted witness, over TLS; null: nowhere, so none is offered. */
+  witness: WitnessPlace | null
   /** null: no broker; agents use HTTPS. */
   mqttUrl: string | null
   authority: AuthoritySecrets | null
@@ -57,15 +59,24 @@ export function settingsOf(env: Readonly<Record<string, unknown>>): Settings {
     throw new Error(`${name} is not as \`npm run control-plane\` wrote it to its keys folder`)
   }
   const authority = text('BROKER_AUTHORITY')
+  const publicUrl = needed('PUBLIC_URL', 'where this API is reached').replace(/\/+$/, '')
   return {
     databaseUrl: needed('DATABASE_URL', 'the address of the PostgreSQL database'),
     secrets: json('SIGNING_SECRETS', signingSecrets, needed('SIGNING_SECRETS', 'the content of keys/signing.json')),
-    publicUrl: needed('PUBLIC_URL', 'where this API is reached').replace(/\/+$/, ''),
+    publicUrl,
+    witness: witnessOf(text('WITNESS_URL'), publicUrl),
     mqttUrl: text('MQTT_URL'),
     authority: authority === null ? null : json('BROKER_AUTHORITY', authoritySecrets, authority),
     identityProviders: identityProvidersOf(text('OIDC_PROVIDERS') ?? undefined),
     limits: limitsOf(text('RATE_LIMIT_PER_SECOND')),
   }
+}
+
+function witnessOf(url: string | null, publicUrl: string): WitnessPlace | null {
+  if (url === null) return publicWitness(publicUrl)
+  const place = publicWitness(url.replace(/\/+$/, ''))
+  if (place === null) throw new Error(`WITNESS_URL is ${url}; write an address that begins with https://`)
+  return place
 }
 
 /** Of each token and of each address; four seconds' worth at once. */

@@ -4,7 +4,7 @@ import { signingDeps } from '../auth/signing-keys.ts'
 import { noBroker } from '../broker/publisher.ts'
 import { SocketPublisher } from '../broker/socket-publisher.ts'
 import { openDatabase } from '../db/client.ts'
-import { type Deps, publicWitness } from '../deps.ts'
+import type { Deps } from '../deps.ts'
 import { sweep } from '../services/sweep.ts'
 import { settingsOf } from './environment.ts'
 
@@ -34,7 +34,7 @@ async function depsOf(env: Env, execution: Execution): Promise<Deps> {
     authority: settings.authority,
     identityProviders: settings.identityProviders,
     publicUrl: settings.publicUrl,
-    witness: publicWitness(settings.publicUrl),
+    witness: settings.witness,
     brokerUrl: settings.mqttUrl,
     limits: settings.limits,
     children: () => [],

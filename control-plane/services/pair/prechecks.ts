@@ -162,7 +162,7 @@ function witnessOf({ settings, hosts, hostedWitness, now }: PrecheckInput, slot:
       ...finding,
       severity: 'blocking',
       measured: 'this control plane is not reached over TLS, and a vote that others can write is none',
-      remedy: 'give it a PUBLIC_URL with https, or use a witness of your own',
+      remedy: 'give it a PUBLIC_URL or a WITNESS_URL with https, or use a witness of your own',
     }
   const told = currentReport(hosts[slot], now)?.pair?.witness ?? null
   if (told === null || told.reach === 'unknown')

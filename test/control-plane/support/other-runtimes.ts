@@ -47,6 +47,8 @@ async function prepare(): Promise<Prepared> {
       DATABASE_URL: local.url,
       SIGNING_SECRETS: JSON.stringify(await localSecrets(join(folder, 'keys'))),
       PUBLIC_URL: `http://127.0.0.1:${port}`,
+      // As behind a proxy that ends TLS, without which the hosted witness is refused.
+      WITNESS_URL: 'https://witness.example',
       MQTT_URL: broker.url,
       RATE_LIMIT_PER_SECOND: '10000',
     },
