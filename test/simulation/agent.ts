@@ -44,6 +44,7 @@ export class Agent {
   starts = 0
   /** When it started, true time; 0 while it is not up. */
   upSince = 0
+  diedAt = 0
 
   constructor(host: Host) {
     this.host = host
@@ -113,6 +114,7 @@ export class Agent {
   die(how: 'kill' | 'power'): void {
     if (this.process === 'dead') return
     this.process = 'dead'
+    this.diedAt = this.host.pair.world.now
     this.life++
     this.upSince = 0
     this.queue = []

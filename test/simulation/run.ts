@@ -1,3 +1,4 @@
+import type { Agent } from './agent.ts'
 import { Violation } from './checkers/check.ts'
 import { demandWholeAgain, demandWrites } from './checkers/l1-whole-again.ts'
 import { demandOutageBounded } from './checkers/l2-outage-bounded.ts'
@@ -122,6 +123,9 @@ function storm(pair: Pair, faults: readonly Fault[], ends: Set<() => void>): voi
   world.runUntil(begun + options.safetyMs)
 }
 
+/** From the end of an agent, or of its power, to its next start. A fault may take a moment to end it. */
+const awayMs = ({ upSince, diedAt }: Agent, from: number): number => upSince - Math.max(from, diedAt)
+
 /** One fault after the other, each on a pair that is protected; what it may cost a client is promised. */
 function oneByOne(pair: Pair, faults: readonly Fault[], ends: Set<() => void>): void {
   const { world, options } = pair
@@ -140,7 +144,7 @@ function oneByOne(pair: Pair, faults: readonly Fault[], ends: Set<() => void>): 
     demandOutageBounded(pair, fault, {
       gapMs: pair.client.gapMs,
       stayed: pair.named === primaryBefore,
-      backAfterMs: primaryBefore === null ? 0 : pair.hosts[primaryBefore].agent.upSince - from,
+      backAfterMs: primaryBefore === null ? 0 : awayMs(pair.hosts[primaryBefore].agent, from),
     })
     demandWitnessNotNeeded(pair, fault.kind, { primaryBefore, shutMs: pair.shutMs() - shutBefore })
     // A disk whose errors nobody has met yet would make the next fault the second one.
