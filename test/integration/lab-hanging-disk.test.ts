@@ -95,8 +95,11 @@ async function giveStateItsOwnVolume(host: HostName, trial: Trial): Promise<Stat
     fill: async () => {
       await does(`dd if=/dev/zero of='${stateDir}/filler' bs=4k 2>/dev/null; sync`)
     },
+    // An agent whose register could not be written has ended; systemd would start it again.
     empty: async () => {
       await does(`rm -f '${stateDir}/filler'`)
+      const agent = readLabState(lab).agentPid[host]
+      if (agent === null || !isAlive(agent)) await trial.inject({ kind: 'start-agent', host })
     },
   }
 }
@@ -188,16 +191,22 @@ describe('a disk that hangs', { timeout: 300_000 }, () => {
     const volume = await giveStateItsOwnVolume(host, trial)
     t.after(volume.thaw)
     const lap = (what: string): void => t.diagnostic(`${new Date().toISOString().slice(14, 23)} ${what}`)
+    let answers = watchAnswers(host)
+    const answered = async (): Promise<void> => {
+      const gapMs = await answers.stop()
+      assert.ok(gapMs < answerGapMaxMs, `the agent did not answer for ${gapMs} ms`)
+    }
+    t.after(() => answers.stop())
     try {
       assert.equal(await untilProtected(lab), first)
 
       lap('hangs, backup')
-      const answers = watchAnswers(host)
       await volume.freeze()
       await until(takeoverLimitMs, 'the primary did not drop the backup', async () => {
         const status = await agentStatus(lab, first)
         return status?.serving === true && !status.successor ? true : null
       })
+      await answered()
       await volume.thaw()
       assert.equal(await untilProtected(lab), first)
 
@@ -224,13 +233,13 @@ describe('a disk that hangs', { timeout: 300_000 }, () => {
       assert.equal(await untilProtected(lab), host)
 
       lap('hangs, primary')
+      answers = watchAnswers(host)
       await volume.freeze()
       await until(takeoverLimitMs, 'the backup did not take over', async () => {
         const status = await agentStatus(lab, first)
         return status?.serving === true ? true : null
       })
-      const gapMs = await answers.stop()
-      assert.ok(gapMs < answerGapMaxMs, `the agent did not answer for ${gapMs} ms`)
+      await answered()
       await volume.thaw()
       assert.equal(await untilProtected(lab), first)
       lap('over')
