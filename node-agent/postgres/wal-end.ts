@@ -11,13 +11,23 @@ import { followLog } from './wal-reader.ts'
  * cluster runs. null: it can't be read.
  *
  * The timeline is that of the newest WAL file, never the one of pg_controldata: that names the old timeline until the
- * first checkpoint after a promotion.
+ * first checkpoint after a promotion. A standby that begins to follow a new timeline makes its first segment before it
+ * writes there: one that was killed then (or found the disk full) has its log's end on the timeline before.
  *
  * @param from a position known to be flushed: nothing before it is read again
  */
 export async function endOfLog(spec: ClusterSpec, from: WalPosition | null): Promise<WalPosition | null> {
-  const timeline = await newestTimeline(spec)
-  if (timeline === null) return null
+  for (const timeline of await timelinesOnDisk(spec)) {
+    const end = await endOn(spec, { timeline, from })
+    if (end !== 'nothing written') return end
+  }
+  return null
+}
+
+async function endOn(
+  spec: ClusterSpec,
+  { timeline, from }: { timeline: number; from: WalPosition | null },
+): Promise<WalPosition | 'nothing written' | null> {
   const walDir = join(spec.dataDir, 'pg_wal')
   if (from !== null && from.timeline === timeline && from.lsn > 0) {
     const found = await followLog({ walDir, timeline, from: from.lsn })
@@ -26,18 +36,15 @@ export async function endOfLog(spec: ClusterSpec, from: WalPosition | null): Pro
   const start = await lastCheckpoint(spec, timeline)
   if (start === null) return null
   const found = await followLog({ walDir, timeline, from: start.lsn })
-  if (found === null || (start.hasRecords && found.records === 0)) return null
-  return { timeline, lsn: found.end }
+  if (found === null) return start.hasRecords ? null : 'nothing written'
+  return start.hasRecords && found.records === 0 ? null : { timeline, lsn: found.end }
 }
 
-/** Of the WAL files and history files on disk; a standby that follows a new timeline has its history file first. */
-async function newestTimeline(spec: ClusterSpec): Promise<number | null> {
-  let newest: number | null = null
-  for (const name of await readdir(join(spec.dataDir, 'pg_wal'))) {
-    if (!/^[0-9A-F]{24}$/.test(name)) continue
-    newest = Math.max(newest ?? 0, timelineOfFile(name))
-  }
-  return newest
+/** Newest first, of the WAL files. A standby that follows a new timeline has its history file before. */
+async function timelinesOnDisk(spec: ClusterSpec): Promise<number[]> {
+  const names = await readdir(join(spec.dataDir, 'pg_wal'))
+  const timelines = names.filter(name => /^[0-9A-F]{24}$/.test(name)).map(timelineOfFile)
+  return [...new Set(timelines)].sort((x, y) => y - x)
 }
 
 /**

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync } from 'node:fs'
+import { readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { sleep } from '../../node-agent/postgres/processes.ts'
+import { endOfLog } from '../../node-agent/postgres/wal-end.ts'
 import { followLog } from '../../node-agent/postgres/wal-reader.ts'
 import { parseLsn, timelineOfFile } from '../../shared/lsn.ts'
 import { type TestHost, twoClusters } from './support/clusters.ts'
@@ -59,6 +60,31 @@ describe('the reader of the log', { timeout: 300_000 }, () => {
       // What the server recovers to is at least what was read: it goes on behind it.
       assert.ok(parseLsn(a.psql('select pg_current_wal_insert_lsn()')) >= found.end)
     }
+  })
+
+  test('a standby killed as it made the first segment of a new timeline ends where the timeline before does', async () => {
+    const { position } = await a.must({ op: 'kill' })
+    assert.ok(position !== null)
+    const walDir = join(a.spec.dataDir, 'pg_wal')
+    const segmentBytes = 2 ** 20
+    const next = position.timeline + 1
+    const name = (number: number): string =>
+      [next, Math.floor(number / (2 ** 32 / segmentBytes)), number % (2 ** 32 / segmentBytes)]
+        .map(part => part.toString(16).toUpperCase().padStart(8, '0'))
+        .join('')
+    const segment = join(walDir, name(Math.floor(position.lsn / segmentBytes)))
+    const history = join(walDir, `${next.toString(16).toUpperCase().padStart(8, '0')}.history`)
+    const lsn = `${Math.floor(position.lsn / 2 ** 32).toString(16)}/${(position.lsn % 2 ** 32).toString(16)}`
+    writeFileSync(history, `${position.timeline}\t${lsn}\tno recovery target specified\n`)
+    writeFileSync(segment, Buffer.alloc(segmentBytes))
+    try {
+      assert.deepEqual(await endOfLog(a.spec, null), position)
+      assert.deepEqual(await endOfLog(a.spec, position), position)
+    } finally {
+      rmSync(segment)
+      rmSync(history)
+    }
+    await a.must({ op: 'startPrimary', epoch: 1, syncNames: 'empty' })
   })
 
   test('a position within no log is no log', async () => {
