@@ -3,6 +3,7 @@
  * (RFC 5869), AES-256-GCM, by WebCrypto alone, so that every runtime has it. `purpose` is part of what is authenticated:
  * sealed for one pair, it opens for no other.
  */
+import { concatBytes } from './bytes.ts'
 import { fromBase64url, toBase64url } from './signing.ts'
 
 export interface SealingKey {
@@ -32,14 +33,14 @@ export async function seal(text: string, { to, purpose }: { to: string; purpose:
   const own = new Uint8Array(await crypto.subtle.exportKey('raw', once.publicKey))
   const theirs = fromBase64url(to)
   if (theirs?.length !== publicBytes) throw new Error('the key to seal for is no X25519 key')
-  const key = await keyOf({ privateKey: once.privateKey, theirs, salt: joined(own, theirs), use: 'encrypt' })
+  const key = await keyOf({ privateKey: once.privateKey, theirs, salt: concatBytes(own, theirs), use: 'encrypt' })
   const nonce = crypto.getRandomValues(new Uint8Array(nonceBytes))
   const sealed = new Uint8Array(
     await crypto.subtle.encrypt(cipher(nonce, purpose), key, new TextEncoder().encode(text)),
   )
   // WebCrypto puts the tag behind; here it stands before.
   const [body, tag] = [sealed.subarray(0, -tagBytes), sealed.subarray(-tagBytes)]
-  return prefix + toBase64url(joined(own, nonce, tag, body))
+  return prefix + toBase64url(concatBytes(own, nonce, tag, body))
 }
 
 /** null: it is nothing of ours, was sealed for another key or purpose, or was changed. */
@@ -55,9 +56,9 @@ export async function unseal(
     const tag = bytes.slice(publicBytes + nonceBytes, publicBytes + nonceBytes + tagBytes)
     const body = bytes.slice(publicBytes + nonceBytes + tagBytes)
     const privateKey = await crypto.subtle.importKey('jwk', { ...own }, curve, false, ['deriveBits'])
-    const salt = joined(theirs, fromBase64url(own.x) ?? new Uint8Array())
+    const salt = concatBytes(theirs, fromBase64url(own.x) ?? new Uint8Array())
     const key = await keyOf({ privateKey, theirs, salt, use: 'decrypt' })
-    const text = await crypto.subtle.decrypt(cipher(nonce, purpose), key, joined(body, tag))
+    const text = await crypto.subtle.decrypt(cipher(nonce, purpose), key, concatBytes(body, tag))
     return new TextDecoder('utf-8', { fatal: true }).decode(text)
   } catch {
     return null
@@ -70,7 +71,7 @@ async function keyOf(part: {
   salt: Bytes
   use: 'encrypt' | 'decrypt'
 }): Promise<Key> {
-  const theirs = await crypto.subtle.importKey('raw', joined(part.theirs), curve, false, [])
+  const theirs = await crypto.subtle.importKey('raw', concatBytes(part.theirs), curve, false, [])
   const shared = await crypto.subtle.deriveBits({ ...curve, public: theirs }, part.privateKey, 256)
   const material = await crypto.subtle.importKey('raw', shared, 'HKDF', false, ['deriveKey'])
   const derivation = { name: 'HKDF', hash: 'SHA-256', salt: part.salt, info }
@@ -83,13 +84,3 @@ const cipher = (iv: Bytes, purpose: string) => ({
   additionalData: new TextEncoder().encode(purpose),
   tagLength: tagBytes * 8,
 })
-
-function joined(...parts: readonly Uint8Array[]): Bytes {
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0))
-  let at = 0
-  for (const part of parts) {
-    whole.set(part, at)
-    at += part.length
-  }
-  return whole
-}

@@ -1,3 +1,4 @@
+import { concatBytes } from '../../shared/bytes.ts'
 import { fromBase64url, toBase64url } from '../../shared/signing.ts'
 
 /**
@@ -128,7 +129,7 @@ function certificateBody(part: {
 async function signed(tbs: Uint8Array, key: CryptoKeyLike): Promise<Uint8Array> {
   const raw = new Uint8Array(await crypto.subtle.sign(signature, key, new Uint8Array(tbs)))
   const value = sequence(integer(raw.subarray(0, 32)), integer(raw.subarray(32)))
-  return sequence(tbs, sequence(objectId(oid.ecdsaWithSha256)), tagged(0x03, concat([new Uint8Array([0]), value])))
+  return sequence(tbs, sequence(objectId(oid.ecdsaWithSha256)), tagged(0x03, concatBytes(new Uint8Array([0]), value)))
 }
 
 const name = (text: string): Uint8Array =>
@@ -153,13 +154,13 @@ const extension = (id: string, value: Uint8Array): Uint8Array =>
 const boolean = (value: boolean): Uint8Array => tagged(0x01, new Uint8Array([value ? 0xff : 0]))
 const bits = (unused: number, value: number): Uint8Array => tagged(0x03, new Uint8Array([unused, value]))
 const ascii = (text: string): Uint8Array => new TextEncoder().encode(text)
-const sequence = (...parts: Uint8Array[]): Uint8Array => tagged(0x30, concat(parts))
+const sequence = (...parts: Uint8Array[]): Uint8Array => tagged(0x30, concatBytes(...parts))
 
 /** Without leading zeros, and never negative. */
 function integer(bytes: Uint8Array): Uint8Array {
   const first = bytes.findIndex(byte => byte !== 0)
   const short = first < 0 ? new Uint8Array([0]) : bytes.subarray(first)
-  return tagged(0x02, short[0]! & 0x80 ? concat([new Uint8Array([0]), short]) : short)
+  return tagged(0x02, short[0]! & 0x80 ? concatBytes(new Uint8Array([0]), short) : short)
 }
 
 function objectId(text: string): Uint8Array {
@@ -177,15 +178,5 @@ function tagged(tag: number, content: Uint8Array): Uint8Array {
   const { length } = content
   const head =
     length < 0x80 ? [tag, length] : length < 0x100 ? [tag, 0x81, length] : [tag, 0x82, length >> 8, length & 0xff]
-  return concat([new Uint8Array(head), content])
-}
-
-function concat(parts: readonly Uint8Array[]): Uint8Array {
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0))
-  let at = 0
-  for (const part of parts) {
-    whole.set(part, at)
-    at += part.length
-  }
-  return whole
+  return concatBytes(new Uint8Array(head), content)
 }

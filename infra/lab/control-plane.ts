@@ -4,7 +4,6 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { request } from 'node:http'
 import { join } from 'node:path'
 import { UnderstudyClient } from '../../control-plane/client/generated/understudy-client.ts'
-import { ApiClient } from '../../shared/contract/api/client.ts'
 import { GATEWAY, HOSTS, type HostName, labPaths, namespacePath } from './addresses.ts'
 import { createGroup, groupPath, killGroup, processesIn, untilEmpty } from './control-groups.ts'
 import { startDetached } from './exec.ts'
@@ -27,8 +26,6 @@ export interface LabControlPlane {
   adminToken: string
   /** For programs. */
   api: UnderstudyClient
-  /** For tests, which name a route of the contract. */
-  client: ApiClient
 }
 
 const groupName = 'control-plane'
@@ -80,11 +77,7 @@ export async function startControlPlane(lab: string): Promise<LabControlPlane> {
   if (fresh !== undefined) writeFileSync(tokenFile(lab), fresh, { mode: 0o600 })
   const adminToken = readFileSync(tokenFile(lab), 'utf8')
   const api = new UnderstudyClient({ url: controlPlaneUrl, token: adminToken, fetch: fetchOver(relaySocket(lab)) })
-  return { url: controlPlaneUrl, adminToken, api, client: clientOf(lab, adminToken) }
-}
-
-export function clientOf(lab: string, token: string): ApiClient {
-  return new ApiClient({ url: controlPlaneUrl, token, fetch: fetchOver(relaySocket(lab)) })
+  return { url: controlPlaneUrl, adminToken, api }
 }
 
 /** As a machine that burns down: control plane, PostgreSQL and broker at once. */

@@ -12,6 +12,7 @@ import { showFault } from '../config-faults.ts'
 import { addressOf } from '../drivers/host-addresses.ts'
 import { exec } from '../exec.ts'
 import { freeBytes } from '../files/partition-check.ts'
+import { mebibyte } from '../files/set-up-agreement.ts'
 import { oneTreeFaults } from '../files/set-up-check.ts'
 import { treeSchema } from '../files/settings.ts'
 import { loadHost } from '../host-file.ts'
@@ -19,6 +20,7 @@ import { RouteSocket } from '../kernel/rtnetlink.ts'
 import { lookAtDataDirectory } from '../pair/data-directory.ts'
 import { readState } from '../state-file/state-file.ts'
 import { probe } from '../vip/probe.ts'
+import { madeBeside, wishedTree } from './wished-config.ts'
 import { witnessReached } from './witness-precheck.ts'
 
 /** What only this host can measure of a set-up or a switchover to come. Reads and asks; changes nothing. */
@@ -50,12 +52,12 @@ async function syncPartition(
   { path, sizeGb }: NonNullable<z.output<typeof verbs.prechecks>['sync']>,
   host: Pick<Config, 'stateDir' | 'limits'>,
 ): Promise<HostFinding> {
-  const partition = sizeGb === null ? null : { source: `${path}.img`, sizeMb: sizeGb * 1024 }
-  const tree = treeSchema.parse({ name: 'data', path, partition })
+  const partition = sizeGb === null ? null : madeBeside(path, sizeGb)
+  const tree = treeSchema.parse({ name: wishedTree, path, partition })
   const how = { part: 'adds', resumed: false, erase: null, other: [] } as const
   const faults = await oneTreeFaults(tree, { ...how, field: 'syncPartition', host })
   const folder = existsSync(path) ? path : dirname(path)
-  const freeMb = existsSync(folder) ? Math.floor(freeBytes(folder) / 2 ** 20) : 0
+  const freeMb = existsSync(folder) ? Math.floor(freeBytes(folder) / mebibyte) : 0
   return {
     code: 'sync_partition',
     severity: faults.length === 0 ? 'passed' : 'blocking',

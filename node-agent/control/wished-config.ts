@@ -108,7 +108,9 @@ function witnessOf({
 }
 
 /** The one tree that is wished from afar has this name on both hosts. */
-const wishedTree = 'data'
+export const wishedTree = 'data'
+/** The partition that a host makes for it, in a file beside it. */
+export const madeBeside = (path: string, sizeGb: number) => ({ source: `${path}.img`, sizeMb: sizeGb * 1024 })
 
 /** Trees of the operator's own stay; so do the patterns and the policy of the one that is wished. */
 function syncOf(
@@ -119,7 +121,7 @@ function syncOf(
   const own = (base.sync ?? null) as ConfigInput['sync'] | null
   const isWished = (tree: { name: string; path: string }): boolean => tree.name === wishedTree || tree.path === path
   const before = own?.trees.find(isWished)
-  const partition = sizeGb === null ? (before?.partition ?? null) : { source: `${path}.img`, sizeMb: sizeGb * 1024 }
+  const partition = sizeGb === null ? (before?.partition ?? null) : madeBeside(path, sizeGb)
   const wished = { ...before, name: before?.name ?? wishedTree, path, partition }
   return {
     port: own?.port ?? (peerPort < portMax ? peerPort + 1 : peerPort - 1),

@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs'
+import { showFault } from '../../shared/hosts/fault.ts'
 import type { HostNetwork, NetworkManager, ObservedVswitch, Vswitch } from '../../shared/hosts/network.ts'
-import { deleteRefusal, type HostContext, showFault, vswitchFaults } from '../../shared/hosts/vswitch-rules.ts'
+import { deleteRefusal, type HostContext, vswitchFaults } from '../../shared/hosts/vswitch-rules.ts'
 import type { ExecResult } from '../exec.ts'
 import { lockFolder } from '../state-file/lock.ts'
 import { applyChange, type ChangeParts, isUnfinished, removeJournal, undoUnfinished } from './change.ts'

@@ -1,4 +1,5 @@
 import { readFileSync, realpathSync, statfsSync } from 'node:fs'
+import { mountLines, withoutEscapes } from '../kernel/mountinfo.ts'
 
 /**
  * Durable state must lie where fsync means something and where it is still the same after a boot. These file systems
@@ -46,21 +47,15 @@ function overlayWhy(
 /** The upperdir= of the mount that holds the path; proc(5), /proc/pid/mountinfo. */
 function upperOf(path: string, mounts: string): string | null {
   let best: { point: string; upper: string | null } | null = null
-  for (const line of mounts.split('\n')) {
-    const [left, right] = line.split(' - ')
-    const point = unescapeMount(left?.split(' ')[4] ?? '')
-    if (right === undefined || point === '' || !holds(point, path)) continue
+  for (const { point, options } of mountLines(mounts)) {
     // A later mount on the same point hides the earlier one.
-    if (best === null || point.length >= best.point.length) {
-      best = { point, upper: /(?:^|,)upperdir=([^,]+)/.exec(right.split(' ').at(-1) ?? '')?.[1] ?? null }
-    }
+    if (holds(point, path) && (best === null || point.length >= best.point.length))
+      best = { point, upper: /(?:^|,)upperdir=([^,]+)/.exec(options)?.[1] ?? null }
   }
-  return best?.upper == null ? null : unescapeMount(best.upper)
+  return best?.upper == null ? null : withoutEscapes(best.upper)
 }
 
 const holds = (point: string, path: string): boolean => point === '/' || path === point || path.startsWith(`${point}/`)
-const unescapeMount = (text: string): string =>
-  text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
 
 const system = {
   magicOf: (path: string): number => statfsSync(path).type,

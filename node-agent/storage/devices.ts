@@ -1,4 +1,5 @@
 import type { StorageAdapter, StorageDevice, StoragePath } from '../../shared/hosts/storage.ts'
+import { mountLines } from '../kernel/mountinfo.ts'
 import type { MultipathMap } from './multipath.ts'
 import type { Sysfs } from './sysfs.ts'
 
@@ -161,11 +162,8 @@ class Users {
   constructor(sysfs: Sysfs, stack: ReadonlyMap<string, string[]>) {
     this.#sysfs = sysfs
     this.#stack = stack
-    for (const line of (sysfs.file('proc/self/mountinfo') ?? '').split('\n')) {
-      const [, , device, , point] = line.split(' ')
-      if (device === undefined || point === undefined) continue
-      this.#mounts.set(device, [...(this.#mounts.get(device) ?? []), withoutEscapes(point)])
-    }
+    for (const { device, point } of mountLines(sysfs.file('proc/self/mountinfo') ?? ''))
+      this.#mounts.set(device, [...(this.#mounts.get(device) ?? []), point])
     const swaps = (sysfs.file('proc/swaps') ?? '').split('\n').slice(1)
     this.#swaps = new Set(swaps.map(line => line.split(/\s/)[0]?.replace(/^\/dev\//, '') ?? ''))
   }
@@ -207,7 +205,3 @@ class Users {
 /** Partition, RAID, encryption, volume, map: deeper stacks are not made by people. */
 const depthMax = 6
 const usersMax = 32
-
-/** Spaces and such stand as octal escapes in mountinfo. */
-const withoutEscapes = (path: string): string =>
-  path.replaceAll(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))

@@ -1,5 +1,5 @@
+import { showFault } from '../../shared/hosts/fault.ts'
 import { parsePortal, portalFault } from '../../shared/hosts/iscsi-portal.ts'
-import { showFault } from '../../shared/hosts/vswitch-rules.ts'
 import { exec } from '../exec.ts'
 
 /** The targets that an iSCSI portal offers (SendTargets, RFC 3720 appendix D). */

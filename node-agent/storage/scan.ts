@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
+import { showFault } from '../../shared/hosts/fault.ts'
 import {
   type DeviceChange,
   deviceChange,
@@ -7,7 +8,6 @@ import {
   type StorageAdapter,
   type StorageDevice,
 } from '../../shared/hosts/storage.ts'
-import { showFault } from '../../shared/hosts/vswitch-rules.ts'
 import { exec } from '../exec.ts'
 import { nameIsEditable } from './adapters.ts'
 import type { Sysfs } from './sysfs.ts'

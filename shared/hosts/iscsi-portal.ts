@@ -1,5 +1,5 @@
 import { parseAddress } from '../ip.ts'
-import type { Fault } from './vswitch-rules.ts'
+import type { Fault } from './fault.ts'
 
 /** Where an iSCSI target is asked for by default (RFC 3720, 2.2). */
 export const iscsiPort = 3260

@@ -1,5 +1,5 @@
+import type { Fault } from './fault.ts'
 import type { Difference } from './network.ts'
-import type { Fault } from './vswitch-rules.ts'
 
 /** What a host has for storage, as it is reported: by the agent, shown by the CLI and the control plane. */
 

@@ -1,7 +1,8 @@
 import { type HostSummary, summaryLimits } from '../contract/host-summary.ts'
+import { showFault } from './fault.ts'
 import { type Difference, type HostNetwork, networkDifferences } from './network.ts'
 import { type LunList, lunDifferences, type StorageInventory, sharedLuns, softwareInitiatorName } from './storage.ts'
-import { serviceVipFaults, showFault } from './vswitch-rules.ts'
+import { serviceVipFaults } from './vswitch-rules.ts'
 
 /** What of a host the other one is compared with. */
 export function summaryOf(host: {

@@ -1,14 +1,6 @@
 import { contains, isSpecial, type Prefix, parseAddress, parsePrefix, sameAddress } from '../ip.ts'
+import type { Fault } from './fault.ts'
 import type { Nic, ObservedVswitch, Vswitch } from './network.ts'
-
-/** A field that can't be as it is wanted: with its value and the rule it breaks. */
-export interface Fault {
-  field: string
-  value: string
-  rule: string
-}
-
-export const showFault = ({ field, value, rule }: Fault): string => `${field} is ${JSON.stringify(value)} and ${rule}`
 
 /** What a wish is held against. */
 export interface HostContext {

@@ -204,8 +204,7 @@ export function onDatabaseDone(turn: Turn, id: number, result: DatabaseResult): 
       s.database = { ...s.database, barrier: result.position, passedBy: '' }
       return
     case 'syncNames':
-      if (op.set === 'empty')
-        s.database = { ...s.database, barrier: null, passedBy: '', lostLsn: s.database.view.end.lsn }
+      if (op.set === 'empty') s.database = { ...s.database, lostLsn: s.database.view.end.lsn }
       return
     case 'startPrimary':
       s.database = {

@@ -6,12 +6,12 @@ import { after, before, test } from 'node:test'
 import mqtt from 'mqtt'
 import { keepRunning, type Running, restartsMax } from '../../control-plane/entry/local/kept.ts'
 import { type RunningControlPlane, startControlPlane } from '../../control-plane/entry/node-server.ts'
-import { ApiClient } from '../../shared/contract/api/client.ts'
 import { createOrganisation, getOrganisation } from '../../shared/contract/api/organisations.ts'
 import { health, ready } from '../../shared/contract/api/public.ts'
 import { downTopic } from '../../shared/contract/topics.ts'
 import { until } from '../fixtures/until.ts'
 import { adoptedPair } from './support/pair.ts'
+import { ApiClient } from './support/route-client.ts'
 
 /** The servers that the Node entry brings along, killed under it. */
 let folder: string

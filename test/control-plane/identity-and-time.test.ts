@@ -6,7 +6,6 @@ import { exportJWK, exportSPKI, generateKeyPair, SignJWT } from 'jose'
 import postgres from 'postgres'
 import { repushDesired } from '../../control-plane/services/pair/push-desired.ts'
 import { sweep } from '../../control-plane/services/sweep.ts'
-import { ApiClient } from '../../shared/contract/api/client.ts'
 import { createEnrolmentToken } from '../../shared/contract/api/hosts.ts'
 import { listAlarms, listAudit, verifyAudit } from '../../shared/contract/api/observation.ts'
 import { getOperation } from '../../shared/contract/api/operations.ts'
@@ -14,6 +13,7 @@ import { createToken, getPermissions, listTokens } from '../../shared/contract/a
 import { getPair, switchOver } from '../../shared/contract/api/pairs.ts'
 import { refusal } from './contract/tenancy.ts'
 import { adoptedPair } from './support/pair.ts'
+import { ApiClient } from './support/route-client.ts'
 import { type NodeRuntime, newTenant, nodeRuntime } from './support/runtime.ts'
 
 const keys = await generateKeyPair('ES256', { extractable: true })

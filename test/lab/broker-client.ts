@@ -9,7 +9,6 @@ import { authorityPem, issueCertificate } from '../../control-plane/auth/x509.ts
 import { localAuthority } from '../../control-plane/entry/local/secrets.ts'
 import { GATEWAY } from '../../infra/lab/addresses.ts'
 import { brokerSocket, controlPlaneDir, type LabControlPlane } from '../../infra/lab/control-plane.ts'
-import { toolCertificate } from '../../shared/contract/api/tool-keys.ts'
 
 export interface Credentials {
   key: string
@@ -34,10 +33,10 @@ export async function connectBroker(lab: string, part: { clientId: string; as: C
 }
 
 /** As fleet tooling gets it. */
-export async function toolCredentials({ client }: LabControlPlane): Promise<Credentials> {
+export async function toolCredentials({ api }: LabControlPlane): Promise<Credentials> {
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const spki = publicKey.export({ type: 'spki', format: 'der' }).toString('base64url')
-  const { body } = await client.call(toolCertificate, { body: { publicKey: spki } })
+  const { body } = await api.toolCertificate({ body: { publicKey: spki } })
   const key = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
   return { key, cert: body.certificate, ca: body.authority }
 }

@@ -8,7 +8,6 @@ import { generateKeyPairSync } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import type { z } from 'zod'
 import { HOSTS, type HostName, INTERFACE, LAN_PREFIX, namespaceName, otherOf } from '../../infra/lab/addresses.ts'
 import { controlPlaneDir, killControlPlane, startControlPlane, untilConnected } from '../../infra/lab/control-plane.ts'
 import { run } from '../../infra/lab/exec.ts'
@@ -27,9 +26,6 @@ import { agentPaths } from '../../infra/lab/product.ts'
 import { type RemotePair, settingsOf, untilEnded, upThroughApi } from '../../infra/lab/remote-set-up.ts'
 import { Trial } from '../../infra/lab/trial.ts'
 import { identityFileOf } from '../../node-agent/control/core-side.ts'
-import { getHost } from '../../shared/contract/api/hosts.ts'
-import * as api from '../../shared/contract/api/pairs.ts'
-import { createToolKey } from '../../shared/contract/api/tool-keys.ts'
 import type { Command } from '../../shared/contract/documents.ts'
 import { documentSigner, type PrivateJwk } from '../../shared/contract/signing.ts'
 import { downChannels, downTopic, topicRoot } from '../../shared/contract/topics.ts'
@@ -37,7 +33,6 @@ import { ulid } from '../../shared/ids.ts'
 import { connectBroker, ownerCredentials, toolCredentials } from './broker-client.ts'
 import { runBundle } from './support.ts'
 
-const { changeSettings, getPair, getPrechecks, startPrechecks } = api
 /** Reports, a start of each agent one after the other, and a busy machine. */
 const SETTLE_LIMIT_MS = 90_000
 const ATTACK_MS = 8_000
@@ -60,7 +55,7 @@ before(async () => {
 })
 after(() => down(lab))
 
-const view = async () => (await remote.plane.client.call(getPair, { params: { pair: remote.pair } })).body
+const view = async () => (await remote.plane.api.getPair({ params: { pair: remote.pair } })).body
 
 test('two hosts that wait become a protected pair through the API alone, with measured prechecks first', async () => {
   const { setUp } = remote
@@ -87,9 +82,9 @@ test('two hosts that wait become a protected pair through the API alone, with me
 
 test('a switchover asked of the API is carried out by the pair, and the operation ends with it', async () => {
   const first = await untilProtected(lab)
-  const { client } = remote.plane
+  const { api } = remote.plane
   const begun = await until(20_000, 'a switchover is refused', () =>
-    client.call(api.switchOver, { params: { pair: remote.pair }, body: { reason: 'update' } }).catch(() => null),
+    api.switchOver({ params: { pair: remote.pair }, body: { reason: 'update' } }).catch(() => null),
   )
   assert.ok('id' in begun.body)
   const done = await untilEnded(remote.plane, begun.body.id, 60_000)
@@ -99,11 +94,11 @@ test('a switchover asked of the API is carried out by the pair, and the operatio
 })
 
 test('prechecks of a pair that serves measure on both hosts and change nothing', async () => {
-  const { client } = remote.plane
-  const { body } = await client.call(startPrechecks, { params: { pair: remote.pair }, body: {} })
+  const { api } = remote.plane
+  const { body } = await api.startPrechecks({ params: { pair: remote.pair }, body: {} })
   const done = await untilEnded(remote.plane, body.id, 60_000)
   assert.equal(done.state, 'succeeded', done.message)
-  const known = await client.call(getPrechecks, { params: { pair: remote.pair } })
+  const known = await api.getPrechecks({ params: { pair: remote.pair } })
   assert.ok(known.body.results.length > 0)
 })
 
@@ -113,10 +108,10 @@ const heldBy = async (host: HostName): Promise<boolean> =>
     `${secondVip}/`,
   )
 
-async function change(body: z.input<typeof changeSettings.body>): Promise<number> {
-  const { client } = remote.plane
-  const { etag } = await client.call(getPair, { params: { pair: remote.pair } })
-  const answer = await client.call(changeSettings, { params: { pair: remote.pair }, body, ifMatch: etag! })
+async function change(body: Parameters<typeof remote.plane.api.changeSettings>[0]['body']): Promise<number> {
+  const { api } = remote.plane
+  const { etag } = await api.getPair({ params: { pair: remote.pair } })
+  const answer = await api.changeSettings({ params: { pair: remote.pair }, body, ifMatch: etag! })
   return answer.body.generation
 }
 
@@ -125,7 +120,7 @@ function untilSettled(): Promise<{ [host in HostName]: { status: string; message
   return until(SETTLE_LIMIT_MS, 'the hosts do not settle with the wish', async () => {
     const found: Partial<{ [host in HostName]: { status: string; message: string } }> = {}
     for (const name of HOSTS) {
-      const { body } = await remote.plane.client.call(getHost, { params: { host: remote.hosts[name] } })
+      const { body } = await remote.plane.api.getHost({ params: { host: remote.hosts[name] } })
       const applied = body.conditions.find(one => one.type === 'Applied')
       if (applied === undefined) return null
       // What was refused before says nothing about the newest.
@@ -229,14 +224,14 @@ function commandOf(host: HostName, part: Pick<Command, 'verb' | 'args' | 'only'>
 }
 
 test('fleet tooling switches over by a command of its own key over MQTT, and reads the answer', async () => {
-  const { client } = remote.plane
+  const { api } = remote.plane
   const primary = await untilProtected(lab)
   const jwk = generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' }) as PrivateJwk
   const key = { kty: 'OKP', crv: 'Ed25519', x: jwk.x, d: jwk.d } as const
   const body = { name: 'fleet', publicKey: key.x, verbs: ['switchover' as const] }
-  const { body: registered } = await client.call(createToolKey, { body })
+  const { body: registered } = await api.createToolKey({ body })
   await until(SETTLE_LIMIT_MS, 'the hosts do not learn of the key', async () => {
-    const { body: shown } = await client.call(getHost, { params: { host: remote.hosts[primary] } })
+    const { body: shown } = await api.getHost({ params: { host: remote.hosts[primary] } })
     const held = readFileSync(join(agentPaths(lab, primary).stateDir, 'control/memory.json'), 'utf8')
     const { desired } = JSON.parse(held) as { desired: string }
     const { payload } = JSON.parse(desired) as { payload: string }
@@ -287,9 +282,9 @@ test('an attacker who owns the broker reads, replays, forges, reorders, retains 
   await change({ vips: [vip!] })
   assert.equal((await untilSettled()).a.status, 'True')
   await untilProtected(lab)
-  const { client } = remote.plane
+  const { api } = remote.plane
   const begun = await until(20_000, 'a switchover is refused', () =>
-    client.call(api.switchOver, { params: { pair: remote.pair }, body: { reason: 'update' } }).catch(() => null),
+    api.switchOver({ params: { pair: remote.pair }, body: { reason: 'update' } }).catch(() => null),
   )
   assert.ok('id' in begun.body)
   assert.equal((await untilEnded(remote.plane, begun.body.id, 60_000)).state, 'succeeded')
@@ -369,10 +364,10 @@ test('nothing that was acknowledged was lost, and no two hosts served at one ins
 })
 
 test('the pair is ended through the API without loss: the backup leaves with its data, the primary serves on', async () => {
-  const { client } = remote.plane
+  const { api } = remote.plane
   const primary = await untilProtected(lab)
-  const { etag } = await client.call(getPair, { params: { pair: remote.pair } })
-  const begun = await client.call(api.unpair, {
+  const { etag } = await api.getPair({ params: { pair: remote.pair } })
+  const begun = await api.unpair({
     params: { pair: remote.pair },
     body: { reason: 'moved' },
     ifMatch: etag!,

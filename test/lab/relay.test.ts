@@ -11,8 +11,6 @@ import { lastWords, servingHost, until, untilProtected } from '../../infra/lab/p
 import { askAgent } from '../../infra/lab/product.ts'
 import { type RemotePair, untilEnded, upThroughApi } from '../../infra/lab/remote-set-up.ts'
 import { exec } from '../../node-agent/exec.ts'
-import { getNetwork, putVswitch } from '../../shared/contract/api/host-tabs.ts'
-import * as api from '../../shared/contract/api/pairs.ts'
 import { networkState } from '../integration/support/network-state.ts'
 import { runBundle } from './support.ts'
 
@@ -36,7 +34,7 @@ before(async () => {
 after(() => down(lab))
 
 test('a host that is cut off from the control plane, broker and HTTPS, is commanded and heard through its peer', async () => {
-  const { client } = remote.plane
+  const { api } = remote.plane
   const primary = await untilProtected(lab)
   const route = (verb: 'add' | 'del') =>
     run('ip', ['-n', namespaceName(lab, primary), 'route', verb, 'blackhole', `${GATEWAY.v4}/32`])
@@ -51,7 +49,7 @@ test('a host that is cut off from the control plane, broker and HTTPS, is comman
     }
     await until(SETTLE_LIMIT_MS, 'the peer carries nothing', async () => ((await throughPeer()) ? true : null))
     const begun = await until(SETTLE_LIMIT_MS, 'a switchover is refused', () =>
-      client.call(api.switchOver, { params: { pair: remote.pair }, body: { reason: 'cut off' } }).catch(() => null),
+      api.switchOver({ params: { pair: remote.pair }, body: { reason: 'cut off' } }).catch(() => null),
     )
     assert.ok('id' in begun.body)
     const done = await untilEnded(remote.plane, begun.body.id, 90_000)
@@ -65,18 +63,18 @@ test('a host that is cut off from the control plane, broker and HTTPS, is comman
 })
 
 test('a vSwitch asked for from afar that cuts the host off from its control plane is taken away by the host itself, and the operation says why', async () => {
-  const { client } = remote.plane
+  const { api } = remote.plane
   const backup = otherOf(await untilProtected(lab))
   const params = { host: remote.hosts[backup] }
   const networkNow = () =>
     networkState(argv => exec(['ip', 'netns', 'exec', namespaceName(lab, backup), ...argv], { limitMs: 10_000 }))
   await until(SETTLE_LIMIT_MS, 'the host does not tell of its networks', async () =>
-    (await client.call(getNetwork, { params })).body.asOf === null ? null : true,
+    (await api.getNetwork({ params })).body.asOf === null ? null : true,
   )
   const before = await networkNow()
   // Its network is a part of the one that the control plane is in, and nobody is behind it.
   const body = { name: 'cut0', types: ['storage' as const], nics: [], addresses: [`${besideGateway}/30`] }
-  const begun = await client.call(putVswitch, { params, body })
+  const begun = await api.putVswitch({ params, body })
   await until(SETTLE_LIMIT_MS, 'the host does not make it', async () =>
     isDeepStrictEqual(await networkNow(), before) ? null : true,
   )

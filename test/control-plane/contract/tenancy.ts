@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { ApiClient, ApiProblem } from '../../../shared/contract/api/client.ts'
 import { createEnrolmentToken, listHosts } from '../../../shared/contract/api/hosts.ts'
 import { getAuditHead, listAudit, signedAuditHead, verifyAudit } from '../../../shared/contract/api/observation.ts'
 import {
@@ -13,6 +12,7 @@ import {
 } from '../../../shared/contract/api/organisations.ts'
 import type { TrustDocument } from '../../../shared/contract/documents.ts'
 import { verifyDocument } from '../../../shared/contract/signing.ts'
+import { ApiClient, ApiProblem } from '../support/route-client.ts'
 import { newTenant, type Runtime } from '../support/runtime.ts'
 
 export const refusal = (code: string, status: number) => (error: unknown) => {

@@ -2,13 +2,13 @@ import { join } from 'node:path'
 import { Cloud } from '../../../node-agent/control/cloud.ts'
 import { enrol, type Identity } from '../../../node-agent/control/identity.ts'
 import { acceptTrust, keyRing } from '../../../node-agent/control/trust.ts'
-import type { ApiClient } from '../../../shared/contract/api/client.ts'
 import { createEnrolmentToken } from '../../../shared/contract/api/hosts.ts'
 import { type Ack, type Command, command } from '../../../shared/contract/documents.ts'
 import { heartbeatMac } from '../../../shared/contract/heartbeat-mac.ts'
 import type { Heartbeat, HostReport } from '../../../shared/contract/report.ts'
 import { documentSigner, verifyDocument } from '../../../shared/contract/signing.ts'
 import { temporaryFolder } from './folder.ts'
+import type { ApiClient } from './route-client.ts'
 
 /** A host for tests of the control plane: the agent's own enrolment, signatures and pull, without the machine. */
 export interface TestHost {

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import type { z } from 'zod'
-import type { ApiClient } from '../../../shared/contract/api/client.ts'
 import { getOperation } from '../../../shared/contract/api/operations.ts'
 import { setUpPair } from '../../../shared/contract/api/pairs.ts'
 import type { pairSettings } from '../../../shared/contract/api/settings.ts'
 import { enrolledHost, pairReport, type TestHost } from './host.ts'
+import type { ApiClient } from './route-client.ts'
 import { newTenant, type Runtime } from './runtime.ts'
 
 export const settings: z.input<typeof pairSettings> = {

@@ -8,10 +8,9 @@ import { type Deps, defaultLimits, type IdentityProvider, type Limits } from '..
 import { startLocalMosquitto } from '../../../control-plane/entry/local/mosquitto.ts'
 import { localAuthority } from '../../../control-plane/entry/local/secrets.ts'
 import { startControlPlane } from '../../../control-plane/entry/node-server.ts'
-import { ApiClient } from '../../../shared/contract/api/client.ts'
 import { createOrganisation } from '../../../shared/contract/api/organisations.ts'
-
 import { openBroker } from './open-broker.ts'
+import { ApiClient } from './route-client.ts'
 
 /** A control plane in one of its runtimes, over a real PostgreSQL. */
 export interface Runtime {

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { showFault } from '../../../shared/hosts/fault.ts'
 import { type Nic, networkDifferences, type ObservedVswitch, type Vswitch } from '../../../shared/hosts/network.ts'
 import {
   deleteRefusal,
   type HostContext,
   serviceVipFaults,
-  showFault,
   vswitchFaults,
 } from '../../../shared/hosts/vswitch-rules.ts'
 

@@ -1,12 +1,12 @@
 import type { z } from 'zod'
-import { type Answer, type CallOptions, type Given, Requester } from './requester.ts'
-import type { Route } from './route.ts'
+import { type Answer, type CallOptions, type Given, Requester } from '../../../shared/contract/api/requester.ts'
+import type { Route } from '../../../shared/contract/api/route.ts'
 
 /**
  * A client typed by the table of routes itself: for tests of the contract, which name a route. Programs use the one that is
  * generated from the API's document (`control-plane/client`).
  */
-export { ApiProblem, targetOf } from './requester.ts'
+export { ApiProblem, targetOf } from '../../../shared/contract/api/requester.ts'
 
 type Part<Schema extends z.ZodType, Name extends string> =
   undefined extends z.input<Schema>
