@@ -137,6 +137,24 @@ test('a backup in its first moments is not the successor yet: the place could no
   scene.heal()
 })
 
+test('a backup that has not read the register since it booted is not made the successor, however well it follows', () => {
+  const scene = Scene.protected()
+  const { leaseMs } = scene.pair.timing
+  aloneFor(scene, 2 * leaseMs)
+  // As one whose read takes long.
+  scene.rewrite((from, message) =>
+    from === 'b' && message.kind === 'ack' ? { ...message, confirmed: false } : message,
+  )
+  scene.until('it follows, and replication is proven', () => scene.a.state.database.passedBy !== '', 30_000)
+  for (let i = 0; i < 40; i += 1) {
+    scene.run(0.1 * leaseMs)
+    assert.equal(scene.value.successor, false)
+  }
+  scene.rewrite((_, message) => message)
+  scene.until('it is the successor', () => scene.value.successor)
+  scene.heal()
+})
+
 test('a backup that stood still for a moment can be handed the place as soon as it hears the primary again', () => {
   const scene = Scene.protected()
   const { leaseMs, silenceMs } = scene.pair.timing
