@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import type { FilesPair } from '../fixtures/files-pair.ts'
 import { filesScene, same } from '../fixtures/files-scene.ts'
@@ -12,6 +13,13 @@ const scene = filesScene()
 const skip = existsSync('/dev/loop-control') ? false : 'this machine has no loop devices'
 const mebibyte = 2 ** 20
 const recoversWithinMs = 30_000
+
+/** A file of the primary that is whole from the first moment: half of one that is being written may be sent as it is. */
+function writeWhole(pair: FilesPair, name: string, bytes: Buffer): void {
+  const beside = join(pair.folder, name)
+  writeFileSync(beside, bytes)
+  renameSync(beside, pair.path('a', name))
+}
 
 /** Whatever has a name on the backup has it with the primary's contents. */
 function expectWhole(pair: FilesPair): void {
@@ -32,8 +40,8 @@ test('a disk of the backup that fails at the flush is told, shows no half file, 
   await it.startBoth()
   writeFileSync(it.path('a', 'before'), 'arrived')
   await it.barrier('a')
-  for (let at = 0; at < 20; at += 1) writeFileSync(it.path('a', `small${at}`), Buffer.alloc(mebibyte / 2, at + 1))
-  writeFileSync(it.path('a', 'large'), Buffer.alloc(5 * mebibyte, 7))
+  for (let at = 0; at < 20; at += 1) writeWhole(it, `small${at}`, Buffer.alloc(mebibyte / 2, at + 1))
+  writeWhole(it, 'large', Buffer.alloc(5 * mebibyte, 7))
   await until(async () => (await it.status('a')).blocked === "the backup can't write: EIO", recoversWithinMs)
   await assert.rejects(it.barrier('a', 300), /not durable on the backup .*: the backup can't write: EIO/)
   writeFileSync(it.path('a', 'meanwhile'), 'the primary goes on')
