@@ -3,7 +3,7 @@ import type { Route } from '../shared/contract/api/route.ts'
 import { asyncApiDocument } from './console/asyncapi.ts'
 import { docsPage, docsScript } from './console/docs.ts'
 import { Api, type Provide } from './http/api.ts'
-import { problemCodes, problemResponse, Refusal } from './http/problem.ts'
+import { problemCodes, Refusal } from './http/problem.ts'
 import { agentRoutes } from './routes/agents.ts'
 import { hostTabRoutes } from './routes/host-tabs.ts'
 import { hostRoutes } from './routes/hosts.ts'
@@ -20,6 +20,8 @@ export interface Application {
   /** What the table of routes is compared with. */
   implemented: ReadonlySet<Route>
 }
+
+const shownMax = 500
 
 /** Of the API, not of the software: it changes when a client has to change. */
 export const apiVersion = '1.0.0'
@@ -65,20 +67,22 @@ export function createApp(provide: Provide): Application {
   })
   app.get('/asyncapi.json', context => context.json(asyncApiDocument({ version: apiVersion })))
   const page = {
-    'content-security-policy': "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'",
+    'content-security-policy':
+      "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
   }
   app.get('/docs', context => context.html(docsPage, 200, page))
   app.get('/docs.js', context => context.body(docsScript, 200, { 'content-type': 'text/javascript; charset=utf-8' }))
   app.notFound(context =>
-    api.respond(context, async (_deps, requestId) =>
-      problemResponse(
-        new Refusal(
-          'not_found',
-          `there is no ${context.req.method} ${new URL(context.req.url).pathname}; /docs lists what there is`,
-        ),
-        requestId,
-      ),
-    ),
+    api.respond(context, async () => {
+      const { method } = context.req
+      const pathname = new URL(context.req.url).pathname.slice(0, shownMax)
+      const methods = api.methodsAt(pathname)
+      if (methods.length === 0)
+        throw new Refusal('not_found', `there is no ${method} ${pathname}; /docs lists what there is`)
+      throw new Refusal('method_not_allowed', `${pathname} knows no ${method}; it knows ${methods.join(', ')}`, {
+        headers: { allow: methods.join(', ') },
+      })
+    }),
   )
   return { app, implemented: api.implemented }
 }

@@ -76,10 +76,12 @@ export interface IdentityProvider {
 }
 
 export interface Limits {
-  /** Requests a second, and at once, for each token. */
+  /** Requests a second, and at once, for each token, and for each person of an identity provider. */
   perToken: Rate
-  /** For each address, before a credential was accepted. */
+  /** For each address, what shows no valid credential. */
   perAddress: Rate
+  /** For each enrolled host, over HTTPS. */
+  perHost: Rate
 }
 export interface Rate {
   perSecond: number
@@ -91,4 +93,6 @@ export const defaultLimits: Limits = {
   perToken: { perSecond: 100, burst: 400 },
   /** Guessing costs 2^256 tries either way; this only keeps the database free for others. Many hosts share a NAT. */
   perAddress: { perSecond: 50, burst: 200 },
+  /** An agent pulls each two seconds where there is no broker; back after days it empties its spool and tells its answers. */
+  perHost: { perSecond: 20, burst: 200 },
 }

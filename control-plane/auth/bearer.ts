@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm'
-import { createRemoteJWKSet, decodeJwt, jwtVerify } from 'jose'
-import { type Permission, permissions, permissionsOf, type Role, roles } from '../../shared/contract/api/permissions.ts'
+import { createRemoteJWKSet, decodeJwt, type JWTPayload, jwtVerify } from 'jose'
+import { grantedBy, type Permission, permissions, type Role, roles } from '../../shared/contract/api/permissions.ts'
+import { sha256Hex } from '../../shared/contract/signing.ts'
 import type { Deps, IdentityProvider, Rate } from '../deps.ts'
 import { Refusal } from '../http/problem.ts'
 import type { Caller } from './caller.ts'
@@ -59,16 +60,19 @@ async function callerOfToken(deps: Deps, token: string): Promise<Caller> {
 const refilled = ({ perSecond, burst }: Rate) =>
   sql`greatest(-1, least(${burst}::real, b.tokens + extract(epoch from now() - b.at)::real * ${perSecond}::real) - 1)`
 
-/** For those who show no credential yet, by address. @throws Refusal */
+/** For those who show no valid credential, by address. @throws Refusal */
 export async function limitByAddress(deps: Deps, request: Request): Promise<void> {
   const address = deps.clientAddress(request)
-  if (address === '') return
-  const { perSecond, burst } = deps.limits.perAddress
+  if (address !== '') await spend(deps, { key: `address:${address}`, rate: deps.limits.perAddress })
+}
+
+/** One request of somebody's share. @throws Refusal when there is none left */
+export async function spend(deps: Deps, { key, rate }: { key: string; rate: Rate }): Promise<void> {
   const [row] = await deps.database.execute<{ left: number }>(sql`
-    insert into rate_bucket as b (key, tokens, at) values (${`address:${address}`}, ${burst}::real - 1, now())
-    on conflict (key) do update set tokens = ${refilled({ perSecond, burst })}, at = now()
+    insert into rate_bucket as b (key, tokens, at) values (${key}, ${rate.burst}::real - 1, now())
+    on conflict (key) do update set tokens = ${refilled(rate)}, at = now()
     returning tokens as left`)
-  if ((row?.left ?? 0) < 0) throw rateLimited(deps.limits.perAddress)
+  if ((row?.left ?? 0) < 0) throw rateLimited(rate)
 }
 
 function rateLimited({ perSecond, burst }: Rate): Refusal {
@@ -112,9 +116,17 @@ async function callerOfIdToken(deps: Deps, bearer: string): Promise<Caller> {
     )
   const [known] = await deps.database.execute(sql`select 1 from organisation where id = ${organisation}`)
   if (known === undefined) throw unauthenticated('the token names an organisation that is not here')
-  const who = typeof payload.email === 'string' ? payload.email : payload.sub
-  return member({ subject: `${issuer} ${who}`, organisation, role, scopes: null, pairs: null })
+  // Any number of letters: what it is kept by has a length of its own.
+  const person = await sha256Hex(`${issuer}\n${payload.sub}`)
+  await spend(deps, { key: `person:${person}`, rate: deps.limits.perToken })
+  return member({ subject: `${issuer} ${nameOf(payload)}`, organisation, role, scopes: null, pairs: null })
 }
+
+/** An address that the provider has not verified is whatever its holder wrote: the audit then has the subject alone. */
+function nameOf({ email, email_verified: verified, sub = '' }: JWTPayload): string {
+  return typeof email === 'string' && verified !== false ? `${email} (${sub})`.slice(0, nameMax) : sub.slice(0, nameMax)
+}
+const nameMax = 150
 
 function providerOf(providers: readonly IdentityProvider[], bearer: string): IdentityProvider | undefined {
   try {
@@ -139,7 +151,7 @@ function member(part: {
   pairs: readonly string[] | null
 }): Caller {
   const { subject, organisation, role, scopes, pairs } = part
-  const allowed = permissionsOf[role].filter(one => scopes === null || scopes.includes(one))
+  const allowed = grantedBy({ role, scopes, pairs })
   return {
     kind: 'member',
     subject,

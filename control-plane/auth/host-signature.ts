@@ -4,7 +4,7 @@ import { sha256Base64url, verifyCompact } from '../../shared/contract/signing.ts
 import { host } from '../db/schema/index.ts'
 import { acrossOrganisations } from '../db/transaction.ts'
 import type { Deps } from '../deps.ts'
-import { unauthenticated } from './bearer.ts'
+import { spend, unauthenticated } from './bearer.ts'
 import type { Caller } from './caller.ts'
 
 /**
@@ -35,6 +35,7 @@ export async function callerOfHost(
   const meant = data.host === row.id && data.method === part.request.method && data.path === part.target
   if (!meant || data.body !== (await sha256Base64url(part.body)))
     throw unauthenticated('the signature is of another request')
+  await spend(deps, { key: `host:${row.id}`, rate: deps.limits.perHost })
   return { kind: 'host', subject: `host:${row.id} (${row.name})`, organisation: row.organisation, host: row.id }
 }
 

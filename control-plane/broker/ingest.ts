@@ -11,11 +11,13 @@ import {
 } from '../../shared/contract/report.ts'
 import { parseUpTopic, topicRoot } from '../../shared/contract/topics.ts'
 import type { Deps } from '../deps.ts'
+import { faultLine } from '../fault-text.ts'
 import { takeAck } from '../services/ingest/acks.ts'
 import { storeHostEvents } from '../services/ingest/host-events.ts'
 import { lookAtPairsOf } from '../services/ingest/look-at-pairs.ts'
 import { type FromHost, storeHeartbeats, storeReports } from '../services/ingest/store-reports.ts'
 import { isFrom, isTimely, keysOf, newestGenuine, opened, type Said } from './said.ts'
+import { Shares } from './shares.ts'
 
 /**
  * What hosts say over the broker, into the database, if it was they who said it and lately: reports and events are signed
@@ -31,6 +33,8 @@ const batchRows = 500
 const waitingMax = 20_000
 /** Answers and events each cost a transaction of their own. */
 const singleMax = 1_000
+/** Of one host: whoever sends more than is taken keeps no other's answer waiting. */
+const singleOfHostMax = 16
 const singleAtOnce = 8
 
 export interface IngestCounts {
@@ -40,12 +44,19 @@ export interface IngestCounts {
   dropped: number
 }
 
+interface Single {
+  of: string
+  work: () => Promise<unknown>
+}
+
 export class Ingest {
   readonly #deps: Deps
   readonly #client: MqttClient
   readonly #reports: Said<HostReport>[] = []
   readonly #heartbeats: FromHost<Heartbeat>[] = []
-  readonly #singles: (() => Promise<unknown>)[] = []
+  readonly #singles: Single[] = []
+  readonly #waitingOf = new Map<string, number>()
+  readonly #shares: Shares
   readonly counts: IngestCounts = { reports: 0, heartbeats: 0, refused: 0, dropped: 0 }
   #working = 0
   #flushing: Promise<void> | null = null
@@ -56,6 +67,7 @@ export class Ingest {
   constructor(deps: Deps, client: MqttClient) {
     this.#deps = deps
     this.#client = client
+    this.#shares = new Shares(() => deps.now().getTime())
     client.on('message', (topic, payload) => this.take(topic, payload))
     client.on('connect', () => this.#subscribe())
     if (client.connected) this.#subscribe()
@@ -73,6 +85,11 @@ export class Ingest {
     const from = parseUpTopic(topic)
     if (from === null) return this.#refuse()
     const { organisation, host, channel } = from
+    // Before anything of it is read: reading is what a flood would cost.
+    if (!this.#shares.take(`${organisation}/${host}`, payload.length)) {
+      this.counts.dropped++
+      return
+    }
     switch (channel) {
       case 'hb':
         return this.#takeHeartbeat(payload, { organisation, host })
@@ -84,13 +101,13 @@ export class Ingest {
       case 'ack': {
         if (payload.length > ackBytesMax) return this.#refuse()
         const text = new TextDecoder().decode(payload)
-        return this.#single(() => takeAck(this.#deps, text))
+        return this.#single(host, () => takeAck(this.#deps, text))
       }
       case 'evt': {
         const said = opened(payload, { schema: saidEvents, now: this.#deps.now() })
         if (said === null) return this.#refuse()
         const { text, word } = said
-        return this.#single(async () => {
+        return this.#single(host, async () => {
           const from = { organisation, host, text }
           const keys = await keysOf(this.#deps, [from])
           if (!(await isFrom(keys.get(host), from, 'events'))) return this.#refuse()
@@ -153,7 +170,7 @@ export class Ingest {
       await this.#store(await this.#genuine(reports), async rows => {
         const stored = await storeReports(this.#deps, rows)
         this.counts.reports += stored.length
-        this.#single(() => lookAtPairsOf(this.#deps, stored))
+        this.#single('', () => lookAtPairsOf(this.#deps, stored))
       })
     }
   }
@@ -165,7 +182,7 @@ export class Ingest {
       this.counts.refused += refused
       return genuine
     } catch (error) {
-      const why = error instanceof Error ? error.message : ''
+      const why = faultLine(error)
       this.#deps.log({ level: 'warning', message: `${reports.length} reports could not be looked at: ${why}` })
       this.counts.dropped += reports.length
       return []
@@ -182,7 +199,7 @@ export class Ingest {
         this.#refuse()
         this.#deps.log({
           level: 'warning',
-          message: `a report was not stored: ${error instanceof Error ? error.message : ''}`,
+          message: `a report was not stored: ${faultLine(error)}`,
         })
         return
       }
@@ -192,12 +209,15 @@ export class Ingest {
     }
   }
 
-  #single(work: () => Promise<unknown>): void {
-    if (this.#singles.length >= singleMax) {
+  /** @param of the host that it comes from; '' for what is our own */
+  #single(of: string, work: () => Promise<unknown>): void {
+    const waiting = this.#waitingOf.get(of) ?? 0
+    if (this.#singles.length >= singleMax || (of !== '' && waiting >= singleOfHostMax)) {
       this.counts.dropped++
       return
     }
-    this.#singles.push(work)
+    this.#waitingOf.set(of, waiting + 1)
+    this.#singles.push({ of, work })
     if (this.#working >= singleAtOnce) return
     const worker = this.#workOff().finally(() => this.#workers.delete(worker))
     this.#workers.add(worker)
@@ -206,10 +226,14 @@ export class Ingest {
   async #workOff(): Promise<void> {
     this.#working++
     for (let next = this.#singles.shift(); next !== undefined; next = this.#singles.shift()) {
-      await next().catch((error: unknown) => {
+      const { of, work } = next
+      const left = (this.#waitingOf.get(of) ?? 1) - 1
+      if (left > 0) this.#waitingOf.set(of, left)
+      else this.#waitingOf.delete(of)
+      await work().catch((error: unknown) => {
         this.#deps.log({
           level: 'warning',
-          message: `a message of a host was not taken: ${error instanceof Error ? error.message : ''}`,
+          message: `a message of a host was not taken: ${faultLine(error)}`,
         })
       })
     }

@@ -70,6 +70,17 @@ fetch('/openapi.json').then(answer => answer.json()).then(api => {
     }
     main.append(section)
   }
+  const named = make('section')
+  named.append(make('h2', 'schemas'))
+  for (const [name, schema] of Object.entries(api.components.schemas)) {
+    const item = make('details')
+    const head = make('summary')
+    head.append(make('code', name), make('div', schema.description || ''))
+    item.append(head, make('pre', JSON.stringify(schema, null, 2)))
+    item.dataset.text = ('schema ' + name).toLowerCase()
+    named.append(item)
+  }
+  main.append(named)
   document.getElementById('find').addEventListener('input', event => {
     const wanted = event.target.value.toLowerCase()
     for (const item of document.querySelectorAll('details')) item.hidden = !item.dataset.text.includes(wanted)

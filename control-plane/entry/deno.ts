@@ -5,6 +5,7 @@ import { connectBroker, MqttPublisher } from '../broker/mqtt-client.ts'
 import { noBroker } from '../broker/publisher.ts'
 import { openDatabase } from '../db/client.ts'
 import type { Deps } from '../deps.ts'
+import { faultText } from '../fault-text.ts'
 import { sweep } from '../services/sweep.ts'
 import { settingsOf } from './environment.ts'
 
@@ -55,7 +56,7 @@ const { app } = createApp(() => deps)
 if (client !== null) new Ingest(deps, client)
 
 setInterval(() => {
-  sweep(deps).catch((error: unknown) => log({ level: 'error', message: error instanceof Error ? error.message : '' }))
+  sweep(deps).catch((error: unknown) => log({ level: 'error', message: `the sweep failed: ${faultText(error)}` }))
 }, sweepEveryMs)
 
 const [hostname = '127.0.0.1', port = '7480'] = (env.LISTEN ?? '').split(/:(?=\d+$)/).filter(Boolean)

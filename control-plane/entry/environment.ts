@@ -3,10 +3,16 @@ import { type SigningSecrets, signingSecrets } from '../auth/signing-keys.ts'
 import type { AuthoritySecrets } from '../auth/x509.ts'
 import { defaultLimits, type IdentityProvider, type Limits, publicWitness, type WitnessPlace } from '../deps.ts'
 
+/** Whoever stands between and gives other keys is everybody: so not over the network in the clear. */
+const keysUrl = z.url({ protocol: /^https?$/ }).refine(text => {
+  const { protocol, hostname } = new URL(text)
+  return protocol === 'https:' || ['localhost', '127.0.0.1', '[::1]'].includes(hostname)
+}, 'must begin with https:// unless it is on this machine')
+
 const provider = z.strictObject({
   issuer: z.url({ protocol: /^https?$/ }),
   audience: z.string().min(1),
-  jwksUrl: z.url({ protocol: /^https?$/ }),
+  jwksUrl: keysUrl,
   organisationClaim: z.string().min(1).default('organisation'),
   roleClaim: z.string().min(1).default('role'),
 })
@@ -79,11 +85,11 @@ function witnessOf(url: string | null, publicUrl: string): WitnessPlace | null {
   return place
 }
 
-/** Of each token and of each address; four seconds' worth at once. */
-function limitsOf(text: string | null): Limits {
+/** Of each token, address and host; four seconds' worth at once. */
+export function limitsOf(text: string | null): Limits {
   if (text === null) return defaultLimits
   const perSecond = Number(text)
   if (!Number.isFinite(perSecond) || perSecond <= 0) throw new Error('RATE_LIMIT_PER_SECOND is no number above 0')
   const rate = { perSecond, burst: perSecond * 4 }
-  return { perToken: rate, perAddress: rate }
+  return { perToken: rate, perAddress: rate, perHost: rate }
 }

@@ -11,6 +11,7 @@ import { noBroker, type Publisher } from '../broker/publisher.ts'
 import { openDatabase } from '../db/client.ts'
 import { migrateDatabase } from '../db/migrate.ts'
 import { type Deps, defaultLimits, type IdentityProvider, type Limits, type LogLine, publicWitness } from '../deps.ts'
+import { faultText } from '../fault-text.ts'
 import { pushAgain } from '../services/pair/push-desired.ts'
 import { sweep } from '../services/sweep.ts'
 import { bootstrap } from './bootstrap.ts'
@@ -66,7 +67,8 @@ export async function startControlPlane(options: NodeOptions): Promise<RunningCo
     const postgres = options.databaseUrl === null ? await keptPostgres(options) : null
     if (postgres !== null) closing.push(postgres.close)
     const databaseUrl = options.databaseUrl ?? postgres!.first.url
-    await migrateDatabase(databaseUrl)
+    const exempt = await migrateDatabase(databaseUrl)
+    if (exempt !== null) options.log({ level: 'warning', message: exempt })
     const { database, close: closeDatabase } = openDatabase({ url: databaseUrl, max: connectionsMax })
     closing.push(closeDatabase)
     const authority = await localAuthority(join(options.dataDir, 'keys'))
@@ -231,7 +233,7 @@ function startSweeping(deps: Deps): { stop: () => Promise<void> } {
       .catch((error: unknown) => {
         deps.log({
           level: 'error',
-          message: `the sweep failed: ${error instanceof Error ? (error.stack ?? '') : String(error)}`,
+          message: `the sweep failed: ${faultText(error)}`,
         })
       })
       .finally(() => {

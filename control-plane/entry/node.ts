@@ -1,7 +1,7 @@
 import { isIP } from 'node:net'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { identityProvidersOf } from './environment.ts'
+import { identityProvidersOf, limitsOf } from './environment.ts'
 import { brokerOf } from './local/broker-access.ts'
 import { isRoot } from './local/users.ts'
 import { startControlPlane } from './node-server.ts'
@@ -24,6 +24,7 @@ async function main(env: NodeJS.ProcessEnv): Promise<number> {
     broker: brokerOf(env),
     publicUrl: env.PUBLIC_URL?.replace(/\/+$/, '') ?? null,
     identityProviders: identityProvidersOf(env.OIDC_PROVIDERS),
+    limits: limitsOf(env.RATE_LIMIT_PER_SECOND || null),
     log: ({ level, message, requestId }) => {
       process.stderr.write(`${level}${requestId === undefined ? '' : ` ${requestId}`}: ${message}\n`)
     },

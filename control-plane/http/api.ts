@@ -9,6 +9,7 @@ import { callerOfBearer, limitByAddress } from '../auth/bearer.ts'
 import type { Caller } from '../auth/caller.ts'
 import { callerOfHost } from '../auth/host-signature.ts'
 import type { Deps } from '../deps.ts'
+import { faultText } from '../fault-text.ts'
 import { admit } from './admit.ts'
 import { parseJson, readBody } from './body.ts'
 import { type Call, type Handler, type Result, versionOf } from './call.ts'
@@ -33,6 +34,13 @@ export class Api {
 
   get implemented(): ReadonlySet<Route> {
     return this.#implemented
+  }
+
+  /** Of a path that is there, in capitals; [] where none is. */
+  methodsAt(pathname: string): string[] {
+    const isAt = ({ path }: Route): boolean =>
+      new RegExp(`^${path.replaceAll('.', '\\.').replaceAll(/\{\w+\}/g, '[^/]+')}$`).test(pathname)
+    return [...this.#implemented].filter(isAt).map(route => route.method.toUpperCase())
   }
 
   implement<R extends Route>(route: R, handler: Handler<R>): void {
@@ -67,11 +75,7 @@ export class Api {
     const response = await work(deps, requestId).catch((error: unknown) => {
       const refusal = classify(error)
       if (refusal.code === 'internal') {
-        deps.log({
-          level: 'error',
-          requestId,
-          message: error instanceof Error ? (error.stack ?? error.message) : String(error),
-        })
+        deps.log({ level: 'error', requestId, message: faultText(error) })
       }
       return refuse(refusal, requestId)
     })
@@ -92,6 +96,7 @@ async function callOf<R extends Route>(
 ): Promise<Call<R>> {
   const request = context.req.raw
   const url = new URL(request.url)
+  refuseUnstorable([...Object.values(context.req.param()), ...[...url.searchParams].flat()])
   const bytes = route.method === 'get' ? new Uint8Array() : await readBody(request, route.bodyBytesMax)
   const caller = await callerOf(route, { deps, request, bytes, target: url.pathname + url.search })
   const params = validated<R['params']>(route.params, context.req.param(), 'path')
@@ -125,8 +130,20 @@ async function callerOf(
   }
   // The witness looks the key up by pair; until then nobody is known.
   if (route.access === 'pair host') return { kind: 'nobody' }
-  if (route.access === 'host') return callerOfHost(deps, { request, target, body: bytes })
-  return callerOfBearer(deps, request.headers.get('authorization') ?? '')
+  const known =
+    route.access === 'host'
+      ? callerOfHost(deps, { request, target, body: bytes })
+      : callerOfBearer(deps, request.headers.get('authorization') ?? '')
+  return known.catch(async (error: unknown) => {
+    // Who guesses is told to wait; a valid credential from the same address is not.
+    if (error instanceof Refusal && error.code === 'unauthenticated') await limitByAddress(deps, request)
+    throw error
+  })
+}
+
+/** PostgreSQL's text cannot hold it, so nothing that is here can have it. */
+function refuseUnstorable(texts: readonly string[]): void {
+  if (texts.some(text => text.includes('\0'))) throw new Refusal('malformed', 'the address holds U+0000')
 }
 
 function bodyOf(route: Route, { request, bytes }: { request: Request; bytes: Uint8Array }): unknown {

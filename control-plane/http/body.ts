@@ -1,3 +1,4 @@
+import { isDeeperThan } from '../../shared/contract/report.ts'
 import { Refusal } from './problem.ts'
 
 /** Unless a route says otherwise: an answer of a host that carries a sealed secret has 100 KiB. */
@@ -30,8 +31,13 @@ export async function readBody(request: Request, bytesMax: number = bodyBytesMax
   return whole
 }
 
-/** What JSON can write and the database cannot hold is refused by field rules later; here only the form counts. */
+/** No body of this API, inventories of hosts included, is nested half as deep; the database's own parser has a bound as well. */
+const bodyDepthMax = 32
+
+/** Only the form counts here; what JSON can write and the database cannot hold is none. @throws Refusal */
 export function parseJson(bytes: Uint8Array): unknown {
+  if (isDeeperThan(bytes, bodyDepthMax))
+    throw new Refusal('malformed', `the body is nested more than ${bodyDepthMax} deep`)
   try {
     return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes), (key, value: unknown) => {
       const text = typeof value === 'string' ? value : key

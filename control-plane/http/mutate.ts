@@ -6,6 +6,7 @@ import type { Transaction } from '../db/client.ts'
 import { idempotency } from '../db/schema/index.ts'
 import { inOrganisation } from '../db/transaction.ts'
 import type { Deps } from '../deps.ts'
+import { faultLine } from '../fault-text.ts'
 import { recordAudit } from '../services/record/audit.ts'
 import type { Call, Result } from './call.ts'
 import { Refusal } from './problem.ts'
@@ -59,7 +60,7 @@ export async function drainQuietly(deps: Deps): Promise<void> {
   await drainOutbox(deps).catch((error: unknown) => {
     deps.log({
       level: 'warning',
-      message: `the outbox is drained later: ${error instanceof Error ? error.message : ''}`,
+      message: `the outbox is drained later: ${faultLine(error)}`,
     })
   })
 }

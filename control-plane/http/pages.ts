@@ -11,9 +11,20 @@ export function keyOfCursor(cursor: string | undefined): string | null {
   const text = bytes === null ? '' : new TextDecoder().decode(bytes)
   const field = 'query.cursor'
   const message = 'is none that this API gave: take nextCursor of the page before'
-  if (!text.startsWith('1:'))
+  if (!text.startsWith('1:') || text.includes('\0'))
     throw new Refusal('invalid', `${field}: ${message}`, { violations: [{ field, rule: 'format', message }] })
   return text.slice(2)
+}
+
+/** Where rows are counted. null: from the beginning. @throws Refusal */
+export function numberOfCursor(cursor: string | undefined): number | null {
+  const key = keyOfCursor(cursor)
+  if (key === null) return null
+  const field = 'query.cursor'
+  const message = 'is of another list: take nextCursor of the page before'
+  if (!/^\d{1,15}$/.test(key))
+    throw new Refusal('invalid', `${field}: ${message}`, { violations: [{ field, rule: 'format', message }] })
+  return Number(key)
 }
 
 /** Queries ask for one row more than a page holds: whether there is another page is then known. */

@@ -1,5 +1,6 @@
 import type { OperationState } from '../../shared/contract/api/operations.ts'
 import type { Ack } from '../../shared/contract/documents.ts'
+import { measuredIn } from './measured-results.ts'
 import type { Observation, OperationWork, Step } from './work.ts'
 
 /**
@@ -197,15 +198,16 @@ function blockingResults(work: OperationWork, stage: number): string | null {
   const blocking = work.steps
     .filter(step => step.stage === 0 && step.action.do === 'command' && step.action.verb === 'prechecks')
     .flatMap(step => {
-      const { results } = (work.notes[step.id] ?? {}) as {
-        results?: { code: string; severity: string; measured: string }[]
-      }
-      return (results ?? [])
+      const results = measuredIn(work.notes[step.id])
+      if (results === null) return [`host ${step.slot} answered in a form that is not known here`]
+      return results
         .filter(one => one.severity === 'blocking')
         .map(one => `${one.code} (host ${step.slot}): ${one.measured}`)
     })
-  return blocking.length === 0 ? null : `prechecks stand in the way: ${blocking.join('; ')}`
+  return blocking.length === 0 ? null : `prechecks stand in the way: ${blocking.join('; ')}`.slice(0, messageMax)
 }
+/** As the contract bounds a sentence. */
+const messageMax = 2000
 
 function begin(
   step: Step,

@@ -157,8 +157,11 @@ export function prechecksPlan(pairing: Pairing, measured: Measured): OperationWo
   return workOf([prechecks(pairing, measured)])
 }
 
-function prechecks(pairing: Pairing, { vips, witness }: Measured): PlannedStep[] {
-  return (['a', 'b'] as const).map(slot => ({
+const prechecks = (pairing: Pairing, measured: Measured): PlannedStep[] =>
+  (['a', 'b'] as const).map(slot => prechecksOf(slot, pairing, measured))
+
+function prechecksOf(slot: Slot, pairing: Pairing, { vips, witness }: Measured): PlannedStep {
+  return {
     id: `prechecks-${slot}`,
     title: `host ${slot} measures`,
     slot,
@@ -171,13 +174,25 @@ function prechecks(pairing: Pairing, { vips, witness }: Measured): PlannedStep[]
       },
     }),
     limitSeconds: limits.prechecks,
-  }))
+  }
 }
 
 export function setUpPlan(pairing: Pairing, { first, measured }: { first: Slot; measured: Measured }): OperationWork {
+  return workOf([prechecks(pairing, measured), ...joining(pairing, first)])
+}
+
+/** The host that is left serves, and so has the virtual addresses: the new one is not asked whether they are free. */
+export function replacementPlan(
+  pairing: Pairing,
+  { slot, measured }: { slot: Slot; measured: Measured },
+): OperationWork {
+  const left = slot === 'a' ? 'b' : 'a'
+  return workOf([[prechecksOf(slot, pairing, { ...measured, vips: [] })], ...joining(pairing, left)])
+}
+
+function joining(pairing: Pairing, first: Slot): PlannedStep[][] {
   const second = first === 'a' ? 'b' : 'a'
-  return workOf([
-    prechecks(pairing, measured),
+  return [
     [
       {
         id: 'begin',
@@ -207,7 +222,7 @@ export function setUpPlan(pairing: Pairing, { first, measured }: { first: Slot; 
         limitSeconds: limits.protection,
       },
     ],
-  ])
+  ]
 }
 
 /** Hosts that are a pair already: nothing is set up, both only have to be heard. */

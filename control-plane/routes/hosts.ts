@@ -6,17 +6,31 @@ import type { Api } from '../http/api.ts'
 import { type Call, etagOf } from '../http/call.ts'
 import { mutate } from '../http/mutate.ts'
 import { keyOfCursor, pageOfRows } from '../http/pages.ts'
+import { reading } from '../http/read.ts'
 import { renameHost, retireHost } from '../services/host/change-host.ts'
 import { enrolHost, makeEnrolmentToken } from '../services/host/enrolment.ts'
+import { enrolmentTokenView, listEnrolmentTokens, withdrawEnrolmentToken } from '../services/host/enrolment-tokens.ts'
 import { type HostRows, hostView } from '../services/host/host-view.ts'
 import { hostsAfter, hostsSeenBy, readHost, readHosts } from '../services/host/read-hosts.ts'
 
 export function hostRoutes(api: Api): void {
   api.implement(contract.createEnrolmentToken, call =>
     mutate(call, async tx => {
-      const { organisation } = asMember(call.caller)
-      const made = await makeEnrolmentToken(tx, { deps: call.deps, organisation, wanted: call.body })
+      const made = await makeEnrolmentToken(tx, { deps: call.deps, by: asMember(call.caller), wanted: call.body })
       return { body: made, secret: true, resource: `enrolment token ${made.id}`, details: { name: made.name } }
+    }),
+  )
+
+  api.implement(contract.listEnrolmentTokens, async call => ({
+    body: await reading(call, (tx, member) =>
+      listEnrolmentTokens(tx, { member, limit: call.query.limit, cursor: call.query.cursor }),
+    ),
+  }))
+
+  api.implement(contract.withdrawEnrolmentToken, call =>
+    mutate(call, async tx => {
+      const row = await withdrawEnrolmentToken(tx, { id: call.params.enrolmentToken, member: asMember(call.caller) })
+      return { body: enrolmentTokenView(row), resource: `enrolment token ${row.id}`, details: { name: row.name } }
     }),
   )
 

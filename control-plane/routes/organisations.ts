@@ -65,15 +65,15 @@ export function organisationRoutes(api: Api): void {
   )
 
   api.implement(contract.listTokens, async call => ({
-    body: await reading(call, (tx, { organisation }) =>
-      listTokens(tx, { organisation, limit: call.query.limit, cursor: call.query.cursor }),
+    body: await reading(call, (tx, member) =>
+      listTokens(tx, { member, limit: call.query.limit, cursor: call.query.cursor }),
     ),
   }))
 
   api.implement(contract.revokeToken, call =>
     mutate(call, async tx => {
-      const { organisation } = asMember(call.caller)
-      const row = await revokeToken(tx, { organisation, id: call.params.token, now: call.deps.now() })
+      const member = asMember(call.caller)
+      const row = await revokeToken(tx, { member, id: call.params.token, now: call.deps.now() })
       return { body: tokenView(row), resource: `token ${row.id}` }
     }),
   )

@@ -14,6 +14,7 @@ import { pairView } from '../services/pair/pair-view.ts'
 import { knownPrechecks, passes } from '../services/pair/prechecks.ts'
 import { type PairRows, pairsSeenBy, readPair, readPairs } from '../services/pair/read-pairs.ts'
 import { readinessOf } from '../services/pair/readiness.ts'
+import { joinReplacement } from '../services/pair/replace.ts'
 import { setUp } from '../services/pair/set-up.ts'
 import { changeSettings } from '../services/pair/settings.ts'
 
@@ -132,6 +133,15 @@ function operationRoutesOfPairs(api: Api): void {
       call,
       await mutate(call, async tx =>
         begun(call, await maintenance(tx, call.deps, { ...part(call), version: call.ifMatch, wanted: null })),
+      ),
+    ),
+  )
+
+  api.implement(contract.replaceMember, async call =>
+    operationResult(
+      call,
+      await mutate(call, async tx =>
+        begun(call, await joinReplacement(tx, call.deps, { ...part(call), wanted: call.body })),
       ),
     ),
   )

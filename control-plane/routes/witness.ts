@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm'
 import * as contract from '../../shared/contract/api/witness.ts'
 import { voteReply } from '../../shared/contract/witness.ts'
+import { limitByAddress } from '../auth/bearer.ts'
 import type { Transaction } from '../db/client.ts'
 import { inOrganisation } from '../db/transaction.ts'
 import type { Api } from '../http/api.ts'
@@ -55,9 +56,14 @@ export function witnessRoutes(api: Api): void {
 
 /** What is answered is on disk, whatever the database's default is. */
 function durably<T>(call: OfPair, work: (tx: Transaction) => Promise<T>): Promise<T> {
-  return inOrganisation(call.deps.database, call.params.organisation, async tx => {
+  const done = inOrganisation(call.deps.database, call.params.organisation, async tx => {
     await tx.execute(sql`set local synchronous_commit = on`)
     return work(tx)
+  })
+  return done.catch(async (error: unknown) => {
+    // Whoever signs for no pair is somebody who guesses, until he shows otherwise.
+    if (error instanceof Refusal && error.code === 'unauthenticated') await limitByAddress(call.deps, call.request)
+    throw error
   })
 }
 

@@ -1,8 +1,10 @@
 import { and, asc, eq, lte, sql } from 'drizzle-orm'
+import { ulid } from '../../shared/ids.ts'
 import type { Transaction } from '../db/client.ts'
 import { command, operation, pair } from '../db/schema/index.ts'
 import { acrossOrganisations } from '../db/transaction.ts'
 import type { Deps } from '../deps.ts'
+import { faultText } from '../fault-text.ts'
 import { drainQuietly } from '../http/mutate.ts'
 import { switchoverPlan } from '../operations/plan.ts'
 import { silentAfterMs } from './host/host-view.ts'
@@ -23,11 +25,19 @@ import { reissueForTools } from './token/tool-keys.ts'
  * the next. Each part is bounded, so that a backlog is worked off over several.
  */
 export async function sweep(deps: Deps): Promise<{ operations: number; pairs: number; pushed: number }> {
-  const operations = await dueOperations(deps)
-  const pairs = await silentPairs(deps)
-  const pushed = (await tellOfToolKeys(deps)) + (await repushDesired(deps))
+  const faults: unknown[] = []
+  const part = (work: (deps: Deps) => Promise<number>): Promise<number> =>
+    work(deps).catch((error: unknown) => {
+      faults.push(error)
+      return 0
+    })
+  const operations = await part(dueOperations)
+  const pairs = await part(silentPairs)
+  const pushed = (await part(tellOfToolKeys)) + (await part(repushDesired))
   await drainQuietly(deps)
-  await cleanUp(deps)
+  await part(cleanUp)
+  // One that fails keeps no other from its work; whoever runs the sweep is told of the first.
+  if (faults.length > 0) throw faults[0]
   return { operations, pairs, pushed }
 }
 
@@ -37,6 +47,7 @@ async function dueOperations(deps: Deps): Promise<number> {
   let done = 0
   while (done < perSweep.operations) {
     // One at a time, each in its own transaction: one that can't be looked at does not hold up the others.
+    const due: { id: string | null } = { id: null }
     const worked = await acrossOrganisations(deps.database, async tx => {
       const [row] = await tx
         .select()
@@ -46,14 +57,25 @@ async function dueOperations(deps: Deps): Promise<number> {
         .limit(1)
         .for('update', { skipLocked: true })
       if (row === undefined) return false
+      due.id = row.id
       await lookAtOperation(tx, deps, row)
       return true
-    })
+    }).catch((error: unknown) => putOff(deps, { id: due.id, error }))
     if (!worked) break
     done++
   }
   return done
 }
+
+/** It is the oldest that is due: left as it is, every sweep would begin and end with it. */
+async function putOff(deps: Deps, { id, error }: { id: string | null; error: unknown }): Promise<true> {
+  if (id === null) throw error
+  const lookAt = new Date(deps.now().getTime() + putOffMs)
+  await acrossOrganisations(deps.database, tx => tx.update(operation).set({ lookAt }).where(eq(operation.id, id)))
+  deps.log({ level: 'error', message: `operation ${id} could not be looked at, and is put off: ${faultText(error)}` })
+  return true
+}
+const putOffMs = 60_000
 
 async function lookAtOperation(tx: Transaction, deps: Deps, row: OperationRow): Promise<void> {
   const now = deps.now()
@@ -169,10 +191,10 @@ async function tellOfToolKeys(deps: Deps): Promise<number> {
   })
 }
 
-/** Operations are promised for 30 days, events for 400. */
-const keepDays = { operations: 90, commands: 7, events: 400 }
+/** Operations are promised for 30 days, events for 400, and alarms are told of by events; a ticket lives an hour at most. */
+const keepDays = { operations: 90, commands: 7, events: 400, alarms: 400, enrolmentTokens: 30 }
 
-async function cleanUp(deps: Deps): Promise<void> {
+async function cleanUp(deps: Deps): Promise<number> {
   const now = deps.now()
   const ago = (days: number): string => new Date(now.getTime() - days * 86_400_000).toISOString()
   await acrossOrganisations(deps.database, async tx => {
@@ -182,6 +204,14 @@ async function cleanUp(deps: Deps): Promise<void> {
       delete from operation o where ended_at < ${ago(keepDays.operations)}::timestamptz
         and not exists (select 1 from command c where c.operation = o.id)`)
     await tx.execute(sql`delete from event where at < ${ago(keepDays.events)}::timestamptz`)
-    await tx.execute(sql`delete from rate_bucket where at < ${ago(1)}::timestamptz`)
+    // Ids begin with the time at which they were made.
+    const before = (days: number): string => ulid(now.getTime() - days * 86_400_000).slice(0, 10)
+    await tx.execute(sql`delete from alarm where id < ${before(keepDays.alarms)} and state = 'cleared'`)
+    await tx.execute(sql`delete from enrolment_token where id < ${before(keepDays.enrolmentTokens)}`)
+    // No index says how old they are, and none of them is large: now and then is enough.
+    if (now.getUTCMinutes() % bucketMinutes === 0)
+      await tx.execute(sql`delete from rate_bucket where at < ${ago(1)}::timestamptz`)
   })
+  return 0
 }
+const bucketMinutes = 10

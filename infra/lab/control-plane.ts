@@ -97,9 +97,17 @@ export function controlPlaneProcesses(lab: string, program: string): number[] {
   })
 }
 
-/** Makes a host known to it, as an operator does: a token of the API, carried to the host. Resolves to the host's id. */
-export async function enrolHost(lab: string, host: HostName, { api }: LabControlPlane): Promise<string> {
-  const { body } = await api.createEnrolmentToken({ body: { name: `host-${host}` } })
+/**
+ * Makes a host known to it, as an operator does: a token of the API, carried to the host. Resolves to the host's id.
+ * @param replaces the id of the host whose place it takes
+ */
+export async function enrolHost(
+  lab: string,
+  host: HostName,
+  { api }: LabControlPlane,
+  { replaces }: { replaces?: string } = {},
+): Promise<string> {
+  const { body } = await api.createEnrolmentToken({ body: { name: `host-${host}`, replaces } })
   const file = join(hostPaths(lab, host).diskDir, 'enrolment.token')
   writeFileSync(file, body.token, { mode: 0o600 })
   const said = await runOnHost(

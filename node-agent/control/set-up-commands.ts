@@ -4,6 +4,7 @@ import { seal, unseal } from '../../shared/sealing.ts'
 import { loadHost } from '../host-file.ts'
 import { enrolmentKeyOf } from '../keys/enrolment-key.ts'
 import { decodeToken } from '../pair/token.ts'
+import { readState } from '../state-file/state-file.ts'
 import type { HostSettings } from './host-settings.ts'
 import type { Identity } from './identity.ts'
 import type { RunOutcome } from './session.ts'
@@ -54,10 +55,17 @@ async function joinIn(command: Command, wish: PairWish, context: SetUpContext): 
   return { phase: 'done', message: 'this host has joined; its agent copies the database' }
 }
 
-async function partsOf(wish: PairWish, { settings, progress }: SetUpContext) {
+async function partsOf(wish: PairWish, { configPath, settings, progress }: SetUpContext) {
   const { prepareDatabase } = await import('../drivers/database-port.ts')
+  // A host that has its store already keeps its settings: it only tells its secret once more, for another host in a lost one's place.
+  const { base, config } = loadHost(configPath)
+  const runs = readState(base.stateDir).ok && config !== null
+  if (runs && (config.pair !== wish.name || config.node !== wish.node))
+    throw new Error(
+      `this host is node ${config.node} of pair ${config.pair}, and the wish is for node ${wish.node} of pair ${wish.name}`,
+    )
   // Nobody gives up what is on a device from afar.
-  return { config: await settings.adoptWhole(wish), prepareDatabase, progress, erase: null }
+  return { config: runs ? config : await settings.adoptWhole(wish), prepareDatabase, progress, erase: null }
 }
 
 const purposeOf = (wish: PairWish): string => `understudy-join ${wish.id}`

@@ -186,8 +186,10 @@ export class ControlWorker implements WorkerProgram {
             return prechecks(command, configPath)
           case 'pairBegin':
           case 'pairJoin': {
+            // A host that runs in its pair tells its secret once more, and runs on.
+            const runs = (await core.present()) !== null
             const outcome = await runSetUp(command, { identity, configPath, settings: hostSettings, wish, progress })
-            if (outcome.phase === 'done') this.#restart = outcome.message
+            if (outcome.phase === 'done' && !runs) this.#restart = outcome.message
             return outcome
           }
           default:

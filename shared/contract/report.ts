@@ -11,6 +11,8 @@ const word = z.string().max(64)
 const count = z.int().min(0)
 const ms = z.number().min(0).max(1e12)
 const verdict = z.enum(['yes', 'no', 'unknown'])
+/** It is shown as a whole number; a backup that is ahead for a moment has a negative one. */
+const lagMax = Number.MAX_SAFE_INTEGER
 
 /** Raised by each start of the control worker, and durable: a report of an older start never replaces a newer one's. */
 export const reportOrder = { boot: count.max(2 ** 31 - 1), seq: count.max(2 ** 52) }
@@ -87,7 +89,7 @@ export const hostReport = z
           timeline: count,
           lsn: word,
           streaming: z.boolean(),
-          lagBytes: z.number().nullable(),
+          lagBytes: z.number().min(-lagMax).max(lagMax).nullable(),
           operation: word.nullable(),
           lastError: text,
         }),
@@ -131,9 +133,8 @@ export const saidBytesMax = Math.ceil((reportBytesMax * 4) / 3) + 1024
 /** A report that is nested more deeply than any real one is refused before it is parsed. */
 export const reportDepthMax = 12
 
-/** Parses hostile JSON within bounds; null when it breaks one. */
-export function parseBounded(bytes: Uint8Array, bytesMax: number = reportBytesMax): unknown {
-  if (bytes.length > bytesMax) return null
+/** Whether JSON is nested more deeply than that; without parsing it, which costs a hostile text its own depth of stack. */
+export function isDeeperThan(bytes: Uint8Array, depthMax: number): boolean {
   let depth = 0
   let inString = false
   for (let at = 0; at < bytes.length; at++) {
@@ -143,9 +144,15 @@ export function parseBounded(bytes: Uint8Array, bytesMax: number = reportBytesMa
       else if (byte === 0x22) inString = false
     } else if (byte === 0x22) inString = true
     else if (byte === 0x7b || byte === 0x5b) {
-      if (++depth > reportDepthMax) return null
+      if (++depth > depthMax) return true
     } else if (byte === 0x7d || byte === 0x5d) depth--
   }
+  return false
+}
+
+/** Parses hostile JSON within bounds; null when it breaks one. */
+export function parseBounded(bytes: Uint8Array, bytesMax: number = reportBytesMax): unknown {
+  if (bytes.length > bytesMax || isDeeperThan(bytes, reportDepthMax)) return null
   try {
     const value: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes), storable)
     return typeof value === 'object' ? value : null

@@ -1,32 +1,40 @@
 import assert from 'node:assert/strict'
+import { EventEmitter } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { after, before, test } from 'node:test'
 import { exportJWK, exportSPKI, generateKeyPair, SignJWT } from 'jose'
+import type { MqttClient } from 'mqtt'
 import postgres from 'postgres'
+import { Ingest } from '../../control-plane/broker/ingest.ts'
+import type { IdentityProvider } from '../../control-plane/deps.ts'
 import { repushDesired } from '../../control-plane/services/pair/push-desired.ts'
 import { sweep } from '../../control-plane/services/sweep.ts'
 import { createEnrolmentToken } from '../../shared/contract/api/hosts.ts'
 import { listAlarms, listAudit, verifyAudit } from '../../shared/contract/api/observation.ts'
 import { getOperation } from '../../shared/contract/api/operations.ts'
-import { createToken, getPermissions, listTokens } from '../../shared/contract/api/organisations.ts'
-import { getPair, switchOver } from '../../shared/contract/api/pairs.ts'
+import { createToken, getPermissions, listTokens, revokeToken } from '../../shared/contract/api/organisations.ts'
+import { getPair, startPrechecks, switchOver } from '../../shared/contract/api/pairs.ts'
+import { documentSigner } from '../../shared/contract/signing.ts'
+import { upTopic } from '../../shared/contract/topics.ts'
 import { refusal } from './contract/tenancy.ts'
+import { enrolledHost } from './support/host.ts'
 import { adoptedPair } from './support/pair.ts'
-import { ApiClient } from './support/route-client.ts'
+import { ApiClient, ApiProblem } from './support/route-client.ts'
 import { type NodeRuntime, newTenant, nodeRuntime } from './support/runtime.ts'
 
 const keys = await generateKeyPair('ES256', { extractable: true })
 let identityServer: Server
 let runtime: NodeRuntime
 let issuer: string
+let provider: IdentityProvider
 
 before(async () => {
   const jwk = { ...(await exportJWK(keys.publicKey)), kid: 'one', alg: 'ES256' }
   identityServer = createServer((_, response) => void response.end(JSON.stringify({ keys: [jwk] })))
   await new Promise<void>(resolve => identityServer.listen(0, '127.0.0.1', resolve))
   issuer = `http://127.0.0.1:${(identityServer.address() as AddressInfo).port}`
-  const provider = {
+  provider = {
     issuer,
     audience: 'understudy',
     jwksUrl: `${issuer}/jwks`,
@@ -40,23 +48,33 @@ after(async () => {
   await runtime?.close()
 })
 
+const personOf = (claims: Record<string, unknown>, subject: string): Promise<string> =>
+  new SignJWT(claims)
+    .setProtectedHeader({ alg: 'ES256', kid: 'one' })
+    .setIssuer(issuer)
+    .setAudience('understudy')
+    .setSubject(subject)
+    .setExpirationTime('5m')
+    .sign(keys.privateKey)
+
 const clientWith = (token: string): ApiClient => new ApiClient({ url: runtime.url, token })
 
 test('a person comes with a token of the identity provider, has the role it names, and stands in the audit by name', async () => {
   const { organisation, client } = await newTenant(runtime)
-  const claims = { organisation, role: ['viewer', 'operator'], email: 'ada@example.org' }
-  const token = await new SignJWT(claims)
-    .setProtectedHeader({ alg: 'ES256', kid: 'one' })
-    .setIssuer(issuer)
-    .setAudience('understudy')
-    .setSubject('ada')
-    .setExpirationTime('5m')
-    .sign(keys.privateKey)
+  const token = await personOf({ organisation, role: ['viewer', 'operator'], email: 'ada@example.org' }, 'ada')
   const { body } = await clientWith(token).call(getPermissions, {})
   assert.deepEqual([body.role, body.organisation], ['operator', organisation])
   await assert.rejects(clientWith(token).call(createEnrolmentToken, { body: { name: 'x' } }), refusal('forbidden', 403))
   const { body: audit } = await client.call(listAudit, {})
-  assert.equal(audit.data.at(-1)?.actor, `${issuer} ada@example.org`)
+  assert.equal(audit.data.at(-1)?.actor, `${issuer} ada@example.org (ada)`)
+})
+
+test('an address that the identity provider has not verified stands for nobody in the audit', async () => {
+  const { organisation, client } = await newTenant(runtime)
+  const token = await personOf({ organisation, role: 'viewer', email: 'ada@example.org', email_verified: false }, 'eve')
+  await assert.rejects(clientWith(token).call(createEnrolmentToken, { body: { name: 'x' } }), refusal('forbidden', 403))
+  const { body: audit } = await client.call(listAudit, {})
+  assert.equal(audit.data.at(-1)?.actor, `${issuer} eve`)
 })
 
 test('a token that is over, for somebody else, of an unknown organisation, or signed in another way opens nothing', async () => {
@@ -188,6 +206,95 @@ test('a wish is told again each minute to a host that is behind, to one that is 
   assert.deepEqual([(await of(b)).told, (await of(b)).due], [before.told, before.due + 55 * 60_000])
 })
 
+test('an operation that cannot be looked at is put off and told of, and the others and the rest of the sweep go on', async context => {
+  const bad = await adoptedPair(runtime)
+  const good = await adoptedPair(runtime)
+  const sql = postgres(runtime.adminUrl.replace(/[^/]+$/, 'understudy'), { max: 1 })
+  const begun = await Promise.all(
+    [bad, good].map(one => one.client.call(startPrechecks, { params: { pair: one.id }, body: {} })),
+  )
+  const [broken = '', sound = ''] = begun.map(one => one.body.id)
+  context.after(async () => {
+    await sql`delete from command where operation = ${broken}`
+    await sql`delete from operation where id = ${broken}`
+    await sql.end({ timeout: 1 })
+  })
+  // Due in an hour, so that the sweep of the running control plane leaves them alone; ours comes later.
+  const hourMs = 3_600_000
+  const at = (ms: number): Date => new Date(Date.now() + ms)
+  await sql`update operation set look_at = ${at(hourMs)}, work = ${sql.json({ v: 1, steps: 'none' })} where id = ${broken}`
+  await sql`update operation set look_at = ${at(hourMs + 1)} where id = ${sound}`
+  const said: string[] = []
+  const deps = {
+    ...runtime.deps,
+    now: () => at(2 * hourMs),
+    log: ({ message }: { message: string }) => void said.push(message),
+  }
+  await sweep(deps)
+  const told = said.filter(one => one.startsWith(`operation ${broken} could not be looked at, and is put off`))
+  assert.equal(told.length, 1, said.join('\n'))
+  const { body } = await good.client.call(getOperation, { params: { operation: sound } })
+  assert.equal(body.state, 'unknown', 'nobody answered for two hours')
+  const [row] = await sql<{ look: Date }[]>`select look_at as look from operation where id = ${broken}`
+  assert.ok(row!.look.getTime() > Date.now() + 2 * hourMs)
+})
+
+test('a host that floods the ingest takes no other host’s answer with it', async () => {
+  const { client, id, a, b } = await adoptedPair(runtime)
+  const begun = await client.call(startPrechecks, { params: { pair: id }, body: {} })
+  const command = await a.nextCommand()
+  const signer = await documentSigner(a.identity.host, a.identity.key)
+  const { operation, jti } = command
+  const ack = {
+    v: 1,
+    host: a.identity.host,
+    operation,
+    jti,
+    phase: 'failed',
+    message: 'no',
+    percent: null,
+    result: null,
+  }
+  const answer = await signer.sign('ack', { ...ack, at: new Date().toISOString() })
+  const ingest = new Ingest(runtime.deps, new EventEmitter() as unknown as MqttClient)
+  const say = ({ organisation, host }: { organisation: string; host: string }, text: string) =>
+    ingest.take(upTopic({ organisation, host }, 'ack'), Buffer.from(text))
+  for (let at = 0; at < 20_000; at++) say(b.identity, `{"protected":"${at}"}`)
+  say(a.identity, answer)
+  await ingest.close()
+  assert.ok(ingest.counts.dropped > 19_000, `${ingest.counts.dropped} were dropped`)
+  const { body } = await client.call(getOperation, { params: { operation: begun.body.id } })
+  assert.equal(body.state, 'failed', body.message)
+})
+
+test('a stream of events ends when its token is revoked, and reads no further ahead than its reader takes', async () => {
+  const { client, organisation } = await newTenant(runtime)
+  const made = await client.call(createToken, { body: { name: 'screen', role: 'viewer' } })
+  const sql = postgres(runtime.adminUrl.replace(/[^/]+$/, 'understudy'), { max: 1 })
+  const rows = 40_000
+  await sql`
+    insert into event (organisation, seq, at, kind, severity, message, data)
+    select ${organisation}, seq, now(), 'test', 'info', repeat('x', 500), '{}' from generate_series(1, ${rows}) seq`
+  await sql`update organisation set event_seq = ${rows} where id = ${organisation}`
+  await sql.end({ timeout: 1 })
+  const headers = { authorization: `Bearer ${made.body.token}` }
+  const response = await fetch(`${runtime.url}/v1/events/stream?after=0`, { headers })
+  const reader = response.body!.getReader()
+  await reader.read()
+  // Nobody reads on. What has been read ahead by now lies in this process, which serves it too.
+  const heldBefore = process.memoryUsage().arrayBuffers
+  await new Promise(resolve => setTimeout(resolve, 2_300))
+  assert.ok(process.memoryUsage().arrayBuffers - heldBefore < 16 * 1024 ** 2, 'the whole table is not read ahead')
+  await client.call(revokeToken, { params: { token: made.body.record.id } })
+  let length = 0
+  for (;;) {
+    const { done, value } = await reader.read()
+    if (done) break
+    length += value.length
+  }
+  assert.ok(length < (rows * 500) / 2, `${length} bytes came after the token was revoked`)
+})
+
 test('a switchover that was planned begins in its window when nothing stands in the way, for the epoch of that time', async context => {
   const { client, id, healthy } = await adoptedPair(runtime)
   context.after(() => {
@@ -215,18 +322,30 @@ test('a switchover that was planned begins in its window when nothing stands in 
   assert.equal(running.body.steps[0]?.title, 'host a hands the service over')
 })
 
-test('who asks more than his share is told to wait, and others are not', async () => {
-  const limited = await nodeRuntime({
-    limits: { perToken: { perSecond: 1, burst: 5 }, perAddress: { perSecond: 1000, burst: 1000 } },
-  })
+test('who asks more than his share, as a tool, a person, a host or without a credential, is told to wait, and others are not', async () => {
+  const share = { perSecond: 0.1, burst: 5 }
+  const limits = { perToken: share, perAddress: share, perHost: share }
+  const limited = await nodeRuntime({ limits, identityProviders: [provider] })
   try {
-    const { client } = await newTenant(limited)
+    const { client, organisation } = await newTenant(limited)
     const other = await newTenant(limited)
-    const answers = await Promise.allSettled(Array.from({ length: 12 }, () => client.call(listTokens, {})))
-    const refused = answers.filter(one => one.status === 'rejected')
-    assert.ok(refused.length >= 5, `${refused.length} were refused`)
-    for (const one of refused) refusal('rate_limited', 429)(one.reason)
+    const host = await enrolledHost(client, { name: 'alpha', address: '10.9.0.1' })
+    const with_ = (token: string) => new ApiClient({ url: limited.url, token })
+    const [ada, bob] = [
+      await personOf({ organisation, role: 'viewer' }, 'ada'),
+      await personOf({ organisation, role: 'viewer' }, 'bob'),
+    ]
+    const manyTimes = (ask: () => Promise<unknown>) => Promise.allSettled(Array.from({ length: 12 }, ask))
+    const guess = () => with_('understudy_wrong').call(listTokens, {})
+    for (const ask of [() => client.call(listTokens, {}), () => with_(ada).call(getPermissions, {}), guess]) {
+      const reasons = (await manyTimes(ask)).flatMap(one => (one.status === 'rejected' ? [one.reason] : []))
+      const told = reasons.filter(one => one instanceof ApiProblem && one.problem.code === 'rate_limited')
+      assert.ok(told.length >= 5, `${told.length} were told to wait`)
+    }
+    const pulls = await Promise.all(Array.from({ length: 12 }, () => host.cloud.pull()))
+    assert.ok(pulls.filter(one => !one.ok && one.status === 429).length >= 5, JSON.stringify(pulls))
     await other.client.call(listTokens, {})
+    await with_(bob).call(getPermissions, {})
   } finally {
     await limited.close()
   }

@@ -26,7 +26,6 @@ before(async () => {
 })
 const clients: MqttClient[] = []
 after(async () => {
-  // One that a failed test left open would keep this process alive.
   for (const client of clients) client.end(true)
   await runtime?.close()
 })
@@ -171,6 +170,13 @@ test('the broker lets a host write below its own organisation and id alone, and 
     // mqtt.js drops its connection after a refusal, so each is for nothing else.
     const refused = await onBroker(mine.b)
     assert.notEqual(await refused.publish(upTopic(address, 'report'), forged), 0)
+    refused.client.end(true)
+  }
+  // Nor below its own, what is no channel: each topic could keep a message for good.
+  const own = upTopic(addressOf(mine.b), 'report')
+  for (const topic of [`${own}/more`, `${own}s`]) {
+    const refused = await onBroker(mine.b)
+    assert.notEqual(await refused.publish(topic, 'x', true), 0)
     refused.client.end(true)
   }
   // Whoever owns the broker writes what he likes: what names a host under a foreign organisation is dropped.

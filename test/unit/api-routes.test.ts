@@ -40,7 +40,7 @@ test('reading never needs more than a viewer, but for what holds secrets or name
   )
   assert.deepEqual(
     more.map(route => route.id).sort(),
-    ['getAuditHead', 'listAudit', 'listTokens', 'listToolKeys', 'verifyAudit'].sort(),
+    ['getAuditHead', 'listAudit', 'listEnrolmentTokens', 'listTokens', 'listToolKeys', 'verifyAudit'].sort(),
   )
 })
 
@@ -67,6 +67,6 @@ test('every POST that acts wants an Idempotency-Key, and every change of what is
   // Revoking is the same however often it is done.
   assert.deepEqual(
     unguarded.map(route => route.id),
-    ['revokeToken', 'revokeToolKey'],
+    ['revokeToken', 'withdrawEnrolmentToken', 'revokeToolKey'],
   )
 })

@@ -34,9 +34,9 @@ export type Problem = {
 export type ApiToken = {
   id: string
   name: string
-  role: 'viewer' | 'operator' | 'admin'
+  role: Role
   /** null: everything the role may do */
-  scopes: ('organisation:read' | 'organisation:manage' | 'token:manage' | 'host:read' | 'host:enrol' | 'host:manage' | 'pair:read' | 'pair:operate' | 'pair:manage' | 'pair:force' | 'operation:read' | 'event:read' | 'alarm:operate' | 'audit:read')[] | null
+  scopes: Permission[] | null
   /** null: every pair */
   pairs: string[] | null
   /** UTC, RFC 3339 */
@@ -49,11 +49,15 @@ export type ApiToken = {
   lastUsedAt: string | null
 }
 
+export type Role = 'viewer' | 'operator' | 'admin'
+
+export type Permission = 'organisation:read' | 'organisation:manage' | 'token:manage' | 'host:read' | 'host:enrol' | 'host:manage' | 'pair:read' | 'pair:operate' | 'pair:manage' | 'pair:force' | 'operation:read' | 'event:read' | 'alarm:operate' | 'audit:read'
+
 export type Permissions = {
   subject: string
   organisation: string | null
-  role: 'viewer' | 'operator' | 'admin' | null
-  permissions: ('organisation:read' | 'organisation:manage' | 'token:manage' | 'host:read' | 'host:enrol' | 'host:manage' | 'pair:read' | 'pair:operate' | 'pair:manage' | 'pair:force' | 'operation:read' | 'event:read' | 'alarm:operate' | 'audit:read')[]
+  role: Role & string | null
+  permissions: Permission[]
   /** null: every pair */
   pairs: string[] | null
 }
@@ -65,6 +69,18 @@ export type EnrolmentToken = {
   expiresAt: string
   /** Shown this once. It carries the address of this API and the fingerprint of its trust root */
   token: string
+}
+
+export type PendingEnrolment = {
+  id: string
+  name: string
+  replaces: string | null
+  /** UTC, RFC 3339 */
+  createdAt: string
+  /** UTC, RFC 3339 */
+  expiresAt: string
+  /** A host enrolled with it */
+  usedAt: string | null
 }
 
 export type HostFacts = {
@@ -155,8 +171,6 @@ export type Condition = {
   message: string
   /** A condition older than the generation says nothing about the present wish */
   observedGeneration: number
-  /** UTC, RFC 3339 */
-  lastTransitionAt: string | null
 }
 
 export type HostInventory = {
@@ -170,7 +184,7 @@ export type HostInventory = {
 /** Kept for at least 30 days after its end */
 export type Operation = {
   id: string
-  kind: 'setUp' | 'prechecks' | 'switchover' | 'takeover' | 'maintenance' | 'unpair' | 'inventory' | 'storageScan' | 'storageDiscovery' | 'initiatorName' | 'vswitch'
+  kind: 'setUp' | 'replacement' | 'prechecks' | 'switchover' | 'takeover' | 'maintenance' | 'unpair' | 'inventory' | 'storageScan' | 'storageDiscovery' | 'initiatorName' | 'vswitch'
   pair: string | null
   host: string | null
   state: 'scheduled' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'unknown'
@@ -206,64 +220,74 @@ export type PairSettings = {
   mode: 'converged' | 'distributed'
   ipFamily: 'ipv4' | 'ipv6'
   profile?: 'fast' | 'default' | 'conservative' | undefined
-  vips?: ({
-    address: string
-    /** On both hosts */
-    interface: string
-    network?: 'management' | 'service' | undefined
-  })[] | undefined
-  arbitration?: {
-    witness?: {
-      /** A vote in this control plane’s database */
-      kind: 'hosted'
-    } | {
-      /** The witness process on a third machine */
-      kind: 'own'
-      url: string
-      fingerprint: string
-    } | {
-      /** No automatic takeover: the pair is always pinned */
-      kind: 'none'
-    } | {
-      kind: 'ping'
-      addresses?: string[] | undefined
-    } | undefined
-    /** Admitted by the pair after the first was away for long */
-    alternate?: {
-      /** A vote in this control plane’s database */
-      kind: 'hosted'
-    } | {
-      /** The witness process on a third machine */
-      kind: 'own'
-      url: string
-      fingerprint: string
-    } | {
-      /** No automatic takeover: the pair is always pinned */
-      kind: 'none'
-    } | {
-      kind: 'ping'
-      addresses?: string[] | undefined
-    } | null | undefined
-  } | undefined
-  syncPartition?: {
-    path: string
-    /** GiB of the partition that each host makes for it, in a file beside it; null: the directory is taken as it is. A block device is named in the host’s own configuration */
-    sizeGb?: number | null | undefined
-  } | null | undefined
-  services?: ({
-    name: string
-    unit: string
-  })[] | undefined
+  vips?: VirtualAddress[] | undefined
+  arbitration?: Arbitration | undefined
+  syncPartition?: SyncPartition | undefined
+  services?: Service[] | undefined
   protectedPorts?: number[] | undefined
   hosts: {
-    a: {
-      addresses: string[]
-    }
-    b: {
-      addresses: string[]
-    }
+    a: HostPlace
+    b: HostPlace
   }
   peerPort?: number | undefined
+}
+
+export type VirtualAddress = {
+  address: string
+  /** On both hosts */
+  interface: string
+  network?: 'management' | 'service' | undefined
+}
+
+export type Arbitration = {
+  witness?: Witness | undefined
+  /** Admitted by the pair after the first was away for long */
+  alternate?: {
+    /** A vote in this control plane’s database */
+    kind: 'hosted'
+  } | {
+    /** The witness process on a third machine */
+    kind: 'own'
+    url: string
+    fingerprint: string
+  } | {
+    /** No automatic takeover: the pair is always pinned */
+    kind: 'none'
+  } | {
+    kind: 'ping'
+    addresses?: string[] | undefined
+  } | null | undefined
+}
+
+export type Witness = {
+  /** A vote in this control plane’s database */
+  kind: 'hosted'
+} | {
+  /** The witness process on a third machine */
+  kind: 'own'
+  url: string
+  fingerprint: string
+} | {
+  /** No automatic takeover: the pair is always pinned */
+  kind: 'none'
+} | {
+  kind: 'ping'
+  addresses?: string[] | undefined
+}
+
+export type SyncPartition = {
+  path: string
+  /** GiB of the partition that each host makes for it, in a file beside it; null: the directory is taken as it is. A block device is named in the host’s own configuration */
+  sizeGb?: number | null | undefined
+} | null
+
+export type Service = {
+  name: string
+  unit: string
+}
+
+export type HostPlace = {
+  addresses: string[]
 }
 
 export type Pair = {
@@ -537,8 +561,8 @@ export class UnderstudyClient extends Requester {
   /** Makes an API token; it is shown this once and stored as a hash. Who: `token:manage`. */
   createToken(input: { body: {
     name: string
-    role: 'viewer' | 'operator' | 'admin'
-    scopes?: ('organisation:read' | 'organisation:manage' | 'token:manage' | 'host:read' | 'host:enrol' | 'host:manage' | 'pair:read' | 'pair:operate' | 'pair:manage' | 'pair:force' | 'operation:read' | 'event:read' | 'alarm:operate' | 'audit:read')[] | null | undefined
+    role: Role
+    scopes?: Permission[] | null | undefined
     pairs?: string[] | null | undefined
     expiresInDays?: number | undefined
   } } & CallOptions): Promise<Answer<{
@@ -577,6 +601,20 @@ export class UnderstudyClient extends Requester {
     replaces?: string | undefined
   } } & CallOptions): Promise<Answer<EnrolmentToken>> {
     return this.request({ method: 'POST', path: '/v1/enrolment-tokens', acts: true }, input)
+  }
+
+  /** Tokens of enrolment of the last weeks, oldest first, without their secrets. Who: `host:enrol`. */
+  listEnrolmentTokens(input: { query?: { limit?: number | undefined; cursor?: string | undefined } } & CallOptions = {}): Promise<Answer<{
+    data: PendingEnrolment[]
+    /** null: this was the last page */
+    nextCursor: string | null
+  }>> {
+    return this.request({ method: 'GET', path: '/v1/enrolment-tokens' }, input)
+  }
+
+  /** Withdraws a token that no host has used: it opens nothing any more. Who: `host:enrol`. */
+  withdrawEnrolmentToken(input: { params: { enrolmentToken: string } } & CallOptions): Promise<Answer<PendingEnrolment>> {
+    return this.request({ method: 'DELETE', path: '/v1/enrolment-tokens/{enrolmentToken}' }, input)
   }
 
   /** The hosts of the organisation, oldest first. Who: `host:read`. */
@@ -711,62 +749,14 @@ export class UnderstudyClient extends Requester {
     mode?: 'converged' | 'distributed' | undefined
     ipFamily?: 'ipv4' | 'ipv6' | undefined
     profile?: 'fast' | 'default' | 'conservative' | undefined
-    vips?: ({
-      address: string
-      /** On both hosts */
-      interface: string
-      network?: 'management' | 'service' | undefined
-    })[] | undefined
-    arbitration?: {
-      witness?: {
-        /** A vote in this control plane’s database */
-        kind: 'hosted'
-      } | {
-        /** The witness process on a third machine */
-        kind: 'own'
-        url: string
-        fingerprint: string
-      } | {
-        /** No automatic takeover: the pair is always pinned */
-        kind: 'none'
-      } | {
-        kind: 'ping'
-        addresses?: string[] | undefined
-      } | undefined
-      /** Admitted by the pair after the first was away for long */
-      alternate?: {
-        /** A vote in this control plane’s database */
-        kind: 'hosted'
-      } | {
-        /** The witness process on a third machine */
-        kind: 'own'
-        url: string
-        fingerprint: string
-      } | {
-        /** No automatic takeover: the pair is always pinned */
-        kind: 'none'
-      } | {
-        kind: 'ping'
-        addresses?: string[] | undefined
-      } | null | undefined
-    } | undefined
-    syncPartition?: {
-      path: string
-      /** GiB of the partition that each host makes for it, in a file beside it; null: the directory is taken as it is. A block device is named in the host’s own configuration */
-      sizeGb?: number | null | undefined
-    } | null | undefined
-    services?: ({
-      name: string
-      unit: string
-    })[] | undefined
+    vips?: VirtualAddress[] | undefined
+    arbitration?: Arbitration | undefined
+    syncPartition?: SyncPartition | undefined
+    services?: Service[] | undefined
     protectedPorts?: number[] | undefined
     hosts?: {
-      a: {
-        addresses: string[]
-      }
-      b: {
-        addresses: string[]
-      }
+      a: HostPlace
+      b: HostPlace
     } | undefined
     peerPort?: number | undefined
   }; ifMatch: string } & CallOptions): Promise<Answer<Pair>> {
@@ -856,6 +846,15 @@ export class UnderstudyClient extends Requester {
     return this.request({ method: 'DELETE', path: '/v1/pairs/{pair}/maintenance' }, input)
   }
 
+  /** Has the host join that was enrolled in the place of a lost one (`replaces`): it copies what the other one serves. Resumable, with progress. Who: `pair:manage`. */
+  replaceMember(input: { params: { pair: string }; body: {
+    /** The place whose host is new */
+    host: 'a' | 'b'
+    reason: string
+  } } & CallOptions): Promise<Answer<Operation>> {
+    return this.request({ method: 'POST', path: '/v1/pairs/{pair}/replacements', acts: true }, input)
+  }
+
   /** Ends the pair without loss: the primary goes on alone, the backup leaves with its data kept. Who: `pair:manage`. */
   unpair(input: { params: { pair: string }; body: {
     /** The epoch the caller saw: another one means that he decides on old news */
@@ -884,7 +883,7 @@ export class UnderstudyClient extends Requester {
     return this.request({ method: 'POST', path: '/v1/operations/{operation}/cancel', acts: true }, input)
   }
 
-  /** Goes on with a set-up that failed or was cancelled, where it stopped. Who: `pair:manage`. */
+  /** Goes on with a set-up or a replacement that failed or was cancelled, where it stopped. Who: `pair:manage`. */
   resumeOperation(input: { params: { operation: string } } & CallOptions): Promise<Answer<Operation>> {
     return this.request({ method: 'POST', path: '/v1/operations/{operation}/resume', acts: true }, input)
   }

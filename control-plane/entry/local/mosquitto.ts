@@ -2,7 +2,7 @@ import { generateKeyPairSync } from 'node:crypto'
 import { chmodSync, chownSync, mkdirSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
-import { topicRoot } from '../../../shared/contract/topics.ts'
+import { topicRoot, upChannels } from '../../../shared/contract/topics.ts'
 import { type AuthoritySecrets, authorityPem, issueCertificate } from '../../auth/x509.ts'
 import { packetBytesMax } from '../../broker/limits.ts'
 import type { BrokerAccess } from '../../broker/mqtt-client.ts'
@@ -21,6 +21,8 @@ export interface LocalMosquitto {
 /** In a host's certificate the name is its id; this one is no id. */
 const ownName = 'control-plane'
 const startLimitMs = 15_000
+/** For each client that does not read: a thousand reports of the usual size and more; a thousand of the greatest would be 250 MB. */
+const queuedBytesMax = 16 * 1024 * 1024
 /** Made anew with each start. */
 const certificateDays = 398
 
@@ -28,13 +30,14 @@ const certificateDays = 398
  * By the name in its certificate (`shared/contract/topics.ts`), which holds two levels at once: a host, as
  * `organisation/host`, writes and reads below its own organisation and id; an organisation's tooling, as `organisation`,
  * commands that organisation's hosts and reads their answers. For the other kind of name each pattern is a topic that nobody
- * reads or writes.
+ * reads or writes. A host writes the channels there are, and no other below its own: each may hold a retained message, and any
+ * number of them would fill the broker's memory for everybody.
  */
 const accessList = `user ${ownName}
 topic readwrite ${topicRoot}/#
 topic read $share/#
 
-pattern write ${topicRoot}/%u/up/#
+${upChannels.map(channel => `pattern write ${topicRoot}/%u/up/${channel}`).join('\n')}
 pattern read ${topicRoot}/%u/dn/#
 pattern write ${topicRoot}/%u/+/dn/cmd
 pattern read ${topicRoot}/%u/+/up/ack
@@ -123,6 +126,7 @@ allow_anonymous false
 acl_file ${path('acl')}
 max_packet_size ${packetBytesMax}
 max_queued_messages 1000
+max_queued_bytes ${queuedBytesMax}
 max_inflight_messages 100
 persistence true
 persistence_location ${path('data')}/

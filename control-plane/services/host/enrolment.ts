@@ -4,13 +4,17 @@ import type { createEnrolmentToken, enrolHost as enrolHostRoute } from '../../..
 import { decodeTicket, encodeTicket, enrolmentProof } from '../../../shared/contract/documents.ts'
 import { ulid } from '../../../shared/ids.ts'
 import { fromBase64url, importPublicKey, toBase64url } from '../../../shared/signing.ts'
+import type { Member } from '../../auth/caller.ts'
 import { hashOf, newSecret } from '../../auth/tokens.ts'
 import type { Transaction } from '../../db/client.ts'
-import { enrolmentToken, host, pair } from '../../db/schema/index.ts'
+import { enrolmentToken, host } from '../../db/schema/index.ts'
 import type { Deps } from '../../deps.ts'
 import { isTaken, notFound, Refusal } from '../../http/problem.ts'
+import { takePlace } from '../pair/replace.ts'
 import { recordAudit } from '../record/audit.ts'
 import { recordEvents } from '../record/events.ts'
+import { type HostRows, isConnected } from './host-view.ts'
+import { readHost, readHosts } from './read-hosts.ts'
 
 type Wanted = z.output<typeof createEnrolmentToken.body>
 type Presented = z.output<typeof enrolHostRoute.body>
@@ -18,16 +22,16 @@ type Presented = z.output<typeof enrolHostRoute.body>
 /** The operator's ticket to one host: shown once, kept as a hash, used once. */
 export async function makeEnrolmentToken(
   tx: Transaction,
-  { deps, organisation, wanted }: { deps: Deps; organisation: string; wanted: Wanted },
+  { deps, by, wanted }: { deps: Deps; by: Member; wanted: Wanted },
 ) {
+  const { organisation } = by
   const now = deps.now()
-  if (wanted.replaces !== undefined) {
-    const [old] = await tx
-      .select()
-      .from(host)
-      .where(and(eq(host.id, wanted.replaces), eq(host.organisation, organisation)))
-    if (old === undefined) throw notFound('host', wanted.replaces)
-  }
+  if (wanted.replaces !== undefined) refuseReplacing(await readHost(tx, { id: wanted.replaces, member: by }), now)
+  else if (by.pairs !== null)
+    throw new Refusal(
+      'forbidden',
+      'this credential is limited to some pairs, and a new host is in none of them: name the host that it replaces',
+    )
   await refuseTakenName(tx, { organisation, name: wanted.name, replaces: wanted.replaces ?? null })
   const secret = newSecret()
   const row = {
@@ -88,7 +92,7 @@ export async function enrolHost(tx: Transaction, { deps, presented }: { deps: De
     .select()
     .from(host)
     .where(and(eq(host.organisation, organisation), eq(host.publicKey, presented.publicKey), eq(host.state, 'active')))
-  const row = again ?? (await newHost(tx, { presented, organisation, name, replaces, now }))
+  const row = again ?? (await newHost(tx, deps, { presented, organisation, name, replaces }))
   if (again === undefined) {
     await recordEvents(tx, organisation, [
       {
@@ -132,9 +136,11 @@ async function proveKey(presented: Presented, hash: Uint8Array): Promise<void> {
 
 async function newHost(
   tx: Transaction,
-  part: { presented: Presented; organisation: string; name: string; replaces: string | null; now: Date },
+  deps: Deps,
+  part: { presented: Presented; organisation: string; name: string; replaces: string | null },
 ): Promise<typeof host.$inferSelect> {
-  const { presented, organisation, name, replaces, now } = part
+  const { presented, organisation, name, replaces } = part
+  const now = deps.now()
   const id = ulid(now.getTime())
   if (replaces !== null) await retireReplaced(tx, { replaces, organisation, now })
   const [row] = await tx
@@ -159,10 +165,7 @@ async function newHost(
         )
       throw error
     })
-  if (replaces !== null) {
-    await tx.update(pair).set({ hostA: id, version: sql`version + 1` }).where(eq(pair.hostA, replaces))
-    await tx.update(pair).set({ hostB: id, version: sql`version + 1` }).where(eq(pair.hostB, replaces))
-  }
+  if (replaces !== null) await takePlace(tx, deps, { organisation, from: replaces, to: row! })
   return row!
 }
 
@@ -170,8 +173,26 @@ async function retireReplaced(
   tx: Transaction,
   { replaces, organisation, now }: { replaces: string; organisation: string; now: Date },
 ): Promise<void> {
+  const [old] = await readHosts(tx, {
+    where: and(eq(host.id, replaces), eq(host.organisation, organisation)),
+    limit: 1,
+  })
+  if (old === undefined) throw notFound('host', replaces)
+  refuseReplacing(old, now)
   await tx
     .update(host)
     .set({ state: 'retired', retiredAt: now, version: sql`version + 1` })
-    .where(and(eq(host.id, replaces), eq(host.organisation, organisation)))
+    .where(eq(host.id, replaces))
+}
+
+/** What is heard is alive: its key would open nothing any more while it may serve. @throws Refusal */
+function refuseReplacing(old: HostRows, now: Date): void {
+  const { name, state } = old.host
+  if (state === 'retired')
+    throw new Refusal('conflict', `host ${name} is retired: its place is free, or was taken by another one already`)
+  if (isConnected(old, now) === 'yes')
+    throw new Refusal(
+      'conflict',
+      `host ${name} was heard within 30 s: switch it off for good before another one takes its place, or end its pair and retire it`,
+    )
 }

@@ -75,7 +75,6 @@ export function conditionsOf(rows: HostRows, now: Date): Condition[] {
     reason: holds === null ? 'NotHeard' : reason,
     message: holds === null ? silent : message,
     observedGeneration,
-    lastTransitionAt: null,
   })
   if (report === null) {
     const types = ['Connected', 'Applied', 'DesiredStale', 'ClockSkewed', 'CertificateExpiring', 'Ready'] as const

@@ -3,6 +3,7 @@ import type { Transaction } from '../../db/client.ts'
 import { operation, pair } from '../../db/schema/index.ts'
 import { acrossOrganisations } from '../../db/transaction.ts'
 import type { Deps } from '../../deps.ts'
+import { faultText } from '../../fault-text.ts'
 import { reconcileAlarms } from '../alarm/alarms.ts'
 import { causesOfPair } from '../alarm/causes.ts'
 import { carryOn } from '../operation/carry-on.ts'
@@ -43,7 +44,7 @@ export async function lookAtPair(deps: Deps, id: string): Promise<void> {
   await acrossOrganisations(deps.database, tx => look(tx, deps, id)).catch((error: unknown) => {
     deps.log({
       level: 'error',
-      message: `pair ${id} could not be looked at: ${error instanceof Error ? (error.stack ?? '') : ''}`,
+      message: `pair ${id} could not be looked at: ${faultText(error)}`,
     })
   })
 }

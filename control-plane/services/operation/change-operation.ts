@@ -1,4 +1,4 @@
-import { and, desc, eq, inArray, lt, type SQL } from 'drizzle-orm'
+import { and, desc, eq, inArray, lt, or, type SQL, sql } from 'drizzle-orm'
 import type { OperationState } from '../../../shared/contract/api/operations.ts'
 import type { Member } from '../../auth/caller.ts'
 import type { Transaction } from '../../db/client.ts'
@@ -11,11 +11,14 @@ import { carryOn } from './carry-on.ts'
 import { type OperationRow, operationView } from './operation-view.ts'
 import { refuseSecond } from './start.ts'
 
-const seenBy = (member: Member): SQL | undefined =>
-  and(
-    eq(operation.organisation, member.organisation),
-    member.pairs === null ? undefined : inArray(operation.pair, [...member.pairs]),
-  )
+/** Of its pairs and of their hosts. */
+function seenBy(member: Member): SQL | undefined {
+  const mine = eq(operation.organisation, member.organisation)
+  if (member.pairs === null) return mine
+  const pairs = [...member.pairs]
+  const ofHost = sql`exists (select 1 from pair p where ${inArray(sql`p.id`, pairs)} and ${operation.host} in (p.host_a, p.host_b))`
+  return and(mine, or(inArray(operation.pair, pairs), ofHost))
+}
 
 export async function readOperation(tx: Transaction, part: { id: string; member: Member }): Promise<OperationRow> {
   const [row] = await tx
@@ -76,16 +79,17 @@ export async function cancelOperation(
   return carryOn(tx, deps, { row, event: { kind: 'cancel' } })
 }
 
-/** A set-up goes on where it stopped; anything else is asked for anew, since the world has moved on. */
+/** A set-up or replacement goes on where it stopped; anything else is asked for anew, since the world has moved on. */
 export async function resumeOperation(
   tx: Transaction,
   deps: Deps,
   part: { id: string; member: Member },
 ): Promise<OperationRow> {
   const row = await lockOperation(tx, part)
-  if (row.kind !== 'setUp') throw new Refusal('conflict', `a ${row.kind} is not resumed; ask for a new one`)
+  if (row.kind !== 'setUp' && row.kind !== 'replacement')
+    throw new Refusal('conflict', `a ${row.kind} is not resumed; ask for a new one`)
   if (row.state === 'running' || row.state === 'scheduled') return row
-  if (row.state === 'succeeded') throw new Refusal('conflict', 'the set-up has succeeded')
+  if (row.state === 'succeeded') throw new Refusal('conflict', `the ${row.kind} has succeeded`)
   if (row.pair !== null) {
     const [of] = await tx.select({ state: pair.state }).from(pair).where(eq(pair.id, row.pair))
     if (of?.state === 'unpaired') throw new Refusal('conflict', 'the pair was given up; set up a new one')

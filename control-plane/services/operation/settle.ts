@@ -4,6 +4,7 @@ import type { Transaction } from '../../db/client.ts'
 import { operation, pair } from '../../db/schema/index.ts'
 import type { LastSwitchover } from '../../db/schema/pairs.ts'
 import type { Deps } from '../../deps.ts'
+import { measuredIn, unreadable } from '../../operations/measured-results.ts'
 import type { OperationWork } from '../../operations/work.ts'
 import { issueDesired } from '../pair/issue-desired.ts'
 import { recordEvents } from '../record/events.ts'
@@ -35,11 +36,10 @@ export async function settle(tx: Transaction, deps: Deps, row: OperationRow): Pr
 }
 
 function resultOf({ kind, work, state }: OperationRow): Record<string, unknown> | null {
-  if (kind === 'prechecks' || kind === 'setUp') {
-    const results = work.steps.flatMap(step => {
-      const note = work.notes[step.id] as { results?: unknown[] } | undefined
-      return (note?.results ?? []).map(one => ({ host: step.slot, ...(one as object) }))
-    })
+  if (kind === 'prechecks' || kind === 'setUp' || kind === 'replacement') {
+    const results = work.steps.flatMap(step =>
+      (measuredIn(work.notes[step.id]) ?? [unreadable]).map(one => ({ host: step.slot, ...one })),
+    )
     return results.length === 0 ? null : { results }
   }
   if (hostOperationKinds.some(one => one === kind)) {
@@ -103,6 +103,7 @@ async function settlePair(
       return
     }
     case 'prechecks':
+    case 'replacement':
     case 'inventory':
     case 'storageScan':
     case 'storageDiscovery':

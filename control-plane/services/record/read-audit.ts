@@ -2,7 +2,7 @@ import { and, asc, eq, gt } from 'drizzle-orm'
 import type { Transaction } from '../../db/client.ts'
 import { audit, organisation } from '../../db/schema/index.ts'
 import type { Deps } from '../../deps.ts'
-import { keyOfCursor, pageOfRows } from '../../http/pages.ts'
+import { numberOfCursor, pageOfRows } from '../../http/pages.ts'
 import { entryHash } from './audit.ts'
 
 type Row = typeof audit.$inferSelect
@@ -13,7 +13,7 @@ export async function listAudit(
   tx: Transaction,
   part: { organisation: string; limit: number; cursor?: string | undefined },
 ) {
-  const after = Number(keyOfCursor(part.cursor) ?? 0)
+  const after = numberOfCursor(part.cursor) ?? 0
   const rows = await chunk(tx, { owner: part.organisation, after, limit: part.limit + 1 })
   return pageOfRows(rows, { limit: part.limit, key: row => String(row.seq), view: auditView })
 }

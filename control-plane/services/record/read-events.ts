@@ -3,7 +3,7 @@ import type { EventView } from '../../../shared/contract/api/observation.ts'
 import type { Member } from '../../auth/caller.ts'
 import type { Transaction } from '../../db/client.ts'
 import { event } from '../../db/schema/index.ts'
-import { keyOfCursor, pageOfRows } from '../../http/pages.ts'
+import { numberOfCursor, pageOfRows } from '../../http/pages.ts'
 
 type Row = typeof event.$inferSelect
 
@@ -40,7 +40,7 @@ export async function listEvents(
   tx: Transaction,
   part: EventFilter & { limit: number; cursor?: string | undefined; after?: number | undefined },
 ) {
-  const after = Number(keyOfCursor(part.cursor) ?? part.after ?? 0)
-  const rows = await eventsAfter(tx, { ...part, after: Number.isFinite(after) ? after : 0, limit: part.limit + 1 })
+  const after = numberOfCursor(part.cursor) ?? part.after ?? 0
+  const rows = await eventsAfter(tx, { ...part, after, limit: part.limit + 1 })
   return pageOfRows(rows, { limit: part.limit, key: row => String(row.seq), view: eventView })
 }

@@ -1,9 +1,11 @@
 import { eq } from 'drizzle-orm'
 import type { streamEvents } from '../../../shared/contract/api/observation.ts'
+import { callerOfBearer } from '../../auth/bearer.ts'
 import { asMember, type Member } from '../../auth/caller.ts'
 import { event, organisation } from '../../db/schema/index.ts'
 import { inOrganisation } from '../../db/transaction.ts'
 import type { Deps } from '../../deps.ts'
+import { faultLine } from '../../fault-text.ts'
 import type { Call } from '../../http/call.ts'
 import { Refusal } from '../../http/problem.ts'
 import { eventsAfter, eventView } from './read-events.ts'
@@ -22,10 +24,22 @@ const commentEveryMs = 15_000
 export const streamLimitMs = 4 * 60_000
 const retryMs = 1000
 const batchRows = 200
+/** So often it is asked whether the credential is still one: who is shut out hears no more than this. */
+const recheckMs = 2_000
+/** Each costs a small read a second, wherever it is; a large organisation has a hundred pages open. */
+export const streamsMax = 200
+/** Of this process: each instance carries its own. */
+const open = new Map<string, number>()
 
 export async function eventStream(call: Call<typeof streamEvents>): Promise<Response> {
   const member = asMember(call.caller)
   const { deps, request, query } = call
+  const { organisation } = member
+  const others = open.get(organisation) ?? 0
+  if (others >= streamsMax)
+    throw new Refusal('rate_limited', `this organisation has ${others} streams of events open here; end some of them`, {
+      headers: { 'retry-after': '60' },
+    })
   const after = await beginningOf(deps, {
     member,
     lastEventId: request.headers.get('last-event-id'),
@@ -33,24 +47,40 @@ export async function eventStream(call: Call<typeof streamEvents>): Promise<Resp
   })
   const encoder = new TextEncoder()
   let ended = false
+  let wake = (): void => {}
   const stop = (): void => {
     ended = true
+    wake()
   }
   // Some runtimes tell of a client that left in one way, some in the other.
   request.signal.addEventListener('abort', stop)
   const stream = new ReadableStream<Uint8Array>({
     start: controller => {
+      open.set(organisation, (open.get(organisation) ?? 0) + 1)
       const send = (text: string): void => controller.enqueue(encoder.encode(text))
+      // A client that reads slowly, or not at all, is not read ahead of: what it has not taken stays in the table.
+      const room = async (): Promise<void> => {
+        if (ended || (controller.desiredSize ?? 0) > 0) return
+        const { promise, resolve } = Promise.withResolvers<void>()
+        wake = resolve
+        const timer = setTimeout(resolve, streamLimitMs)
+        await promise
+        clearTimeout(timer)
+      }
       const filter = { member, pair: query.pair }
-      void follow(deps, { filter, after, send, hasEnded: () => ended })
+      const credential = request.headers.get('authorization') ?? ''
+      void follow(deps, { filter, after, send, room, credential, hasEnded: () => ended })
         .catch((error: unknown) => {
           deps.log({
             level: 'warning',
-            message: `an event stream ended: ${error instanceof Error ? error.message : ''}`,
+            message: `an event stream ended: ${faultLine(error)}`,
           })
         })
         .finally(() => {
           request.signal.removeEventListener('abort', stop)
+          const left = (open.get(organisation) ?? 1) - 1
+          if (left > 0) open.set(organisation, left)
+          else open.delete(organisation)
           try {
             controller.close()
           } catch {
@@ -58,6 +88,7 @@ export async function eventStream(call: Call<typeof streamEvents>): Promise<Resp
           }
         })
     },
+    pull: () => wake(),
     cancel: stop,
   })
   return new Response(stream, {
@@ -69,29 +100,50 @@ interface Following {
   filter: { member: Member; pair: string | undefined }
   after: number
   send: (text: string) => void
+  /** Resolves when the client has taken what was sent. */
+  room: () => Promise<void>
+  /** The header by which it was opened. */
+  credential: string
   hasEnded: () => boolean
 }
 
-async function follow(deps: Deps, { filter, after, send, hasEnded }: Following): Promise<void> {
+async function follow(deps: Deps, { filter, after, send, room, credential, hasEnded }: Following): Promise<void> {
   const began = Date.now()
   let spokeAt = began
+  let admittedAt = began
   let cursor = after
   send(`retry: ${retryMs}\n: from ${cursor}\n\n`)
   while (!hasEnded() && Date.now() - began < streamLimitMs) {
+    await room()
+    if (Date.now() - admittedAt > recheckMs) {
+      if (!(await isAdmitted(deps, credential))) return
+      admittedAt = Date.now()
+    }
     const rows = await inOrganisation(deps.database, filter.member.organisation, tx =>
       eventsAfter(tx, { ...filter, after: cursor, limit: batchRows }),
     )
     if (hasEnded()) return
-    for (const row of rows) {
-      send(`id: ${row.seq}\nevent: ${row.kind}\ndata: ${JSON.stringify(eventView(row))}\n\n`)
-      cursor = row.seq
+    if (rows.length > 0) {
+      send(rows.map(row => `id: ${row.seq}\nevent: ${row.kind}\ndata: ${JSON.stringify(eventView(row))}\n\n`).join(''))
+      cursor = rows.at(-1)?.seq ?? cursor
+      spokeAt = Date.now()
     }
-    if (rows.length > 0) spokeAt = Date.now()
-    else if (Date.now() - spokeAt > commentEveryMs) {
+    if (Date.now() - spokeAt > commentEveryMs) {
       send(': alive\n\n')
       spokeAt = Date.now()
     }
     if (rows.length < batchRows) await new Promise(resolve => setTimeout(resolve, lookEveryMs))
+  }
+}
+
+/** A token that was revoked, or is over, hears nothing more. Who asks too much otherwise is still who he is. */
+async function isAdmitted(deps: Deps, credential: string): Promise<boolean> {
+  try {
+    await callerOfBearer(deps, credential)
+    return true
+  } catch (error) {
+    if (error instanceof Refusal) return error.code !== 'unauthenticated'
+    throw error
   }
 }
 

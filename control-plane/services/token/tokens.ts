@@ -1,16 +1,16 @@
-import { and, eq, gt, isNull } from 'drizzle-orm'
+import { and, eq, gt, inArray, isNull, ne, type SQL, sql } from 'drizzle-orm'
 import type { z } from 'zod'
 import type {
   apiToken as apiTokenSchema,
   createToken as createTokenRoute,
 } from '../../../shared/contract/api/organisations.ts'
 import type { Permission } from '../../../shared/contract/api/permissions.ts'
-import { permissionsOf } from '../../../shared/contract/api/permissions.ts'
+import { grantedBy } from '../../../shared/contract/api/permissions.ts'
 import { ulid } from '../../../shared/ids.ts'
 import type { Member } from '../../auth/caller.ts'
 import { hashOf, newToken } from '../../auth/tokens.ts'
 import type { Transaction } from '../../db/client.ts'
-import { apiToken } from '../../db/schema/index.ts'
+import { apiToken, pair, type toolKey } from '../../db/schema/index.ts'
 import { keyOfCursor, pageOfRows } from '../../http/pages.ts'
 import { notFound, Refusal } from '../../http/problem.ts'
 
@@ -36,12 +36,10 @@ export async function createToken(
   tx: Transaction,
   { wanted, by, now }: { wanted: Wanted; by: Member; now: Date },
 ): Promise<{ row: Row; token: string }> {
-  const given = permissionsOf[wanted.role].filter(one => wanted.scopes === null || wanted.scopes.includes(one))
-  const excess = given.filter(one => !by.permissions.has(one))
+  const excess = grantedBy(wanted).filter(one => !by.permissions.has(one))
   if (excess.length > 0)
     throw new Refusal('forbidden', `the caller does not have ${excess.join(', ')} and cannot give it`)
-  if (by.pairs !== null && (wanted.pairs === null || wanted.pairs.some(pair => !by.pairs?.has(pair))))
-    throw new Refusal('forbidden', 'the caller is limited to some pairs and can only give those')
+  await refuseOtherPairs(tx, { wanted: wanted.pairs, by })
   const token = newToken()
   const [row] = await tx
     .insert(apiToken)
@@ -60,26 +58,53 @@ export async function createToken(
   return { row: row!, token }
 }
 
-export async function listTokens(
+/** Pairs of a credential that is given: the giver's own, and there. @throws Refusal */
+export async function refuseOtherPairs(
   tx: Transaction,
-  part: { organisation: string; limit: number; cursor: string | undefined },
-) {
+  { wanted, by }: { wanted: readonly string[] | null; by: Member },
+): Promise<void> {
+  if (by.pairs !== null && (wanted === null || wanted.some(one => !by.pairs?.has(one))))
+    throw new Refusal('forbidden', 'the caller is limited to some pairs and can only give those')
+  if (wanted === null) return
+  const known = await tx
+    .select({ id: pair.id })
+    .from(pair)
+    .where(and(eq(pair.organisation, by.organisation), inArray(pair.id, [...wanted]), ne(pair.state, 'unpaired')))
+  const missing = wanted.find(id => !known.some(one => one.id === id))
+  if (missing !== undefined) throw notFound('pair', missing)
+}
+
+/** Whoever is limited to some pairs deals with the credentials of those alone. */
+export const givenWithin = (
+  column: typeof apiToken.pairs | typeof toolKey.pairs,
+  { pairs }: Member,
+): SQL | undefined => (pairs === null ? undefined : sql`${column} <@ ${JSON.stringify([...pairs])}::jsonb`)
+
+export async function listTokens(tx: Transaction, part: { member: Member; limit: number; cursor: string | undefined }) {
   const after = keyOfCursor(part.cursor)
   const rows = await tx
     .select()
     .from(apiToken)
-    .where(and(eq(apiToken.organisation, part.organisation), after === null ? undefined : gt(apiToken.id, after)))
+    .where(
+      and(
+        eq(apiToken.organisation, part.member.organisation),
+        givenWithin(apiToken.pairs, part.member),
+        after === null ? undefined : gt(apiToken.id, after),
+      ),
+    )
     .orderBy(apiToken.id)
     .limit(part.limit + 1)
   return pageOfRows(rows, { limit: part.limit, key: row => row.id, view: tokenView })
 }
 
 /** Revoking twice is no fault. */
-export async function revokeToken(
-  tx: Transaction,
-  part: { organisation: string; id: string; now: Date },
-): Promise<Row> {
-  const mine = and(eq(apiToken.organisation, part.organisation), eq(apiToken.id, part.id))
+export async function revokeToken(tx: Transaction, part: { member: Member; id: string; now: Date }): Promise<Row> {
+  const { member, id } = part
+  const mine = and(
+    eq(apiToken.organisation, member.organisation),
+    givenWithin(apiToken.pairs, member),
+    eq(apiToken.id, id),
+  )
   await tx
     .update(apiToken)
     .set({ revokedAt: part.now })

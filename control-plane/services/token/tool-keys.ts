@@ -1,15 +1,16 @@
-import { and, count, eq, gt, inArray, isNull, lt, ne, sql } from 'drizzle-orm'
+import { and, count, eq, gt, isNull, lt, sql } from 'drizzle-orm'
 import type { z } from 'zod'
 import type { createToolKey as createRoute, toolKey as toolKeySchema } from '../../../shared/contract/api/tool-keys.ts'
 import { toolKeysMax, toolKid, toolVerbs } from '../../../shared/contract/documents.ts'
 import { ulid } from '../../../shared/ids.ts'
 import type { Member } from '../../auth/caller.ts'
 import type { Transaction } from '../../db/client.ts'
-import { hostDesired, organisation as organisations, pair, toolKey } from '../../db/schema/index.ts'
+import { hostDesired, organisation as organisations, toolKey } from '../../db/schema/index.ts'
 import type { Deps } from '../../deps.ts'
 import { keyOfCursor, pageOfRows } from '../../http/pages.ts'
 import { notFound, Refusal } from '../../http/problem.ts'
 import { issueDesired } from '../pair/issue-desired.ts'
+import { givenWithin, refuseOtherPairs } from './tokens.ts'
 
 type Row = typeof toolKey.$inferSelect
 
@@ -32,8 +33,7 @@ export async function createToolKey(
 ): Promise<Row> {
   if (!by.permissions.has('pair:operate'))
     throw new Refusal('forbidden', 'the caller does not have pair:operate and cannot give it')
-  if (by.pairs !== null && (wanted.pairs === null || wanted.pairs.some(one => !by.pairs?.has(one))))
-    throw new Refusal('forbidden', 'the caller is limited to some pairs and can only give those')
+  await refuseOtherPairs(tx, { wanted: wanted.pairs, by })
   await noteChange(tx, by.organisation)
   const [present] = await tx
     .select({ keys: count() })
@@ -41,7 +41,6 @@ export async function createToolKey(
     .where(and(eq(toolKey.organisation, by.organisation), isNull(toolKey.revokedAt)))
   if ((present?.keys ?? 0) >= toolKeysMax)
     throw new Refusal('conflict', `the organisation has ${toolKeysMax} keys of tooling; revoke one that is not used`)
-  if (wanted.pairs !== null) await refuseUnknownPairs(tx, by.organisation, wanted.pairs)
   const now = deps.now()
   const [row] = await tx
     .insert(toolKey)
@@ -51,22 +50,14 @@ export async function createToolKey(
   return row!
 }
 
-async function refuseUnknownPairs(tx: Transaction, organisation: string, ids: readonly string[]): Promise<void> {
-  const known = await tx
-    .select({ id: pair.id })
-    .from(pair)
-    .where(and(eq(pair.organisation, organisation), inArray(pair.id, [...ids]), ne(pair.state, 'unpaired')))
-  const missing = ids.find(id => !known.some(one => one.id === id))
-  if (missing !== undefined) throw notFound('pair', missing)
-}
-
 /** Revoking twice is no fault. */
 export async function revokeToolKey(
   tx: Transaction,
   deps: Deps,
-  { id, organisation }: { id: string; organisation: string },
+  { id, member }: { id: string; member: Member },
 ): Promise<Row> {
-  const mine = and(eq(toolKey.organisation, organisation), eq(toolKey.id, id))
+  const { organisation } = member
+  const mine = and(eq(toolKey.organisation, organisation), givenWithin(toolKey.pairs, member), eq(toolKey.id, id))
   const revoked = await tx
     .update(toolKey)
     .set({ revokedAt: deps.now() })
@@ -83,13 +74,19 @@ export async function revokeToolKey(
 
 export async function listToolKeys(
   tx: Transaction,
-  part: { organisation: string; limit: number; cursor: string | undefined },
+  part: { member: Member; limit: number; cursor: string | undefined },
 ) {
   const after = keyOfCursor(part.cursor)
   const rows = await tx
     .select()
     .from(toolKey)
-    .where(and(eq(toolKey.organisation, part.organisation), after === null ? undefined : gt(toolKey.id, after)))
+    .where(
+      and(
+        eq(toolKey.organisation, part.member.organisation),
+        givenWithin(toolKey.pairs, part.member),
+        after === null ? undefined : gt(toolKey.id, after),
+      ),
+    )
     .orderBy(toolKey.id)
     .limit(part.limit + 1)
   return pageOfRows(rows, { limit: part.limit, key: row => row.id, view: toolKeyView })

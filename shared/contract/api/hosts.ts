@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { publicKey } from '../witness.ts'
 import { hostParams, id, page, pageOf, reason, resourceName, sentence, slot, time, verdict } from './common.ts'
 import { hostFacts } from './host-facts.ts'
-import { route } from './route.ts'
+import { noBody, route } from './route.ts'
 
 export const condition = z
   .object({
@@ -11,7 +11,6 @@ export const condition = z
     reason: z.string(),
     message: sentence,
     observedGeneration: z.int().describe('A condition older than the generation says nothing about the present wish'),
-    lastTransitionAt: time.nullable(),
   })
   .meta({ id: 'Condition' })
 
@@ -62,6 +61,41 @@ export const createEnrolmentToken = route({
     .meta({ id: 'EnrolmentToken' }),
   status: 201,
   acts: true,
+})
+
+/** Without its secret. */
+const pendingEnrolment = z
+  .object({
+    id,
+    name: resourceName,
+    replaces: id.nullable(),
+    createdAt: time,
+    expiresAt: time,
+    usedAt: time.nullable().describe('A host enrolled with it'),
+  })
+  .meta({ id: 'PendingEnrolment' })
+
+export const listEnrolmentTokens = route({
+  id: 'listEnrolmentTokens',
+  method: 'get',
+  path: '/v1/enrolment-tokens',
+  tag: 'hosts',
+  summary: 'Tokens of enrolment of the last weeks, oldest first, without their secrets',
+  access: 'host:enrol',
+  query: z.strictObject(page),
+  reply: pageOf(pendingEnrolment),
+})
+
+export const withdrawEnrolmentToken = route({
+  id: 'withdrawEnrolmentToken',
+  method: 'delete',
+  path: '/v1/enrolment-tokens/{enrolmentToken}',
+  tag: 'hosts',
+  summary: 'Withdraws a token that no host has used: it opens nothing any more',
+  access: 'host:enrol',
+  params: z.strictObject({ enrolmentToken: id }),
+  body: noBody,
+  reply: pendingEnrolment,
 })
 
 export const listHosts = route({

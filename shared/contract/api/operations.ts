@@ -8,6 +8,7 @@ export type HostOperationKind = (typeof hostOperationKinds)[number]
 
 export const operationKinds = [
   'setUp',
+  'replacement',
   'prechecks',
   'switchover',
   'takeover',
@@ -97,7 +98,7 @@ export const resumeOperation = route({
   method: 'post',
   path: '/v1/operations/{operation}/resume',
   tag: 'operations',
-  summary: 'Goes on with a set-up that failed or was cancelled, where it stopped',
+  summary: 'Goes on with a set-up or a replacement that failed or was cancelled, where it stopped',
   access: 'pair:manage',
   params: operationParams,
   reply: operation,

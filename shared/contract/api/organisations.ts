@@ -3,6 +3,9 @@ import { id, page, pageOf, time } from './common.ts'
 import { permissions, roles } from './permissions.ts'
 import { noBody, route } from './route.ts'
 
+const permission = z.enum(permissions).meta({ id: 'Permission' })
+const role = z.enum(roles).meta({ id: 'Role' })
+
 export const organisation = z
   .object({ id, name: z.string(), createdAt: time })
   .meta({ id: 'Organisation', description: 'A tenant: it sees nothing of another one' })
@@ -50,8 +53,8 @@ export const apiToken = z
   .object({
     id,
     name: z.string(),
-    role: z.enum(roles),
-    scopes: z.array(z.enum(permissions)).nullable().describe('null: everything the role may do'),
+    role: role,
+    scopes: z.array(permission).nullable().describe('null: everything the role may do'),
     pairs: z.array(id).nullable().describe('null: every pair'),
     createdAt: time,
     expiresAt: time,
@@ -69,8 +72,8 @@ export const createToken = route({
   access: 'token:manage',
   body: z.strictObject({
     name: z.string().trim().min(1).max(80),
-    role: z.enum(roles),
-    scopes: z.array(z.enum(permissions)).min(1).nullable().default(null),
+    role: role,
+    scopes: z.array(permission).min(1).nullable().default(null),
     pairs: z.array(id).min(1).max(100).nullable().default(null),
     expiresInDays: z.int().min(1).max(tokenDaysMax).default(90),
   }),
@@ -113,8 +116,8 @@ export const getPermissions = route({
     .object({
       subject: z.string(),
       organisation: id.nullable(),
-      role: z.enum(roles).nullable(),
-      permissions: z.array(z.enum(permissions)),
+      role: role.nullable(),
+      permissions: z.array(permission),
       pairs: z.array(id).nullable().describe('null: every pair'),
     })
     .meta({ id: 'Permissions' }),

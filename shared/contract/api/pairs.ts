@@ -119,7 +119,7 @@ export const changeSettings = route({
   conditional: true,
 })
 
-const precheckResult = z.object({
+export const precheckResult = z.object({
   code: z.string(),
   severity: z.enum(['blocking', 'warning', 'passed', 'unknown']),
   host: slot.nullable(),
@@ -280,6 +280,21 @@ export const unpair = route({
   status: 202,
   acts: true,
   conditional: true,
+})
+
+export const replaceMember = route({
+  id: 'replaceMember',
+  method: 'post',
+  path: '/v1/pairs/{pair}/replacements',
+  tag: 'pairs',
+  summary:
+    'Has the host join that was enrolled in the place of a lost one (`replaces`): it copies what the other one serves. Resumable, with progress',
+  access: 'pair:manage',
+  params: pairParams,
+  body: z.strictObject({ host: slot.describe('The place whose host is new'), reason }),
+  reply: operation,
+  status: 202,
+  acts: true,
 })
 
 export const getPairReports = route({

@@ -27,3 +27,18 @@ const viewer: readonly Permission[] = ['organisation:read', 'host:read', 'pair:r
 const operator: readonly Permission[] = [...viewer, 'pair:operate', 'alarm:operate']
 
 export const permissionsOf: Record<Role, readonly Permission[]> = { viewer, operator, admin: permissions }
+
+/** Of the organisation as a whole: whoever is limited to some pairs would see, or change, what is of the others. */
+const ofWholeOrganisation: readonly Permission[] = ['organisation:manage', 'audit:read']
+
+/** What a credential may do. */
+export const grantedBy = (part: {
+  role: Role
+  scopes: readonly Permission[] | null
+  pairs: readonly string[] | null
+}): Permission[] =>
+  permissionsOf[part.role].filter(
+    one =>
+      (part.scopes === null || part.scopes.includes(one)) &&
+      (part.pairs === null || !ofWholeOrganisation.includes(one)),
+  )

@@ -30,14 +30,16 @@ export const unicastAddress = z
   }, 'must be a unicast address that the other host can reach')
 const port = z.int().min(1).max(65_535)
 
-export const virtualAddress = z.strictObject({
-  address: unicastPrefix,
-  interface: z
-    .string()
-    .regex(/^[^\s/:]{1,15}$/, 'must be the name of a network interface or virtual switch')
-    .describe('On both hosts'),
-  network: z.enum(['management', 'service']).default('management'),
-})
+export const virtualAddress = z
+  .strictObject({
+    address: unicastPrefix,
+    interface: z
+      .string()
+      .regex(/^[^\s/:]{1,15}$/, 'must be the name of a network interface or virtual switch')
+      .describe('On both hosts'),
+    network: z.enum(['management', 'service']).default('management'),
+  })
+  .meta({ id: 'VirtualAddress' })
 
 const pingRefusal =
   'a ping target cannot arbitrate: both hosts may reach it while they cannot reach each other, and both would serve. Use the hosted witness, or an own one on a third machine'
@@ -53,11 +55,25 @@ export const witnessChoice = z
     z.strictObject({ kind: z.literal('ping'), addresses: z.array(z.string()).optional() }),
   ])
   .refine(it => it.kind !== 'ping', { error: pingRefusal, path: ['kind'] })
+  .meta({ id: 'Witness' })
 
-export const arbitration = z.strictObject({
-  witness: witnessChoice.default({ kind: 'hosted' }),
-  alternate: witnessChoice.nullable().default(null).describe('Admitted by the pair after the first was away for long'),
-})
+export const arbitration = z
+  .strictObject({
+    witness: witnessChoice.default({ kind: 'hosted' }),
+    alternate: witnessChoice
+      .nullable()
+      .default(null)
+      .describe('Admitted by the pair after the first was away for long'),
+  })
+  .meta({ id: 'Arbitration' })
+
+const service = z
+  .strictObject({
+    name: resourceName,
+    unit: z.string().regex(/^[A-Za-z0-9@._-]{1,200}\.service$/, 'must be a systemd service unit'),
+  })
+  .meta({ id: 'Service' })
+const hostPlace = z.strictObject({ addresses: z.array(unicastAddress).min(1).max(4) }).meta({ id: 'HostPlace' })
 
 const wanted = {
   mode: z.enum(['converged', 'distributed']).describe('converged: network and storage belong to the hosts’ cluster'),
@@ -66,20 +82,9 @@ const wanted = {
   vips: z.array(virtualAddress).max(vipsMax).default([]),
   arbitration: arbitration.prefault({}),
   syncPartition: syncPartition.nullable().default(null),
-  services: z
-    .array(
-      z.strictObject({
-        name: resourceName,
-        unit: z.string().regex(/^[A-Za-z0-9@._-]{1,200}\.service$/, 'must be a systemd service unit'),
-      }),
-    )
-    .max(64)
-    .default([]),
+  services: z.array(service).max(64).default([]),
   protectedPorts: z.array(port).min(1).max(portsMax).default([5432]),
-  hosts: z.strictObject({
-    a: z.strictObject({ addresses: z.array(unicastAddress).min(1).max(4) }),
-    b: z.strictObject({ addresses: z.array(unicastAddress).min(1).max(4) }),
-  }),
+  hosts: z.strictObject({ a: hostPlace, b: hostPlace }),
   peerPort: port.default(7400),
 }
 

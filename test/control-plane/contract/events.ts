@@ -104,5 +104,8 @@ export function eventTests(runtime: () => Runtime): void {
     assert.equal(response.status, 404)
     assert.equal(response.headers.get('content-type'), 'application/problem+json')
     assert.equal(response.headers.get('request-id'), 'given-by-client')
+    const put = await fetch(`${runtime().url}/v1/pairs/01j00000000000000000000000`, { method: 'PUT' })
+    assert.deepEqual([put.status, put.headers.get('allow')], [405, 'GET'])
+    assert.match(await put.text(), /knows no PUT; it knows GET/)
   })
 }

@@ -1,17 +1,55 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import postgres from 'postgres'
 import { Cloud } from '../../../node-agent/control/cloud.ts'
 import { enrol } from '../../../node-agent/control/identity.ts'
-import { createEnrolmentToken, getHost, listHosts, renameHost, retireHost } from '../../../shared/contract/api/hosts.ts'
-import { listEvents } from '../../../shared/contract/api/observation.ts'
+import { acceptTrust, keyRing } from '../../../node-agent/control/trust.ts'
+import {
+  createEnrolmentToken,
+  getHost,
+  listEnrolmentTokens,
+  listHosts,
+  renameHost,
+  retireHost,
+  withdrawEnrolmentToken,
+} from '../../../shared/contract/api/hosts.ts'
+import { listAudit, listEvents } from '../../../shared/contract/api/observation.ts'
+import { getOperation } from '../../../shared/contract/api/operations.ts'
+import { getPair, replaceMember } from '../../../shared/contract/api/pairs.ts'
+import { desiredDocument } from '../../../shared/contract/api/settings.ts'
 import { decodeTicket, encodeTicket } from '../../../shared/contract/documents.ts'
 import { heartbeatKeyPurpose } from '../../../shared/contract/heartbeat-mac.ts'
+import { verifyDocument } from '../../../shared/contract/signing.ts'
 import { unseal } from '../../../shared/sealing.ts'
 import { temporaryFolder } from '../support/folder.ts'
-import { enrolledHost, facts } from '../support/host.ts'
+import { enrolledHost, facts, pairReport, type TestHost } from '../support/host.ts'
+import { adoptedPair } from '../support/pair.ts'
 import { newTenant, type Runtime } from '../support/runtime.ts'
 import { refusal } from './tenancy.ts'
+
+/** As if its last word were a minute old. */
+async function fallenSilent({ databaseUrl }: Runtime, host: string): Promise<void> {
+  const sql = postgres(databaseUrl, { max: 1 })
+  try {
+    await sql`select set_config('app.organisation', '*', false)`
+    await sql`update host_reported set received_at = now() - interval '1 minute' where host = ${host}`
+    await sql`delete from host_seen where host = ${host}`
+  } finally {
+    await sql.end({ timeout: 1 })
+  }
+}
+
+/** Of the pair, as a host reads it. */
+async function wishOf({ cloud, identity }: TestHost) {
+  const pulled = await cloud.pull()
+  assert.ok(pulled.ok && pulled.value !== null, 'there is a new document')
+  const trusted = await acceptTrust(pulled.value.trust, { rootFingerprint: identity.rootFingerprint, heldVersion: 0 })
+  assert.ok(trusted.ok)
+  const verified = await verifyDocument(pulled.value.desired!, 'desired', keyRing(trusted.document, 'desired'))
+  assert.ok(verified.ok)
+  return desiredDocument.parse(verified.payload).pair
+}
 
 const identityPath = (): string => join(temporaryFolder(), 'identity.json')
 
@@ -29,6 +67,26 @@ export function hostTests(runtime: () => Runtime): void {
       hosts.data.map(one => [one.id, one.name, one.connected]),
       [[identity.host, 'alpha', 'unknown']],
     )
+  })
+
+  test('a token of enrolment that was withdrawn opens nothing, and one that was used is not taken back', async () => {
+    const { client } = await newTenant(runtime())
+    const made = [
+      (await client.call(createEnrolmentToken, { body: { name: 'alpha' } })).body,
+      (await client.call(createEnrolmentToken, { body: { name: 'beta' } })).body,
+    ] as const
+    const withdraw = (enrolmentToken: string) => client.call(withdrawEnrolmentToken, { params: { enrolmentToken } })
+    assert.equal((await withdraw(made[0].id)).body.usedAt, null)
+    const options = { facts, agentVersion: '1', path: identityPath() }
+    await assert.rejects(enrol({ ...options, ticketText: made[0].token }), /unknown, used or over/)
+    await enrol({ ...options, ticketText: made[1].token })
+    await assert.rejects(withdraw(made[1].id), /409 conflict: a host enrolled with it at .*: retire the host beta/)
+    const { body } = await client.call(listEnrolmentTokens, {})
+    assert.deepEqual(
+      body.data.map(one => [one.id, one.usedAt !== null]),
+      [[made[1].id, true]],
+    )
+    assert.ok(!JSON.stringify(body).includes('understudy-enrol'))
   })
 
   test('a host does not enrol with a control plane whose root is not the one of its token', async () => {
@@ -106,6 +164,64 @@ export function hostTests(runtime: () => Runtime): void {
     await client.call(retireHost, { params, body: { reason: 'sold' }, ifMatch: renamed.etag! })
     const answer = await host.cloud.pull()
     assert.ok(!answer.ok && answer.status === 401)
+  })
+
+  test('a host that is lost is replaced: another one takes its place by enrolling, is told its pair, and joins when it is asked to', async () => {
+    const { client, id, a, b } = await adoptedPair(runtime())
+    const params = { pair: id }
+    const replaces = b.identity.host
+    await assert.rejects(
+      client.call(createEnrolmentToken, { body: { name: 'beta', replaces } }),
+      /409 conflict: host beta was heard within 30 s: switch it off for good/,
+    )
+    await fallenSilent(runtime(), replaces)
+    const fresh = await enrolledHost(client, { name: 'beta', address: '10.9.0.2', replaces })
+    const gone = await b.cloud.pull()
+    assert.ok(!gone.ok && gone.status === 401)
+    await assert.rejects(
+      client.call(createEnrolmentToken, { body: { name: 'beta2', replaces } }),
+      /409 conflict: host beta is retired/,
+    )
+    const { body: pair } = await client.call(getPair, { params })
+    assert.deepEqual(
+      pair.hosts.map(one => one.id),
+      [a.identity.host, fresh.identity.host],
+    )
+    for (const [host, peer] of [
+      [a, fresh],
+      [fresh, a],
+    ] as const)
+      assert.equal((await wishOf(host))?.peer.host, peer.identity.host)
+    const join = (host: 'a' | 'b') => client.call(replaceMember, { params, body: { host, reason: 'burnt down' } })
+    await assert.rejects(
+      join('b'),
+      /409 operation_refused: host beta cannot join now: host beta was not heard within 30 s/,
+    )
+    await assert.rejects(join('a'), /409 conflict: host alpha reports that it is primary of this pair/)
+    await fresh.send()
+    const primary = pairReport({ role: 'primary', primary: 'a' })
+    await a.send({ pair: { ...primary, protection: 'serving but unprotected' } })
+    const begun = await join('b')
+    const measuring = await fresh.nextCommand()
+    assert.deepEqual([measuring.verb, measuring.args.vips], ['prechecks', []])
+    await fresh.ack(measuring, { phase: 'done', result: { results: [] } })
+    const telling = await a.nextCommand()
+    assert.equal(telling.verb, 'pairBegin')
+    await a.ack(telling, { phase: 'done', result: { sealed: 'secret' } })
+    const joining = await fresh.nextCommand()
+    assert.deepEqual([joining.verb, joining.args], ['pairJoin', { sealed: 'secret' }])
+    await fresh.ack(joining, { phase: 'done' })
+    await fresh.send({ pair: pairReport({ role: 'backup', primary: 'a' }) })
+    const running = await client.call(getOperation, { params: { operation: begun.body.id } })
+    assert.equal(running.body.state, 'running', 'the pair is not protected yet')
+    await a.send({ pair: primary })
+    const done = await client.call(getOperation, { params: { operation: begun.body.id }, wait: 5 })
+    assert.equal(done.body.state, 'succeeded', done.body.message)
+    const { body: audit } = await client.call(listAudit, { query: { limit: 100 } })
+    assert.deepEqual(audit.data.at(-2)?.details, {
+      publicKey: (await client.call(getHost, { params: { host: fresh.identity.host } })).body.publicKey,
+      replaces,
+    })
   })
 
   test('the key of a host’s heartbeats travels sealed: whoever hears the answer on a way without TLS has none', async () => {

@@ -241,6 +241,29 @@ export function pairOperationTests(runtime: () => Runtime): void {
     assert.deepEqual(done.body.result, { results: [{ host: 'a', ...mtu }] })
   })
 
+  test('what a host makes up as its results is shown as unknown, and holds up nothing', async () => {
+    const { client, id, a, b } = await adoptedPair(runtime())
+    const made = [
+      { results: 'all well' },
+      { results: { length: 1 } },
+      { results: [null] },
+      { results: [{ code: 1 }] },
+      { results: Array.from({ length: 500 }, () => ({})) },
+    ]
+    for (const result of made) {
+      const begun = await client.call(startPrechecks, { params: { pair: id }, body: {} })
+      await a.ack(await a.nextCommand(), { phase: 'done', result })
+      await b.ack(await b.nextCommand(), { phase: 'done', result: { results: [] } })
+      const done = await client.call(getOperation, { params: { operation: begun.body.id }, wait: 5 })
+      assert.equal(done.body.state, 'succeeded', done.body.message)
+      const { results } = done.body.result as { results: { host: string; code: string; severity: string }[] }
+      assert.deepEqual(
+        results.map(one => [one.host, one.code, one.severity]),
+        [['a', 'answer', 'unknown']],
+      )
+    }
+  })
+
   test('an alarm is raised by its cause, acknowledged by a person, and cleared by its cause going away', async () => {
     const { client, id, a, healthy } = await adoptedPair(runtime())
     await a.send({

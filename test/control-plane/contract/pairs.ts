@@ -112,6 +112,17 @@ export function pairTests(runtime: () => Runtime): void {
     )
   })
 
+  test('a set-up goes no further when a host answers the prechecks with what is no list of results', async () => {
+    const { client, a, b } = await twoHosts(runtime())
+    const hosts = { a: a.identity.host, b: b.identity.host }
+    const { body } = await client.call(setUpPair, { body: { name: 'orders', hosts, settings } })
+    await a.ack(await a.nextCommand(), { phase: 'done', result: { results: 'all well' } })
+    await b.ack(await b.nextCommand(), { phase: 'done', result: { results: [] } })
+    const done = await client.call(getOperation, { params: { operation: body.operation.id }, wait: 5 })
+    assert.equal(done.body.state, 'failed')
+    assert.match(done.body.message, /host a answered in a form that is not known here/)
+  })
+
   test('changed settings go to both hosts as whole signed documents, one generation up', async () => {
     const { client, id, a, b } = await adoptedPair(runtime())
     const { etag, body: before } = await client.call(getPair, { params: { pair: id } })

@@ -29,6 +29,7 @@ const testLimits: Limits = {
   ...defaultLimits,
   perAddress: { perSecond: 10_000, burst: 10_000 },
   perToken: { perSecond: 10_000, burst: 10_000 },
+  perHost: { perSecond: 10_000, burst: 10_000 },
 }
 
 /** With what only the Node entry has: the broker as its child. */
