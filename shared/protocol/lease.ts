@@ -242,6 +242,8 @@ export function considerAbdication(turn: Turn): void {
   const since = Math.max(s.lease.progressAt, s.lease.leaseUntil, s.lease.primaryAt)
   if (now - since < s.timing.abdicateAfterMs) return
   s.lease = { ...s.lease, abdicated: true, abdicatedAt: now }
+  // W may be what this host waits for: asked each second from here on, until it answers.
+  s.witness = { ...s.witness, probeAt: Math.min(s.witness.probeAt, now) }
   s.round = null
   say(turn, `abdicated: no lease and no finished round for ${s.timing.abdicateAfterMs} ms`)
 }

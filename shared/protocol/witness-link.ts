@@ -12,12 +12,12 @@ export function driveWitness(turn: Turn): void {
   const { witness } = s
   if (witness.wanted === null || now < witness.probeAt) return
   s.req += 1
-  const calm = s.timing.witnessProbeMs * (0.75 + turn.random / 4)
   const unansweredAt = witness.probeReq !== 0 && witness.unansweredAt === 0 ? now : witness.unansweredAt
   s.witness = {
     ...witness,
     probeReq: s.req,
-    probeAt: now + (unansweredAt > 0 || witness.answeredAt === 0 ? witnessRetryMs : calm),
+    // Its answer puts the next one off.
+    probeAt: now + witnessRetryMs,
     unansweredAt,
   }
   sendProbe(turn, s.req, witnessVoter(s) ?? witness.wanted)

@@ -185,6 +185,21 @@ test('a primary that fell silent, the witness away, goes on as soon as its backu
   scene.heal()
 })
 
+test('a primary that fell silent, its backup off, goes on as soon as the witness is back', () => {
+  for (const seed of [1, 2, 3, 4, 5]) {
+    const scene = Scene.protected({ seed })
+    scene.run(700 * seed)
+    scene.pair.witness.down++
+    scene.b.powerCut()
+    scene.until('the primary has fallen silent', () => scene.a.state.lease.abdicated)
+    scene.run(500)
+    scene.pair.witness.down--
+    scene.until('the primary serves again', () => scene.a.serves, 1500)
+    assert.deepEqual([scene.value.primary, scene.value.epoch], ['a', 1])
+    scene.heal()
+  }
+})
+
 test('a segment that is lost on a slow link, and sent again, does not cost the backup its eligibility', () => {
   const scene = Scene.protected({ change: { linkMs: 200, linkJitterMs: 50, loss: 0.05, paths: 2 } })
   const shrinks = scene.count('shrink')
