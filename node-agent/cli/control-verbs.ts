@@ -1,5 +1,5 @@
-import { mkdirSync } from 'node:fs'
 import type { Command } from 'commander'
+import { makeFolder } from '../folders.ts'
 import { loadHost } from '../host-file.ts'
 import { ask } from '../socket/client.ts'
 import { defaultConfigPath, type GlobalOptions } from './connection.ts'
@@ -32,7 +32,7 @@ async function enrol(options: { tokenFile: string }, command: Command): Promise<
       import('../control/core-side.ts'),
       import('../version.ts'),
     ])
-  mkdirSync(controlFolderOf(config.stateDir), { recursive: true, mode: 0o700 })
+  makeFolder(controlFolderOf(config.stateDir), 0o700)
   const identity = await present({
     path: identityFileOf(config.stateDir),
     ticketText,

@@ -1,4 +1,4 @@
-import { chownSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chownSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { timingOf } from '../../shared/protocol/timing.ts'
 import type { DatabaseOp, DatabaseResult, DatabaseView } from '../../shared/protocol/types.ts'
@@ -6,6 +6,7 @@ import type { Config } from '../config.ts'
 import { criticalMb, tightest } from '../disk/policy.ts'
 import { DiskSpace } from '../disk/space.ts'
 import { evidenceDirOf } from '../evidence-store.ts'
+import { makeFolder } from '../folders.ts'
 import { flattenConfig } from '../pair/adopted-config.ts'
 import { tlsPaths } from '../pair/keys.ts'
 import type { CollectedEvidence, DatabasePort } from '../ports.ts'
@@ -75,7 +76,7 @@ async function bringConfig(config: Config, spec: ClusterSpec): Promise<void> {
 /** Root's folders would keep the server from its own socket. /run is empty after a boot. */
 function makeFolders(spec: ClusterSpec): void {
   for (const folder of [spec.socketDir, spec.confDir]) {
-    mkdirSync(folder, { recursive: true, mode: 0o750 })
+    makeFolder(folder, 0o750)
     chownSync(folder, spec.user.uid, spec.user.gid)
   }
 }

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
-import { mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Config } from '../config.ts'
+import { makeFolder } from '../folders.ts'
 import {
   type KeyAndCertificate,
   makeAuthority,
@@ -50,7 +50,7 @@ export function tlsPaths(config: Config): TlsPaths {
 /** The pair's authority and this host's certificate; answers with the certificate of the other host. */
 export async function ensureCertificates(config: Config): Promise<{ authorityPem: string; other: KeyAndCertificate }> {
   const folder = join(config.stateDir, 'tls')
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  makeFolder(folder, 0o700)
   const paths = tlsPaths(config)
   const authority = await ensure(folder, { key: 'authority.key', certificate: 'authority.pem' }, () =>
     makeAuthority(folder, `understudy ${config.pair}`),
@@ -73,7 +73,7 @@ export async function writeCertificates(
   config: Config,
   tls: { authorityPem: string } & KeyAndCertificate,
 ): Promise<void> {
-  mkdirSync(join(config.stateDir, 'tls'), { recursive: true, mode: 0o700 })
+  makeFolder(join(config.stateDir, 'tls'), 0o700)
   const paths = tlsPaths(config)
   await writeSecret(paths.authority, Buffer.from(tls.authorityPem))
   await writeKeyAndCertificate(paths, tls)
@@ -93,5 +93,5 @@ async function ensure(
 }
 
 function makeFolderOf(path: string): void {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+  makeFolder(dirname(path), 0o700)
 }

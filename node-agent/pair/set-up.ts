@@ -1,5 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto'
-import { chmodSync, mkdirSync } from 'node:fs'
+import { chmodSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { assert } from '../../shared/assert.ts'
 import { newDurable } from '../../shared/protocol/durable.ts'
 import { type Config, ConfigError, type WitnessConfig } from '../config.ts'
@@ -8,10 +9,12 @@ import { addressOf } from '../drivers/host-addresses.ts'
 import { stateWriter } from '../drivers/store-port.ts'
 import { exec } from '../exec.ts'
 import { heldTrees, prepareTrees, treeFaults } from '../files/set-up-check.ts'
+import { existingAbove, makeFolder } from '../folders.ts'
 import { bootMs } from '../kernel/clock.ts'
 import { RouteSocket } from '../kernel/rtnetlink.ts'
 import { type HostKey, hostKeyOf, makeHostKeyPem, readHostKey } from '../keys/host-key.ts'
 import { postgresMajor, preflight } from '../preflight.ts'
+import { checkLocation, kernelsOwn } from '../state-file/location.ts'
 import { createStateFile, readState } from '../state-file/state-file.ts'
 import { probe } from '../vip/probe.ts'
 import { admitPair } from '../witness/admission.ts'
@@ -127,7 +130,7 @@ export async function rejoinPair(options: SetUpOptions): Promise<void> {
 
 /** PostgreSQL's user passes through to its own folder in it; every other file is closed to others by its own mode. */
 function makeStateDir(path: string): void {
-  mkdirSync(path, { recursive: true, mode: 0o711 })
+  makeFolder(path, 0o711)
   chmodSync(path, 0o711)
 }
 
@@ -152,6 +155,7 @@ async function check(
   }
   const { dataDir, mode, configFile, hbaFile } = config.postgres
   const faults = [
+    ...folderFaults(config),
     ...(token === undefined ? [] : disagreements(config, token, major)),
     ...dataDirectoryFaults({ dataDir, mode, part, major, configFile, hbaFile, resumed: before !== null }),
     ...(await treeFaults(config, { part, resumed: before !== null, erase, other: token?.agreed.sync?.trees ?? [] })),
@@ -160,6 +164,22 @@ async function check(
   ]
   if (faults.length > 0) throw new ConfigError('this set-up', faults)
   return major
+}
+
+/** Said before anything is made in the others. */
+function folderFaults({ stateDir, socket, postgres }: Config): ConfigFault[] {
+  const state = checkLocation(existingAbove(stateDir))
+  const places: [field: string, path: string, why: string | undefined][] = [
+    ['stateDir', stateDir, state.ok ? undefined : state.why],
+    ['socket', socket, kernelsOwn(existingAbove(dirname(socket)))],
+    ['postgres.socketDir', postgres.socketDir, kernelsOwn(existingAbove(postgres.socketDir))],
+    ['postgres.dataDir', postgres.dataDir, kernelsOwn(existingAbove(postgres.dataDir))],
+  ]
+  return places.flatMap(([field, value, why]) =>
+    why === undefined
+      ? []
+      : [{ field, value, rule: `cannot be used: ${why}`, remedy: 'name a folder on a local disk' }],
+  )
 }
 
 /** Only set-up needs it; said before anything is changed, not in the middle. */

@@ -1,5 +1,6 @@
-import { chmod, chown, copyFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { chmod, chown, copyFile, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { makeFolder } from '../folders.ts'
 import {
   type ClusterSpec,
   configFile,
@@ -22,7 +23,7 @@ export interface Wanted {
 }
 
 export async function writeConfig(spec: ClusterSpec, wanted: Wanted): Promise<void> {
-  await mkdir(spec.confDir, { recursive: true, mode: 0o750 })
+  makeFolder(spec.confDir, 0o750)
   await own(spec, spec.confDir, 0o750)
   await copyKeys(spec)
   await put(spec, configFile(spec), await settings(spec, wanted))
@@ -169,7 +170,7 @@ export async function own(spec: ClusterSpec, path: string, mode: number): Promis
  * agent's unit lets nobody through, and the user would be refused at its own folder.
  */
 export async function makeOwnFolder(spec: ClusterSpec, path: string, mode: number): Promise<void> {
-  const first = await mkdir(path, { recursive: true })
+  const first = makeFolder(path)
   if (first !== undefined)
     for (let above = dirname(path); above.length >= first.length; above = dirname(above)) await chmod(above, 0o755)
   await own(spec, path, mode)

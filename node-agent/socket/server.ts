@@ -1,6 +1,7 @@
-import { chmodSync, mkdirSync, rmSync } from 'node:fs'
+import { chmodSync, rmSync } from 'node:fs'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { dirname } from 'node:path'
+import { makeFolder } from '../folders.ts'
 import {
   type Answer,
   type ErrorCode,
@@ -48,7 +49,7 @@ export class SocketServer {
   /** @throws with a sentence if another agent answers on the path, or the path can't be used. */
   async listen(): Promise<void> {
     const { path } = this.#options
-    mkdirSync(dirname(path), { recursive: true, mode: 0o755 })
+    makeFolder(dirname(path), 0o755)
     if (await answers(path)) throw new Error(`${path} is answered by another agent: one host runs one agent for a pair`)
     rmSync(path, { force: true })
     // Born closed to others: chmod after listen would leave an instant.

@@ -7,7 +7,13 @@ import { mountLines, withoutEscapes } from '../kernel/mountinfo.ts'
  */
 export type LocationCheck = { ok: true } | { ok: false; why: string }
 
+const kernels: { [magic: number]: string } = {
+  40864: 'a proc: what the kernel shows of itself, in which nothing can be kept',
+  1650812274: 'a sysfs: what the kernel shows of itself, in which nothing can be kept',
+  1667723888: 'a cgroup2: groups of processes, in which nothing can be kept',
+}
 const refused: { [magic: number]: string } = {
+  ...kernels,
   16914836: 'a tmpfs: it lives in memory and is empty after a boot',
   2240043254: 'a ramfs: it lives in memory and is empty after a boot',
   26985: 'an NFS mount: another host decides whether a write is durable, and hangs take this one along',
@@ -25,6 +31,12 @@ export function checkLocation(
   const why = magic === overlayMagic ? overlayWhy(folder, look) : refused[magic]
   if (why === undefined) return { ok: true }
   return { ok: false, why: `${folder} lies on ${why}. Name a folder on a local disk instead.` }
+}
+
+/** For what need not be durable: why nobody can make a folder there; undefined where one can. */
+export function kernelsOwn(folder: string): string | undefined {
+  const why = kernels[system.magicOf(folder)]
+  return why === undefined ? undefined : `${folder} lies on ${why}`
 }
 
 /** An overlay is as durable as its upper layer, which a container often can't see. */

@@ -1,6 +1,8 @@
-import { mkdirSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { createServer, isIP } from 'node:net'
 import { join } from 'node:path'
+import { existingAbove, makeFolder } from '../folders.ts'
+import { checkLocation } from '../state-file/location.ts'
 import { enrolmentTokenName, operatorTokenName, type WitnessIdentity, witnessIdentity } from './identity.ts'
 import { type WitnessLimits, WitnessServer } from './server.ts'
 import { WitnessStore } from './store.ts'
@@ -35,7 +37,8 @@ export async function startWitness(
   const given = givenCertificate(options)
   const why = typeof given === 'string' ? given : await whyNotListen(at)
   if (typeof given === 'string' || why !== '') return { ok: false, why }
-  mkdirSync(options.dataDir, { recursive: true, mode: 0o700 })
+  const cannot = whyNoFolder(options.dataDir)
+  if (cannot !== '') return { ok: false, why: `--data-dir: ${cannot}` }
   const opened = await WitnessStore.open(options.dataDir, onFailure)
   if (!opened.ok) return opened
   try {
@@ -87,6 +90,18 @@ function givenCertificate(options: WitnessOptions): { keyPem: string; certificat
   } catch (fault) {
     const why = fault instanceof Error ? fault.message : String(fault)
     return `--tls-cert ${options.tlsCert} and --tls-key ${options.tlsKey} cannot both be read (${why}): correct the paths`
+  }
+}
+
+/** Made where it is missing, and nowhere where votes would not be kept; '' or why it can't be. */
+function whyNoFolder(path: string): string {
+  try {
+    const location = checkLocation(existingAbove(path))
+    if (!location.ok) return location.why
+    makeFolder(path, 0o700)
+    return ''
+  } catch (fault) {
+    return fault instanceof Error ? fault.message : String(fault)
   }
 }
 

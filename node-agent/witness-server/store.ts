@@ -1,5 +1,6 @@
-import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { makeFolder } from '../folders.ts'
 import { type FolderWriter, openFolderWriter, temporarySuffix } from '../state-file/atomic-write.ts'
 import { checkLocation } from '../state-file/location.ts'
 import { type FolderLock, lockFolder } from '../state-file/lock.ts'
@@ -45,7 +46,7 @@ export class WitnessStore {
   /** `onFailure`: the store can't be written; the process should end. */
   static async open(folder: string, onFailure: (why: string) => void): Promise<StoreResult> {
     const pairs = join(folder, 'pairs')
-    mkdirSync(pairs, { recursive: true, mode: 0o700 })
+    makeFolder(pairs, 0o700)
     const location = checkLocation(pairs)
     if (!location.ok) return location
     const locked = lockFolder(folder)

@@ -221,6 +221,25 @@ describe('bad input', { skip: whyNoNamespaces(), timeout: 300_000 }, () => {
     init(config(), /postgres\.tls is missing, and it needs openssl.*; install openssl/, { env: { PATH: tools } })
   })
 
+  test('a folder where nothing can be kept, or where no folder can be made', () => {
+    init(
+      { ...config(), stateDir: '/proc/understudy' },
+      /stateDir "\/proc\/understudy" cannot be used: \/proc lies on a proc/,
+    )
+    init(
+      { ...config(), stateDir: '/dev/shm/understudy/state' },
+      /stateDir .* cannot be used: \/dev\/shm lies on a tmpfs/,
+    )
+    init(withPostgres({ dataDir: '/sys/understudy' }), /postgres\.dataDir .* cannot be used: \/sys lies on a sysfs/)
+    const witness = ['witness', '--listen', '127.0.0.1:7443', '--data-dir']
+    refused([...witness, '/proc/understudy'], { code: 1, says: /--data-dir: \/proc lies on a proc: .* Name a folder/ })
+    refused([...witness, '/dev/shm/understudy'], { code: 1, says: /--data-dir: \/dev\/shm lies on a tmpfs/ })
+    refused([...witness, join(home, 'foreign', 'notes.txt', 'x')], {
+      code: 1,
+      says: /--data-dir: the folder .*notes\.txt\/x cannot be made \(ENOTDIR.*name one on a local disk/,
+    })
+  })
+
   test('a program of the host that a verb needs and that is missing: ip, iscsiadm', () => {
     writeFileSync(join(home, 'input.json'), JSON.stringify(config()))
     const bare = { env: { PATH: join(home, 'input-nothing') } }
