@@ -485,6 +485,13 @@ export class PostgresDriver {
     if (hanging !== this.#view.hanging) this.#show({ ...this.#view, hanging })
   }
 
+  /** What the core is told in one bit. */
+  #silence(): string {
+    const lookMs = this.#lookSince === 0 ? 0 : performance.now() - this.#lookSince
+    const why = this.#health.trouble || `a look has been without an answer for ${Math.round(lookMs)} ms`
+    return `the database does not answer: ${why}; the limit is ${this.#spec.hangMs} ms`
+  }
+
   #drop(): void {
     this.#warmth.stop()
     if (this.#sql !== null) disconnect(this.#sql)
@@ -553,6 +560,7 @@ export class PostgresDriver {
   }
 
   #show(view: DatabaseView): void {
+    if (view.hanging && !this.#view.hanging) this.#options.progress(this.#silence())
     this.#view = view
     this.#tell(view)
   }

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { connect as connectSocket } from 'node:net'
 import type { Pulse } from '../pulse.ts'
 import type { ClusterSpec } from './cluster.ts'
@@ -19,6 +20,9 @@ export class HealthProbe {
   #ends: (() => void)[] = []
   #writeSince = 0
   #connectSince = 0
+  /** The process that answers the writes, and what it had waited for a processor when the open one was sent. */
+  #backend: number | null = null
+  #waitedMs: number | null = null
 
   constructor(spec: ClusterSpec, pulse: Pulse) {
     this.#spec = spec
@@ -27,9 +31,26 @@ export class HealthProbe {
 
   /** A probe has been without an answer for longer than hangMs. */
   get hanging(): boolean {
+    return this.trouble !== ''
+  }
+
+  /** Which probes have been, for how long, and whether a processor was free meanwhile; '' for none. */
+  get trouble(): string {
     const now = performance.now()
-    const late = (since: number): boolean => since > 0 && now - since > this.#spec.hangMs
-    return late(this.#writeSince) || late(this.#connectSince)
+    const late = (what: string, since: number): string[] =>
+      since > 0 && now - since > this.#spec.hangMs
+        ? [`${what} has been without an answer for ${Math.round(now - since)} ms`]
+        : []
+    return [
+      ...late(`a write (its process ${this.#starved()})`, this.#writeSince),
+      ...late('a new connection', this.#connectSince),
+    ].join(', ')
+  }
+
+  #starved(): string {
+    const waitedMs = runQueueWaitMs(this.#backend)
+    if (waitedMs === null || this.#waitedMs === null) return 'is not to be seen'
+    return `waited ${Math.round(waitedMs - this.#waitedMs)} ms of it for a processor`
   }
 
   /** This process stood still for so long, and heard no answers meanwhile: that is no silence of the server. */
@@ -55,15 +76,19 @@ export class HealthProbe {
     this.#sql = null
     this.#writeSince = 0
     this.#connectSince = 0
+    this.#backend = null
   }
 
   async #write(): Promise<void> {
     const sql = this.#sql
     if (sql === null || this.#writeSince > 0) return
     this.#writeSince = performance.now()
+    this.#waitedMs = runQueueWaitMs(this.#backend)
     try {
-      await sql`select pg_logical_emit_message(true, 'understudy', '')`
-      if (sql === this.#sql) this.#writeSince = 0
+      const [row] = await sql`select pg_logical_emit_message(true, 'understudy', ''), pg_backend_pid() as pid`
+      if (sql !== this.#sql) return
+      this.#writeSince = 0
+      this.#backend = row?.pid ?? null
     } catch {
       // A server that refuses (too many connections, shutting down) answers; one that is dead is seen by its process.
       if (sql === this.#sql) this.#writeSince = 0
@@ -83,5 +108,15 @@ export class HealthProbe {
     socket.once('error', done)
     // A stopped postmaster accepts and says nothing: the socket is given up when the probe is far too late.
     socket.setTimeout(this.#spec.hangMs * 4, done)
+  }
+}
+
+/** How long a process has waited for a processor so far (proc_pid_schedstat(5), the second figure); null: not known. */
+function runQueueWaitMs(pid: number | null): number | null {
+  if (pid === null) return null
+  try {
+    return Number(readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[1]) / 1e6
+  } catch {
+    return null
   }
 }
