@@ -189,7 +189,7 @@ export class StateFile {
       clearTimeout(timer)
     }
     this.#ended = true
-    await this.#writer.stop()
+    await this.#writer.stop({ isIdle: this.#writing === null })
     this.#lock.release()
   }
 

@@ -79,9 +79,11 @@ export class WriterProcess {
     this.#child.stdin?.write(encodeFrame({ number: seq, bytes }))
   }
 
-  async stop(): Promise<void> {
+  /** @param part.isIdle it has nothing to write: all that an orderly end of it would do is cost the agent's restart its time */
+  async stop({ isIdle }: { isIdle: boolean }): Promise<void> {
     this.onFailed = () => {}
-    this.#child.stdin?.end()
+    if (isIdle) this.#child.kill('SIGKILL')
+    else this.#child.stdin?.end()
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), stopLimitMs)
     // A process that hangs in the disk does not end even so; the agent doesn't wait for it.
     const limit = setTimeout(() => this.#abandon(), 2 * stopLimitMs)
