@@ -18,7 +18,8 @@ import { inventorySettings } from './inventory/core-side.ts'
 import { HostLook } from './inventory/look.ts'
 import { type InventoryNews, inventoryTopic } from './inventory/settings.ts'
 import { takeInheritedChildren } from './kernel/inherited-children.ts'
-import { releaseFreedMemory, runRealTime } from './kernel/libc.ts'
+import { runRealTime } from './kernel/libc.ts'
+import { releaseStartMemory } from './kernel/memory.ts'
 import { partsOf } from './network/change-process.ts'
 import { restoreVswitches } from './network/vswitches.ts'
 import { LeftPair, readSetup } from './pair/setup-file.ts'
@@ -116,12 +117,19 @@ export async function runAgent(configPath: string): Promise<void> {
   if (isEnrolled(config)) link()
   lookAround(agent, pulse)
   comeFirst(agent)
-  setTimeout(releaseFreedMemory, startedAfterMs).unref()
+  releaseMemory()
   anew = attend(agent, { server, decisions, config })
 }
 
-/** All that only a start needs has been freed by then: some megabytes, which the C library would keep for later. */
+/** After the start, and now and then, for what an incident needed. */
+function releaseMemory(): void {
+  setTimeout(releaseStartMemory, startedAfterMs).unref()
+  setInterval(releaseStartMemory, releaseEveryMs).unref()
+}
+/** All that only a start needs has been freed by then. */
 const startedAfterMs = 10_000
+/** An incident is rarer, and each time costs some milliseconds. */
+const releaseEveryMs = 600_000
 
 /** Networks and storage are looked at beside; the link to the control plane is told that there is news. */
 function lookAround(agent: Agent, pulse: Pulse): void {

@@ -26,8 +26,6 @@ const native = {
   recvmmsg: lib.func('int recvmmsg(int fd, void *headers, uint32 count, int flags, void *timeout)'),
   poll: lib.func('int poll(void *fds, uint64 count, int timeoutMs)'),
   clockGettime: lib.func('int clock_gettime(int clock, void *time)'),
-  mallocTrim: lib.func('int malloc_trim(size_t pad)'),
-  mlockall: lib.func('int mlockall(int flags)'),
   schedSetscheduler: lib.func('int sched_setscheduler(int pid, int policy, us_sched_param *param)'),
   waitpid: lib.func('int waitpid(int pid, void *status, int options)'),
   ifNametoindex: lib.func('uint32 if_nametoindex(const char *name)'),
@@ -45,8 +43,6 @@ const SOL_SOCKET = 1
 const SO_RCVBUFFORCE = 33
 const SO_ATTACH_FILTER = 26
 const POLLIN = 1
-const MCL_CURRENT = 1
-const MCL_FUTURE = 2
 const SCHED_RR = 2
 /** Children (PostgreSQL, services) must not inherit it. */
 const SCHED_RESET_ON_FORK = 0x40000000
@@ -234,16 +230,6 @@ const timespec = Buffer.alloc(16)
 export function clockMs(clockId: number): number {
   must(native.clockGettime(clockId, timespec), `clock_gettime(${clockId})`)
   return Number(timespec.readBigInt64LE(0)) * 1000 + Number(timespec.readBigInt64LE(8)) / 1e6
-}
-
-/** Keeps every page of the process in memory, now and later, so that no page fault delays the loop (mlockall(2)). */
-export function lockMemory(): void {
-  must(native.mlockall(MCL_CURRENT | MCL_FUTURE), 'mlockall')
-}
-
-/** Gives memory back that the C library keeps after it was freed (malloc_trim(3)); takes a few milliseconds. */
-export function releaseFreedMemory(): void {
-  native.mallocTrim(0)
 }
 
 /** Makes the calling thread, and no other, a real-time one (sched(7), SCHED_RR). `priority` 1 to 99. */
