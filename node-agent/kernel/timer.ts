@@ -28,6 +28,7 @@ export class KernelTimer {
   readonly #value = Buffer.alloc(ITIMERSPEC_BYTES)
   /** Open while it is set: a process in which no timer is set may end. */
   #open: { fd: number; watch: { close: () => void } } | null = null
+  #isSet = false
 
   constructor(run: () => void) {
     this.#run = run
@@ -37,6 +38,7 @@ export class KernelTimer {
   set(inMs: number): void {
     const ns = BigInt(Math.max(0, Math.round(inMs * 1e6)))
     this.#open ??= this.#watch()
+    this.#isSet = true
     this.#arm(this.#open.fd, ns > leastNs ? ns : leastNs)
   }
 
@@ -57,9 +59,13 @@ export class KernelTimer {
 
   #fired(fd: number): void {
     if (this.#open?.fd !== fd) return
-    // It stays readable until it is set anew.
-    this.#arm(fd, 0n)
-    this.#run()
+    this.#isSet = false
+    try {
+      this.#run()
+    } finally {
+      // It stays readable until it is set anew, which most often has just been done.
+      if (this.#open?.fd === fd && !this.#isSet) this.#arm(fd, 0n)
+    }
   }
 
   /** 0: not at all. */
