@@ -46,8 +46,10 @@ export interface DriverOptions {
   pulse?: Pulse
 }
 
-/** A look; every other one is left out while a pair follows each other in calm and no commit waits. The end of the process is an event, or that of our connection to it. */
+/** A look. The end of the process is an event, or that of our connection to it. */
 const lookEveryMs = 100
+/** Of so many looks one is taken while a pair follows each other in calm and no commit waits: as often as the probe writes. */
+const calmLooks = 3
 /** Our backend notices the end of a postmaster at once, and this process its: which of them is seen first is chance. */
 const goneSoonMs = 100
 /** A timer this late was held up by a stop or by hunger, not by the loop's own work. */
@@ -80,7 +82,7 @@ export class PostgresDriver {
   #looking: Promise<void> | null = null
   #lookAgain = false
   #calm = false
-  #skipped = false
+  #turn = 0
   #lookSince = 0
   #watchedAt = 0
   /** Grows with each kill: what was begun before gives up. */
@@ -125,8 +127,8 @@ export class PostgresDriver {
     this.#ends = [
       this.#pulse.every(lookEveryMs, () => {
         this.#watch()
-        this.#skipped = this.#calm && !this.#skipped
-        if (!this.#skipped) this.look()
+        this.#turn = this.#calm ? (this.#turn + 1) % calmLooks : 0
+        if (this.#turn === 0) this.look()
       }),
       this.#pulse.every(logEveryMs, () => void this.#log.read()),
     ]
