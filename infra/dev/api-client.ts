@@ -17,7 +17,6 @@ interface Schema {
   type?: string | string[]
   enum?: unknown[]
   anyOf?: Schema[]
-  allOf?: Schema[]
   oneOf?: Schema[]
   properties?: Record<string, Schema>
   required?: string[]
@@ -31,7 +30,7 @@ const bounds = [
   ...['minItems', 'maxItems', 'propertyNames', 'discriminator'],
 ]
 const understood = new Set([
-  ...['$ref', 'type', 'enum', 'anyOf', 'allOf', 'oneOf', 'properties', 'required', 'items', 'additionalProperties'],
+  ...['$ref', 'type', 'enum', 'anyOf', 'oneOf', 'properties', 'required', 'items', 'additionalProperties'],
   ...['description', ...bounds],
 ])
 
@@ -123,7 +122,6 @@ function typeOf(schema: Schema, indent: string): string {
   if (foreign !== undefined) throw new Error(`this generator does not know ${foreign} in ${JSON.stringify(schema)}`)
   if (schema.$ref !== undefined) return schema.$ref.split('/').at(-1) ?? 'unknown'
   if (schema.enum !== undefined) return schema.enum.map(one => JSON.stringify(one).replaceAll('"', "'")).join(' | ')
-  if (schema.allOf !== undefined) return [...new Set(schema.allOf.map(one => typeOf(one, indent)))].join(' & ')
   const choices = schema.anyOf ?? schema.oneOf
   if (choices !== undefined) return [...new Set(choices.map(one => typeOf(one, indent)))].join(' | ')
   const types = schema.type === undefined ? [] : [schema.type].flat()

@@ -56,7 +56,7 @@ export type Permission = 'organisation:read' | 'organisation:manage' | 'token:ma
 export type Permissions = {
   subject: string
   organisation: string | null
-  role: Role & string | null
+  role: Role | null
   permissions: Permission[]
   /** null: every pair */
   pairs: string[] | null
@@ -120,32 +120,7 @@ export type Host = {
     slot: 'a' | 'b'
   } | null
   /** As the agent reported them at enrolment and since */
-  facts: {
-    architecture?: string | undefined
-    kernel?: string | undefined
-    bootMode?: 'bios' | 'uefi' | 'unknown' | undefined
-    /** Of the machine, as its firmware names it */
-    product?: string | undefined
-    /** Of Understudy */
-    productVersion?: string | undefined
-    postgresVersion?: string | null | undefined
-    hostName?: string | undefined
-    /** With prefix length */
-    addresses?: ({
-      interface: string
-      address: string
-    })[] | undefined
-    memoryMb?: number | undefined
-    cpus?: number | undefined
-    disks?: ({
-      name: string
-      sizeMb: number
-    })[] | undefined
-    /** Free space where the data directory lies or will lie */
-    dataFreeMb?: number | null | undefined
-    dataSizeMb?: number | null | undefined
-    timeSource?: 'synchronised' | 'unsynchronised' | 'unknown' | undefined
-  } | null
+  facts: HostFacts | null
   agentVersion: string | null
   publicKey: string
   /** Heard within 30 s; unknown is not down */

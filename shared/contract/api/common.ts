@@ -19,6 +19,9 @@ export const slot = z.enum(['a', 'b']).describe('The place of a host in its pair
 /** An answer that was not given is shown as unknown, never as good and never as bad. */
 export const verdict = z.enum(['yes', 'no', 'unknown'])
 
+/** Of replies: a schema with a name stays its name in the document, where `nullable` would write it out, or say that null is none. */
+export const orNull = <Schema extends z.ZodType>(schema: Schema) => z.union([schema, z.null()])
+
 /** Pages are bounded so that no answer grows with the fleet. */
 export const pageLimitMax = 200
 export const page = {

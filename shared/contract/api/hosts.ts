@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { publicKey } from '../witness.ts'
-import { hostParams, id, page, pageOf, reason, resourceName, sentence, slot, time, verdict } from './common.ts'
+import { hostParams, id, orNull, page, pageOf, reason, resourceName, sentence, slot, time, verdict } from './common.ts'
 import { hostFacts } from './host-facts.ts'
 import { noBody, route } from './route.ts'
 
@@ -20,7 +20,7 @@ export const host = z
     name: resourceName,
     state: z.enum(['active', 'retired']),
     pair: z.object({ id, slot }).nullable(),
-    facts: hostFacts.nullable().describe('As the agent reported them at enrolment and since'),
+    facts: orNull(hostFacts).describe('As the agent reported them at enrolment and since'),
     agentVersion: z.string().nullable(),
     publicKey,
     connected: verdict.describe('Heard within 30 s; unknown is not down'),

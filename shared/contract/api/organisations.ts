@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { id, page, pageOf, time } from './common.ts'
+import { id, orNull, page, pageOf, time } from './common.ts'
 import { permissions, roles } from './permissions.ts'
 import { noBody, route } from './route.ts'
 
@@ -53,7 +53,7 @@ export const apiToken = z
   .object({
     id,
     name: z.string(),
-    role: role,
+    role,
     scopes: z.array(permission).nullable().describe('null: everything the role may do'),
     pairs: z.array(id).nullable().describe('null: every pair'),
     createdAt: time,
@@ -72,7 +72,7 @@ export const createToken = route({
   access: 'token:manage',
   body: z.strictObject({
     name: z.string().trim().min(1).max(80),
-    role: role,
+    role,
     scopes: z.array(permission).min(1).nullable().default(null),
     pairs: z.array(id).min(1).max(100).nullable().default(null),
     expiresInDays: z.int().min(1).max(tokenDaysMax).default(90),
@@ -116,7 +116,7 @@ export const getPermissions = route({
     .object({
       subject: z.string(),
       organisation: id.nullable(),
-      role: role.nullable(),
+      role: orNull(role),
       permissions: z.array(permission),
       pairs: z.array(id).nullable().describe('null: every pair'),
     })
