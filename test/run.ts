@@ -108,6 +108,8 @@ const stages: readonly Stage[] = [
         'test/integration/files.test.ts',
         'test/integration/files-contents.test.ts',
         'test/integration/files-faults.test.ts',
+        'test/integration/files-power-cut.test.ts',
+        'test/integration/files-recovery.test.ts',
         'test/integration/cli.test.ts',
         'test/integration/network.test.ts',
         'test/integration/postgres-adopt.test.ts',

@@ -4,6 +4,8 @@ export interface ShownTree {
   behindChanges?: number
   behindBytes?: number
   behindS?: number
+  /** What keeps the copies from becoming the same. */
+  blocked?: string | null
   seed?: { percent: number; leftS: number | null } | null
 }
 
@@ -18,6 +20,7 @@ export function treeState(tree: ShownTree): string {
       return `seeding ${seed?.percent ?? 0} %, ${estimate}`
     }
     case 'diverged':
+      if (tree.blocked) return 'diverged: what is written is not replicated'
       return `diverged: differences were found and are repaired${behindChanges > 0 ? `; behind ${lag(tree)}` : ''}`
     case 'no backup':
       return `no backup is connected${behindChanges > 0 ? `; it will be behind ${lag(tree)}` : ''}`

@@ -39,7 +39,9 @@ export function addSyncVerbs(program: Command): void {
     .action(async (tree: string | undefined, options: { limit: number }, command: Command) => {
       const limitMs = options.limit * 1000
       const args = tree === undefined ? { limitMs } : { limitMs, tree }
-      await askAgent(command, 'syncWait', { args, silenceMs: limitMs + marginMs })
+      const answer = await askAgent(command, 'syncWait', { args, silenceMs: limitMs + marginMs })
+      const { waitedMs } = answer as { waitedMs: number }
+      print(`what was written before is durable on the backup (${waitedMs} ms)\n`)
     })
   sync
     .command('scrub')
@@ -84,7 +86,6 @@ interface SyncReport {
     path: string
     contents?: { last: { files: number; differences: number } | null }
     refusal?: string | null
-    blocked?: string | null
     unwatched?: string | null
     problems?: string[]
     problemCount?: number

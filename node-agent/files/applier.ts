@@ -1,18 +1,16 @@
-import { closeSync, constants, copyFileSync } from 'node:fs'
+import { closeSync } from 'node:fs'
 import {
   chownAt,
-  EIO,
   EISDIR,
   ENOTEMPTY,
+  ESTALE,
   type FileStat,
   flushAll,
-  flushData,
   flushFileSystem,
   linkAt,
   makeDirectoryAt,
   O_DIRECTORY,
   O_NONBLOCK,
-  O_RDWR,
   openAt,
   type Place,
   renameAt,
@@ -20,16 +18,15 @@ import {
   statAt,
   statFd,
   symlinkAt,
-  truncateFd,
   unlinkAt,
 } from '../kernel/file-calls.ts'
 import { EEXIST, ENOENT, KernelError } from '../kernel/libc.ts'
 import type { NackCode } from './messages.ts'
 import { applyMeta, type Meta } from './meta.ts'
-import { joinPath, splitPath } from './names.ts'
-import { applyRedo, openForRedo, readBack, redoBytesMax, redoOf, redoPrefix, writeRedo } from './redo.ts'
+import { splitPath } from './names.ts'
+import { Patches } from './patches.ts'
+import { redoBytesMax } from './redo.ts'
 import type { Arriving, Staged, Staging } from './staging.ts'
-import { writeAll } from './staging.ts'
 import type { Tree } from './tree.ts'
 import type { WorkFolder } from './work-folder.ts'
 
@@ -60,14 +57,15 @@ export class Applier {
   readonly #part: ApplierPart
   /** Directories whose entries changed since the last flush. */
   readonly #folders = new Set<string>()
-  /** Redo files that could not be applied (a full disk), with the path they are for. */
-  readonly #halfPatched = new Map<string, string>()
+  readonly #patches: Patches
   #touchesWorkFolder = false
-  #flushesAll = false
+  /** At first for what an earlier life of this process may have left in memory alone, and nothing here knows of. */
+  #flushesAll = true
   #isStale = false
 
   constructor(part: ApplierPart) {
     this.#part = part
+    this.#patches = new Patches(part)
   }
 
   /** A staged file gets its name, at once and in one step. */
@@ -79,20 +77,8 @@ export class Applier {
     }
     const nack = this.#renameInto(staged.at, path)
     staging.release(staged, { keepName: nack === null })
-    if (nack === null) {
-      this.#forgetHalfPatched(path)
-      this.#placed(path)
-    }
+    if (nack === null) this.#placed(path)
     return nack
-  }
-
-  /** A start must not bring back what was replaced since. */
-  #forgetHalfPatched(path: string): void {
-    for (const [name, of] of this.#halfPatched) {
-      if (of !== path) continue
-      unlinkAt(this.#part.folder.fd, name)
-      this.#halfPatched.delete(name)
-    }
   }
 
   /** Something in the work folder takes a name in the tree; what had it is kept or removed. */
@@ -105,7 +91,9 @@ export class Applier {
       if (taken < 0) return codeOf(taken)
     }
     const renamed = renameAt(from, at)
-    return renamed < 0 ? this.#codeOfPlace(renamed) : null
+    if (renamed < 0) return this.#codeOfPlace(renamed)
+    this.#patches.forget(path)
+    return null
   }
 
   /** Whatever is at this name now is as the primary has it. */
@@ -127,72 +115,30 @@ export class Applier {
       const stat = statAt(at.dirFd, at.name)
       if (typeof stat === 'number' || stat.kind !== 'file' || base === null || !isBase(stat, base)) return 'base'
       if (!keeper().isIndifferent) return 'base'
-      // Other names of it may belong to other files by now: the sender says which names share the new one.
-      const isAlone = stat.links === 1 && arriving.bytes <= redoBytesMax
-      return isAlone ? await this.#patchInPlace(arriving, at, stat) : await this.#patchCopy(arriving, at)
+      return await this.#patched(arriving, at, stat)
     } finally {
       staging.release(staged, { keepName: false })
     }
   }
 
-  async #patchInPlace(arriving: Arriving, at: Place, stat: FileStat): Promise<NackCode | null> {
-    const { path } = arriving
-    const redo = redoOf(arriving, stat)
-    const redoAt = this.#part.folder.fresh(redoPrefix)
-    const written = await writeRedo(redoAt, redo)
-    // Its name has to be durable too before the first block changes.
-    const named = written < 0 ? written : await flushAll(this.#part.folder.fd)
-    if (named < 0) {
-      unlinkAt(redoAt.dirFd, redoAt.name)
-      return codeOf(named)
-    }
-    const fd = openForRedo(at, stat.ino)
-    if (fd < 0) {
-      unlinkAt(redoAt.dirFd, redoAt.name)
-      return 'base'
-    }
-    try {
-      const applied = await applyRedo(fd, redo)
-      if (applied < 0) {
-        // The redo stays where the blocks may be half written: the next start does it again, unless another change
-        // of this file succeeds before.
-        this.#halfPatched.set(redoAt.name, path)
-        return codeOf(applied)
-      }
-      this.#forgetHalfPatched(path)
-      unlinkAt(redoAt.dirFd, redoAt.name)
-      this.#touchesWorkFolder = true
-      return null
-    } finally {
-      closeSync(fd)
-    }
-  }
-
-  /** A copy takes no space where the file system can share blocks (XFS, Btrfs), and is a real one elsewhere. */
-  async #patchCopy(arriving: Arriving, at: Place): Promise<NackCode | null> {
-    const { folder } = this.#part
-    const to = folder.fresh('copy')
-    const copied = copyFile(at, to)
-    const fd = copied < 0 ? copied : openAt(to.dirFd, to.name, { flags: O_RDWR })
-    if (fd < 0) return codeOf(fd)
-    try {
-      let errno = Math.min(0, truncateFd(fd, arriving.meta.size))
-      for (const block of arriving.blocks) {
-        if (errno < 0) break
-        errno = writeAll(fd, readBack(arriving.staged.fd, block.at, block.length), block.offset)
-      }
-      errno ||= Math.min(0, applyMeta(fd, arriving.meta))
-      errno ||= Math.min(0, await flushData(fd))
-      const nack = errno < 0 ? codeOf(errno) : this.#renameInto(to, arriving.path)
-      if (nack !== null) unlinkAt(to.dirFd, to.name)
-      return nack
-    } finally {
-      closeSync(fd)
-    }
+  async #patched(arriving: Arriving, at: Place, stat: FileStat): Promise<NackCode | null> {
+    // Other names of it may belong to other files by now: the sender says which names share the new one.
+    const isAlone = stat.links === 1 && arriving.bytes <= redoBytesMax
+    const written = isAlone ? await this.#patches.inPlace(arriving, at, stat) : 'not open'
+    this.#touchesWorkFolder = true
+    if (written !== 'not open') return codeOrNull(written)
+    const copy = await this.#patches.copy(arriving, at, stat)
+    if (typeof copy === 'number') return copy === -ESTALE ? 'base' : codeOf(copy)
+    const nack = this.#renameInto(copy, arriving.path)
+    if (nack !== null) unlinkAt(copy.dirFd, copy.name)
+    return nack
   }
 
   directory(path: string, meta: Meta): NackCode | null {
-    if (path === '') return this.#describe(this.#part.tree.rootFd, meta)
+    if (path === '') {
+      this.#folders.add('')
+      return this.#describe(this.#part.tree.rootFd, meta)
+    }
     const at = this.#place(path)
     if (typeof at === 'string') return at
     const stat = statAt(at.dirFd, at.name)
@@ -271,7 +217,9 @@ export class Applier {
     return nack
   }
 
-  rename(path: string, to: string): NackCode | null {
+  async rename(path: string, to: string): Promise<NackCode | null> {
+    const unfinished = await this.#patches.complete(path)
+    if (unfinished < 0) return codeOf(unfinished)
     const at = this.#placeOf(path)
     if (typeof at === 'string') return at === 'no parent' ? 'gone' : at
     const stat = statAt(at.dirFd, at.name)
@@ -280,7 +228,11 @@ export class Applier {
     if (typeof other === 'string') return other
     this.#folders.add(splitPath(path).folder)
     const isOwn = this.#part.keeper().wants(stat)
+    const there = statAt(other.dirFd, other.name)
     const nack = this.#renameInto(at, to)
+    // Renaming one name of a file over another does nothing (rename(2)), and here leaves what the primary has not.
+    const isTied = typeof there !== 'number' && there.ino === stat.ino && path !== to
+    if (nack === null && isTied) unlinkAt(at.dirFd, at.name)
     // A rename changes the time of the last change of status.
     if (nack === null && !isOwn) this.#placed(to)
     if (stat.kind === 'directory') this.#isStale = true
@@ -288,11 +240,11 @@ export class Applier {
   }
 
   remove(path: string): NackCode | null {
-    const at = this.#placeOf(path)
+    const at = this.#place(path)
     if (typeof at === 'string') return null
     const stat = statAt(at.dirFd, at.name)
     if (typeof stat === 'number') return null
-    this.#folders.add(splitPath(path).folder)
+    this.#patches.forget(path)
     const { keeper } = this.#part
     if (stat.kind === 'directory' || keeper().wants(stat)) {
       const taken = this.#take(at, path, stat)
@@ -303,7 +255,10 @@ export class Applier {
   }
 
   #take(at: Place, path: string, stat: FileStat): number {
+    const { isIndifferent } = this.#part.keeper()
     this.#touchesWorkFolder = true
+    // What is kept lies in directories of its own, some of them new.
+    this.#flushesAll ||= !isIndifferent
     const taken = this.#part.keeper().take(at, path, stat)
     if (stat.kind === 'directory') this.#isStale = true
     return taken
@@ -318,8 +273,17 @@ export class Applier {
     this.#isStale = false
   }
 
-  /** Everything applied so far is durable when this resolves with null. */
+  /**
+   * Everything applied so far is durable when this resolves with null. When not, nobody knows what is: what is done again
+   * may find nothing to do, so that the next time the whole file system is flushed.
+   */
   async flush(): Promise<NackCode | null> {
+    const failed = await this.#flush()
+    this.#flushesAll ||= failed !== null
+    return failed
+  }
+
+  async #flush(): Promise<NackCode | null> {
     const { tree, folder } = this.#part
     const folders = [...this.#folders]
     this.#folders.clear()
@@ -361,16 +325,6 @@ export class Applier {
 
 export const isBase = (stat: FileStat, base: { size: number; mtimeS: number; mtimeNs: number }): boolean =>
   stat.size === base.size && stat.mtimeS === base.mtimeS && stat.mtimeNs === base.mtimeNs
-
-function copyFile(at: Place, to: Place): number {
-  try {
-    const from = Buffer.from(joinPath(`/proc/self/fd/${at.dirFd}`, at.name), 'latin1')
-    copyFileSync(from, `/proc/self/fd/${to.dirFd}/${to.name}`, constants.COPYFILE_FICLONE)
-    return 0
-  } catch (error) {
-    return error instanceof Error && 'errno' in error ? Number(error.errno) : -EIO
-  }
-}
 
 const codeOrNull = (result: number): NackCode | null => (result < 0 ? codeOf(result) : null)
 

@@ -19,6 +19,8 @@ export interface ComparisonPart {
   note: (why: string) => void
   send: (operation: NewOperation, entry: Entry) => number
   adopt: (dir: DirectoryNode, name: string) => DirectoryNode | null
+  /** Null: it is none any more. */
+  problem: (path: string, why: string | null) => void
   /** `mark`: all that was found has it. */
   onEnd: (verdict: Verdict, mark: number) => void
 }
@@ -53,6 +55,8 @@ export interface Verdict {
 const problemsNoted = 10
 /** A directory that is not where it was: its event is read by then. */
 const laterMs = 5
+/** One that the disk does not give back. */
+const unreadableMs = 2000
 
 /**
  * Compares the two copies directory by directory, within the log: the backup looks at its own when all that was sent
@@ -118,7 +122,7 @@ export class Comparison {
     const { dir } = entry
     if (!dir.isGone) {
       const listing = this.#list(dir)
-      if (listing !== null) {
+      if (typeof listing !== 'number') {
         this.#children(entry, listing)
         const digest = digestOf(listing)
         if (this.#run?.since === entry.since) {
@@ -131,27 +135,35 @@ export class Comparison {
         this.#ties(entry, listing)
         return
       }
-      // On its way to somewhere else, as an event will tell.
-      this.#later(entry)
+      this.#later(entry, listing)
       return
     }
     this.#closed(entry, { wasCounted: false })
   }
 
-  #later({ dir, since }: CompareEntry): void {
+  #later({ dir, since }: CompareEntry, afterMs: number): void {
     const { queue, now } = this.#part
-    queue.compare(dir, { lane: 'settling', since, dueMs: now() + laterMs })
+    queue.compare(dir, { lane: 'settling', since, dueMs: now() + afterMs })
   }
 
-  #list(dir: DirectoryNode): Listing | null {
-    const { tree, filter, links } = this.#part
-    return listDirectory({
-      fd: dir.open(tree),
-      filter,
-      path: dir.path,
-      isLinked: stat => stat.links > 1 && links.isShared(stat.ino),
-      onFile: (name, stat) => links.note(stat.ino, dir, name),
-    })
+  /** Or after how many milliseconds to try again. */
+  #list(dir: DirectoryNode): Listing | number {
+    const { tree, filter, links, problem } = this.#part
+    try {
+      const listing = listDirectory({
+        fd: dir.open(tree),
+        filter,
+        path: dir.path,
+        isLinked: stat => stat.links > 1 && links.isShared(stat.ino),
+        onFile: (name, stat) => links.note(stat.ino, dir, name),
+      })
+      problem(dir.path || '.', null)
+      // On its way to somewhere else, as an event will tell.
+      return listing ?? laterMs
+    } catch (error) {
+      problem(dir.path || '.', `it can't be read: ${error instanceof Error ? error.message : String(error)}`)
+      return unreadableMs
+    }
   }
 
   /** What is below is compared too; directories that were missed are taken in, those that are gone let go. */
@@ -216,9 +228,9 @@ export class Comparison {
     asked.differs = true
     if (message.op === 'want') return this.#want(entry, message)
     const listing = this.#list(dir)
-    if (listing === null) {
+    if (typeof listing === 'number') {
       if (this.#run?.since === entry.since) this.#run.open += 1
-      return this.#later(entry)
+      return this.#later(entry, listing)
     }
     if (message.absent) {
       for (let up: DirectoryNode | null = dir; up !== null; up = up.parent) up.isKnown = up.parent === null

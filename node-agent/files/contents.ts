@@ -149,9 +149,9 @@ export class Contents {
     for (const dir of root.all()) {
       // A directory that is on its way has its turn in the next pass.
       const fd = dir.isGone ? -1 : dir.open(tree)
-      const names = fd < 0 ? null : namesIn(fd)
+      const names = fd < 0 ? [] : readable(fd)
       yield null
-      for (const name of names ?? []) {
+      for (const name of names) {
         const isOurs = dir.parent === null && name === workFolderName
         if (isOurs || filter.isExcluded(dir.path, name)) continue
         yield { kind: 'verify', dir, name, since: Number.POSITIVE_INFINITY, lane: 'bulk', isScrub: true }
@@ -167,6 +167,15 @@ export class Contents {
       last: this.#last,
       waiting: queue.length,
     }
+  }
+}
+
+/** What can't be listed is said by a comparison. */
+function readable(dirFd: number): string[] {
+  try {
+    return namesIn(dirFd) ?? []
+  } catch {
+    return []
   }
 }
 

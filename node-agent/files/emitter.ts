@@ -3,6 +3,7 @@ import { EIO, ELOOP, type FileStat, O_NONBLOCK, openAt, statAt, statFd } from '.
 import { ENOENT, KernelError } from '../kernel/libc.ts'
 import { BigFile, isSameStat, type Known, smallBytesMax } from './big-file.ts'
 import type { FramePool } from './framing.ts'
+import { KnownHashes } from './known-hashes.ts'
 import { type OtherName, otherNames } from './linked-names.ts'
 import type { DirectoryNode, FilePlace, LinkIndex } from './local-tree.ts'
 import type { Operation, StreamFrame } from './messages.ts'
@@ -50,8 +51,6 @@ const bigQuietMs = 50
 const bigLatestMs = 2000
 /** Up to this size a file is sent sooner than the backup has said what it has of it. */
 const wholeBytesMax = 8 * 2 ** 20
-/** 16 bytes for a quarter of a mebibyte: hashes of a tebibyte. */
-const knownBytesMax = 64 * 2 ** 20
 
 /** A large file on its way. `step` answers false when it is done, null when an answer of the backup is awaited. */
 export interface Transfer {
@@ -65,8 +64,7 @@ export class Emitter {
   /** Directories in which something was sent: their times come after. */
   readonly touched = new Map<DirectoryNode, { since: number; lane: Lane }>()
   readonly #part: EmitterPart
-  readonly #known = new Map<number, Known>()
-  #knownBytes = 0
+  readonly known = new KnownHashes()
   #streams = 0
 
   constructor(part: EmitterPart) {
@@ -76,40 +74,20 @@ export class Emitter {
   /** A transfer when it is a large file; null when all is said. */
   emit(entry: NameEntry | NodeEntry | RenameEntry): Transfer | null {
     if (entry.kind === 'node') {
-      if (!entry.dir.isGone && !this.#directory(entry.dir, entry)) {
-        const dueMs = this.#part.now() + movedMs
-        this.#part.queue.directory(entry.dir, { lane: 'settling', since: entry.since, dueMs })
-      }
+      const said = entry.dir.isGone ? 'said' : this.#directory(entry.dir, entry)
+      if (said === 'said') return null
+      const dueMs = this.#part.now() + (said === 'moved' ? movedMs : unreadableMs)
+      this.#part.queue.directory(entry.dir, { lane: 'settling', since: entry.since, dueMs })
       return null
     }
     if (entry.kind === 'rename') return this.#rename(entry)
     return entry.dir.isGone ? null : this.#name(entry)
   }
 
-  forgetKnown(): void {
-    this.#known.clear()
-    this.#knownBytes = 0
-  }
-
-  remember(ino: number, known: Known): void {
-    this.#forget(ino)
-    this.#known.set(ino, known)
-    this.#knownBytes += known.hashes.length
-    for (const [oldest] of this.#known) {
-      if (this.#knownBytes <= knownBytesMax) return
-      this.#forget(oldest)
-    }
-  }
-
-  #forget(ino: number): void {
-    this.#knownBytes -= this.#known.get(ino)?.hashes.length ?? 0
-    this.#known.delete(ino)
-  }
-
   /** The backup's file is not what the hashes were made from. */
   forgetFile(dir: DirectoryNode, name: string): void {
     const stat = statAt(dir.open(this.#part.tree), name)
-    if (typeof stat !== 'number') this.#forget(stat.ino)
+    if (typeof stat !== 'number') this.known.forget(stat.ino)
   }
 
   #touch(dir: DirectoryNode, entry: Entry): void {
@@ -121,24 +99,30 @@ export class Emitter {
     }
   }
 
-  #directory(dir: DirectoryNode, entry: Entry): boolean {
-    if (dir.parent !== null && dir.remoteParent !== null && !this.#ensure(dir.remoteParent, entry)) return false
+  #directory(dir: DirectoryNode, entry: Entry): Said {
+    const above = dir.parent === null || dir.remoteParent === null ? 'said' : this.#ensure(dir.remoteParent, entry)
+    if (above !== 'said') return above
     const fd = dir.open(this.#part.tree)
     const stat = fd < 0 ? fd : statAt(fd, '')
-    if (typeof stat === 'number') return false
+    if (typeof stat === 'number') return 'moved'
     const meta = readMeta({ dirFd: fd, name: '' }, stat)
-    if (meta === null || typeof meta === 'number') return false
+    if (meta === null) return 'moved'
+    if (typeof meta === 'number') {
+      this.#part.problem(dir.path || '.', unreadableWhy(meta))
+      return 'unreadable'
+    }
+    this.#part.problem(dir.path || '.', null)
     const wasKnown = dir.isKnown
     dir.isKnown = true
     const again: NodeEntry = { kind: 'node', dir, since: entry.since, lane: entry.lane, dueMs: 0 }
     this.#part.send({ op: 'directory', path: dir.remotePath, meta }, again)
     if (!wasKnown && dir.remoteParent !== null) this.#touch(dir.remoteParent, entry)
-    return true
+    return 'said'
   }
 
   /** What lies in a directory can only be said when the backup has that directory. */
-  #ensure(dir: DirectoryNode, entry: Entry): boolean {
-    if (dir.isKnown || dir.parent === null) return true
+  #ensure(dir: DirectoryNode, entry: Entry): Said {
+    if (dir.isKnown || dir.parent === null) return 'said'
     return this.#directory(dir, entry)
   }
 
@@ -194,7 +178,8 @@ export class Emitter {
       return null
     }
     if (typeof stat === 'number') return this.#unreadable(entry, path, stat)
-    if (!this.#ensure(dir, entry)) return this.#again(entry, readAgainMs)
+    const above = this.#ensure(dir, entry)
+    if (above !== 'said') return this.#again(entry, above === 'moved' ? readAgainMs : unreadableMs)
     this.#touch(dir, entry)
     switch (stat.kind) {
       case 'directory': {
@@ -212,7 +197,7 @@ export class Emitter {
         const others = otherNames(this.#part, stat, entry)
         if (others === null) return this.#again(entry, movedMs)
         const meta = readMeta({ dirFd: fd, name }, stat, { linked: others.length > 0 })
-        if (meta === null || typeof meta === 'number') return this.#again(entry, readAgainMs)
+        if (meta === null || typeof meta === 'number') return this.#unreadable(entry, path, meta ?? -ENOENT)
         send({ op: 'symlink', path, meta }, entry)
         this.#linkOthers(path, entry, others)
         return null
@@ -228,7 +213,9 @@ export class Emitter {
   }
 
   #unreadable(entry: NameEntry, path: string, errno: number): null {
-    this.#part.problem(path, `it can't be read: ${new KernelError('open', -errno).code}`)
+    // Something else has the name by now.
+    if (errno === -ENOENT) return this.#again(entry, readAgainMs)
+    this.#part.problem(path, unreadableWhy(errno))
     return this.#again(entry, unreadableMs)
   }
 
@@ -248,7 +235,7 @@ export class Emitter {
         return null
       }
       const meta = readMeta({ dirFd: fd, name: '' }, stat, { linked: others.length > 0 })
-      if (meta === null || typeof meta === 'number') return this.#again(entry, readAgainMs)
+      if (meta === null || typeof meta === 'number') return this.#unreadable(entry, path, meta ?? -ENOENT)
       this.#part.problem(path, null)
       if (entry.onlyAttributes && !entry.isNew) {
         this.#part.send({ op: 'attributes', path, meta }, entry)
@@ -317,7 +304,7 @@ export class Emitter {
     }
     let big: BigFile | null = null
     const isWhole = entry.isNew || stat.size <= wholeBytesMax
-    let known: Known | null | undefined = this.#known.get(stat.ino) ?? (isWhole ? null : undefined)
+    let known: Known | null | undefined = this.known.get(stat.ino) ?? (isWhole ? null : undefined)
     const open = (): BigFile => {
       this.#streams += 1
       const { hashKey: key, stream: send, sendData, pool } = this.#part
@@ -389,6 +376,11 @@ export class Emitter {
     }
   }
 }
+
+/** moved: an event that says where to is on its way. */
+type Said = 'said' | 'moved' | 'unreadable'
+
+const unreadableWhy = (errno: number): string => `it can't be read: ${new KernelError('open', -errno).code}`
 
 interface FileInHand {
   entry: NameEntry

@@ -14,12 +14,12 @@ export interface LanesPart {
   contents: Contents
   problems: Problems
   now: () => number
-  /** Sends times of directories that waited; false when there are none. */
-  flushTouched: () => boolean
 }
 
 /** Seed and repair get a turn after so many others, so that a tree that never rests does not put them off for ever. */
 const bulkTurn = 16
+/** Directories whose times wait until this many of them do, while a seed runs. */
+const touchedMax = 200
 /** A file that could not be read is tried again. */
 const unreadableMs = 1000
 
@@ -53,14 +53,27 @@ export class Lanes {
 
   /** One thing; false when nothing can be sent now. */
   step(): boolean {
-    const { out, queue, flushTouched } = this.#part
+    const { out, queue } = this.#part
     if (!out.isOpen || out.isFull('live')) return false
     this.#liveSteps += 1
     if (this.#liveSteps > bulkTurn && this.#bulkStep()) return true
     if (this.#transfers.live !== null) return this.#advance('live')
     const entry = queue.takeLive()
     if (entry !== null) return this.#handle(entry, 'live')
-    return flushTouched() || this.#bulkStep() || this.#contentStep()
+    return this.#flushTouched() || this.#bulkStep() || this.#contentStep()
+  }
+
+  /** Times of directories come when nothing is to be sent into them for the moment. False when there are none. */
+  #flushTouched(): boolean {
+    const { queue, emitter } = this.#part
+    const { touched } = emitter
+    if (touched.size === 0) return false
+    for (const [dir, { since, lane }] of touched) {
+      if (lane === 'bulk' && queue.bulkLength > 0 && touched.size < touchedMax) continue
+      touched.delete(dir)
+      if (!dir.isGone) queue.directory(dir, { lane: 'live', since })
+    }
+    return queue.hasLive
   }
 
   #bulkStep(): boolean {

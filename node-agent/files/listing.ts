@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { type FileStat, statAt } from '../kernel/file-calls.ts'
+import { ENOENT, KernelError } from '../kernel/libc.ts'
 import type { Filter } from './filter.ts'
 import type { ListedEntry } from './messages.ts'
 import { type Meta, metaBytes, readMeta } from './meta.ts'
@@ -26,13 +27,14 @@ export interface ListingPart {
   onFile?: (name: string, stat: FileStat) => void
 }
 
-/** Null when the directory is not there, or not to be reached without leaving the tree. */
+/** Null when the directory is not there, or not to be reached without leaving the tree. @throws what the disk says */
 export function listDirectory(part: ListingPart): Listing | null {
   const { fd, path } = part
   if (fd < 0) return null
   const stat = statAt(fd, '')
   const names = typeof stat === 'number' ? null : namesIn(fd)
   const own = typeof stat === 'number' ? null : readMeta({ dirFd: fd, name: '' }, stat)
+  if (typeof own === 'number' && own !== -ENOENT) throw new KernelError('reading its attributes', -own)
   if (names === null || typeof stat === 'number' || own === null || typeof own === 'number') return null
   const listing: Listing = { own, entries: [], skipped: [] }
   for (const name of names.sort()) {

@@ -53,10 +53,14 @@ export function lackForAttributes(): string {
   return isHeld ? '' : 'extended attributes "trusted.*" are not replicated: this agent lacks CAP_SYS_ADMIN'
 }
 
-export function readAttributes(at: Place): Attribute[] {
+/** Minus the errno when one of them can't be read. */
+function readAttributes(at: Place): Attribute[] | number {
   const kept: Attribute[] = []
-  for (const name of listAttributes(at)) {
+  const names = listAttributes(at)
+  if (typeof names === 'number') return names
+  for (const name of names) {
     const value = isKept(name) ? readAttribute(at, name) : null
+    if (typeof value === 'number') return value
     if (value !== null) kept.push({ name, value })
   }
   return kept.length < 2 ? kept : kept.sort((one, other) => (one.name < other.name ? -1 : 1))
@@ -67,6 +71,8 @@ export function readMeta(at: Place, stat: FileStat, known = { linked: false }): 
   if (stat.kind === 'other') return null
   const target = stat.kind === 'symlink' ? readLinkAt(at.dirFd, at.name) : ''
   if (typeof target === 'number') return target
+  const attributes = stat.kind === 'symlink' ? [] : readAttributes(at)
+  if (typeof attributes === 'number') return attributes
   return {
     kind: stat.kind,
     mode: stat.kind === 'symlink' ? 0o777 : stat.mode,
@@ -76,7 +82,7 @@ export function readMeta(at: Place, stat: FileStat, known = { linked: false }): 
     mtimeS: stat.mtimeS,
     mtimeNs: stat.mtimeNs,
     linked: known.linked && stat.kind !== 'directory',
-    attributes: stat.kind === 'symlink' ? [] : readAttributes(at),
+    attributes,
     target,
   }
 }
@@ -103,6 +109,7 @@ export function applyMeta(fd: number, meta: Meta): number {
 
 function applyAttributes(fd: number, wanted: readonly Attribute[]): number {
   const present = readAttributes({ dirFd: fd, name: '' })
+  if (typeof present === 'number') return present
   for (const { name } of present) {
     if (wanted.some(one => one.name === name)) continue
     const removed = removeAttribute(fd, name)

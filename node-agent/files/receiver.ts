@@ -1,7 +1,7 @@
 import { closeSync, readSync, statfsSync } from 'node:fs'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { dropCached, type FileStat, O_NONBLOCK, openAt, type Place, statAt, statFd } from '../kernel/file-calls.ts'
-import { Applier, isBase, type Keeper } from './applier.ts'
+import { Applier, codeOf, isBase, type Keeper } from './applier.ts'
 import { readFully } from './big-file.ts'
 import { blockBytes, blockCount, hashBlock, hashBytes } from './block-hashes.ts'
 import { type Filter, makeFilter } from './filter.ts'
@@ -10,8 +10,9 @@ import { encode, type FromReceiver, type FromSender, type Hello, type NackCode, 
 import { joinPath, splitPath } from './names.ts'
 import { recover } from './recovery.ts'
 import { type Arriving, type Staged, Staging } from './staging.ts'
+import { Sweeper } from './sweeper.ts'
 import type { Tree } from './tree.ts'
-import { removeSome, WorkFolder } from './work-folder.ts'
+import { WorkFolder } from './work-folder.ts'
 
 export interface ReceiverPart {
   tree: Tree
@@ -27,8 +28,6 @@ const groupMax = 4096
 const groupBytesMax = 64 * 2 ** 20
 /** Hashing a base gives way to the loop after so many blocks. */
 const blocksAtOnce = 16
-/** Removing what was put aside goes on at this pace when nothing else is to be done. */
-const sweepEveryMs = 20
 
 type Pending =
   | { operation: Exclude<Operation, { op: 'put' | 'end' }> }
@@ -53,8 +52,7 @@ export class Receiver {
   #hashKey: Buffer = Buffer.alloc(0)
   #filter: Filter = makeFilter({ include: [], exclude: [] })
   #keeper: Keeper
-  #sweeper: NodeJS.Timeout | null = null
-  #closed = false
+  readonly #sweeper: Sweeper
   /** How much of the file that is being verified was equal, from its beginning. */
   #verified = { path: '', bytes: 0 }
   receivedBytes = 0
@@ -65,6 +63,7 @@ export class Receiver {
     this.#staging = new Staging(folder)
     const { tree } = part
     this.#keeper = part.keeper(folder)
+    this.#sweeper = new Sweeper(folder, () => this.#working === null)
     this.#applier = new Applier({ tree, folder, staging: this.#staging, keeper: () => this.#keeper })
   }
 
@@ -73,7 +72,7 @@ export class Receiver {
     const folder = new WorkFolder(part.tree)
     await recover(part.tree, folder, part.note)
     const receiver = new Receiver(part, folder)
-    receiver.#sweep()
+    receiver.#sweeper.look()
     return receiver
   }
 
@@ -156,8 +155,10 @@ export class Receiver {
       this.#pendingBytes = this.#pending.length === 0 ? 0 : this.#pendingBytes
       await this.#staging.flush()
       const nacks: { seq: number; code: NackCode; path: string }[] = []
+      // What is written to a directory that is not the tree any more would be promised, and not be there when it counts.
+      const { isInPlace } = this.#part.tree
       for (const pending of group) {
-        const code = await this.#apply(pending)
+        const code = isInPlace ? await this.#tried(pending) : this.#refused(pending)
         this.#applier.settle()
         const { seq, path } = pending.operation
         if (code !== null) nacks.push({ seq, code, path })
@@ -170,7 +171,23 @@ export class Receiver {
       this.#applied = group.at(-1)!.operation.seq
       this.#answer({ op: 'ack', seq: this.#applied, nacks })
     }
-    this.#sweep()
+    this.#sweeper.look()
+  }
+
+  /** What the disk says wherever it is read is an answer like any other. */
+  async #tried(pending: Pending): Promise<NackCode | null> {
+    try {
+      return await this.#apply(pending)
+    } catch (error) {
+      if (error instanceof Error && 'errno' in error) return codeOf(-Math.abs(Number(error.errno)))
+      throw error
+    }
+  }
+
+  #refused(pending: Pending): NackCode {
+    const staged = 'staged' in pending ? pending.staged : 'arriving' in pending ? pending.arriving.staged : null
+    if (staged !== null) this.#staging.release(staged, { keepName: false })
+    return 'ESTALE'
   }
 
   #apply(pending: Pending): NackCode | null | Promise<NackCode | null> {
@@ -331,24 +348,11 @@ export class Receiver {
     return bavail * bsize
   }
 
-  /** Removes from the disk what was put aside, a little at a time. */
-  #sweep(): void {
-    if (this.#sweeper !== null || this.#closed) return
-    const next = this.#folder.names().find(name => name.startsWith('gone-'))
-    if (next === undefined) return
-    this.#sweeper = setTimeout(() => {
-      this.#sweeper = null
-      if (this.#working === null) removeSome({ dirFd: this.#folder.fd, name: next })
-      this.#sweep()
-    }, sweepEveryMs)
-  }
-
   /** The tree is whole when this resolves: what was received in full is applied, the rest is dropped. */
   async close(): Promise<void> {
     this.#send = null
     await this.#working
-    this.#closed = true
-    if (this.#sweeper !== null) clearTimeout(this.#sweeper)
+    this.#sweeper.close()
     this.#staging.close()
     this.#folder.close()
   }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { closeSync, readSync } from 'node:fs'
 import {
-  EIO,
+  ESTALE,
   type FileStat,
   flushData,
   O_CREAT,
@@ -9,14 +9,13 @@ import {
   O_RDWR,
   openAt,
   type Place,
-  punchHole,
   statFd,
   truncateFd,
 } from '../kernel/file-calls.ts'
 import { ByteReader, ByteWriter } from './bytes.ts'
 import { applyMeta, type Meta, readMetaFrom, writeMeta } from './meta.ts'
 import type { Arriving } from './staging.ts'
-import { writeAll } from './staging.ts'
+import { writeAll, writeHole } from './staging.ts'
 
 /**
  * Changed blocks of a large file are written into it in place, because a copy of the file for each change would take
@@ -100,19 +99,19 @@ export async function applyRedo(fd: number, redo: Redo): Promise<number> {
   if (sized < 0) return sized
   for (const { offset, bytes } of redo.blocks) {
     const isHole = redo.sparse && bytes.every(byte => byte === 0)
-    const written = isHole ? punchHole(fd, offset, bytes.length) : writeAll(fd, bytes, offset)
+    const written = isHole ? writeHole(fd, bytes, offset) : writeAll(fd, bytes, offset)
     if (written < 0) return written
   }
   const described = applyMeta(fd, redo.meta)
   return described < 0 ? described : Math.min(0, await flushData(fd))
 }
 
-/** The file a redo is for, if it is there and still the one. Negative when not. */
-export function openForRedo(at: Place, ino: number): number {
-  const fd = openAt(at.dirFd, at.name, { flags: O_RDWR })
+/** The file a patch is for, if it is there and still the one. Minus the errno when not: ESTALE for another one. */
+export function openForRedo(at: Place, { ino, flags }: { ino: number; flags: number }): number {
+  const fd = openAt(at.dirFd, at.name, { flags })
   if (fd < 0) return fd
   const stat = statFd(fd)
   if (typeof stat !== 'number' && stat.ino === ino) return fd
   closeSync(fd)
-  return -EIO
+  return -ESTALE
 }

@@ -4,7 +4,7 @@ import { makeFilter } from './filter.ts'
 import type { Hello } from './messages.ts'
 import { mountAt } from './mounts.ts'
 import { keepNothing, Receiver } from './receiver.ts'
-import { RoleFile } from './role-file.ts'
+import { NoRoom, RoleFile } from './role-file.ts'
 import { Sender } from './sender.ts'
 import type { TreeConfig } from './settings.ts'
 import { type Admission, LinkClient, type TlsIdentity } from './tls-link.ts'
@@ -25,7 +25,7 @@ export type Role = 'primary' | 'backup' | 'none'
 /** How long ago something must have been acknowledged to count as proven: more than a clock's grain and a queue's delay. */
 const provenMarginMs = 1000
 const provenEveryMs = 1000
-/** The clock was set: from then on times prove nothing in this epoch. */
+/** The clock was set: from then on times prove nothing in this epoch. Nor do they after the tree was elsewhere for a while. */
 const clockStepMs = 500
 
 /** One tree on one host: in which role, in which epoch, and how far. */
@@ -69,6 +69,11 @@ export class Replica {
   /** Nothing is on its way, and nothing is compared. */
   get isAtRest(): boolean {
     return (this.#sender?.sender.isInSync ?? true) && (this.#receiver?.receiver.isIdle ?? true)
+  }
+
+  /** The tree's path leads to another directory by now, or to none. */
+  get isOutOfPlace(): boolean {
+    return (this.#sender ?? this.#receiver)?.tree.isInPlace === false
   }
 
   /**
@@ -165,17 +170,30 @@ export class Replica {
     const offsetMs = Date.now() - performance.now()
     let isTrusted = true
     let writing = false
+    let said = ''
     return setInterval(() => {
-      isTrusted &&= Math.abs(Date.now() - performance.now() - offsetMs) < clockStepMs
+      isTrusted &&= sender.isInPlace && Math.abs(Date.now() - performance.now() - offsetMs) < clockStepMs
       if (writing || (!isTrusted && this.#file.record.ownChanges?.provenUntilMs === 0)) return
       const provenUntilMs = isTrusted && sender.isAttached ? sender.provenUntilMs(Date.now()) - provenMarginMs : 0
       const present = this.#file.record.ownChanges?.provenUntilMs ?? 0
       if (isTrusted && provenUntilMs <= present + provenEveryMs / 2) return
       writing = true
       const ownChanges = { epoch, provenUntilMs: isTrusted ? provenUntilMs : 0 }
-      void this.#file.write({ ...this.#file.record, epoch, role: 'primary', ownChanges }).finally(() => {
-        writing = false
-      })
+      const written = this.#file.write({ ...this.#file.record, epoch, role: 'primary', ownChanges })
+      void written
+        .then(
+          () => '',
+          // What is proven then is less than what is so: at a return more is kept, and nothing is lost.
+          error => {
+            if (error instanceof NoRoom) return `${this.#part.tree.name}: ${error.message}`
+            throw error
+          },
+        )
+        .then(why => {
+          if (why !== '' && why !== said) this.#part.note(why)
+          said = why
+          writing = false
+        })
     }, provenEveryMs)
   }
 
@@ -206,7 +224,11 @@ export class Replica {
     const present = this.#receiver
     const { record } = this.#file
     if (present === null || record.ownChanges === null) return
-    void this.#resolved(present)
+    // The next comparison tries again.
+    this.#resolved(present).catch(error => {
+      if (!(error instanceof NoRoom)) throw error
+      this.#part.note(`${this.#part.tree.name}: ${error.message}`)
+    })
   }
 
   async #resolved(present: { receiver: Receiver; keeper: ConflictKeeper | null }): Promise<void> {
@@ -275,6 +297,7 @@ export type SyncState = 'in sync' | 'behind' | 'seeding' | 'diverged' | 'no back
 
 function stateOf(sender: Sender): SyncState {
   const { running } = sender.comparison.status()
+  if (!sender.isInPlace) return 'diverged'
   if (!sender.isAttached) return 'no backup'
   if (sender.isSeeding) return 'seeding'
   if ((running?.why === 'scrub' && running.differences > 0) || sender.isDiverged) return 'diverged'

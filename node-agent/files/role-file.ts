@@ -45,12 +45,24 @@ export class RoleFile {
     return new RoleFile(await openFolderWriter(folder), name, readRecord(`${folder}/${name}`))
   }
 
-  /** Durable when it resolves. */
-  write(record: RoleRecord): Promise<void> {
+  /**
+   * Durable when it resolves. @throws NoRoom when the disk is full: what was there stays, and a later one is tried. After
+   * any other error nothing is written any more (see the atomic writer).
+   */
+  async write(record: RoleRecord): Promise<void> {
+    const before = this.record
     this.record = record
     const bytes = Buffer.from(`${JSON.stringify(record)}\n`)
-    this.#writing = this.#writing.then(() => this.#writer.write(this.#name, bytes))
-    return this.#writing
+    const written = this.#writing.then(() => this.#writer.write(this.#name, bytes))
+    this.#writing = written.catch(error => {
+      if (!isFull(error)) throw error
+    })
+    try {
+      await written
+    } catch (error) {
+      if (this.record === record) this.record = before
+      throw isFull(error) ? new NoRoom(`what this host knows of its copy can't be written: ${error.message}`) : error
+    }
   }
 
   async close(): Promise<void> {
@@ -58,6 +70,11 @@ export class RoleFile {
     await this.#writer.close()
   }
 }
+
+export class NoRoom extends Error {}
+
+const isFull = (error: unknown): error is Error =>
+  error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT')
 
 function readRecord(path: string): RoleRecord {
   let text: string

@@ -95,6 +95,7 @@ const ofTheDisk: ReadonlySet<string> = new Set([
   'ENXIO',
   'EUCLEAN',
   'ESHUTDOWN',
+  'ESTALE',
 ])
 export const isRefusal = (code: NackCode): boolean => code.startsWith('E') && !ofTheDisk.has(code)
 /** A file that the backup refuses is tried again at this pace. */

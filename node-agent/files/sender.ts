@@ -2,6 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Known } from './big-file.ts'
 import { hashKeyBytes } from './block-hashes.ts'
+import { Blockage } from './blockage.ts'
 import { Comparison, type Verdict } from './comparison.ts'
 import { Contents } from './contents.ts'
 import { Emitter, type NewOperation } from './emitter.ts'
@@ -13,6 +14,7 @@ import { DirectoryNode, LinkIndex } from './local-tree.ts'
 import type { FromReceiver, NackCode, Operation } from './messages.ts'
 import { Outflow, type Outlet } from './outflow.ts'
 import { Problems } from './problems.ts'
+import { RootPlace } from './root-place.ts'
 import { isRefusal, lookAgain, refusedRetryMs } from './second-look.ts'
 import { Barriers, HashQuestions, SentLog } from './sent-log.ts'
 import type { Tree } from './tree.ts'
@@ -35,10 +37,6 @@ export interface SenderPart {
 /** The loop looks at events and answers at least this often. */
 const sliceMs = 4
 const idleMs = 500
-/** After the backup could not write (disk full): replication pauses, the primary goes on. */
-const blockedRetryMs = 1000
-/** Directories whose times wait until this many of them do, while a seed runs. */
-const touchedMax = 200
 
 /**
  * The primary's side of one tree: watches, keeps what the backup may not have, sends it in order, and counts what the
@@ -66,13 +64,16 @@ export class Sender {
   readonly #seed: SeedProgress
   #stopped = false
   #ended: Promise<void> = Promise.resolve()
-  #blocked: { why: string; untilMs: number } | null = null
+  readonly #blockage: Blockage
   #unwatched: string | null = null
+  readonly #root: RootPlace
 
   constructor(part: SenderPart) {
     this.#part = part
     const { tree, filter, now, note, bulkBytesPerS } = part
     this.startedMs = now()
+    this.#blockage = new Blockage({ now, note: why => note(`${tree.path}: ${why}`) })
+    this.#root = new RootPlace({ tree, note, onBack: () => this.compare('missed') })
     this.#out = new Outflow({ sent: this.#sent, bulkBytesPerS, now, onRoom: () => this.#idle.wake() })
     this.queue = new WorkQueue(now)
     this.#seed = new SeedProgress(now)
@@ -129,11 +130,11 @@ export class Sender {
       note,
       send: (operation, entry) => this.#operation(operation, entry, null),
       onEnd: (verdict, mark) => this.#compared(verdict, mark),
+      problem: (path, why) => this.problems.set(path, why),
       adopt: (dir, name) => this.#watcher.adopt(dir, name, null),
     })
     const { queue, comparison, contents, problems } = this
-    const flushTouched = (): boolean => this.#flushTouched()
-    const parts = { queue, comparison, contents, problems, now, flushTouched }
+    const parts = { queue, comparison, contents, problems, now }
     this.#lanes = new Lanes({ ...parts, out: this.#out, emitter: this.#emitter })
   }
 
@@ -204,12 +205,17 @@ export class Sender {
     this.#idle.wake()
   }
 
-  /** Resolves when everything written before the call is durable on the backup. */
-  barrier(): Promise<void> {
+  /**
+   * Resolves when everything written before the call is durable on the backup; never, once the signal says that nobody
+   * waits any more. @throws when that can't be known here
+   */
+  async barrier(signal: AbortSignal): Promise<void> {
+    if (!this.#root.look()) throw new Error(this.#root.why)
     this.#watcher.drain()
     this.queue.settle(Number.POSITIVE_INFINITY)
     return new Promise(done => {
       this.#barriers.add(this.queue.nextMark(), done)
+      signal.addEventListener('abort', () => this.#barriers.drop(done), { once: true })
       this.#idle.wake()
       this.#checkBarriers()
     })
@@ -220,7 +226,13 @@ export class Sender {
     this.#barriers.add(mark, () => this.#out.frame({ op: 'compared', manifest, files, differences }))
   }
 
+  /** What was changed in this tree, and nowhere else, is what services write. */
+  get isInPlace(): boolean {
+    return this.#root.look()
+  }
+
   look(): void {
+    this.#root.look()
     this.#watcher.drain()
   }
 
@@ -233,7 +245,9 @@ export class Sender {
 
   /** Everything seen so far is durable on the backup. */
   get isInSync(): boolean {
-    return this.isAttached && this.behind() === 0 && this.#watcher.isSettled && this.comparison.isIdle
+    return (
+      this.#root.isKept && this.isAttached && this.behind() === 0 && this.#watcher.isSettled && this.comparison.isIdle
+    )
   }
 
   /** Changes that are not acknowledged. */
@@ -254,7 +268,7 @@ export class Sender {
       sentBytes: this.#out.sentBytes,
       directories: this.#watcher.watched,
       unwatched: this.#unwatched,
-      blocked: this.#blocked?.why ?? null,
+      blocked: this.#root.isKept ? this.#blockage.why : this.#root.why,
       seed: this.isSeeding ? this.#seed.status(this.#seedWaiting()) : null,
       problems: problems.shown(),
       problemCount: problems.size,
@@ -288,19 +302,16 @@ export class Sender {
       this.comparison.acknowledged(number)
       this.contents.acknowledged(number)
     })
+    if (this.#blockage.why !== null && this.#oldest() === Number.POSITIVE_INFINITY) this.#blockage.over()
     this.#checkBarriers()
   }
 
   #nack(seq: number, code: NackCode): void {
-    const { tree, note, now } = this.#part
+    this.#hashes.answer(seq, null)
     if (isRefusal(code)) this.problems.refused(this.#sent.get(seq)?.entry, code)
-    else if (code.startsWith('E')) {
-      const why = `the backup can't write: ${code}`
-      if (this.#blocked === null) note(`${tree.path}: ${why}; tried again each second`)
-      this.#blocked = { why, untilMs: now() + blockedRetryMs }
-    }
+    else if (code.startsWith('E')) this.#blockage.heard(code)
     const { queue, comparison, contents } = this
-    const notBeforeMs = isRefusal(code) ? now() + refusedRetryMs : null
+    const notBeforeMs = isRefusal(code) ? this.#part.now() + refusedRetryMs : null
     lookAgain({ seq, code, sent: this.#sent, queue, comparison, contents, emitter: this.#emitter, notBeforeMs })
   }
 
@@ -308,7 +319,7 @@ export class Sender {
   #forgetSent(): void {
     this.#sent.clear()
     this.#emitter.touched.clear()
-    this.#emitter.forgetKnown()
+    this.#emitter.known.clear()
     this.queue.clear()
     this.comparison.reset()
     this.root.settleRemote()
@@ -316,13 +327,14 @@ export class Sender {
 
   #takeBack(): void {
     const entries = this.#sent.takeBack()
-    this.#emitter.forgetKnown()
+    this.#emitter.known.clear()
     this.comparison.reset()
     this.queue.takeBack(entries.filter(entry => !isQuestion(entry)))
   }
 
   async #run(): Promise<void> {
     while (!this.#stopped) {
+      this.#root.look()
       this.#watcher.drain()
       this.queue.settle(this.#part.now())
       if (this.#sendSlice()) await nextTurn()
@@ -333,7 +345,7 @@ export class Sender {
 
   async #rest(): Promise<void> {
     const nowMs = this.#part.now()
-    const resumeMs = this.#blocked === null ? this.#out.bulkFromMs : this.#blocked.untilMs
+    const resumeMs = Math.max(this.#out.bulkFromMs, this.#blockage.untilMs)
     const contentsMs = this.isAttached ? this.contents.dueMs : nowMs + idleMs
     const resting = resumeMs > nowMs ? resumeMs : nowMs + idleMs
     const untilMs = Math.min(this.queue.nextDueMs(), contentsMs, resting)
@@ -352,23 +364,8 @@ export class Sender {
   }
 
   #step(): boolean {
-    if (this.#blocked !== null) {
-      if (this.#part.now() < this.#blocked.untilMs) return false
-      this.#blocked = null
-    }
-    return this.#lanes.step()
-  }
-
-  /** Times of directories come when nothing is to be sent into them for the moment. */
-  #flushTouched(): boolean {
-    const { touched } = this.#emitter
-    if (touched.size === 0) return false
-    for (const [dir, { since, lane }] of touched) {
-      if (lane === 'bulk' && this.queue.bulkLength > 0 && touched.size < touchedMax) continue
-      touched.delete(dir)
-      if (!dir.isGone) this.queue.directory(dir, { lane: 'live', since })
-    }
-    return this.queue.hasLive
+    if (!this.#root.isKept) return false
+    return this.#part.now() >= this.#blockage.untilMs && this.#lanes.step()
   }
 
   #operation(operation: NewOperation, entry: Entry, known: { ino: number; known: Known } | null): number {
@@ -376,7 +373,7 @@ export class Sender {
     const bytes = this.#out.frame({ ...operation, seq } as Operation)
     this.#sent.add(seq, { entry, bytes, known })
     // What follows in this log can build on it: operations are applied in order.
-    if (known !== null) this.#emitter.remember(known.ino, known.known)
+    if (known !== null) this.#emitter.known.remember(known.ino, known.known)
     return seq
   }
 

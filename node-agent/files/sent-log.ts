@@ -130,6 +130,11 @@ export class Barriers {
     this.#open.push({ mark, done })
   }
 
+  /** Nobody waits any more. */
+  drop(done: () => void): void {
+    this.#open = this.#open.filter(barrier => barrier.done !== done)
+  }
+
   /** `oldest`: the earliest mark that is not durable on the backup. */
   check(oldest: number): void {
     const done = this.#open.filter(barrier => barrier.mark < oldest)

@@ -105,7 +105,7 @@ export class Staging {
     // A patch collects its blocks one behind the other; a whole file is written where it belongs.
     const at = base === null ? offset : arriving.bytes
     if (base !== null) blocks.push({ offset, length: bytes.length, at })
-    if (base === null && sparse && isZero(bytes)) punchHole(staged.fd, at, bytes.length)
+    if (base === null && sparse && isZero(bytes)) staged.errno = writeHole(staged.fd, bytes, at)
     else staged.errno = writeAll(staged.fd, bytes, at)
     const step = Math.floor(arriving.bytes / writebackBytes)
     arriving.bytes += bytes.length
@@ -235,6 +235,10 @@ export function writeAll(fd: number, bytes: Buffer, at: number): number {
     throw error
   }
 }
+
+/** Of zeros: without taking space for them where the file system can. */
+export const writeHole = (fd: number, bytes: Buffer, at: number): number =>
+  punchHole(fd, at, bytes.length) < 0 ? writeAll(fd, bytes, at) : 0
 
 const zeros = Buffer.alloc(256 * 1024)
 const isZero = (bytes: Buffer): boolean =>

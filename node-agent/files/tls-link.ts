@@ -121,20 +121,26 @@ export class LinkServer {
         if (opened === null) return
         receiver = opened.receiver
         tree = opened.tree
-        for (const one of early.splice(0)) take(one)
+        guarded(() => {
+          for (const one of early.splice(0)) take(one)
+        })
       })
     })
-    socket.on('data', chunk => {
-      heardMs = performance.now()
+    const guarded = (work: () => void): void => {
       try {
-        if (splitter.push(chunk)) freeChunk(chunk)
-        if (receiver?.isFull === true) pauseFor(socket, receiver)
+        work()
       } catch (error) {
-        note(
-          `the connection for ${tree === '' ? 'files' : tree} is cut: ${error instanceof Error ? error.message : error}`,
-        )
+        const why = error instanceof Error ? error.message : String(error)
+        note(`the connection for ${tree === '' ? 'files' : tree} is cut: ${why}`)
         socket.destroy()
       }
+    }
+    socket.on('data', chunk => {
+      heardMs = performance.now()
+      guarded(() => {
+        if (splitter.push(chunk)) freeChunk(chunk)
+        if (receiver?.isFull === true) pauseFor(socket, receiver)
+      })
     })
   }
 

@@ -1,5 +1,5 @@
 import { readdirSync } from 'node:fs'
-import { closeFile, ESTALE, O_DIRECTORY, openBeneath, openDirectory, statFd } from '../kernel/file-calls.ts'
+import { closeFile, ESTALE, O_DIRECTORY, openBeneath, openDirectory, statFd, statPath } from '../kernel/file-calls.ts'
 import { ENOENT, KernelError } from '../kernel/libc.ts'
 import { fromText } from './names.ts'
 
@@ -56,6 +56,15 @@ export class Tree {
     return fd
   }
 
+  /**
+   * Whether the path of the configuration still leads to the directory that was opened. It does not when somebody moved
+   * or removed it, mounted something over it or unmounted it: then what services write lies elsewhere.
+   */
+  get isInPlace(): boolean {
+    const [own, there] = [statFd(this.rootFd), statPath(fromText(this.path))]
+    return typeof own !== 'number' && typeof there !== 'number' && own.ino === there.ino && own.device === there.device
+  }
+
   /** The directory that is at this path now, whatever was there before. */
   fresh(path: string): number {
     const open = this.#open.get(path)
@@ -78,6 +87,7 @@ export class Tree {
   }
 }
 
+/** Null: it is gone. @throws what the disk says */
 export function namesIn(dirFd: number): string[] | null {
   try {
     return readdirSync(`/proc/self/fd/${dirFd}`, { encoding: 'latin1' as BufferEncoding })

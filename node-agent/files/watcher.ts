@@ -144,8 +144,9 @@ export class TreeWatcher {
     const fd = node.open(tree)
     const own = fd < 0 ? fd : statAt(fd, '')
     const below: string[] = []
-    if (fd < 0) queue.compare(node, { lane: 'live' })
-    for (const name of (fd < 0 ? null : namesIn(fd)) ?? []) {
+    const names = fd < 0 ? null : this.#namesIn(fd)
+    if (names === null) queue.compare(node, { lane: 'live' })
+    for (const name of names ?? []) {
       if (this.#isExcluded(node, name)) continue
       const stat = statAt(fd, name)
       if (typeof stat === 'number') continue
@@ -160,6 +161,15 @@ export class TreeWatcher {
     // One that is not there any more either was removed or went with this directory: a comparison finds it.
     const missed = below.filter(name => this.adopt(node, name, lane) === null)
     if (missed.length > 0) queue.compare(node, { lane: 'live' })
+  }
+
+  /** Null: it is gone, or the disk does not give it back; a comparison says so, and tries again. */
+  #namesIn(fd: number): string[] | null {
+    try {
+      return namesIn(fd)
+    } catch {
+      return null
+    }
   }
 
   #watch(node: DirectoryNode, more: number): boolean {
@@ -191,9 +201,8 @@ export class TreeWatcher {
       this.#byWatch.delete(watch)
       return
     }
-    if ((mask & (IN_UNMOUNT | IN_DELETE_SELF | IN_MOVE_SELF)) !== 0) {
-      return this.#part.onUnwatched('the root of the tree was removed, moved or unmounted')
-    }
+    // Of the root: who reads these events looks then whether it is in its place.
+    if ((mask & (IN_UNMOUNT | IN_DELETE_SELF | IN_MOVE_SELF)) !== 0) return
     if (dir.isGone) return
     if (name === '') {
       if (dir.parent === null && (mask & IN_ATTRIB) !== 0) this.#part.queue.directory(dir, { lane: 'live' })

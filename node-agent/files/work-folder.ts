@@ -1,9 +1,11 @@
+import { randomBytes } from 'node:crypto'
 import { basename, dirname, join, resolve } from 'node:path'
 import {
   closeFile,
   makeDirectoryAt,
   O_DIRECTORY,
   openAt,
+  openBeneath,
   openDirectory,
   type Place,
   removeDirectoryAt,
@@ -16,6 +18,12 @@ import { EEXIST, ENOENT, KernelError } from '../kernel/libc.ts'
 import { fromText, workFolderName } from './names.ts'
 import { namesIn, type Tree } from './tree.ts'
 
+/** Of this process: what an earlier one left may lie there still, and processes are numbered alike after each boot. */
+const life = randomBytes(4).toString('hex')
+let taken = 0
+/** What was put aside, to be removed from the disk a little at a time. */
+export const gonePrefix = 'gone'
+
 /**
  * Where files are put together before they get their names: a folder on the same file system as the tree, beside it,
  * or in it (and never replicated) when the tree is a mount of its own. Nothing in it is visible below the tree's paths.
@@ -24,7 +32,6 @@ export class WorkFolder {
   readonly fd: number
   /** For people. */
   readonly path: string
-  #next = 0
 
   /** @throws KernelError when it can't be made on the tree's file system */
   constructor(tree: Tree) {
@@ -44,15 +51,15 @@ export class WorkFolder {
     }
   }
 
-  /** A name nothing in the folder has. */
+  /** A name nothing in the folder has, nor had. */
   fresh(prefix: string): Place {
-    this.#next += 1
-    return { dirFd: this.fd, name: `${prefix}-${process.pid}-${this.#next}` }
+    taken += 1
+    return { dirFd: this.fd, name: `${prefix}-${life}-${taken}` }
   }
 
   /** Moves something out of the tree, whatever it is; removed from the disk later. Answers 0 or minus the errno. */
   discard(at: Place): number {
-    return renameAt(at, this.fresh('gone'))
+    return renameAt(at, this.fresh(gonePrefix))
   }
 
   names(): string[] {
@@ -75,11 +82,13 @@ function openFolder(dirFd: number, name: string, shown: string): number {
 /** Removed at once at most this many files, so that the loop is not held up by a directory with a million of them. */
 const removedAtOnce = 500
 
+export const someFiles = (): { left: number } => ({ left: removedAtOnce })
+
 /**
- * Removes a name and what is below it, some hundred files a call. Answers true when nothing is left. What can't be
- * removed is left, to be tried at the next start.
+ * Removes a name and what is below it, as many files as the budget has. Answers true when nothing more is to be done. What
+ * can't be removed is left, to be tried at the next start; and so is another mount below it, which nobody asked to empty.
  */
-export function removeSome(at: Place, budget = { left: removedAtOnce }): boolean {
+export function removeSome(at: Place, budget: { left: number }): boolean {
   const removed = unlinkAt(at.dirFd, at.name)
   if (removed === 0 || removed === -ENOENT) {
     budget.left -= 1
@@ -87,7 +96,7 @@ export function removeSome(at: Place, budget = { left: removedAtOnce }): boolean
   }
   const stat = statAt(at.dirFd, at.name)
   if (typeof stat === 'number' || stat.kind !== 'directory') return true
-  const fd = openAt(at.dirFd, at.name, { flags: O_DIRECTORY })
+  const fd = openBeneath(at.dirFd, at.name, O_DIRECTORY)
   if (fd < 0) return true
   try {
     for (const name of namesIn(fd) ?? []) {

@@ -94,8 +94,23 @@ export class FilesWorker implements WorkerProgram {
   }
 
   #report(core: Core): void {
+    this.#reopen()
     core.report(this.status())
     this.#rest.look({ isAtRest: this.#replicas.every(one => one.isAtRest) })
+  }
+
+  /**
+   * A backup's copy whose path leads elsewhere is opened anew, and with it what is there now. A primary's is not: nobody
+   * but an operator can say whether an empty directory is what is to be on the backup.
+   */
+  #reopen(): void {
+    const lost = this.#replicas.filter(one => one.role === 'backup' && one.isOutOfPlace)
+    if (lost.length === 0) return
+    for (const replica of lost) {
+      this.#core?.tell('note', `${replica.name}: its path leads to another directory than before; it is opened anew`)
+      void replica.become('none', { epoch: replica.epoch }).catch(() => undefined)
+    }
+    this.#take()
   }
 
   async stop(): Promise<void> {
@@ -171,15 +186,17 @@ export class FilesWorker implements WorkerProgram {
     this.#waits += 1
     const began = performance.now()
     let timer: NodeJS.Timeout | undefined
+    const over = new AbortController()
     try {
       const limit = new Promise<false>(resolve => {
         timer = setTimeout(() => resolve(false), limitMs)
       })
-      const all = Promise.all(replicas.map(one => one.sender?.barrier())).then(() => true as const)
+      const all = Promise.all(replicas.map(one => one.sender?.barrier(over.signal))).then(() => true as const)
       if (await Promise.race([all, limit])) return { waitedMs: Math.round((performance.now() - began) * 10) / 10 }
       throw new Error(`not durable on the backup within ${limitMs} ms: ${replicas.map(one => one.why()).join('; ')}`)
     } finally {
       clearTimeout(timer)
+      over.abort()
       this.#waits -= 1
     }
   }

@@ -7,6 +7,7 @@
  * expected outcome. Linux with glibc, 64 bit, kernel 5.6 (openat2).
  */
 import koffi from 'koffi'
+import { EOPNOTSUPP } from './libc.ts'
 
 const lib = koffi.load('libc.so.6')
 
@@ -41,6 +42,7 @@ const native = {
   syncFileRange: lib.func('int sync_file_range(int fd, int64 offset, int64 length, uint32 flags)'),
 }
 
+export const O_RDONLY = 0
 export const O_WRONLY = 1
 export const O_RDWR = 2
 export const O_CREAT = 0o100
@@ -137,7 +139,13 @@ const kinds: { [type: number]: FileKind } = { 8: 'file', 4: 'directory', 10: 'sy
 
 /** What is at a name, without following it; `''` is the directory itself. Minus the errno when nothing is. */
 export function statAt(dirFd: number, name: string): FileStat | number {
-  const flags = AT_SYMLINK_NOFOLLOW | (name === '' ? 0x1000 : 0)
+  return stat(dirFd, name, AT_SYMLINK_NOFOLLOW | (name === '' ? 0x1000 : 0))
+}
+
+/** What is at a path from the root, as the configuration names it: symbolic links are followed. */
+export const statPath = (path: string): FileStat | number => stat(AT_FDCWD, path, 0)
+
+function stat(dirFd: number, name: string, flags: number): FileStat | number {
   const result = native.statx(dirFd, cString(name), flags, STATX_BASIC, statBytes)
   if (result < 0) return -koffi.errno()
   const b = statBytes
@@ -222,23 +230,29 @@ const attributeBytes = Buffer.alloc(attributeBytesMax)
 /** These two calls know no directory descriptors; the link in /proc leads to the open directory, not to its path. */
 const procPath = ({ dirFd, name }: Place): Buffer => cString(`/proc/self/fd/${dirFd}/${name}`)
 
-/** Names of the extended attributes; empty where the file system has none. The name `''` is the descriptor itself. */
-export function listAttributes(at: Place): string[] {
-  const length = Number(
+/**
+ * Names of the extended attributes; empty where the file system has none. The name `''` is the descriptor itself. Minus
+ * the errno when they can't be read: an unknown list must not pass for an empty one.
+ */
+export function listAttributes(at: Place): string[] | number {
+  const length = answer(
     at.name === ''
       ? native.flistxattr(at.dirFd, attributeBytes, attributeBytesMax)
       : native.llistxattr(procPath(at), attributeBytes, attributeBytesMax),
   )
-  return length <= 0 ? [] : attributeBytes.toString('latin1', 0, length - 1).split('\0')
+  if (length < 0) return length === -EOPNOTSUPP ? [] : length
+  return length === 0 ? [] : attributeBytes.toString('latin1', 0, length - 1).split('\0')
 }
 
-export function readAttribute(at: Place, name: string): Buffer | null {
-  const length = Number(
+/** Null: it is not there (any more). Minus the errno when it can't be read. */
+export function readAttribute(at: Place, name: string): Buffer | null | number {
+  const length = answer(
     at.name === ''
       ? native.fgetxattr(at.dirFd, cString(name), attributeBytes, attributeBytesMax)
       : native.lgetxattr(procPath(at), cString(name, second), attributeBytes, attributeBytesMax),
   )
-  return length < 0 ? null : Buffer.from(attributeBytes.subarray(0, length))
+  if (length < 0) return length === -ENODATA || length === -EOPNOTSUPP ? null : length
+  return Buffer.from(attributeBytes.subarray(0, length))
 }
 
 export const writeAttribute = (fd: number, name: string, value: Buffer): number =>

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import {
+  appendFileSync,
   closeSync,
   lstatSync,
   mkdirSync,
@@ -23,7 +24,7 @@ import { openBelow } from '../../node-agent/files/set-up-check.ts'
 import { Tree } from '../../node-agent/files/tree.ts'
 import { WorkFolder } from '../../node-agent/files/work-folder.ts'
 import type { FilesPair } from '../fixtures/files-pair.ts'
-import { filesScene } from '../fixtures/files-scene.ts'
+import { filesScene, writeWhole } from '../fixtures/files-scene.ts'
 import { until } from '../fixtures/until.ts'
 
 /** Disks that are full, queues that overflow, crashes in the middle of a change, and whoever wants out of the tree. */
@@ -43,8 +44,8 @@ test('a full disk on the backup is told, harms nothing on the primary, and what 
   const it = await withSmallDisk('b', '8m')
   writeFileSync(it.path('a', 'before'), 'arrived')
   await it.barrier('a')
-  for (let i = 0; i < 40; i += 1) writeFileSync(it.path('a', `f${i}`), Buffer.alloc(mebibyte / 2, i))
-  writeFileSync(it.path('a', 'large'), Buffer.alloc(3 * mebibyte, 7))
+  for (let i = 0; i < 40; i += 1) writeWhole(it, `f${i}`, Buffer.alloc(mebibyte / 2, i))
+  writeWhole(it, 'large', Buffer.alloc(3 * mebibyte, 7))
   await until(async () => /ENOSPC/.test((await it.status('a')).blocked ?? ''))
   await assert.rejects(it.barrier('a', 300), /not durable/)
   writeFileSync(it.path('a', 'meanwhile'), 'the primary goes on')
@@ -103,6 +104,54 @@ test('a tree whose partition is not mounted is not open, on neither side: nothin
   assert.deepEqual(readdirSync(it.path('a')), ['file'])
   scene.mount('b', '-t', 'tmpfs', '-o', 'size=8m', 'understudy-test')
   await until(async () => (await it.status('b')).state === 'receiving')
+})
+
+test('of two trees one goes on while the disk of the other is full, and a barrier is for the tree that it names', async () => {
+  const it = await scene.made({}, { also: ['logs'] })
+  const small = join(it.folder, 'b', 'logs')
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'understudy-test', small])
+  scene.atEnd(async () => {
+    execFileSync('umount', [small])
+  })
+  await it.startBoth()
+  const wait = (tree: string, limitMs: number): Promise<unknown> => it.host('a').ask('wait', { tree, limitMs })
+  for (let i = 0; i < 8; i += 1) writeFileSync(join(it.folder, 'a', 'logs', `f${i}`), Buffer.alloc(mebibyte, i))
+  await assert.rejects(wait('logs', 1000), /logs is \d+ changes behind: the backup can't write: ENOSPC/)
+  writeFileSync(it.path('a', 'f'), 'goes on')
+  await wait('data', 20_000)
+  assert.equal(readFileSync(it.path('b', 'f'), 'utf8'), 'goes on')
+  await assert.rejects(it.barrier('a', 300), /not durable/)
+  execFileSync('mount', ['-o', 'remount,size=32m', small])
+  await it.barrier('a')
+  assert.deepEqual(readdirSync(small).filter(name => name.startsWith('f')).length, 8)
+})
+
+test('a full disk below the worker’s own notes is said, replication goes on, and roles change again when there is room', async () => {
+  const it = await scene.made()
+  const state = join(it.folder, 'a', 'state')
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'understudy-test', state])
+  scene.atEnd(async () => {
+    execFileSync('umount', [state])
+  })
+  await it.startBoth()
+  await it.barrier('a')
+  const { pid } = it.host('a')
+  assert.throws(() => {
+    for (;;) appendFileSync(join(state, 'filler'), Buffer.alloc(4096, 1))
+  }, /ENOSPC/)
+  // What is proven is written down each second while something changes.
+  await until(async () => {
+    writeFileSync(it.path('a', 'f'), String(Math.random()))
+    await it.barrier('a')
+    return it.host('a').notes.some(note => /what this host knows of its copy can't be written: ENOSPC/.test(note))
+  })
+  await assert.rejects(it.role('a', { role: 'backup', epoch: 2 }), /ENOSPC/)
+  rmSync(join(state, 'filler'))
+  await until(async () => (await it.status('a')).state === 'receiving')
+  await it.role('b', { role: 'primary', epoch: 2 })
+  await it.barrier('b')
+  assert.equal(it.host('a').pid, pid)
+  assert.equal(it.differences('b'), '')
 })
 
 test('a full disk on the primary is its service’s matter: what was written arrives as it is', async () => {

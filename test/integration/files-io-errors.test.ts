@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict'
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import type { FilesPair } from '../fixtures/files-pair.ts'
-import { filesScene, same } from '../fixtures/files-scene.ts'
+import { filesScene, same, writeWhole } from '../fixtures/files-scene.ts'
 import { dropFromMemory, LoopDisk } from '../fixtures/loop-disk.ts'
 import { until } from '../fixtures/until.ts'
 
@@ -13,13 +12,6 @@ const scene = filesScene()
 const skip = existsSync('/dev/loop-control') ? false : 'this machine has no loop devices'
 const mebibyte = 2 ** 20
 const recoversWithinMs = 30_000
-
-/** A file of the primary that is whole from the first moment: half of one that is being written may be sent as it is. */
-function writeWhole(pair: FilesPair, name: string, bytes: Buffer): void {
-  const beside = join(pair.folder, name)
-  writeFileSync(beside, bytes)
-  renameSync(beside, pair.path('a', name))
-}
 
 /** Whatever has a name on the backup has it with the primary's contents. */
 function expectWhole(pair: FilesPair): void {

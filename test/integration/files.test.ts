@@ -48,6 +48,26 @@ test('a tree that was there before is seeded, and what is surplus on the backup 
   assert.equal(comparison.last?.why, 'seed')
 })
 
+test('a seed keeps to its rate, and what changes meanwhile overtakes it', async () => {
+  const pair = await made({ bulkMbPerS: 4 })
+  const files = 24
+  for (let i = 0; i < files; i += 1) writeFileSync(pair.path('a', `seed${i}`), Buffer.alloc(2 ** 20, i))
+  const beganMs = performance.now()
+  await pair.startBoth()
+  await until(() => existsSync(pair.path('b', 'seed0')))
+  writeFileSync(pair.path('a', 'live'), 'overtakes')
+  await until(() => existsSync(pair.path('b', 'live')))
+  const seeded = readdirSync(pair.path('b')).filter(name => name.startsWith('seed')).length
+  assert.ok(seeded < files, 'it came after all of the seed')
+  const { sentBytes, state } = await pair.status('a')
+  assert.equal(state, 'seeding')
+  const allowed = ((performance.now() - beganMs) / 1000) * 4e6 + 2 * 2 ** 20
+  assert.ok(
+    sentBytes <= allowed,
+    `${sentBytes} bytes were sent, ${Math.round(allowed)} at most are in keeping with the rate`,
+  )
+})
+
 test('every kind of file arrives with owner, mode, times, attributes and access lists', async () => {
   const it = await started()
   mkdirSync(it.path('a', 'x/y/z'), { recursive: true })

@@ -24,6 +24,11 @@ const cases: [string, ShownTree, string][] = [
     { state: 'seeding', seed: { percent: 0, leftS: null } },
     'seeding 0 %, how long is not known yet',
   ],
+  [
+    'a tree that was moved away',
+    { state: 'diverged', blocked: 'it is elsewhere' },
+    'diverged: what is written is not replicated',
+  ],
   ['a difference', { state: 'diverged' }, 'diverged: differences were found and are repaired'],
   [
     'a backup that is away',
