@@ -5,7 +5,7 @@
 
 import assert from 'node:assert/strict'
 import { X509Certificate } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { run } from '../../infra/lab/exec.ts'
@@ -21,6 +21,9 @@ const root = join(import.meta.dirname, '../..')
 const bundle = join(root, 'dist/understudy.mjs')
 const unit = join(root, 'infra/systemd/understudy.service')
 const witnessUnit = join(root, 'infra/systemd/understudy-witness.service')
+/** With loop devices the tree is a partition of its own, which a unit mounts. */
+const hasLoop = existsSync('/dev/loop-control')
+const partition = hasLoop ? { partition: { source: '/srv/data.img', sizeMb: 32 } } : {}
 /** Where systemd keeps the state of a unit with a user of the moment (systemd.exec(5), DynamicUser=). */
 const witnessStore = '/var/lib/private/understudy-witness'
 /** A copy of an empty cluster, a start of Node, a watchdog of 5 s: each many times as long on a busy machine. */
@@ -58,7 +61,7 @@ describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 50
       machines[node] = machine
       install(machine, bundle, '/usr/bin/understudy')
       machine.must('ln', '-sf', pinnedNode(), '/usr/local/bin/node')
-      machine.must('mkdir', '-p', '/etc/understudy', '/srv/data')
+      machine.must('mkdir', '-p', '/etc/understudy', ...(hasLoop ? [] : ['/srv/data']))
       machine.write('/etc/understudy/agent.json', JSON.stringify(configOf(node, witness.fingerprint)))
       machine.write('/etc/systemd/system/understudy.service', readFileSync(unit, 'utf8'))
       machine.write('/etc/systemd/system/app.service', app)
@@ -121,7 +124,7 @@ describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 50
         user: 'postgres',
         mode: 'create',
       },
-      sync: { port: 7401, trees: [{ name: 'data', path: '/srv/data' }] },
+      sync: { port: 7401, trees: [{ name: 'data', path: '/srv/data', ...partition }] },
       services: [{ name: 'app', unit: 'app.service' }],
       limits: { freeDiskMb: 64 },
     }
@@ -217,11 +220,21 @@ describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 50
     on('a').must('sh', '-c', files)
     on('a').must(...cli, 'wait', '--limit', '30')
     const look =
-      'cd /srv/data && find . -printf "%P %y %m %U %G %T@ %n %s\\n" | sort && getfattr -hd -m- set-id d/e/plain'
+      'cd /srv/data && find . -name .understudy-sync -prune -o -name lost+found -prune -o -printf "%P %y %m %U %G %T@ %n %s\\n" | sort && getfattr -hd -m- set-id d/e/plain'
     const seen = (node: Node): string => on(node).must('sh', '-c', look)
     assert.match(seen('b'), /set-id f 6755 (.|\n)*security\.capability/)
     assert.equal(seen('b'), seen('a'))
     assert.match(on('a').must(...cli, 'status'), /"trusted\.\*" are not replicated: this agent lacks CAP_SYS_ADMIN/)
+  })
+
+  test('the partition of a tree is mounted by a unit that the agent’s start wants', {
+    skip: hasLoop ? false : 'this machine has no loop devices',
+  }, () => {
+    for (const node of ['a', 'b'] as const) {
+      assert.equal(on(node).property('srv-data.mount', 'ActiveState'), 'active')
+      assert.equal(on(node).must('findmnt', '-no', 'FSTYPE', '/srv/data').trim(), 'ext4')
+      assert.equal(on(node).property('srv-data.mount', 'WantedBy'), 'understudy.service')
+    }
   })
 
   test('a restart of the unit, and an agent that is killed, leave the database running, and the next agent adopts it', async () => {
@@ -283,7 +296,10 @@ describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 50
       assert.equal(status(other)?.epoch, epoch + 1)
       await until(() => status(other)?.serving === true, limitMs)
       assert.ok(!tookOver(other, begunMs), 'handed over, not taken')
+      // As a boot finds it.
+      if (hasLoop) on(node).must('systemctl', 'stop', 'srv-data.mount')
       on(node).must('systemctl', 'start', 'understudy')
+      if (hasLoop) assert.equal(on(node).property('srv-data.mount', 'ActiveState'), 'active')
     }
     assert.equal(await untilProtected(), 'b')
   })
