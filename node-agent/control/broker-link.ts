@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import mqtt, { type MqttClient } from 'mqtt'
 import type { Presence } from '../../shared/contract/report.ts'
 import {
@@ -35,6 +36,7 @@ const reconnectSpreadMs = 2_000
 const connectLimitMs = 10_000
 const publishLimitMs = 5_000
 const keepAliveSeconds = 15
+const aheadMs = 250
 
 export class BrokerLink {
   readonly #options: BrokerLinkOptions
@@ -86,6 +88,13 @@ export class BrokerLink {
         resolve(error === undefined || error === null)
       })
     })
+  }
+
+  /** For what also goes by HTTPS: resolves when that would not be in the way of this any more, or at once without a broker. */
+  async publishAhead(channel: UpChannel, payload: string): Promise<void> {
+    if (!this.connected) return
+    void this.publish(channel, payload)
+    await pause(aheadMs)
   }
 
   async close(): Promise<void> {

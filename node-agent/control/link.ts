@@ -116,7 +116,7 @@ export class ControlLink {
         report: report => this.#tellReport(report),
         ack: async ack => {
           // The broker is quicker; what it takes may still be dropped there.
-          void this.#broker?.publish('ack', ack)
+          await this.#broker?.publishAhead('ack', ack)
           return this.#cloud.ack(ack)
         },
       },

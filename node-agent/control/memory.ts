@@ -106,6 +106,12 @@ export class ControlMemory {
     return this.change({ seen: [...ended, ...open, command] })
   }
 
+  /** Written with the next change: after a crash it is told once more, which changes nothing. */
+  told(jti: string): void {
+    const seen = this.#present.seen.map(one => (one.jti === jti ? { ...one, told: true } : one))
+    this.#present = { ...this.#present, seen }
+  }
+
   async close(): Promise<void> {
     this.#closed = true
     await this.#turn

@@ -196,13 +196,14 @@ export class ControlSession {
 
   async takeCommand(text: string): Promise<void> {
     const { identity, memory, host, policy, nowMs, note } = this.#options
+    const [ring, present] = await Promise.all([this.#ring('command'), host.present()])
     const verdict = await judgeCommand(text, {
       host: identity.host,
       organisation: identity.organisation,
-      ring: await this.#ring('command'),
+      ring,
       tooling: this.#tooling(),
       nowMs: nowMs(),
-      present: await host.present(),
+      present,
       policy,
     })
     if (verdict.verdict === 'ignore') return note(`a command is ignored: ${verdict.why}`)
@@ -220,7 +221,8 @@ export class ControlSession {
     this.#running.add(command.jti)
     try {
       // Remembered before it begins: after a crash it is not run again, and says that its outcome is not known.
-      await this.#remember(command, { phase: 'accepted', message: 'begins' })
+      const { durable } = await this.#remember(command, { phase: 'accepted', message: 'begins' })
+      await durable
       const outcome = await this.#runTelling(command)
       await this.#answer(command, outcome)
     } finally {
@@ -284,13 +286,19 @@ export class ControlSession {
     return trusted.ok ? keyRing(trusted.document, use) : () => null
   }
 
+  /**
+   * Told while it becomes durable: after a crash between the two this host says that it does not know the outcome, which
+   * the control plane then knows better.
+   */
   async #answer(command: Command, outcome: RunOutcome): Promise<void> {
-    await this.#remember(command, outcome)
-    await this.#tell(command.jti)
+    const { durable } = await this.#remember(command, outcome)
+    await Promise.all([durable, this.#tell(command.jti)])
   }
 
-  /** Durable when it resolves. */
-  async #remember(command: Command, outcome: RunOutcome | { phase: 'accepted'; message: string }): Promise<void> {
+  async #remember(
+    command: Command,
+    outcome: RunOutcome | { phase: 'accepted'; message: string },
+  ): Promise<{ durable: Promise<void> }> {
     const { identity, memory, nowMs } = this.#options
     const ack: Ack = {
       v: 1,
@@ -305,7 +313,7 @@ export class ControlSession {
     }
     const text = await (await this.#signer).sign('ack', ack)
     const { jti, expiresAt } = command
-    await memory.remember({ jti, expiresAt, ack: text, told: false }, nowMs() / 1000)
+    return { durable: memory.remember({ jti, expiresAt, ack: text, told: false }, nowMs() / 1000) }
   }
 
   async #tell(jti: string): Promise<void> {
@@ -316,8 +324,7 @@ export class ControlSession {
     this.#toldAtMs.set(jti, nowMs())
     const sent = await cloud.ack(seen.ack)
     // An answer that came meanwhile is another one, and not told yet.
-    if (sent.ok && !seen.told && memory.seen(jti)?.ack === seen.ack)
-      await memory.remember({ ...seen, told: true }, nowMs() / 1000)
+    if (sent.ok && !seen.told && memory.seen(jti)?.ack === seen.ack) memory.told(jti)
   }
 }
 

@@ -1,5 +1,5 @@
 import { eq } from 'drizzle-orm'
-import { ack as ackSchema } from '../../../shared/contract/documents.ts'
+import { type Ack, ack as ackSchema } from '../../../shared/contract/documents.ts'
 import { verifyDocument } from '../../../shared/contract/signing.ts'
 import { command, host, operation } from '../../db/schema/index.ts'
 import { acrossOrganisations } from '../../db/transaction.ts'
@@ -15,22 +15,25 @@ export async function takeAck(deps: Deps, text: string): Promise<boolean> {
   const taken = await acrossOrganisations(deps.database, async tx => {
     const named = kidOf(text)
     const [from] = named === null ? [] : await tx.select().from(host).where(eq(host.id, named))
-    if (from === undefined) return false
+    if (from === undefined) return 'foreign'
     const verified = await verifyDocument(text, 'ack', kid => (kid === from.id ? from.publicKey : null))
     const parsed = verified.ok ? ackSchema.safeParse(verified.payload) : null
-    if (parsed?.success !== true || parsed.data.host !== from.id) return false
+    if (parsed?.success !== true || parsed.data.host !== from.id) return 'foreign'
     const ack = parsed.data
     const [sent] = await tx.select().from(command).where(eq(command.jti, ack.jti))
-    if (sent === undefined || sent.host !== from.id || sent.organisation !== from.organisation) return false
+    if (sent === undefined || sent.host !== from.id || sent.organisation !== from.organisation) return 'foreign'
+    // It comes by HTTPS too, and after a crash of the host again as "not known": nothing follows from either any more.
+    if (lastPhases.has(sent.phase)) return 'repeated'
     const [row] = await tx.select().from(operation).where(eq(operation.id, sent.operation)).for('update')
-    if (row === undefined) return false
+    if (row === undefined) return 'foreign'
     await tx.update(command).set({ phase: ack.phase }).where(eq(command.jti, ack.jti))
     await carryOn(tx, deps, { row, event: { kind: 'ack', ack } })
-    return true
+    return 'taken'
   })
-  if (taken) deps.later(drainQuietly(deps))
-  return taken
+  if (taken === 'taken') deps.later(drainQuietly(deps))
+  return taken !== 'foreign'
 }
+const lastPhases: ReadonlySet<string> = new Set<Ack['phase']>(['done', 'failed', 'refused'])
 
 /** Not verified yet: it only says whose key is to be tried. */
 function kidOf(text: string): string | null {

@@ -9,7 +9,7 @@ import { type OperationRow, operationView } from './operation-view.ts'
  * Instances don't hear each other: the row is looked at. Often at first, since most commands are carried out within some
  * tens of milliseconds, and then ever less often: who waits for seconds does not notice a tenth of one.
  */
-const lookEveryMs = { first: 4, growth: 1.25, most: 100 }
+const lookEveryMs = { least: 10, shareOfWaited: 0.15, most: 100 }
 
 /** `Prefer: wait`: an operation that ends in time is answered with 200, else the 202 that it would have been. */
 export async function operationResult<R extends Result>(call: Call, result: R): Promise<R> {
@@ -21,10 +21,13 @@ export async function operationResult<R extends Result>(call: Call, result: R): 
 
 export async function waitForEnd(call: Call, id: string): Promise<OperationRow> {
   const member = asMember(call.caller)
-  const until = Date.now() + call.waitSeconds * 1000
-  for (let pauseMs = lookEveryMs.first; ; pauseMs = Math.min(lookEveryMs.most, pauseMs * lookEveryMs.growth)) {
+  const began = Date.now()
+  const { least, shareOfWaited, most } = lookEveryMs
+  for (;;) {
     const row = await inOrganisation(call.deps.database, member.organisation, tx => readOperation(tx, { id, member }))
-    if (hasEnded(row.state) || Date.now() >= until) return row
+    const waitedMs = Date.now() - began
+    if (hasEnded(row.state) || waitedMs >= call.waitSeconds * 1000) return row
+    const pauseMs = Math.min(most, Math.max(least, waitedMs * shareOfWaited))
     await new Promise(resolve => setTimeout(resolve, pauseMs))
   }
 }
