@@ -1,7 +1,7 @@
 import { newDurable } from '../../shared/protocol/durable.ts'
 import { isPrimary } from '../../shared/protocol/facts.ts'
 import { statusOf } from '../../shared/protocol/status.ts'
-import type { DataNode } from '../../shared/protocol/types.ts'
+import type { DataNode, Incarnation } from '../../shared/protocol/types.ts'
 import { Violation } from '../simulation/checkers/check.ts'
 import { showMessage } from '../simulation/show.ts'
 import { carryOut, noDatabase, streams, viewOf } from './database.ts'
@@ -17,7 +17,17 @@ export type Action =
   | { does: 'done' | 'hold up' | 'replicate' | 'stall' | 'flow' | 'write' | 'start' | 'reboot'; node: DataNode }
   | { does: 'cut' | 'mend'; link: Link }
   | {
-      does: 'rest' | 'power on' | 'stop' | 'wake' | 'go on' | 'lose database' | 'wipe' | 'switchover' | 'force'
+      does:
+        | 'rest'
+        | 'power on'
+        | 'stop'
+        | 'wake'
+        | 'go on'
+        | 'lose database'
+        | 'wipe'
+        | 'switchover'
+        | 'force'
+        | 'rename'
       node: DataNode
     }
 
@@ -31,6 +41,7 @@ const price: { [does in Action['does']]?: BudgetItem } = {
   duplicate: 'duplicates',
   switchover: 'switchovers',
   force: 'forces',
+  rename: 'renames',
 }
 
 /** A step on the way; a calm world takes the first of them. */
@@ -126,6 +137,7 @@ function addFaults(world: World, add: Add): void {
     if (budget.wipes > 0 && world.truth.latest?.value.primary !== node) add({ does: 'wipe', node })
     if (budget.switchovers > 0 && agent === 'up' && isPrimary(hosts[node].core)) add({ does: 'switchover', node })
     if (budget.forces > 0 && agent === 'up' && peer.agent === 'off') add({ does: 'force', node })
+    if (budget.renames > 0 && world.former !== null) add({ does: 'rename', node })
   }
 }
 
@@ -220,7 +232,18 @@ function perform(d: Draft, action: Action): void {
       const { gen, epoch } = d.hosts[action.node].disk.known?.value ?? { gen: 0, epoch: 0 }
       return give(d, action.node, { event: 'operator', command: { command: 'force', gen, epoch, withWitness: true } })
     }
+    case 'rename': {
+      const { witness, former } = d
+      if (former === null) return
+      return nameWitness(d, action.node, d.hosts[action.node].wanted === witness.inc ? former.inc : witness.inc)
+    }
   }
+}
+
+/** In this host's configuration, and told to its agent, where that runs. */
+export function nameWitness(d: Draft, node: DataNode, inc: Incarnation): void {
+  d.hosts[node].wanted = inc
+  give(d, node, { event: 'witness', inc })
 }
 
 /** The host was suspended, not only its agent: the hook before it has shut the gate, and the clocks show it. */

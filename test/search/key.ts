@@ -62,6 +62,7 @@ const fillHost = filler<HostWorld>({
   boots: (row, boots, host) => row.flag(host.disk.confirmedBoot.endsWith(`boot${boots}`)),
   nonces: skip,
   incs: number,
+  wanted: (row, inc) => row.inc(inc),
   disk: (row, disk) => fillDisk(row, disk),
   gate: (row, gate) => {
     word(row, gate.state)
@@ -132,15 +133,19 @@ export function keyOf(world: World): { high: number; low: number } {
   row.now = world.now
   prepare(world)
   for (const node of dataNodes) fillHost(row, world.hosts[node])
-  row.inc(world.witness.inc)
-  row.ballot(world.witness.promised)
-  row.ballot(world.witness.acc?.ballot ?? 0)
+  const { witness, former } = world
+  for (const acceptor of [witness, former]) {
+    row.inc(acceptor?.inc)
+    row.ballot(acceptor?.promised ?? 0)
+    row.ballot(acceptor?.acc?.ballot ?? 0)
+  }
   const from = world.truth.latest?.ballot ?? 0
   for (const entry of world.truth.entries) {
     if (entry.accepted.ballot < from) continue
     row.accepted(entry.accepted)
     row.flag(entry.chosen)
     for (const inc of ['a', 'b', 'w']) row.put(entry.by.reduce((n, by) => n + (by.startsWith(inc) ? 1 : 0), 0))
+    row.flag(former !== null && entry.by.includes(former.inc))
   }
   for (const link of links) row.flag(world.cuts.includes(link))
   row.put(world.acked.length)
@@ -188,8 +193,10 @@ function prepare(world: World): void {
     const seen = up ? core.nSeen : 0
     tops.push(Math.max(seen, roundOf(disk.promised), roundOf(disk.acc?.ballot ?? 0), roundOf(disk.lastOwn)))
   }
-  addBallot(world.witness.promised)
-  addBallot(world.witness.acc?.ballot)
+  for (const acceptor of [world.witness, world.former]) {
+    addBallot(acceptor?.promised)
+    addBallot(acceptor?.acc?.ballot)
+  }
   for (const { message } of world.net) addMessage(message, addBallot)
   rounds.sort((x, y) => x - y)
 }

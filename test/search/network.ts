@@ -48,17 +48,18 @@ export const weed = (world: World): readonly Flight[] => {
 }
 
 function matters(world: World, { from, to, message, sentAt }: Flight): boolean {
-  const { hosts, witness } = world
+  const { hosts, witness, former } = world
   if (isProbe(world, { from, to, message })) return true
-  const receiver = to === 'w' ? witness : hosts[to].disk
+  const asked = 'inc' in message && message.inc === former?.inc ? former : witness
+  const receiver = to === 'w' ? asked : hosts[to].disk
   if (to !== 'w' && !isUp(hosts[to])) return isRequest(message.kind) || message.kind === 'resign'
   switch (message.kind) {
     case 'prepare':
     case 'accept':
     case 'cas': {
       if (message.inc !== receiver.inc) return false
-      const asked = from !== 'w' && isUp(hosts[from]) && hosts[from].core.round?.ballot === message.ballot
-      return asked || (message.ballot >= receiver.promised && message.ballot > (receiver.acc?.ballot ?? 0))
+      const isOpen = from !== 'w' && isUp(hosts[from]) && hosts[from].core.round?.ballot === message.ballot
+      return isOpen || (message.ballot >= receiver.promised && message.ballot > (receiver.acc?.ballot ?? 0))
     }
     case 'promise':
     case 'accepted':

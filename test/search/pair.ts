@@ -22,6 +22,8 @@ export interface World {
   now: number
   hosts: { a: HostWorld; b: HostWorld }
   witness: AcceptorState
+  /** The witness before that one, on another machine, with all that it promised; null: it is gone. */
+  former: AcceptorState | null
   net: readonly Flight[]
   /** Directions in which everything that is sent is lost. */
   cuts: readonly Link[]
@@ -40,6 +42,8 @@ export interface HostWorld {
   boots: number
   nonces: number
   incs: number
+  /** The witness that its configuration names. */
+  wanted: Incarnation
   disk: Durable
   gate: { state: GateState; until: number }
   database: Database
@@ -114,6 +118,8 @@ export interface Budget {
   duplicates: number
   switchovers: number
   forces: number
+  /** A configuration names the other one of two witnesses. */
+  renames: number
 }
 export type BudgetItem = keyof Budget
 

@@ -94,7 +94,7 @@ export function start(d: Draft, node: DataNode): void {
     durable: host.disk,
     gate: reportOf(d, node),
     view: viewOf(d, node),
-    witness: d.witness.inc,
+    witness: host.wanted,
   })
 }
 
@@ -182,10 +182,13 @@ export function receive(d: Draft, from: NodeId, to: NodeId, message: Message): v
   }
   if (message.kind !== 'prepare' && message.kind !== 'accept' && message.kind !== 'cas' && message.kind !== 'read')
     return
-  const result = accept(d.witness, message)
+  const { former } = d
+  const isFormer = message.inc === former?.inc
+  const result = accept(isFormer ? former : d.witness, message)
   if (d.log !== null) d.log.push(`  w < ${message.kind}, ${result.reply?.kind ?? 'no answer'}`)
   if (result.changed) {
-    d.witness = result.state
+    if (isFormer) d.former = result.state
+    else d.witness = result.state
     d.truth = stored(d, result.state)
   }
   if (result.reply !== null) post(d, { from: 'w', to: from, message: result.reply, sentAt: 0 })

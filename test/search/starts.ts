@@ -2,7 +2,7 @@ import { newDurable } from '../../shared/protocol/durable.ts'
 import { newHost } from '../../shared/protocol/step.ts'
 import type { DataNode, OperatorCommand } from '../../shared/protocol/types.ts'
 import { Violation } from '../simulation/checkers/check.ts'
-import { type Action, after, choicesOf, reboot } from './actions.ts'
+import { type Action, after, choicesOf, nameWitness, reboot } from './actions.ts'
 import { noDatabase } from './database.ts'
 import { type Budget, dataNodes, type HostWorld, searchTiming, type World } from './pair.ts'
 import { type Draft, draftOf, give } from './run.ts'
@@ -27,6 +27,7 @@ const nothing: Budget = {
   duplicates: 0,
   switchovers: 0,
   forces: 0,
+  renames: 0,
 }
 
 const host = (node: DataNode): HostWorld => ({
@@ -35,6 +36,7 @@ const host = (node: DataNode): HostWorld => ({
   boots: 1,
   nonces: 0,
   incs: 1,
+  wanted: 'w1',
   disk: newDurable(`${node}1`),
   gate: { state: 'frozen', until: 0 },
   // initdb on the first host, nothing on the other.
@@ -50,6 +52,7 @@ const bare: World = {
   now: 1000,
   hosts: { a: host('a'), b: host('b') },
   witness: { inc: 'w1', promised: 0, acc: null },
+  former: null,
   net: [],
   cuts: [],
   truth: emptyTruth,
@@ -127,8 +130,20 @@ function unheard(world: World): World {
 const replaceWitness = (world: World): World =>
   by(world, d => {
     d.witness = { inc: 'w2', promised: 0, acc: null }
-    for (const node of dataNodes) give(d, node, { event: 'witness', inc: 'w2' })
+    for (const node of dataNodes) nameWitness(d, node, 'w2')
   })
+
+/** Another witness has taken the place of the first, which is named again now: as it was, with all that it promised. */
+function witnessBack(): World {
+  const first = protectedPair()
+  const other = calmUntil(
+    { ...replaceWitness(first), former: first.witness },
+    world => isProtected(world) && world.truth.latest?.value.voters.w === 'w2',
+  )
+  return by({ ...other, witness: other.former!, former: other.witness }, d => {
+    for (const node of dataNodes) nameWitness(d, node, d.witness.inc)
+  })
+}
 
 const forced = (world: World, withWitness: { withWitness: boolean }): World => {
   const off = by(world, d => {
@@ -228,6 +243,12 @@ export const starts: readonly Start[] = [
         writes: 1,
         cuts: 1,
       }),
+  },
+  {
+    name: 'witness-back',
+    asks: 'the witness before is named again under its old incarnation, and hosts change their minds',
+    world: () =>
+      withBudget(calmUntil(witnessBack(), proposes('a', 'remove')), { crashes: 1, writes: 1, cuts: 1, renames: 2 }),
   },
 ]
 

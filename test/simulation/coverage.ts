@@ -64,6 +64,7 @@ export const required: readonly string[] = [
   'clock jump',
   'witness amnesia',
   'witness replaced',
+  'witness named again',
   'witness set back',
   'host re-imaged',
   'lost tail refused',

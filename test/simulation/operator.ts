@@ -113,7 +113,7 @@ export class Operator {
     const voters = host.file.content.overruled?.voters
     if (voters === undefined) return false
     const { witness } = this.pair
-    return voters.w === undefined || voters.w !== witness.inc || off.file.content.inc !== voters[off.node]
+    return !witness.has(voters.w) || off.file.content.inc !== voters[off.node]
   }
 
   /** It gets new disks before it comes back, where that has not happened yet. */
@@ -221,7 +221,9 @@ export class Operator {
     if (named === null) return
     const host = pair.hosts[named]
     const voters = host.state.durable.acc?.value.voters ?? {}
-    const there = { a: pair.hosts.a.file.content.inc, b: pair.hosts.b.file.content.inc, w: pair.witness.inc }
+    const { hosts, witness } = pair
+    const w = witness.has(voters.w) ? voters.w : witness.inc
+    const there = { a: hosts.a.file.content.inc, b: hosts.b.file.content.inc, w }
     const nodes = (['a', 'b', 'w'] as const).filter(node => voters[node] !== undefined)
     const alive = nodes.filter(node => voters[node] === there[node])
     const stuck = nodes.length > 0 && alive.length * 2 <= nodes.length && host.agent.process === 'running'
@@ -246,10 +248,33 @@ export class Operator {
 
   /** A fresh row with a new incarnation, named in both hosts' configuration one after the other. */
   replaceWitness(): void {
-    const { pair } = this
+    this.pair.witness.replace()
+    this.nameWitness()
+    this.pair.count('witness replaced')
+  }
+
+  /** Another one, beside which the old one lives on. */
+  changeWitness(): void {
+    this.pair.witness.replaceBeside()
+    this.nameWitness()
+    this.pair.count('witness replaced')
+  }
+
+  /** A change is taken back: the one before is named again, under the incarnation that it had. */
+  changeWitnessBack(): void {
+    if (!this.pair.witness.goBack()) return
+    this.nameWitness()
+    this.pair.count('witness named again')
+  }
+
+  /** The one that was given up is wanted after all, as it is. */
+  wantWitnessAgain(): void {
+    this.nameWitness()
+    this.pair.count('witness named again')
+  }
+
+  private nameWitness(): void {
     this.witnessGivenUp = false
-    pair.witness.replace()
-    pair.wantedWitness = pair.witness.inc
-    pair.count('witness replaced')
+    this.pair.wantedWitness = this.pair.witness.inc
   }
 }

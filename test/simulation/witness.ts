@@ -13,7 +13,10 @@ export interface WitnessParts {
 /** How many of its earlier states a restore can bring back. */
 const historyMax = 12
 
-/** W: one row in a database, changed by one statement. It can be down, slow, lose its row, be restored, or be replaced. */
+/**
+ * W: one row in a database, changed by one statement. It can be down, slow, lose its row, be restored, or be replaced: by a
+ * new row, or by another one beside which the old one lives on, and may be named again.
+ */
 export class Witness {
   private readonly parts: WitnessParts
   state: AcceptorState
@@ -23,6 +26,8 @@ export class Witness {
   otherTimeline = false
   /** No row: no vote. */
   lost = false
+  /** The one before, as it was left, with all that it promised; null: it is gone. */
+  former: AcceptorState | null = null
   private made = 0
   private history: AcceptorState[] = []
 
@@ -39,12 +44,17 @@ export class Witness {
     if (this.down > 0) return
     const { world, random } = this.parts
     world.after(random.between(0.2, 1.5) + this.slowMs * random.between(0.5, 1.5), () => {
-      if (!this.votes) return
-      const result = accept(this.state, request)
+      const { former } = this
+      const isFormer = request.inc === former?.inc
+      if (isFormer ? this.down > 0 : !this.votes) return
+      const result = accept(isFormer ? former : this.state, request)
       if (result.changed) {
-        this.history = [...this.history.slice(1 - historyMax), this.state]
-        this.state = result.state
-        this.parts.stored(this.state)
+        if (isFormer) this.former = result.state
+        else {
+          this.history = [...this.history.slice(1 - historyMax), this.state]
+          this.state = result.state
+        }
+        this.parts.stored(result.state)
       }
       if (result.reply !== null) this.parts.answer(from, result.reply)
     })
@@ -64,7 +74,32 @@ export class Witness {
 
   /** A new row with a new incarnation: after an amnesia, or as an alternate. */
   replace(): void {
-    this.state = this.freshRow()
+    this.former = null
+    this.become(this.freshRow())
+  }
+
+  /** Another one takes its place, and it lives on. */
+  replaceBeside(): void {
+    this.former = this.lost || this.otherTimeline ? null : this.state
+    this.become(this.freshRow())
+  }
+
+  /** The one before is named again, as it was left, and this one lives on beside it. False: it is gone. */
+  goBack(): boolean {
+    const { former } = this
+    if (former === null) return false
+    this.former = this.lost || this.otherTimeline ? null : this.state
+    this.become(former)
+    return true
+  }
+
+  /** Whether a member with this incarnation still is there. */
+  has(inc: Incarnation | undefined): boolean {
+    return inc !== undefined && (inc === this.inc || inc === this.former?.inc)
+  }
+
+  private become(state: AcceptorState): void {
+    this.state = state
     this.history = []
     this.otherTimeline = false
     this.lost = false

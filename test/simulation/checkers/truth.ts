@@ -26,12 +26,13 @@ export const shownIsTrue: MakeChecker = pair => {
     const known = host.state.durable.known?.value
     const voters = known === undefined ? undefined : overruled.get(known.gen)
     if (known === undefined || voters === undefined || known.primary !== host.node) return
-    const { state } = pair.witness
+    const { state, former } = pair.witness
     const { content } = host.peer.file
     const older = (store: AcceptorState): number =>
       genOf(Math.max(store.promised, store.acc?.ballot ?? 0)) < known.gen ? 1 : 0
     const other = voters[host.peer.node] === content.inc ? older(content) : 0
-    const witness = voters.w === state.inc ? older(state) : 0
+    const named = [state, former].find(one => one !== null && one.inc === voters.w)
+    const witness = named ? older(named) : 0
     if ((other + witness) * 2 <= Object.keys(voters).length) return
     throw new Violation(
       'truth',

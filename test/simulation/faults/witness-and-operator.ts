@@ -68,14 +68,19 @@ export const witnessAndOperator = {
     setWitnessBack(pair)
     return nothing
   },
-  witnessReplace: ({ pair }) => {
-    pair.operator.replaceWitness()
-    return nothing
+  /** By a new row; or by another one, and back again. */
+  witnessReplace: ({ pair: { operator }, fault }) => {
+    if (fault.x < 0.5) {
+      operator.replaceWitness()
+      return nothing
+    }
+    operator.changeWitness()
+    return () => operator.changeWitnessBack()
   },
   /** The pair is to do without a witness for a while. */
-  witnessGivenUp: ({ pair }) => {
+  witnessGivenUp: ({ pair, fault }) => {
     pair.operator.giveWitnessUp()
-    return () => pair.operator.replaceWitness()
+    return () => (fault.y < 0.5 ? pair.operator.replaceWitness() : pair.operator.wantWitnessAgain())
   },
   switchover: ({ pair, host, fault }) => {
     pair.operator.switchover(fault.x < 0.5 ? host : host.peer)
