@@ -36,16 +36,19 @@ export class Refusal extends Error {
   readonly code: ProblemCode
   readonly extra: ProblemExtra
   readonly headers: Record<string, string>
+  /** Of a witness: the incarnation in force, for whoever wants to replace it. */
+  readonly present: string | undefined
 
   constructor(
     code: ProblemCode,
     detail: string,
-    { headers = {}, ...extra }: ProblemExtra & { headers?: Record<string, string> } = {},
+    { headers = {}, present, ...extra }: ProblemExtra & { headers?: Record<string, string>; present?: string } = {},
   ) {
     super(detail)
     this.code = code
     this.extra = extra
     this.headers = headers
+    this.present = present
   }
 }
 
@@ -74,7 +77,8 @@ export function problemResponse(refusal: Refusal, requestId: string): Response {
 export function witnessRefusal(refusal: Refusal): Response {
   const { status } = codes[refusal.code]
   const why = refusal.message.slice(0, witnessWhyMax)
-  return new Response(JSON.stringify({ kind: 'none', why }), {
+  const { present } = refusal
+  return new Response(JSON.stringify({ kind: 'none', why, ...(present !== undefined && { present }) }), {
     status,
     headers: { 'content-type': 'application/json' },
   })

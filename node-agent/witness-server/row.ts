@@ -8,6 +8,7 @@ import {
   pairName,
   type RetireRequest,
   type VoteReply,
+  type VoteStanding,
 } from '../../shared/contract/witness.ts'
 import { accept } from '../../shared/protocol/acceptor.ts'
 import type { RegisterRequest } from '../../shared/protocol/types.ts'
@@ -34,17 +35,22 @@ export const rowFormat: RecordFormat<PairRow> = { kind: 'witness-pair', version:
 export interface Decision<Reply> {
   /** The row as it is to be; the same object when nothing changes. */
   row: PairRow | null
-  reply: { ok: true; body: Reply } | { ok: false; why: string }
+  reply: { ok: true; body: Reply } | { ok: false; why: string; present?: string }
 }
 
 export function vote(row: PairRow, request: RegisterRequest): Decision<VoteReply> {
-  const none = (why: string): Decision<VoteReply> => ({ row, reply: { ok: true, body: { kind: 'none', why } } })
+  const none = (standing: VoteStanding, why: string): Decision<VoteReply> => ({
+    row,
+    reply: { ok: true, body: { kind: 'none', why, standing } },
+  })
   const { inc } = row.acceptor
-  if (request.inc !== inc) return none(`incarnation ${request.inc} is not this witness' ${inc} of pair ${row.pair}`)
-  if (row.retiredAt !== null) return none(`incarnation ${inc} of pair ${row.pair} was retired at ${row.retiredAt}`)
+  if (request.inc !== inc)
+    return none('void', `incarnation ${request.inc} is not this witness' ${inc} of pair ${row.pair}`)
+  if (row.retiredAt !== null)
+    return none('void', `incarnation ${inc} of pair ${row.pair} was retired at ${row.retiredAt}`)
   const result = accept(row.acceptor, request)
   if (result.reply === null)
-    return none(`pair ${row.pair} was admitted, but its members have not added this witness yet`)
+    return none('empty', `pair ${row.pair} was admitted, but its members have not added this witness yet`)
   return {
     row: result.changed ? { ...row, acceptor: result.state } : row,
     reply: { ok: true, body: result.reply },
@@ -61,7 +67,7 @@ export function admit(
   const present = row?.acceptor.inc ?? null
   if (request.replaces !== present) {
     const why = `the present incarnation of pair ${pair} is ${present ?? 'none'}, and not ${request.replaces ?? 'none'}, which this admission would replace`
-    return { row, reply: { ok: false, why } }
+    return { row, reply: { ok: false, why, ...(present !== null && { present }) } }
   }
   const made: PairRow = {
     pair,

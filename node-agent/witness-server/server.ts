@@ -165,7 +165,7 @@ export class WitnessServer {
   ): Promise<Answer> {
     if (!parsed.ok) return refuse(400, parsed.why)
     const result = await update(parsed.value)
-    return result.ok ? { status: 200, body: result.body } : refuse(statusOf[result.code], result.why)
+    return result.ok ? { status: 200, body: result.body } : refuse(statusOf[result.code], result.why, result.present)
   }
 
   async #signed(row: Pick<PairRow, 'keys'>, signed: Signed | null): Promise<boolean> {
@@ -192,7 +192,10 @@ export class WitnessServer {
 const statusOf = { refused: 409, busy: 503, full: 507, failed: 500 } as const
 
 /** The same shape for every verb: a vote that is refused is no vote. */
-const refuse = (status: number, why: string): Answer => ({ status, body: { kind: 'none', why } })
+const refuse = (status: number, why: string, present?: string): Answer => ({
+  status,
+  body: { kind: 'none', why, ...(present !== undefined && { present }) },
+})
 
 interface Signed {
   request: SignedRequest

@@ -16,7 +16,7 @@ const suffix = '.pair'
 export type StoreResult = { ok: true; store: WitnessStore } | { ok: false; why: string }
 export type UpdateResult<Reply> =
   | { ok: true; body: Reply }
-  | { ok: false; code: 'refused' | 'busy' | 'full' | 'failed'; why: string }
+  | { ok: false; code: 'refused' | 'busy' | 'full' | 'failed'; why: string; present?: string }
 
 /**
  * The rows of all pairs, in memory and each in a file. Nothing is answered before it is on disk, and requests of one

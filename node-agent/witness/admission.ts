@@ -11,9 +11,11 @@ import {
   type RetireRequest,
   refusalReply,
   retireReply,
+  type VoteReply,
+  voteReply,
   witnessPath,
 } from '../../shared/contract/witness.ts'
-import type { DataNode } from '../../shared/protocol/types.ts'
+import type { DataNode, RegisterRequest } from '../../shared/protocol/types.ts'
 import { type SigningKey, signRequest } from '../../shared/signing.ts'
 import { type ExchangeResult, LastAddresses, type WitnessAddress, WitnessConnection } from './connection.ts'
 
@@ -24,7 +26,8 @@ export interface WitnessCaller {
   host: DataNode
   signingKey: SigningKey
 }
-export type CallResult<Reply> = { ok: true; reply: Reply } | { ok: false; why: string }
+/** `present`: the incarnation in force, where an admission named another one as the one it replaces. */
+export type CallResult<Reply> = { ok: true; reply: Reply } | { ok: false; why: string; present?: string }
 
 const callLimitMs = 10_000
 
@@ -36,6 +39,10 @@ export function admitPair(
   const token = part.enrolmentToken
   return call(caller, { path: witnessPath.admit(caller.pair), body: part.request, token, schema: admitReply })
 }
+
+/** One request to the acceptor, by a connection of its own. */
+export const askOnce = (caller: WitnessCaller, request: RegisterRequest): Promise<CallResult<VoteReply>> =>
+  call(caller, { path: witnessPath.vote(caller.pair), body: request, token: null, schema: voteReply })
 
 export const changeHostKeys = (caller: WitnessCaller, request: KeysRequest): Promise<CallResult<AdmitReply>> =>
   call(caller, { path: witnessPath.keys(caller.pair), body: request, token: null, schema: admitReply })
@@ -104,7 +111,8 @@ function readReply<Reply>(result: ExchangeResult, schema: z.ZodType<Reply>): Cal
   }
   const refusal = refusalReply.safeParse(json)
   const why = refusal.success ? refusal.data.why : 'no answer of a witness'
-  return { ok: false, why: `${why} (status ${result.status})` }
+  const present = refusal.success ? refusal.data.present : undefined
+  return { ok: false, why: `${why} (status ${result.status})`, ...(present !== undefined && { present }) }
 }
 
 const bearer = (token: string | null): { [name: string]: string } =>

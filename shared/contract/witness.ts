@@ -69,13 +69,20 @@ export const voteRequest = registerRequestSchema
 export interface NoVote {
   kind: 'none'
   why: string
+  /** Of the incarnation that was asked: its members have not added it yet, or it will never vote again. */
+  standing?: VoteStanding
 }
+export type VoteStanding = 'empty' | 'void'
 export type VoteReply = RegisterReply | NoVote
-const noVote = z.object({ kind: z.literal('none'), why: z.string().max(500) })
+const noVote = z.object({
+  kind: z.literal('none'),
+  why: z.string().max(500),
+  standing: z.exactOptional(z.enum(['empty', 'void'])),
+})
 export const voteReply = z.discriminatedUnion('kind', [...registerReplyOptions, noVote]) satisfies z.ZodType<VoteReply>
 
-/** Every refusal of the other verbs. */
-export const refusalReply = z.object({ why: z.string().max(500) })
+/** Every refusal of the other verbs; of an admission over another incarnation than the present one, with the present one. */
+export const refusalReply = z.object({ why: z.string().max(500), present: z.exactOptional(incarnation) })
 
 export const listReply = z.object({
   pairs: z.array(

@@ -74,6 +74,7 @@ export async function admitWitness(
     throw new Refusal(
       'conflict',
       `the present incarnation of pair ${part.pair} is ${present?.inc ?? 'none'}, and not ${request.replaces ?? 'none'}, which this admission would replace`,
+      present === undefined ? {} : { present: present.inc },
     )
   if (present === undefined && !sameKeys(request.keys, registered))
     throw new Refusal('forbidden', `the keys are not those that the hosts of pair ${part.pair} enrolled with`)

@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm'
-import type { VoteReply } from '../../../shared/contract/witness.ts'
+import type { VoteReply, VoteStanding } from '../../../shared/contract/witness.ts'
 import type { Accepted, RegisterReply, RegisterRequest, Value } from '../../../shared/protocol/types.ts'
 import type { Transaction } from '../../db/client.ts'
 import { witnessVote } from '../../db/schema/index.ts'
@@ -83,7 +83,7 @@ export async function whySilent(
     .where(isNamed(part))
     .orderBy(sql`${witnessVote.inc} = ${part.inc} desc`)
     .limit(1)
-  const none = (why: string): VoteReply => ({ kind: 'none', why })
+  const none = (why: string, standing: VoteStanding = 'void'): VoteReply => ({ kind: 'none', why, standing })
   if (row === undefined) return none(`this witness does not know pair ${part.pair}: it was never admitted`)
   if (row.inc !== part.inc) return none(`incarnation ${part.inc} is not this witness' ${row.inc} of pair ${part.pair}`)
   if (row.retiredAt !== null)
@@ -92,5 +92,5 @@ export async function whySilent(
     return none(
       `the witness' database was restored or promoted (timeline ${row.present}, admitted on ${row.timeline}): incarnation ${row.inc} has no vote any more and must be replaced`,
     )
-  return none(`pair ${part.pair} was admitted, but its members have not added this witness yet`)
+  return none(`pair ${part.pair} was admitted, but its members have not added this witness yet`, 'empty')
 }
