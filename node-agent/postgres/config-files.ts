@@ -136,6 +136,42 @@ async function copyKeys(spec: ClusterSpec): Promise<void> {
   }
 }
 
+/**
+ * Under a server that runs: what the agent before this one wrote for other addresses or keys of the pair. Whatever else is
+ * in these files is left for the next start.
+ * @returns whether the server has to read them again
+ */
+export async function refreshAccess(
+  spec: ClusterSpec,
+  sources: readonly { host: string; port: number }[],
+): Promise<boolean> {
+  const to = keyPaths(spec)
+  const pairs = (['certFile', 'keyFile', 'caFile'] as const).map(name => [spec.tls[name], to[name]] as const)
+  const differ = await Promise.all(pairs.map(async ([from, copy]) => (await textOf(from)) !== (await textOf(copy))))
+  const keys = differ.includes(true)
+  if (keys) await copyKeys(spec)
+  const rules = await accessRules(spec)
+  const access = (await textOf(hbaFile(spec))) !== rules
+  if (access) await put(spec, hbaFile(spec), rules)
+  const text = await textOf(configFile(spec))
+  const next = withSource(text, { spec, sources })
+  if (next !== text) await put(spec, configFile(spec), next)
+  return keys || access || next !== text
+}
+
+const textOf = async (path: string): Promise<string> => ((await exists(path)) ? readFile(path, 'utf8') : '')
+
+/** A standby whose primary has none of the addresses any more that it streams from gets one of those that it has. */
+function withSource(text: string, part: { spec: ClusterSpec; sources: readonly { host: string; port: number }[] }) {
+  const { spec, sources } = part
+  const [first] = sources
+  return text.replace(/^primary_conninfo = '(host=(\S+) .*)'$/m, (line, _all, host: string) =>
+    first === undefined || sources.some(source => source.host === host)
+      ? line
+      : `primary_conninfo = ${quote(connectionString(spec, first))}`,
+  )
+}
+
 /** First match wins (manual, 21.1): the agent by its socket, the peer by its certificate, then the cluster's own rules. */
 async function accessRules(spec: ClusterSpec): Promise<string> {
   const rules = [`local all all peer map=understudy`]

@@ -7,7 +7,7 @@ import type { DatabaseOp, DatabaseResult, DatabaseView, WalPosition } from '../.
 import type { CollectedEvidence } from '../ports.ts'
 import { Pulse } from '../pulse.ts'
 import { type ClusterSpec, hasCluster, otherNode, standbyName } from './cluster.ts'
-import { removeOverrides, setStandbySignal, type Wanted, writeConfig } from './config-files.ts'
+import { refreshAccess, removeOverrides, setStandbySignal, type Wanted, writeConfig } from './config-files.ts'
 import { readEpoch, writeEpoch } from './epoch-marker.ts'
 import { nameRelations } from './evidence.ts'
 import { FlushedEnd } from './flushed-end.ts'
@@ -139,6 +139,7 @@ export class PostgresDriver {
       this.#view = { ...nothingSeen, process: 'starting', epoch: this.#epoch }
       try {
         await within(this.#spec.hangMs * 2, 'the first look at the database', this.#lookOnce())
+        await this.#refreshAccess()
       } catch {
         this.#view = { ...this.#view, process: 'dead' }
       }
@@ -149,6 +150,17 @@ export class PostgresDriver {
       this.#view = { ...nothingSeen, process: 'none', epoch: this.#epoch, ...(end !== null && { end }) }
     }
     return this.#view
+  }
+
+  /** The pair's addresses or keys may have changed with this start. What can't be done now is done with the next start. */
+  async #refreshAccess(): Promise<void> {
+    try {
+      if (!(await refreshAccess(this.#spec, this.#options.peerDatabase))) return
+      await within(proveLimitMs, 'the reload', this.#need()`select pg_reload_conf()`)
+      this.#options.progress('the addresses or the keys of the pair are others: PostgreSQL reads them anew')
+    } catch (error) {
+      this.#options.progress(`PostgreSQL keeps the addresses and keys that it had: ${String(error)}`)
+    }
   }
 
   /** Stops watching; PostgreSQL runs on for the next agent. */
