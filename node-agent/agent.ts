@@ -19,7 +19,7 @@ import { HostComparison, summaryVerb } from './inventory/comparison.ts'
 import { readBootId } from './kernel/clock.ts'
 import { Loop } from './loop.ts'
 import { type Moment, maintenanceMaxMs, rememberedMaintenance } from './maintenance-file.ts'
-import { PeerNews } from './peer-news.ts'
+import { PeerNews, type PeerNewsOptions } from './peer-news.ts'
 import type { Ports, ServiceContext, ServiceState, StoredHost } from './ports.ts'
 import type { Pulse } from './pulse.ts'
 import { Quiet } from './quiet.ts'
@@ -38,8 +38,7 @@ export interface AgentOptions {
   stored: StoredHost
   workers: Workers
   pulse: Pulse
-  /** Of the control plane's settings that are in force here and proven; '' for none. */
-  settings: () => Promise<string>
+  tells: Pick<PeerNewsOptions, 'settings' | 'certificate'>
   /** The process ends with this sentence; the kernel then shuts the gate. */
   exit: (why: string) => void
   log: (line: string) => void
@@ -102,7 +101,7 @@ export class Agent {
       vip: options.ports.vip,
       peer: options.ports.peer,
       own: () => this.decisions,
-      settings: options.settings,
+      ...options.tells,
     })
     this.comparison = new HostComparison(options.config.node, options.ports.peer)
     this.#diskGuard = new DiskGuard({

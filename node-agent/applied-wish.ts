@@ -9,7 +9,8 @@ import { writeWhole } from './pair/setup-file.ts'
  * so that the pair starts and serves without the control plane, and everything else in the file stays the operator's.
  *
  * Settings that are new are tried: written here as unconfirmed, with those before them, and confirmed once the host is
- * well with them. Until then a start that fails, or a host that does not become well, goes back by itself.
+ * well with them. Until then a start that fails, or a host that does not become well, goes back by itself. Those before are
+ * kept on until the other host has the same: where it refuses them, the pair goes back as a whole.
  */
 export const wishedFields = [
   'pair',
@@ -44,6 +45,8 @@ const schema = z.object({
   previous: z.object(settingsInForce).nullable(),
   /** The last that were taken back, and why: they are not tried again. */
   refused: z.object({ hash: z.string(), why: z.string() }).nullable(),
+  /** Settings that this host did not begin with, and why: asked again now and then, and told to the other host. */
+  unfit: z.object({ hash: z.string(), why: z.string() }).nullable().default(null),
 })
 export type AppliedWish = z.output<typeof schema>
 
@@ -63,13 +66,26 @@ export function readApplied(stateDir: string): AppliedWish | null {
   }
 }
 
-/** For the other host, which waits for it; read beside the core's loop. */
-export async function confirmedHash(stateDir: string): Promise<string> {
+/** Of the settings on this host, for the other one. */
+export interface SettingsStand {
+  /** In force and proven; '' where none came from a control plane. */
+  hash: string
+  /** The last that this host did not take, or took back. */
+  refused: { hash: string; why: string } | null
+  /** Nothing of those before is kept any more. */
+  settled: boolean
+}
+
+/** Read beside the core's loop. */
+export async function settingsStand(stateDir: string): Promise<SettingsStand> {
   try {
-    const parsed = schema.parse(JSON.parse(await readFile(fileOf(stateDir), 'utf8')))
-    return parsed.confirmed ? parsed.hash : (parsed.previous?.hash ?? '')
+    const { confirmed, hash, previous, unfit, refused } = schema.parse(
+      JSON.parse(await readFile(fileOf(stateDir), 'utf8')),
+    )
+    const settled = previous === null
+    return { hash: confirmed ? hash : (previous?.hash ?? ''), refused: unfit ?? refused, settled }
   } catch {
-    return ''
+    return { hash: '', refused: null, settled: true }
   }
 }
 
@@ -80,5 +96,5 @@ export const writeApplied = (stateDir: string, applied: AppliedWish): Promise<vo
 export function takenBack(applied: AppliedWish, why: string): AppliedWish {
   const before = applied.previous ?? { hash: '', settings: null, fields: {} }
   const refused = { hash: applied.hash, why }
-  return { v: 1, ...before, confirmed: true, triedAtMs: 0, starts: 0, previous: null, refused }
+  return { v: 1, ...before, confirmed: true, triedAtMs: 0, starts: 0, previous: null, refused, unfit: null }
 }

@@ -1,6 +1,7 @@
 import { isAbsolute } from 'node:path'
 import { z } from 'zod'
 import { verbNames } from '../shared/contract/documents.ts'
+import { incarnation } from '../shared/contract/protocol.ts'
 import { contains, isSpecial, parseAddress, parsePrefix, sameAddress } from '../shared/ip.ts'
 import { type ConfigFault, explainIssues, showFault } from './config-faults.ts'
 import { serviceSchema } from './config-services.ts'
@@ -56,7 +57,7 @@ const prefix = z
 
 const peerPathSchema = z.strictObject({ local: address, peer: address, port })
 
-const witnessSchema = z.strictObject({
+const witnessPlace = {
   url: z
     .string()
     .refine(
@@ -76,6 +77,18 @@ const witnessSchema = z.strictObject({
     .nullable(),
   /** A vote in the control plane's database: requests are signed by the key of the enrolment, which it knows. */
   hosted: z.boolean().default(false),
+}
+/** One that has admitted the pair, and the incarnation that it gave for it. */
+const admittedWitness = z.strictObject({ ...witnessPlace, inc: incarnation })
+const witnessSchema = z.strictObject({
+  ...witnessPlace,
+  /** null: the admission of the pair's set-up. `understudy change witness` and the control plane write it. */
+  inc: incarnation.nullable().default(null),
+  /** Takes its place when it was away for both hosts for `awayS`. */
+  alternate: admittedWitness.nullable().default(null),
+  awayS: z.int().min(10).max(86_400).default(600),
+  /** Was replaced: asked for its vote until the pair has let it go. */
+  former: admittedWitness.nullable().default(null),
 })
 
 const tlsFiles = z.strictObject({ certFile: absolutePath, keyFile: absolutePath, caFile: absolutePath })
@@ -188,6 +201,8 @@ export type PostgresConfig = Config['postgres']
 export type VipConfig = Config['vips'][number]
 export type PeerPath = Config['peer']['paths'][number]
 export type WitnessConfig = NonNullable<Config['witness']>
+export type WitnessPlace = Pick<WitnessConfig, 'url' | 'fingerprint' | 'hosted'>
+export type AdmittedWitness = z.output<typeof admittedWitness>
 
 /** The file is refused; `faults` has every reason, `message` all of them as sentences. */
 export class ConfigError extends Error {

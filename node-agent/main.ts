@@ -1,7 +1,8 @@
 import { dirname } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
+import type { EventBody } from '../shared/protocol/types.ts'
 import { Agent } from './agent.ts'
-import { type AppliedWish, confirmedHash, takenBack, writeApplied } from './applied-wish.ts'
+import { type AppliedWish, settingsStand, takenBack, writeApplied } from './applied-wish.ts'
 import type { Config } from './config.ts'
 import { controlDefinition, controlSettings, isEnrolled, relayLimitMs, relayVerb } from './control/core-side.ts'
 import { controlTopic } from './control/settings.ts'
@@ -20,9 +21,12 @@ import { type InventoryNews, inventoryTopic } from './inventory/settings.ts'
 import { takeInheritedChildren } from './kernel/inherited-children.ts'
 import { runRealTime } from './kernel/libc.ts'
 import { releaseStartMemory } from './kernel/memory.ts'
+import { readHostKey } from './keys/host-key.ts'
 import { partsOf } from './network/change-process.ts'
 import { restoreVswitches } from './network/vswitches.ts'
+import { certificateForOther } from './pair/keys.ts'
 import { LeftPair, readSetup } from './pair/setup-file.ts'
+import type { OwnSettings } from './peer-news.ts'
 import { preflight } from './preflight.ts'
 import { Pulse } from './pulse.ts'
 import { beginAnew } from './socket/program-verbs.ts'
@@ -32,6 +36,16 @@ import { readState } from './state-file/state-file.ts'
 import { prepareStop, type StopKind, stopKindOf } from './stopping.ts'
 import { leftBehind, readPutUp, writePutUp } from './vip/left-behind.ts'
 import { runWaiting } from './waiting.ts'
+import {
+  readTaken,
+  type Taken,
+  WitnessChoice,
+  type Witnesses,
+  wantedAtStart,
+  witnessesOf,
+  writeTaken,
+} from './witness/choice.ts'
+import { admittedOf } from './witness/places.ts'
 import { Workers } from './workers/supervisor.ts'
 
 /** One sentence a line; systemd's journal adds the time. */
@@ -73,7 +87,12 @@ export async function runAgent(configPath: string): Promise<void> {
     now: () => ({ wallMs: hostClock.wallMs(), bootMs: hostClock.bootMs() }),
   })
   await decisions.load()
-  const stored = { durable, witnessInc: setup?.witnessInc ?? null, begins: setup?.part === 'begins' }
+  const witnesses = witnessesOf(config.witness, setup?.witnessInc ?? null)
+  const witnessInc = wantedAtStart(witnesses, {
+    voter: durable.known?.value.voters.w,
+    taken: readTaken(config.stateDir),
+  })
+  const stored = { durable, witnessInc, begins: setup?.part === 'begins' }
   const workers = new Workers({
     definitions: filesDefinitions(config, {
       note: why => agent.note(why),
@@ -104,8 +123,8 @@ export async function runAgent(configPath: string): Promise<void> {
   let anew = async (why: string): Promise<void> => agent.note(`${why}: refused, the agent has not started yet`)
   const exit = (why: string): void => void broken(decisions, why)
   const withFiles = { ...ports, services }
-  const settings = (): Promise<string> => confirmedHash(config.stateDir)
-  const agent: Agent = new Agent({ config, ports: withFiles, decisions, stored, workers, pulse, settings, log, exit })
+  const tells = { settings: () => ownSettings(config), certificate: () => certificateForOther(config) }
+  const agent: Agent = new Agent({ config, ports: withFiles, decisions, stored, workers, pulse, tells, log, exit })
   const server = new SocketServer({
     path: config.socket,
     verbs: verbsOf(agent, { enrolled: link, restart: why => void anew(why) }),
@@ -116,6 +135,7 @@ export async function runAgent(configPath: string): Promise<void> {
   await agent.start()
   if (isEnrolled(config)) link()
   lookAround(agent, pulse)
+  if (witnesses !== null) chooseWitness(agent, { witnesses, pulse })
   comeFirst(agent)
   releaseMemory()
   anew = attend(agent, { server, decisions, config })
@@ -130,6 +150,28 @@ function releaseMemory(): void {
 const startedAfterMs = 10_000
 /** An incident is rarer, and each time costs some milliseconds. */
 const releaseEveryMs = 600_000
+
+/** The core changes members; which witness is wanted is looked at here, and nothing waits for it. */
+function chooseWitness(agent: Agent, { witnesses, pulse }: { witnesses: Witnesses; pulse: Pulse }): void {
+  const port = agent.ports.witness
+  if (port === null) return
+  const note = (why: string): void => agent.note(why)
+  const remember = (taken: Taken): void => {
+    writeTaken(agent.config.stateDir, taken).catch((error: unknown) => note(`not remembered: ${String(error)}`))
+  }
+  const parts = { post: (event: EventBody) => agent.post(event), note, remember }
+  const choice = new WitnessChoice({ witnesses, port, ...parts })
+  pulse.every(lookEveryMs, () => choice.tick(agent.state, hostClock.bootMs()))
+}
+
+async function ownSettings(config: Config): Promise<OwnSettings> {
+  const key = await readHostKey(config.hostKeyFile).catch(() => null)
+  return {
+    ...(await settingsStand(config.stateDir)),
+    witnesses: admittedOf(config),
+    hostKey: key?.publicKey ?? null,
+  }
+}
 
 /** Networks and storage are looked at beside; the link to the control plane is told that there is news. */
 function lookAround(agent: Agent, pulse: Pulse): void {

@@ -1,7 +1,11 @@
 import { z } from 'zod'
+import type { SettingsStand } from './applied-wish.ts'
+import type { AdmittedWitness } from './config.ts'
 import type { Decision, Decisions } from './decisions.ts'
 import type { Room } from './disk/policy.ts'
+import type { KeyAndCertificate } from './keys/certificates.ts'
 import type { ClientConnection, PeerLinkPort, VipPort } from './ports.ts'
+import { saidHostKey, saidWitnesses } from './witness/places.ts'
 
 /**
  * What the two agents tell each other beside the protocol: the clients of the serving host, so that the other one can
@@ -34,9 +38,30 @@ export interface PeerNewsOptions {
   vip: Pick<VipPort, 'clients'>
   peer: Pick<PeerLinkPort, 'ask'>
   own: () => Decisions
-  /** Of the settings in force here; '' where none came from a control plane. */
-  settings: () => Promise<string>
+  settings: () => Promise<OwnSettings>
+  /** A new one for the other host. @throws with a sentence */
+  certificate: () => Promise<KeyAndCertificate>
 }
+
+/** What a change of settings has to know of the other host. */
+export interface OwnSettings extends SettingsStand {
+  witnesses: AdmittedWitness[]
+  /** By which a witness of one's own knows this host; null: it can't be read. */
+  hostKey: string | null
+}
+const settingsSaid = z.object({
+  hash: z.string().max(100),
+  refused: z.object({ hash: z.string().max(100), why: z.string().max(1000) }).nullable(),
+  settled: z.boolean(),
+  witnesses: saidWitnesses,
+  hostKey: saidHostKey,
+}) satisfies z.ZodType<OwnSettings>
+/** openssl makes a key, a request and a certificate. */
+const certificateLimitMs = 20_000
+const certificateSaid = z.object({ keyPem: z.string().max(10_000), certificatePem: z.string().max(10_000) })
+
+/** An agent before this version answers with the hash alone, whatever the question holds. */
+const settingsQuestion = 2
 
 export class PeerNews {
   readonly #options: PeerNewsOptions
@@ -97,7 +122,9 @@ export class PeerNews {
         this.#room = { said: roomSchema.parse(body), at: this.#now }
         return null
       case 'settings':
-        return this.#options.settings()
+        return body === settingsQuestion ? this.#options.settings() : this.#options.settings().then(({ hash }) => hash)
+      case 'certificate':
+        return this.#options.certificate()
       case 'why':
         return fitting(this.#options.own().newest(linesMax))
       default:
@@ -106,11 +133,21 @@ export class PeerNews {
   }
 
   /** Which settings are in force on the other host, or why that is not known. */
-  async peerSettings(): Promise<{ ok: true; hash: string } | { ok: false; why: string }> {
-    const answer = await this.#options.peer.ask({ verb: 'settings', body: null, limitMs })
+  async peerSettings(): Promise<{ ok: true; said: OwnSettings } | { ok: false; why: string }> {
+    const answer = await this.#options.peer.ask({ verb: 'settings', body: settingsQuestion, limitMs })
     if (!answer.ok) return answer
-    const hash = z.string().max(100).safeParse(answer.body)
-    return hash.success ? { ok: true, hash: hash.data } : { ok: false, why: 'the other host answered something else' }
+    const said = z.union([settingsSaid, z.string().max(100)]).safeParse(answer.body)
+    if (!said.success) return { ok: false, why: 'the other host answered something else' }
+    const older = { refused: null, settled: true, witnesses: [], hostKey: null }
+    return { ok: true, said: typeof said.data === 'string' ? { hash: said.data, ...older } : said.data }
+  }
+
+  /** From the authority of the pair, whose key is there. */
+  async certificate(): Promise<{ ok: true; made: KeyAndCertificate } | { ok: false; why: string }> {
+    const answer = await this.#options.peer.ask({ verb: 'certificate', body: null, limitMs: certificateLimitMs })
+    if (!answer.ok) return answer
+    const made = certificateSaid.safeParse(answer.body)
+    return made.success ? { ok: true, made: made.data } : { ok: false, why: 'the other host answered something else' }
   }
 
   /** The other host's newest decisions, or why they can't be had. */

@@ -156,8 +156,21 @@ export interface WitnessLinkPort {
   send(request: RegisterRequest): void
   onReply(hear: (reply: RegisterReply) => void): void
   /** p99 of a vote in ms, null while nothing was measured; the newest failure as a sentence, or ''. */
-  health(): { p99Ms: number | null; why: string }
+  health(): WitnessHealth
+  /** How long ago the witness of this incarnation answered anything; null: never, or none is asked by that name. */
+  answeredAgoMs(inc: Incarnation): number | null
+  /** Ends an incarnation that is no member any more. False: it could not be told. */
+  retire(inc: Incarnation): Promise<boolean>
   close(): void
+}
+
+export interface WitnessHealth {
+  /** The one that was asked last. */
+  url: string
+  p99Ms: number | null
+  why: string
+  /** It was asked for an incarnation that will never vote again: it has to be admitted anew. */
+  isVoid: boolean
 }
 
 /** Opened, locked and read before the agent is assembled: without it there is nothing to assemble. */

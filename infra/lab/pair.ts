@@ -72,24 +72,35 @@ function wallClockProgram(lab: string): string {
   return file
 }
 
-interface RunningWitness {
+export interface RunningWitness {
+  url: string
+  pid: number
   fingerprint: string
   enrolmentTokenFile: string
 }
 
 export async function startWitness(state: LabState): Promise<RunningWitness> {
-  const lab = state.name
+  const running = await runWitness(state.name, { name: 'witness', port: WITNESS_PORT })
+  state.witnessPid = running.pid
+  return running
+}
+
+/** Another one beside it, for a pair that changes its witness. Whoever starts it ends it, or the lab's end does. */
+export const startSecondWitness = (lab: string): Promise<RunningWitness> =>
+  runWitness(lab, { name: 'witness-2', port: WITNESS_PORT + 1 })
+
+async function runWitness(lab: string, { name, port }: { name: string; port: number }): Promise<RunningWitness> {
   const { diskDir, logDir } = hostPaths(lab, 'w')
-  const logFile = join(logDir, 'w-witness.log')
+  const logFile = join(logDir, `w-${name}.log`)
   const already = existsSync(logFile) ? readFileSync(logFile, 'utf8').length : 0
-  const listen = `${addressOf('w').v4}:${WITNESS_PORT}`
-  const command = understudyCommand(['witness', '--listen', listen, '--data-dir', join(diskDir, 'witness')])
-  state.witnessPid = await startOnHost(lab, 'w', command, { log: 'w-witness.log' })
-  return until(START_LIMIT_MS, 'The witness did not start', async () => {
+  const listen = `${addressOf('w').v4}:${port}`
+  const command = understudyCommand(['witness', '--listen', listen, '--data-dir', join(diskDir, name)])
+  const pid = await startOnHost(lab, 'w', command, { log: `w-${name}.log` })
+  return until(START_LIMIT_MS, `The ${name} did not start`, async () => {
     const said = readFileSync(logFile, 'utf8').slice(already)
     const fingerprint = /fingerprint[^:]*: ([0-9a-f]{64})/.exec(said)?.[1]
     const enrolmentTokenFile = /enrolment token[^:]*: (\S+)/.exec(said)?.[1]
-    return fingerprint && enrolmentTokenFile ? { fingerprint, enrolmentTokenFile } : null
+    return fingerprint && enrolmentTokenFile ? { url: `https://${listen}`, pid, fingerprint, enrolmentTokenFile } : null
   })
 }
 

@@ -174,9 +174,9 @@ export interface AgentStatus {
   why: string
   gate: { state: string; leftMs: number }
   replication: { lagBytes: number | null; streaming: boolean; lsn: string; timeline: number }
-  witness: { url: string; reach: string } | null
+  witness: { url: string; reach: string; isMember: boolean; alternate: { isMember: boolean } | null } | null
   alarms: string[]
-  agent: { pid: number }
+  agent: { pid: number; profile: string }
 }
 
 /** The agent answers from memory. */

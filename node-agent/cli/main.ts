@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
 import { softwareVersion } from '../version.ts'
 import { addActVerbs } from './act-verbs.ts'
+import { addChangeVerbs } from './change-verbs.ts'
 import { addControlVerbs } from './control-verbs.ts'
 import { addDaemonVerbs, addInternalVerbs } from './daemon-verbs.ts'
 import { addEvidenceVerbs } from './evidence-verbs.ts'
@@ -33,6 +34,7 @@ export function understudy(): Command {
   addPairVerbs(program)
   addControlVerbs(program)
   addVipVerbs(program)
+  addChangeVerbs(program)
   addNetworkVerbs(program)
   addStorageVerbs(program)
   addSyncVerbs(program)

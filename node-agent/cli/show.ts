@@ -97,7 +97,13 @@ function witnessLine(witness: NonNullable<StatusReport['witness']>): string {
     no: `NOT reached, last answered${ago || ' never'}`,
     unknown: 'not heard of yet',
   }[witness.reach]
-  return `${reach}${vote}${witness.why === '' ? '' : `: ${witness.why}`}`
+  return `${reach}${vote}${witness.why === '' ? '' : `: ${witness.why}`}${alternateWords(witness.alternate)}`
+}
+
+function alternateWords(alternate: NonNullable<StatusReport['witness']>['alternate']): string {
+  if (alternate === null) return ''
+  if (alternate.isMember) return '; the alternate has taken its place'
+  return `; alternate ${alternate.answeredAgoMs === null ? 'never answered' : `answered ${Math.round(alternate.answeredAgoMs / 1000)} s ago`}`
 }
 
 function databaseLine(replication: StatusReport['replication'], role: string): string {

@@ -134,7 +134,15 @@ function pairOf(status: StatusReport, check: CheckReport | null): NonNullable<Ho
     sealed: status.sealed,
     maintenance: status.maintenance,
     peer: { heardAgoMs: peer.heardAgoMs, admitted: peer.admitted, why: cut(peer.why) },
-    witness: witness === null ? null : { reach: witness.reach, voteP99Ms: witness.voteP99Ms, why: cut(witness.why) },
+    witness:
+      witness === null
+        ? null
+        : {
+            reach: witness.reach,
+            voteP99Ms: witness.voteP99Ms,
+            why: cut(witness.why),
+            ...(witness.isVoid && { void: true }),
+          },
     replication: { ...pick(replication), lastError: cut(replication.lastError) },
     vips: status.vips
       .slice(0, listMax)

@@ -1,35 +1,65 @@
-import { type DesiredDocument, pairSettings } from '../../shared/contract/api/settings.ts'
-import { type AppliedWish, readApplied, takenBack, writeApplied } from '../applied-wish.ts'
-import type { Config } from '../config.ts'
-import { ConfigError } from '../config.ts'
+import { readFileSync } from 'node:fs'
+import { type DesiredDocument, type PairSettings, pairSettings } from '../../shared/contract/api/settings.ts'
+import { type AppliedWish, readApplied, takenBack, type WishedFields, writeApplied } from '../applied-wish.ts'
+import { type Config, ConfigError, type WitnessConfig } from '../config.ts'
 import { prepareTrees, treeFaults } from '../files/set-up-check.ts'
-import { configWith, loadHost } from '../host-file.ts'
-import { preflight } from '../preflight.ts'
+import { configWith, type HostFile, loadHost } from '../host-file.ts'
+import type { OwnSettings } from '../peer-news.ts'
 import type { StatusReport } from '../report/status-report.ts'
 import { readState } from '../state-file/state-file.ts'
+import { admittedWitnesses, forgetAdmission } from '../witness/places.ts'
 import type { ApplyOutcome } from './session.ts'
-import { changedFields, type PairWish, settingsHash, wholeFields, whyNotLive } from './wished-config.ts'
+import { isHeard, isWell, lacksAlternate, pathsOf, peerOf, talksBy, wayBack } from './settling.ts'
+import {
+  changedFields,
+  type PairWish,
+  settingsHash,
+  wantedWitnesses,
+  wholeFields,
+  whyNotLive,
+  whyUnfit,
+  whyUnreachable,
+} from './wished-config.ts'
 
 /**
  * Applies the settings of a wish to this host: checked as a whole, written beside the operator's file, in force from the
  * agent's next start on, which interrupts nothing (what runs is adopted). The backup goes first; the primary follows once
- * the backup runs with the same. A host that does not become well with new settings goes back by itself.
+ * the backup runs with the same. A host that does not become well with new settings goes back by itself, and so does one
+ * whose partner did not take them: both hosts have the same settings, or those before.
  */
 export interface HostSettingsOptions {
   configPath: string
   status: () => Promise<StatusReport | null>
   /** Of the other host, through the core; null: not known. */
-  peerHash: () => Promise<string | null>
+  peer: () => Promise<OwnSettings | null>
   restart: (why: string) => Promise<void>
   nowMs: () => number
+  /** What only this host can tell of a configuration. @throws with a sentence */
+  check: (config: Config) => Promise<void>
+  /** Of all its interfaces. */
+  addresses: () => string[]
 }
 
 /** A start, its adoption, a reconnect and a busy machine. */
 const wellWithinMs = 45_000
+/** The other host's turn: it hears of the wish within a minute, and may take as long to find out that it is not well. */
+const otherWithinMs = 180_000
 /** A backup that is silent for so long is not waited for: it takes the settings when it is back. */
 const silentMs = 60_000
-const heardMs = 5_000
 const whyMax = 450
+
+/** Of one host alone they keep the pair from being protected. */
+const coupledFields = ['profile', 'peer', 'witness'] as const
+
+/** `byOther`: this host would take them, and says nothing against them itself. */
+type Begun = ApplyOutcome | { ok: false; byOther: true; why: string }
+
+interface Applying {
+  wish: PairWish
+  hash: string
+  host: HostFile & { config: Config }
+  applied: AppliedWish
+}
 
 export class HostSettings {
   readonly #options: HostSettingsOptions
@@ -43,8 +73,7 @@ export class HostSettings {
     try {
       return wish.pair === null ? { ok: true } : await this.#apply(wish.pair)
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error)
-      return { ok: false, why: why.slice(0, whyMax) }
+      return { ok: false, why: sentenceOf(error) }
     }
   }
 
@@ -55,23 +84,13 @@ export class HostSettings {
     if (!rendered.ok) throw new Error(rendered.why)
     const config = configWith(input, { path: this.#options.configPath, applied: rendered })
     if (config === null) throw new Error('the wish gives this host no pair')
-    await writeApplied(base.stateDir, {
-      v: 1,
-      hash: await settingsHash(wish.settings),
-      settings: wish.settings,
-      fields: rendered.fields,
-      confirmed: true,
-      triedAtMs: 0,
-      starts: 0,
-      previous: null,
-      refused: null,
-    })
+    const hash = await settingsHash(wish.settings)
+    await writeApplied(base.stateDir, { ...firstWish, hash, settings: wish.settings, fields: rendered.fields })
     return config
   }
 
   async #apply(wish: PairWish): Promise<ApplyOutcome> {
-    const { configPath, nowMs } = this.#options
-    const { base, input, config } = loadHost(configPath)
+    const { base, input, config } = loadHost(this.#options.configPath)
     if (config === null || !readState(base.stateDir).ok) return pending('this host waits for its set-up')
     if (config.pair !== wish.name || config.node !== wish.node)
       return {
@@ -79,71 +98,213 @@ export class HostSettings {
         why: `this host is node ${config.node} of pair ${config.pair}, and the wish is for node ${wish.node} of pair ${wish.name}`,
       }
     const hash = await settingsHash(wish.settings)
-    const applied = readApplied(base.stateDir)
-    if (applied?.confirmed === false) return this.#confirm(applied, base.stateDir)
-    if (applied === null || applied.settings === null) {
+    const present = readApplied(base.stateDir)
+    if (present?.confirmed === false) return this.#confirm(present, { wish, stateDir: base.stateDir })
+    if (present === null || present.settings === null) {
       // A pair of the operator's own: what it runs with is what changes are counted from.
       await writeApplied(base.stateDir, { ...firstWish, hash, settings: wish.settings })
       return { ok: true }
     }
-    if (applied.hash === hash) return { ok: true }
+    const open = await this.#settle(present, { wish, hash, stateDir: base.stateDir })
+    if (open !== null) return open
+    const applied = readApplied(base.stateDir) ?? present
+    if (applied.hash === hash && !lacksAlternate(wish, config)) return { ok: true }
     if (applied.refused?.hash === hash) return { ok: false, why: applied.refused.why.slice(0, whyMax) }
+    return this.#change({ wish, hash, host: { base, input, config }, applied })
+  }
+
+  /** What this host does not begin with it says to the other one as well, which then goes back to what both have. */
+  async #change(part: Applying): Promise<ApplyOutcome> {
+    const { applied, hash, host } = part
+    const peer = await this.#options.peer()
+    const outcome = await this.#begin(part, peer).catch(
+      (error: unknown): Begun => ({ ok: false, why: sentenceOf(error) }),
+    )
+    const isOwn = !outcome.ok && !('pending' in outcome) && !('byOther' in outcome)
+    const unfit = isOwn ? { hash, why: outcome.why } : null
+    if (!outcome.ok && JSON.stringify(unfit) !== JSON.stringify(applied.unfit)) {
+      const present = readApplied(host.base.stateDir)
+      if (present?.confirmed === true) await writeApplied(host.base.stateDir, { ...present, unfit })
+    }
+    return outcome
+  }
+
+  async #begin({ wish, hash, host, applied }: Applying, peer: OwnSettings | null): Promise<Begun> {
+    const { configPath, nowMs, status, restart, check, addresses } = this.#options
+    const { config, input, base } = host
     const before = pairSettings.parse(applied.settings)
     const rendered = changedFields(wish, { before, fields: applied.fields, base: input })
     if (!rendered.ok) return rendered
-    const next = configWith(input, { path: configPath, applied: rendered })
-    if (next === null) return { ok: false, why: 'the wish gives this host no pair' }
-    const refusal = whyNotLive(config, next)
+    const changesWitness = rendered.fields.witness !== applied.fields.witness || lacksAlternate(wish, config)
+    const parsed = (fields: WishedFields): Config => {
+      const next = configWith(input, { path: configPath, applied: { fields } })
+      if (next === null) throw new Error('the wish gives this host no pair')
+      return next
+    }
+    const changesPaths = JSON.stringify(rendered.fields.peer) !== JSON.stringify(applied.fields.peer)
+    const wanted = changesPaths ? { ...rendered.fields, peer: pathsOf(rendered.fields, config) } : rendered.fields
+    const planned = parsed({ ...wanted, witness: config.witness })
+    const here = await status()
+    if (here === null) return pending('the core does not answer')
+    // What the present witness takes says nothing of another one.
+    const voteP99Ms = changesWitness ? null : (here.witness?.voteP99Ms ?? null)
+    const running = { profile: config.profile, voteP99Ms }
+    const refusal =
+      whyNotLive(config, planned) ?? whyUnfit(planned, running) ?? whyUnreachable(config, planned, addresses())
     if (refusal !== null) return { ok: false, why: refusal }
+    await check(planned)
+    if (peer?.refused?.hash === hash)
+      return { ok: false, byOther: true, why: `the other host did not take them: ${peer.refused.why}`.slice(0, whyMax) }
+    const same = !changesWitness && JSON.stringify(planned) === JSON.stringify(config)
+    const waits = same ? null : this.#whyNotYet(here, { hash, peer, wantsOther: changesWitness || changesPaths })
+    if (waits !== null) return pending(waits)
+    const fields = changesWitness
+      ? { ...wanted, witness: await this.#admitted(wish, { host, hash, peer, here, before }) }
+      : wanted
+    const next = parsed(fields)
     if (JSON.stringify(next) === JSON.stringify(config)) {
-      await writeApplied(base.stateDir, { ...applied, hash, settings: wish.settings, fields: rendered.fields })
+      await writeApplied(base.stateDir, { ...applied, hash, settings: wish.settings, fields, unfit: null })
       return { ok: true }
     }
-    await preflight(next)
-    const waits = await this.#whyNotYet(hash)
-    if (waits !== null) return pending(waits)
     if (JSON.stringify(next.sync) !== JSON.stringify(config.sync)) await prepareForTrees(next)
-    const previous = { hash: applied.hash, settings: applied.settings, fields: applied.fields }
-    const tried = { confirmed: false, triedAtMs: nowMs(), starts: 0, previous, refused: null }
-    await writeApplied(base.stateDir, { v: 1, hash, settings: wish.settings, fields: rendered.fields, ...tried })
-    await this.#options.restart('new settings of the control plane')
+    const previous = wayBack({ applied, config, next })
+    const tried = { confirmed: false, triedAtMs: nowMs(), starts: 0, previous, refused: null, unfit: null }
+    await writeApplied(base.stateDir, { v: 1, hash, settings: wish.settings, fields, ...tried })
+    await restart('new settings of the control plane')
     return pending('the agent starts anew with them')
   }
 
+  /** The host that goes first has the witness admit the pair; the other one takes what came of it. */
+  async #admitted(
+    wish: PairWish,
+    part: {
+      host: Applying['host']
+      hash: string
+      peer: OwnSettings | null
+      here: StatusReport
+      before: PairSettings
+    },
+  ): Promise<WitnessConfig | null> {
+    const { host, hash, peer, here, before } = part
+    const wanted = wantedWitnesses(wish)
+    if (!wanted.ok) throw new Error(wanted.why)
+    if (wanted.value === null) return null
+    const tokenFile = host.base.control.witnessTokenFile
+    // An admission that was asked for once is none of this change.
+    const asked = wish.settings.witnessAdmission
+    const anew = asked === before.witnessAdmission ? null : asked
+    return admittedWitnesses({ ...wanted.value, anew }, {
+      config: host.config,
+      inUse: here.witness?.alternate?.isMember ? 'alternate' : 'first',
+      taken: peer?.hash === hash ? peer.witnesses : [],
+      otherKey: ({ hosted }) => (hosted ? wish.peer.publicKey : (peer?.hostKey ?? null)),
+      enrolmentToken: () => (tokenFile === null ? null : readFileSync(tokenFile, 'utf8').trim()),
+    })
+  }
+
   /** One host at a time: never both without their agents, and the one that serves last. */
-  async #whyNotYet(hash: string): Promise<string | null> {
-    const { status, peerHash, nowMs } = this.#options
-    const here = await status()
-    if (here === null) return 'the core does not answer'
+  #whyNotYet(
+    here: StatusReport,
+    { hash, peer, wantsOther }: { hash: string; peer: OwnSettings | null; wantsOther: boolean },
+  ): string | null {
     if (here.role !== 'primary') return null
-    const silent = here.peer.heardAgoMs === null || here.peer.heardAgoMs > heardMs
-    if (!silent) {
+    const { nowMs } = this.#options
+    if (isHeard(here)) {
       this.#peerSilentSinceMs = null
-      if ((await peerHash()) !== hash) return 'the other host takes them first'
-      return here.protection === 'protected'
-        ? null
-        : `the other host runs with them, and the pair is ${here.protection}`
+      if (peer?.hash !== hash) return 'the other host takes them first'
+      // Not "protected": with one profile here and another there the pair is not, until this host follows.
+      if (!here.replication.streaming) return 'the other host runs with them, and does not stream from here yet'
+      return null
     }
     this.#peerSilentSinceMs ??= nowMs()
+    if (wantsOther)
+      return 'the other host is silent, and has its part in a change of the witness or of the hosts’ addresses'
     return nowMs() - this.#peerSilentSinceMs > silentMs ? null : 'the other host is silent, and should take them first'
   }
 
-  async #confirm(applied: AppliedWish, stateDir: string): Promise<ApplyOutcome> {
-    const { status, nowMs, restart } = this.#options
+  async #confirm(
+    applied: AppliedWish,
+    { wish, stateDir }: { wish: PairWish; stateDir: string },
+  ): Promise<ApplyOutcome> {
+    const { status, nowMs } = this.#options
     const here = await status()
-    const well =
-      here !== null &&
-      ((here.role === 'primary' && here.serving) ||
-        (here.role === 'backup' && here.peer.heardAgoMs !== null && here.peer.heardAgoMs < heardMs))
-    if (well) {
-      await writeApplied(stateDir, { ...applied, confirmed: true, starts: 0, previous: null })
-      return { ok: true }
+    if (here !== null && isWell(here, applied)) {
+      const confirmed = { ...applied, confirmed: true, triedAtMs: nowMs(), starts: 0 }
+      await writeApplied(stateDir, confirmed)
+      return (await this.#settle(confirmed, { wish, hash: applied.hash, stateDir })) ?? { ok: true }
     }
     const sinceMs = nowMs() - applied.triedAtMs
     if (sinceMs >= 0 && sinceMs < wellWithinMs) return pending('they are tried')
-    const why = `this host was not well with them within ${wellWithinMs / 1000} s: ${here?.why ?? 'its core does not answer'}`
+    const said = here?.witness?.why || here?.why || 'its core does not answer'
+    return this.#goBack(applied, {
+      stateDir,
+      why: `this host was not well with them within ${wellWithinMs / 1000} s: ${said}`,
+    })
+  }
+
+  /** Proven here: those before are kept until the other host has them too. null: nothing is open. */
+  async #settle(
+    applied: AppliedWish,
+    part: { wish: PairWish; hash: string; stateDir: string },
+  ): Promise<ApplyOutcome | null> {
+    const { wish, hash, stateDir } = part
+    if (applied.previous === null) return null
+    const { status, peer, nowMs } = this.#options
+    const [here, theirs] = [await status(), await peer()]
+    if (here === null) return pending('the core does not answer')
+    const settled = async (): Promise<ApplyOutcome | null> => {
+      const left = await this.#letGo(applied, { wish, stateDir, here, theirs })
+      if (left !== null) return left
+      await writeApplied(stateDir, { ...applied, previous: null })
+      await forgetAdmission(stateDir)
+      return null
+    }
+    if (theirs?.hash === applied.hash) return settled()
+    if (theirs?.refused?.hash === applied.hash)
+      return this.#goBack(applied, { stateDir, why: `the other host did not take them: ${theirs.refused.why}` })
+    // Something newer is wanted meanwhile: that is tried, and those before stay the way back.
+    if (hash !== applied.hash) return null
+    const { fields } = applied.previous
+    const coupled = coupledFields.some(name => JSON.stringify(fields[name]) !== JSON.stringify(applied.fields[name]))
+    if (!isHeard(here) && (here.role === 'primary' || !coupled)) return settled()
+    const sinceMs = nowMs() - applied.triedAtMs
+    if (sinceMs >= 0 && sinceMs < otherWithinMs) return pending('this host runs with them, and the other one not yet')
+    if (!coupled) return settled()
+    return this.#goBack(applied, {
+      stateDir,
+      why: `the other host did not take them within ${otherWithinMs / 1000} s, and the pair is not protected with them on one host alone`,
+    })
+  }
+
+  /** The addresses before go once the hosts have talked by the new ones, both ways. null: there are none. */
+  async #letGo(
+    applied: AppliedWish,
+    part: { wish: PairWish; stateDir: string; here: StatusReport; theirs: OwnSettings | null },
+  ): Promise<ApplyOutcome | null> {
+    const { wish, stateDir, here, theirs } = part
+    const { nowMs, restart } = this.#options
+    if (applied.fields.peer === undefined) return null
+    const last = peerOf(wish, applied)
+    if (JSON.stringify(last) === JSON.stringify(applied.fields.peer)) return null
+    if (!talksBy(here, last)) {
+      // Whoever went back now would have no address in common with the other host any more.
+      if (theirs === null) return pending('the other host is silent: old and new addresses stay until it is heard')
+      if (theirs.settled) return pending('the other host has let the old addresses go, and is not heard by the new ones')
+      const sinceMs = nowMs() - applied.triedAtMs
+      if (sinceMs >= 0 && sinceMs < otherWithinMs) return pending('nothing came by the new addresses of the hosts yet')
+      const why = `the hosts did not hear each other by their new addresses within ${otherWithinMs / 1000} s`
+      return this.#goBack(applied, { stateDir, why })
+    }
+    if (here.role === 'primary' && theirs?.settled !== true)
+      return pending('the other host lets the old addresses go first')
+    await writeApplied(stateDir, { ...applied, fields: { ...applied.fields, peer: last }, previous: null })
+    await restart('the old addresses of the hosts are let go')
+    return pending('the agent starts anew without the old addresses')
+  }
+
+  async #goBack(applied: AppliedWish, { stateDir, why }: { stateDir: string; why: string }): Promise<ApplyOutcome> {
     await writeApplied(stateDir, takenBack(applied, why))
-    await restart('new settings are taken back')
+    await this.#options.restart('new settings are taken back')
     return { ok: false, why: why.slice(0, whyMax) }
   }
 }
@@ -155,6 +316,8 @@ async function prepareForTrees(config: Config): Promise<void> {
   await prepareTrees(config, () => undefined)
 }
 
+const sentenceOf = (error: unknown): string => (error instanceof Error ? error.message : String(error)).slice(0, whyMax)
+
 const pending = (why: string): ApplyOutcome => ({ ok: false, pending: true, why })
 
 const firstWish = {
@@ -165,4 +328,5 @@ const firstWish = {
   starts: 0,
   previous: null,
   refused: null,
+  unfit: null,
 } as const

@@ -1,7 +1,10 @@
 import type { DesiredDocument, PairSettings } from '../../shared/contract/api/settings.ts'
 import { sha256Hex } from '../../shared/contract/signing.ts'
+import { parseAddress, sameAddress } from '../../shared/ip.ts'
+import { timingOf, voteLimitMs } from '../../shared/protocol/timing.ts'
 import type { WishedField, WishedFields } from '../applied-wish.ts'
-import type { Config, ConfigInput } from '../config.ts'
+import type { Config, ConfigInput, PeerPath, WitnessPlace } from '../config.ts'
+import { samePlace, type WantedWitnesses } from '../witness/places.ts'
 
 /** A wish as parts of this host's configuration. Pure: what is refused is refused here, with its reason. */
 export type PairWish = NonNullable<DesiredDocument['pair']>
@@ -14,6 +17,7 @@ const partsOf: Record<keyof PairSettings, readonly WishedField[]> = {
   vips: ['vips'],
   protectedPorts: ['protectedPorts'],
   arbitration: ['witness'],
+  witnessAdmission: ['witness'],
   services: ['services'],
   hosts: ['peer'],
   peerPort: ['peer'],
@@ -28,7 +32,7 @@ export type Rendered = { ok: true; fields: WishedFields } | { ok: false; why: st
 /** Everything of a configuration that a wish determines: for a host that is set up from afar. */
 export function wholeFields(wish: PairWish, base: Record<string, unknown>): Rendered {
   const { settings, node } = wish
-  const witness = witnessOf(wish)
+  const witness = wantedWitnesses(wish)
   if (!witness.ok) return witness
   const there = settings.hosts[node === 'a' ? 'b' : 'a'].addresses
   const fields: Omit<{ [field in WishedField]: unknown }, 'sync'> & Pick<ConfigInput, WishedField> = {
@@ -44,7 +48,8 @@ export function wholeFields(wish: PairWish, base: Record<string, unknown>): Rend
     },
     vips: settings.vips.map(vip => ({ address: vip.address, interface: vip.interface })),
     protectedPorts: settings.protectedPorts,
-    witness: witness.value,
+    // Without an incarnation yet, and without its alternate: whoever applies it has them admitted.
+    witness: witness.value?.first ?? null,
     services: servicesOf(settings, base),
     network: { ...(base.network as ConfigInput['network']), deployment: settings.mode },
     // Without a wish the trees of the operator's file count, as it is at each start.
@@ -76,10 +81,8 @@ export function changedFields(
 export function whyNotLive(before: Config, after: Config): string | null {
   if (before.pair !== after.pair || before.node !== after.node)
     return `this host is node ${before.node} of pair ${before.pair}, and the wish is for node ${after.node} of pair ${after.pair}`
-  if (before.profile !== after.profile)
-    return `the profile is ${before.profile}: lease and promise of both hosts have to change in one instant, so it can't be changed to ${after.profile} while the pair runs. Unpair and set up again`
-  if (JSON.stringify(before.witness) !== JSON.stringify(after.witness))
-    return 'another witness has to be admitted by the pair, which this version does not do from afar'
+  if (after.witness !== null && after.witness.inc === null && !samePlace(before.witness, after.witness))
+    return `witness.url is ${after.witness.url}, another witness than ${before.witness?.url ?? 'none'}, and it has not admitted this pair: \`understudy change witness\` has it do so`
   const same = (one: Config['peer']['paths'][number]): boolean =>
     after.peer.paths.some(other => JSON.stringify(other) === JSON.stringify(one))
   if (!before.peer.paths.some(same))
@@ -87,17 +90,32 @@ export function whyNotLive(before: Config, after: Config): string | null {
   return null
 }
 
-function witnessOf({
-  settings: {
-    arbitration: { witness },
-  },
-  hostedWitness,
-}: PairWish): { ok: true; value: ConfigInput['witness'] } | { ok: false; why: string } {
+/** null: the pair is to do without one. Its alternate is admitted while the pair runs, never by a set-up. */
+export function wantedWitnesses({ settings, hostedWitness }: PairWish): Chosen<WantedWitnesses | null> {
+  const { witness, alternate } = settings.arbitration
+  const first = placeWanted(witness, hostedWitness)
+  if (!first.ok) return first
+  if (first.value === null) return { ok: true, value: null }
+  const other = alternate === null ? null : placeWanted(alternate, hostedWitness)
+  if (other?.ok === false) return other
+  return {
+    ok: true,
+    value: { first: first.value, alternate: other?.value ?? null, awayS, anew: null },
+  }
+}
+type Chosen<Value> = { ok: true; value: Value } | { ok: false; why: string }
+/** Longer than an update of the witness's machine takes. */
+const awayS = 600
+
+function placeWanted(
+  witness: PairSettings['arbitration']['witness'],
+  hostedWitness: PairWish['hostedWitness'],
+): Chosen<WitnessPlace | null> {
   switch (witness.kind) {
     case 'none':
       return { ok: true, value: null }
     case 'own':
-      return { ok: true, value: { url: witness.url, fingerprint: witness.fingerprint } }
+      return { ok: true, value: { url: witness.url, fingerprint: witness.fingerprint, hosted: false } }
     case 'hosted':
       if (hostedWitness !== null) return { ok: true, value: { ...hostedWitness, hosted: true } }
       return {
@@ -129,6 +147,44 @@ function syncOf(
   }
 }
 const portMax = 65_535
+
+/** Old and new at once, so that the hosts hear each other while one has the new addresses and the other not yet. */
+export function overlapping(before: Config['peer']['paths'], after: readonly PeerPath[]): PeerPath[] {
+  const both = [...after, ...before.filter(old => !after.some(one => samePath(one, old)))]
+  if (both.length <= pathsAtOnce) return both
+  throw new Error(
+    `hosts has ${after.length} paths, and with those before there would be ${both.length}: ${pathsAtOnce} at once are the most, so change one path after the other`,
+  )
+}
+/** As a configuration allows. */
+const pathsAtOnce = 4
+
+export const samePath = (one: PeerPath, other: PeerPath): boolean =>
+  one.local === other.local && one.peer === other.peer && one.port === other.port
+
+/** A path that is new has its own end on this host already. null: nothing is missing. */
+export function whyUnreachable(before: Config, after: Config, present: readonly string[]): string | null {
+  const there = present.map(text => parseAddress(text)).filter(one => one !== null)
+  for (const path of after.peer.paths) {
+    if (before.peer.paths.some(one => one.local === path.local)) continue
+    const wanted = parseAddress(path.local)!
+    if (there.some(one => sameAddress(one, wanted))) continue
+    return `hosts.${after.node}.addresses has ${path.local}, and no interface of this host has that address: give it to one first`
+  }
+  return null
+}
+
+/** What of a running pair's own figures speaks against a configuration, as field, value and rule. null: nothing. */
+export function whyUnfit(
+  next: Config,
+  running: { profile: Config['profile']; voteP99Ms: number | null },
+): string | null {
+  const allowedMs = (profile: Config['profile']): number => Math.round(voteLimitMs(timingOf(profile)))
+  const limitMs = allowedMs(next.profile)
+  // One that allows more makes nothing worse, whatever the witness takes.
+  if (running.voteP99Ms === null || limitMs >= allowedMs(running.profile) || running.voteP99Ms <= limitMs) return null
+  return `profile is to be ${next.profile}, which allows the witness ${limitMs} ms for a vote, and it takes ${Math.round(running.voteP99Ms)} ms (p99): use a nearer witness or a slower profile`
+}
 
 /** Programs and health checks are the operator's; units that the wish names run after them. */
 function servicesOf(settings: PairSettings, base: Record<string, unknown>): ConfigInput['services'] {

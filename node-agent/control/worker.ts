@@ -1,3 +1,4 @@
+import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { type Command, verbs } from '../../shared/contract/documents.ts'
@@ -7,6 +8,8 @@ import { theirInitiatorName } from '../inventory/compared.ts'
 import { newsOf } from '../inventory/look-process.ts'
 import { readHost } from '../inventory/read-host.ts'
 import { inventoryNewsTopic, inventoryTopic } from '../inventory/settings.ts'
+import type { OwnSettings } from '../peer-news.ts'
+import { preflight } from '../preflight.ts'
 import { ask } from '../socket/client.ts'
 import { storageInventory } from '../storage/inventory.ts'
 import { Scanner } from '../storage/scan.ts'
@@ -152,12 +155,14 @@ export class ControlWorker implements WorkerProgram {
     const hostSettings = new HostSettings({
       configPath,
       status: core.status,
-      peerHash: async () => {
-        const said = z.object({ hash: z.string().nullable() }).safeParse(await core.read('peerSettings'))
-        return said.success ? said.data.hash : null
+      peer: async () => {
+        const answer = (await core.read('peerSettings')) as { said: OwnSettings | null } | null
+        return answer?.said ?? null
       },
       restart: why => this.#beginAnew(settings, why),
       nowMs: Date.now,
+      check: preflight,
+      addresses: () => Object.values(networkInterfaces()).flatMap(all => (all ?? []).map(one => one.address)),
     })
     const sysfs = new Sysfs()
     const hostVerbs: HostVerbs = {

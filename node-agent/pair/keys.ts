@@ -69,6 +69,35 @@ export async function ensureCertificates(config: Config): Promise<{ authorityPem
   return { authorityPem: authority.certificatePem, other: made }
 }
 
+/**
+ * A new certificate from the pair's authority, beside the one in use, which stays valid: whoever has one is let in, so they
+ * are replaced on one host at a time. null: the authority's key is on the other host, which began the pair.
+ */
+export async function newCertificate(
+  config: Config,
+  of: 'this host' | 'the other host',
+): Promise<KeyAndCertificate | null> {
+  const folder = join(config.stateDir, 'tls')
+  const [key, certificate] = ['authority.key', 'authority.pem'].map(name => readSecret(join(folder, name)))
+  if (!key || !certificate) return null
+  const other = config.node === 'a' ? 'b' : 'a'
+  const node = of === 'this host' ? config.node : other
+  const addresses = config.peer.paths.map(path => (of === 'this host' ? path.local : path.peer))
+  return makeHostCertificate(folder, {
+    authority: { keyPem: key.toString(), certificatePem: certificate.toString() },
+    name: { commonName: `understudy-${config.pair}-${node}`, addresses },
+  })
+}
+
+/** For the other host, over the pair's own link. @throws with a sentence */
+export async function certificateForOther(config: Config): Promise<KeyAndCertificate> {
+  const made = config.postgres.tls === null ? await newCertificate(config, 'the other host') : null
+  if (made !== null) return made
+  throw new Error(
+    `host ${config.node} does not have the key of the pair’s authority either: the host that began the pair had it`,
+  )
+}
+
 export async function writeCertificates(
   config: Config,
   tls: { authorityPem: string } & KeyAndCertificate,

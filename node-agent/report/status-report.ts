@@ -1,4 +1,5 @@
 import { showLsn } from '../../shared/lsn.ts'
+import { witnessVoter } from '../../shared/protocol/facts.ts'
 import type { Protection, Role } from '../../shared/protocol/status.ts'
 import type { DataNode, Reach } from '../../shared/protocol/types.ts'
 import type { Agent } from '../agent.ts'
@@ -43,7 +44,20 @@ export interface StatusReport {
     refused: RefusedPackets
   }
   /** null: the pair has none. */
-  witness: { url: string; reach: Reach; answeredAgoMs: number | null; voteP99Ms: number | null; why: string } | null
+  witness: {
+    url: string
+    reach: Reach
+    /** Of the one that is wanted here. */
+    answeredAgoMs: number | null
+    voteP99Ms: number | null
+    why: string
+    /** The register has the one that is wanted here as its third voter. */
+    isMember: boolean
+    /** Its incarnation will never vote again: the pair has to admit it anew. */
+    isVoid: boolean
+    /** null: none is configured. */
+    alternate: { url: string; answeredAgoMs: number | null; isMember: boolean } | null
+  } | null
   replication: {
     process: string
     timeline: number
@@ -101,7 +115,7 @@ export function statusReport(agent: Agent): StatusReport {
       paths: ports.peer.paths(),
       refused: ports.peer.refused(),
     },
-    witness: witnessOf(agent, now),
+    witness: witnessOf(agent),
     replication: {
       process: status.database.process,
       timeline: status.database.timeline,
@@ -128,17 +142,31 @@ export function statusReport(agent: Agent): StatusReport {
   }
 }
 
-function witnessOf(agent: Agent, now: number): StatusReport['witness'] {
+function witnessOf(agent: Agent): StatusReport['witness'] {
   const { config, ports, state } = agent
   if (config.witness === null || ports.witness === null) return null
-  const { p99Ms, why } = ports.witness.health()
-  const { answeredAt } = state.witness
+  const { url, p99Ms, why, isVoid } = ports.witness.health()
+  const { wanted } = state.witness
   const reach = agent.status().witness
+  const voter = witnessVoter(state)
+  const { alternate } = config.witness
   return {
-    url: config.witness.url,
+    url,
     reach,
-    answeredAgoMs: answeredAt === 0 ? null : Math.round(now - answeredAt),
+    answeredAgoMs: wanted === null ? null : agoOf(ports.witness.answeredAgoMs(wanted)),
     voteP99Ms: p99Ms,
     why: reach === 'yes' ? '' : why,
+    isMember: voter !== null && voter === wanted,
+    isVoid: reach !== 'yes' && isVoid,
+    alternate:
+      alternate === null
+        ? null
+        : {
+            url: alternate.url,
+            answeredAgoMs: agoOf(ports.witness.answeredAgoMs(alternate.inc)),
+            isMember: voter === alternate.inc,
+          },
   }
 }
+
+const agoOf = (ms: number | null): number | null => (ms === null ? null : Math.round(ms))

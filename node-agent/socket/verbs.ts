@@ -20,7 +20,13 @@ export function verbsOf(agent: Agent, program: ProgramVerbs): Record<string, Ver
     ...programVerbs(program),
     peerSettings: async () => {
       const said = await agent.peerNews.peerSettings()
-      return { hash: said.ok ? said.hash : null, why: said.ok ? '' : said.why }
+      return { said: said.ok ? said.said : null, why: said.ok ? '' : said.why }
+    },
+    /** Only for root, whose socket this is: it holds a key. */
+    newCertificate: async () => {
+      const said = await agent.peerNews.certificate()
+      if (!said.ok) throw new VerbError('refused', `${agent.state.peer} gives no certificate: ${said.why}`)
+      return said.made
     },
     lookAround: async () => {
       agent.lookWanted()

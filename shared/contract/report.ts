@@ -83,7 +83,15 @@ export const hostReport = z
         sealed: z.boolean(),
         maintenance: z.boolean(),
         peer: z.object({ heardAgoMs: ms.nullable(), admitted: z.boolean(), why: text }),
-        witness: z.object({ reach: verdict, voteP99Ms: ms.nullable(), why: text }).nullable(),
+        witness: z
+          .object({
+            reach: verdict,
+            voteP99Ms: ms.nullable(),
+            why: text,
+            /** It will not vote again before it has admitted the pair anew. */
+            void: z.exactOptional(z.boolean()),
+          })
+          .nullable(),
         replication: z.object({
           process: word,
           timeline: count,

@@ -64,7 +64,16 @@ const status: StatusReport = {
     paths: [{ local: '10.0.0.2', peer: '10.0.0.1', heardMs: 61_000, lossPercent: null, roundTripMs: null }],
     refused: { ...zeroDiscards(), forged: 3, unknownSession: 1 },
   },
-  witness: { url: 'https://w', reach: 'yes', answeredAgoMs: 4000, voteP99Ms: 12, why: '' },
+  witness: {
+    url: 'https://w',
+    reach: 'yes',
+    answeredAgoMs: 4000,
+    voteP99Ms: 12,
+    why: '',
+    isMember: true,
+    isVoid: false,
+    alternate: null,
+  },
   replication: {
     process: 'standby',
     timeline: 2,

@@ -4,7 +4,9 @@
  */
 
 import assert from 'node:assert/strict'
+import { X509Certificate } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { HOSTS, type HostName, INTERFACE, namespaceName, otherOf } from '../../infra/lab/addresses.ts'
 import { run } from '../../infra/lab/exec.ts'
@@ -131,6 +133,21 @@ test('an address that the other host does not know is an obstacle of check and a
   await until(knownLimitMs, 'the pair is not ready again', async () =>
     (await answerOf<CheckReport>(primary, 'check'))?.takeover === true ? true : null,
   )
+})
+
+test('both hosts get new certificates while clients write, and a standby that connects anew is let in by them', async () => {
+  const primary = await untilProtected(pair().lab)
+  const backup = otherOf(primary)
+  const shown = (host: HostName): string =>
+    new X509Certificate(readFileSync(join(agentPaths(pair().lab, host).stateDir, 'postgres/server.crt'))).fingerprint256
+  const before = { a: shown('a'), b: shown('b') }
+  for (const host of [backup, primary]) {
+    const changed = await understudy(host, 'change', 'certificate')
+    assert.equal(changed.exitCode, 0, changed.output)
+    assert.notEqual(shown(host), before[host])
+  }
+  await pair().inject({ kind: 'kill', host: backup, what: 'walreceiver' })
+  await untilProtected(pair().lab)
 })
 
 test('they are taken away again, from the primary first, and are on no host then; no write was lost', async () => {

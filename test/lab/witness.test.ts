@@ -4,13 +4,16 @@
  */
 
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { HOSTS, type HostName, otherOf } from '../../infra/lab/addresses.ts'
+import { addressOf, HOSTS, type HostName, otherOf, WITNESS_PORT } from '../../infra/lab/addresses.ts'
 import { nowMs } from '../../infra/lab/database-client.ts'
 import { down, up } from '../../infra/lab/lab.ts'
+import { type RunningWitness, startSecondWitness } from '../../infra/lab/pair.ts'
+import { agentPaths } from '../../infra/lab/product.ts'
 import { Trial } from '../../infra/lab/trial.ts'
-import { Pair, runBundle, settle, stateOf } from './support.ts'
+import { Pair, runBundle, settle, stateOf, understudyOn } from './support.ts'
 
 /** A probe of the witness each ten seconds, three for it to count as unanswered, and a busy machine. */
 const NOTICE_BOUND_MS = 25_000
@@ -50,9 +53,14 @@ function inBoth(name: string, play: (play: Play) => Promise<void>): void {
       HOSTS.map(async primary => {
         const pair = pairs[primary]
         assert.ok(pair !== undefined, 'the lab is up')
+        const began = performance.now()
+        const lap = (words: string): void =>
+          t.diagnostic(`${primary}: ${words} after ${((performance.now() - began) / 1000).toFixed(1)} s`)
         try {
           await play({ pair, primary, backup: otherOf(primary) })
+          lap('played')
           await settle(pair)
+          lap('settled')
         } catch (error) {
           t.diagnostic(await stateOf(pair))
           throw error
@@ -144,3 +152,93 @@ inBoth(
     )
   },
 )
+
+const seconds: { [host in HostName]?: RunningWitness } = {}
+const configOf = ({ pair }: Play, host: HostName): string => agentPaths(pair.lab, host).config
+const witnessIn = (play: Play, host: HostName): { url: string; fingerprint: string; inc: string } =>
+  JSON.parse(readFileSync(configOf(play, host), 'utf8')).witness
+const change = (play: Play, host: HostName, words: string[]) =>
+  understudyOn(play.pair, host, ['change', ...words, '--config', configOf(play, host)])
+
+/** On the backup first; each host is asked once. */
+async function changeBoth(play: Play, words: string[]): Promise<void> {
+  for (const host of [play.backup, play.primary]) {
+    const done = await change(play, host, words)
+    assert.equal(done.exitCode, 0, done.output)
+  }
+}
+
+const untilProtectedBy = (play: Play, url: string) =>
+  play.pair.untilStatus(
+    play.primary,
+    { limitMs: NOTICE_BOUND_MS, words: `is protected by ${url}` },
+    ({ protection, witness }) => protection === 'protected' && witness?.url === url,
+  )
+
+inBoth('another witness is admitted by command while clients write; what is wrong is refused first', async play => {
+  const { pair, primary } = play
+  const before = HOSTS.map(host => readFileSync(configOf(play, host), 'utf8'))
+  const { epoch } = await pair.present(primary)
+  const second = await startSecondWitness(pair.lab)
+  seconds[primary] = second
+  const print = ['--fingerprint', second.fingerprint]
+  const token = ['--enrolment-token-file', second.enrolmentTokenFile]
+  const refusals: [string[], number, RegExp][] = [
+    [['witness', '--url', second.url.replace('https', 'http'), ...print], 3, /witness\.url .* must be an https URL/],
+    [['witness', '--url', second.url, ...print], 5, /enrolment token is missing or wrong.*nothing was changed/],
+  ]
+  for (const [words, code, why] of refusals) {
+    const refused = await change(play, play.backup, words)
+    assert.match(refused.output, why)
+    assert.equal(refused.exitCode, code, refused.output)
+  }
+  assert.deepEqual(
+    HOSTS.map(host => readFileSync(configOf(play, host), 'utf8')),
+    before,
+  )
+  await changeBoth(play, ['witness', '--url', second.url, ...print, ...token])
+  const status = await untilProtectedBy(play, second.url)
+  assert.deepEqual([status.epoch, status.serving, status.witness?.isMember], [epoch, true, true])
+  assert.equal(witnessIn(play, primary).inc, witnessIn(play, play.backup).inc)
+})
+
+inBoth(
+  'an alternate takes the place of a witness that is away for long, and its vote brings the backup into office',
+  async play => {
+    const { pair, primary, backup } = play
+    const second = seconds[primary]!
+    const first = JSON.parse(readFileSync(configOf(play, primary), 'utf8')).witness.former as { fingerprint: string }
+    const url = `https://${addressOf('w').v4}:${WITNESS_PORT}`
+    // It knew this pair before: no token is asked, and the pair gets a new incarnation there.
+    await changeBoth(play, ['alternate', '--url', url, '--fingerprint', first.fingerprint, '--after', '10'])
+    await untilProtectedBy(play, second.url)
+    process.kill(second.pid, 'SIGKILL')
+    const status = await pair.untilStatus(
+      primary,
+      { limitMs: PIN_BOUND_MS, words: 'is protected by the alternate' },
+      ({ protection, witness }) => protection === 'protected' && witness?.alternate?.isMember === true,
+    )
+    assert.equal(status.witness?.url, url)
+    await pair.inject({ kind: 'power', host: primary })
+    await pair.untilServing(backup)
+    await pair.trial.heal()
+    const after = await untilProtectedBy({ ...play, primary: backup }, url)
+    assert.equal(after.witness?.alternate?.isMember, true)
+  },
+)
+
+inBoth('another profile is taken by both hosts one after the other while clients write', async play => {
+  // The last row has moved the service.
+  const [primary, backup] = [play.backup, play.primary]
+  const { epoch } = await play.pair.present(primary)
+  const fromMs = nowMs()
+  await changeBoth({ ...play, primary, backup }, ['profile', 'conservative'])
+  const status = await play.pair.untilStatus(
+    primary,
+    { limitMs: UNPIN_BOUND_MS, words: 'is protected with the other profile' },
+    ({ protection, agent }) => protection === 'protected' && agent.profile === 'conservative',
+  )
+  assert.deepEqual([status.epoch, status.serving], [epoch, true])
+  assert.equal((await play.pair.present(backup)).agent.profile, 'conservative')
+  assert.ok(play.pair.acknowledgedWithin(fromMs) > 0)
+})

@@ -6,7 +6,15 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { type AppliedWish, readApplied, writeApplied } from '../../node-agent/applied-wish.ts'
 import { type Config, parseConfig } from '../../node-agent/config.ts'
-import { changedFields, type PairWish, wholeFields, whyNotLive } from '../../node-agent/control/wished-config.ts'
+import {
+  changedFields,
+  overlapping,
+  type PairWish,
+  wholeFields,
+  whyNotLive,
+  whyUnfit,
+  whyUnreachable,
+} from '../../node-agent/control/wished-config.ts'
 import { loadHost, loadHostForStart } from '../../node-agent/host-file.ts'
 import { pairSettings } from '../../shared/contract/api/settings.ts'
 import { type SealingKey, seal, unseal } from '../../shared/sealing.ts'
@@ -42,7 +50,8 @@ test('what only the host knows and what is wished of its pair are one configurat
     [config.pair, config.node, config.peer.paths[1]],
     ['orders', 'b', { local: '10.9.1.2', peer: '10.9.1.1', port: 7400 }],
   )
-  assert.deepEqual(config.witness, { url: 'https://10.9.0.9:7443', fingerprint, hosted: false })
+  const none = { inc: null, alternate: null, former: null, awayS: 600 }
+  assert.deepEqual(config.witness, { url: 'https://10.9.0.9:7443', fingerprint, hosted: false, ...none })
 })
 
 test('a wish that changes the addresses of clients leaves everything else as the operator wrote it', () => {
@@ -89,11 +98,10 @@ test('programs of the operator stay when the wish names units', () => {
 })
 
 const refusals: [string, Partial<PairWish['settings']>, RegExp][] = [
-  ['another profile under a pair that runs is refused', { profile: 'fast' }, /lease and promise of both hosts/],
   [
-    'another witness is refused where it would have to be admitted',
-    { arbitration: { witness: { kind: 'none' }, alternate: null } },
-    /admitted by the pair/,
+    'another witness is refused while it has not admitted the pair',
+    { arbitration: { witness: { kind: 'own', url: 'https://10.9.0.8:7443', fingerprint }, alternate: null } },
+    /has not admitted this pair: `understudy change witness`/,
   ],
   [
     'new addresses on every path at once are refused: the hosts would lose each other',
@@ -104,6 +112,39 @@ const refusals: [string, Partial<PairWish['settings']>, RegExp][] = [
 for (const [name, changed, why] of refusals) {
   test(name, () => assert.match(whyNotLive(rendered(wishWith()), rendered(wishWith(changed))) ?? '', why))
 }
+
+test('another profile is taken, unless the witness is too slow for it', () => {
+  const [running, next] = [rendered(wishWith()), rendered(wishWith({ profile: 'fast' }))]
+  assert.equal(whyNotLive(running, next), null)
+  assert.equal(whyUnfit(next, { profile: 'default', voteP99Ms: null }), null)
+  assert.equal(whyUnfit(next, { profile: 'default', voteP99Ms: 3 }), null)
+  assert.match(whyUnfit(next, { profile: 'default', voteP99Ms: 200 }) ?? '', /fast, which allows .* it takes 200 ms/)
+  assert.equal(whyUnfit(running, { profile: 'default', voteP99Ms: 2000 }), null)
+  const slower = rendered(wishWith({ profile: 'conservative' }))
+  assert.equal(whyUnfit(slower, { profile: 'default', voteP99Ms: 2000 }), null, 'it allows more than now')
+})
+
+test('new addresses are tried beside those before, and each has to be on its host already', () => {
+  const hosts = { a: { addresses: ['10.9.2.1', '10.9.3.1'] }, b: { addresses: ['10.9.2.2', '10.9.3.2'] } }
+  const [before, after] = [rendered(wishWith()), rendered(wishWith({ hosts }))]
+  const both = { ...after, peer: { paths: overlapping(before.peer.paths, after.peer.paths) } }
+  assert.equal(whyNotLive(before, both), null)
+  assert.deepEqual(
+    both.peer.paths.map(path => path.peer),
+    ['10.9.2.1', '10.9.3.1', '10.9.0.1', '10.9.1.1'],
+  )
+  const why = whyUnreachable(before, both, ['10.9.0.2', '10.9.1.2', '10.9.2.2'])
+  assert.match(why ?? '', /^hosts\.b\.addresses has 10\.9\.3\.2, and no interface of this host has that address/)
+  assert.equal(whyUnreachable(before, both, ['10.9.2.2', '10.9.3.2']), null)
+  assert.throws(
+    () =>
+      overlapping(
+        both.peer.paths,
+        before.peer.paths.slice(0, 1).map(path => ({ ...path, port: 7 })),
+      ),
+    /5: 4 at once are the most/,
+  )
+})
 
 test('a new address on one of two paths is taken', () => {
   const hosts = { a: { addresses: ['10.9.0.5', '10.9.1.1'] }, b: settings.hosts.b }
@@ -119,6 +160,7 @@ test('a hosted witness is the address that the signed wish names, asked with the
       url,
       fingerprint: print,
       hosted: true,
+      ...{ inc: null, alternate: null, former: null, awayS: 600 },
     })
 })
 
@@ -147,6 +189,7 @@ const tried = (vips: unknown): AppliedWish => ({
   starts: 0,
   previous: { hash: 'old', settings: null, fields: {} },
   refused: null,
+  unfit: null,
 })
 
 test('settings lie over the operator’s file; two starts that fail with new ones take them back', async () => {

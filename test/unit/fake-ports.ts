@@ -99,7 +99,9 @@ export function fakePorts(): Fakes {
       connect: () => {},
       send: request => say(`ask w ${request.kind}`),
       onReply: () => {},
-      health: () => ({ p99Ms: null, why: '' }),
+      health: () => ({ url: '', p99Ms: null, why: '', isVoid: false }),
+      answeredAgoMs: () => null,
+      retire: async () => false,
       close: () => {},
     },
     store: {

@@ -81,6 +81,10 @@ const wanted = {
   profile: z.enum(['fast', 'default', 'conservative']).default('default'),
   vips: z.array(virtualAddress).max(vipsMax).default([]),
   arbitration: arbitration.prefault({}),
+  witnessAdmission: id
+    .nullable()
+    .default(null)
+    .describe('Of the newest admission of the witness that was asked for; set by that operation alone'),
   syncPartition: syncPartition.nullable().default(null),
   services: z.array(service).max(64).default([]),
   protectedPorts: z.array(port).min(1).max(portsMax).default([5432]),

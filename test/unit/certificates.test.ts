@@ -1,0 +1,42 @@
+import assert from 'node:assert/strict'
+import { X509Certificate } from 'node:crypto'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { type Config, parseConfig } from '../../node-agent/config.ts'
+import {
+  certificateForOther,
+  ensureCertificates,
+  newCertificate,
+  tlsPaths,
+  writeCertificates,
+} from '../../node-agent/pair/keys.ts'
+import { exampleConfig } from './example-config.ts'
+
+test('the host that began the pair makes a new certificate for either; both are of the authority that both hosts have', async t => {
+  const folder = mkdtempSync(join(tmpdir(), 'understudy-certificates-'))
+  t.after(() => rmSync(folder, { recursive: true, force: true }))
+  const configOf = (node: 'a' | 'b'): Config => {
+    const stateDir = join(folder, node)
+    mkdirSync(stateDir)
+    return parseConfig(JSON.stringify({ ...exampleConfig, node, stateDir }), 'agent.json')
+  }
+  const [a, b] = [configOf('a'), configOf('b')]
+  const { authorityPem, other } = await ensureCertificates(a)
+  await writeCertificates(b, { authorityPem, ...other })
+  assert.equal(await newCertificate(b, 'this host'), null, 'the authority’s key never left host a')
+  await assert.rejects(certificateForOther(b), /does not have the key of the pair’s authority/)
+  const authority = new X509Certificate(readFileSync(tlsPaths(b).authority))
+  for (const [made, name, address] of [
+    [await newCertificate(a, 'this host'), 'a', '10.9.0.1'],
+    [await certificateForOther(a), 'b', '10.9.0.2'],
+  ] as const) {
+    assert.ok(made !== null)
+    const certificate = new X509Certificate(made.certificatePem)
+    assert.ok(certificate.verify(authority.publicKey))
+    assert.match(certificate.subject, new RegExp(`CN=understudy-orders-${name}$`))
+    assert.equal(certificate.checkIP(address), address)
+    assert.ok(made.certificatePem !== readFileSync(tlsPaths(a).certificate, 'utf8'))
+  }
+})
