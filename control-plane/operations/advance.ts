@@ -114,10 +114,10 @@ function look({ work }: Operating, observed: Observation | null, { now }: Advanc
   for (const step of work.steps) {
     if (step.state !== 'sent' && step.state !== 'running') continue
     if (step.action.do === 'await' && observed !== null) {
-      const { met, waitsFor } = judge(step.action.condition, observed)
+      const { met, waitsFor, failed } = judge(step.action.condition, observed)
       step.message = waitsFor
-      if (met) {
-        finish(step, 'done', now)
+      if (met || failed === true) {
+        finish(step, met ? 'done' : 'failed', now)
         continue
       }
     }
@@ -135,7 +135,7 @@ function look({ work }: Operating, observed: Observation | null, { now }: Advanc
 function judge(
   condition: (Step['action'] & { do: 'await' })['condition'],
   observed: Observation,
-): { met: boolean; waitsFor: string } {
+): { met: boolean; waitsFor: string; failed?: true } {
   switch (condition.kind) {
     case 'primary': {
       const { slot, afterEpoch } = condition
@@ -154,6 +154,17 @@ function judge(
         met: observed.reporting.a && observed.reporting.b && observed.primary !== null,
         waitsFor: `reports of a: ${observed.reporting.a ? 'yes' : 'none'}, of b: ${observed.reporting.b ? 'yes' : 'none'}`,
       }
+    case 'applied': {
+      const { slot, generation } = condition
+      const said = observed.applied[slot]
+      if (said === null) return { met: false, waitsFor: `host ${slot} was not heard lately` }
+      if (said.observed >= generation) return { met: true, waitsFor: `generation ${said.observed} is in force` }
+      // What was said of an older document says nothing of this one.
+      if (said.generation < generation) return { met: false, waitsFor: `host ${slot} has not taken it up yet` }
+      return said.status === 'False'
+        ? { met: false, failed: true, waitsFor: said.why }
+        : { met: false, waitsFor: said.why }
+    }
   }
 }
 

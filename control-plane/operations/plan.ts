@@ -25,6 +25,8 @@ const limits = {
   /** A base backup of a large cluster takes hours. */
   protection: 24 * 3600,
   reporting: 120,
+  /** Longer than both hosts together take to go back. */
+  settings: 600,
 } as const
 
 export function workOf(stages: readonly (readonly PlannedStep[])[], notAfter: Date | null = null): OperationWork {
@@ -266,6 +268,28 @@ export function unpairPlan(
       },
     ],
   ])
+}
+
+/** Settings that both hosts were told; they take them one after the other, the backup first, or go back together. */
+export function settingsPlan(
+  generations: Record<Slot, number>,
+  { protection }: { protection: boolean },
+): OperationWork {
+  const taken = (['a', 'b'] as const).map(slot => ({
+    id: `applied-${slot}`,
+    title: `host ${slot} runs with them`,
+    slot,
+    action: { do: 'await', condition: { kind: 'applied', slot, generation: generations[slot] } } as const,
+    limitSeconds: limits.settings,
+  }))
+  const well = {
+    id: 'protected',
+    title: 'the pair is protected',
+    slot: null,
+    action: { do: 'await', condition: { kind: 'protected' } } as const,
+    limitSeconds: limits.settings,
+  }
+  return workOf(protection ? [taken, [well]] : [taken])
 }
 
 /** One command to one host, for what concerns no other. */

@@ -27,6 +27,8 @@ export type AwaitCondition =
   | { kind: 'primary'; slot: Slot; afterEpoch: number }
   | { kind: 'protected' }
   | { kind: 'reporting' }
+  /** Of the host's own document. */
+  | { kind: 'applied'; slot: Slot; generation: number }
 
 export interface Step {
   id: string
@@ -66,4 +68,9 @@ export interface Observation {
   epoch: number | null
   gen: number | null
   protection: string
+  /** What each host says of its newest document; null: it was not heard lately. */
+  applied: Record<
+    Slot,
+    { observed: number; generation: number; status: 'True' | 'False' | 'Unknown'; why: string } | null
+  >
 }

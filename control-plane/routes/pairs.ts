@@ -16,7 +16,7 @@ import { type PairRows, pairsSeenBy, readPair, readPairs } from '../services/pai
 import { readinessOf } from '../services/pair/readiness.ts'
 import { joinReplacement } from '../services/pair/replace.ts'
 import { setUp } from '../services/pair/set-up.ts'
-import { changeSettings } from '../services/pair/settings.ts'
+import { admitWitness, changeSettings } from '../services/pair/settings.ts'
 
 export function pairRoutes(api: Api): void {
   api.implement(contract.setUpPair, async call =>
@@ -50,7 +50,7 @@ export function pairRoutes(api: Api): void {
 
   api.implement(contract.changeSettings, call =>
     mutate(call, async tx => {
-      const rows = await changeSettings(tx, call.deps, {
+      const { rows, operation } = await changeSettings(tx, call.deps, {
         id: call.params.pair,
         member: asMember(call.caller),
         version: call.ifMatch!,
@@ -58,7 +58,10 @@ export function pairRoutes(api: Api): void {
       })
       return {
         body: pairView(rows, call.deps.now()),
-        headers: { etag: etagOf(rows.pair.version) },
+        headers: {
+          etag: etagOf(rows.pair.version),
+          ...(operation !== null && { location: `/v1/operations/${operation.id}` }),
+        },
         resource: `pair ${rows.pair.id}`,
         details: call.body,
       }
@@ -142,6 +145,15 @@ function operationRoutesOfPairs(api: Api): void {
       call,
       await mutate(call, async tx =>
         begun(call, await joinReplacement(tx, call.deps, { ...part(call), wanted: call.body })),
+      ),
+    ),
+  )
+
+  api.implement(contract.admitWitness, async call =>
+    operationResult(
+      call,
+      await mutate(call, async tx =>
+        begun(call, await admitWitness(tx, call.deps, { ...part(call), reason: call.body.reason })),
       ),
     ),
   )

@@ -25,6 +25,8 @@ export interface RemotePair {
   hosts: { [host in HostName]: string }
   pair: string
   setUp: OperationView
+  /** A witness of one's own, whether the pair uses it or not. */
+  witness: { kind: 'own'; url: string; fingerprint: string }
 }
 
 /** initdb, base backup, growing the pair, on a busy machine. */
@@ -82,7 +84,8 @@ export async function upThroughApi(
   if (setUp.state !== 'succeeded') throw new Error(`The set-up ${setUp.state}: ${setUp.message}`)
   const fault = await formed
   if (fault !== null) throw fault
-  return { plane, hosts, pair: begun.body.pair, setUp }
+  const { url, fingerprint } = witness
+  return { plane, hosts, pair: begun.body.pair, setUp, witness: { kind: 'own', url, fingerprint } }
 }
 
 export function untilEnded({ api }: LabControlPlane, operation: string, limitMs: number): Promise<OperationView> {

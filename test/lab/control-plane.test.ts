@@ -108,11 +108,10 @@ const heldBy = async (host: HostName): Promise<boolean> =>
     `${secondVip}/`,
   )
 
-async function change(body: Parameters<typeof remote.plane.api.changeSettings>[0]['body']): Promise<number> {
+async function change(body: Parameters<typeof remote.plane.api.changeSettings>[0]['body']): Promise<void> {
   const { api } = remote.plane
   const { etag } = await api.getPair({ params: { pair: remote.pair } })
-  const answer = await api.changeSettings({ params: { pair: remote.pair }, body, ifMatch: etag! })
-  return answer.body.generation
+  await api.changeSettings({ params: { pair: remote.pair }, body, ifMatch: etag! })
 }
 
 /** Resolves to what each host says of the newest wish, once both have said yes or no. */

@@ -1,15 +1,18 @@
 /** A pair without a witness of its own: set up through the API, its third vote lies in the control plane's database. */
 
 import assert from 'node:assert/strict'
+import { appendFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { otherOf } from '../../infra/lab/addresses.ts'
-import { killControlPlane, startControlPlane, untilConnected } from '../../infra/lab/control-plane.ts'
+import { addressOf, HOSTS, type HostName, INTERFACE, LAN_PREFIX, otherOf, VIP } from '../../infra/lab/addresses.ts'
+import { controlPlaneDir, killControlPlane, startControlPlane, untilConnected } from '../../infra/lab/control-plane.ts'
+import { run } from '../../infra/lab/exec.ts'
 import { heal, inject } from '../../infra/lab/faults.ts'
 import { down } from '../../infra/lab/lab.ts'
 import { lastWords, servingHost, statuses, until, untilProtected, untilServing } from '../../infra/lab/pair.ts'
-import { type RemotePair, upThroughApi } from '../../infra/lab/remote-set-up.ts'
+import { type RemotePair, untilEnded, upThroughApi } from '../../infra/lab/remote-set-up.ts'
 import { Trial } from '../../infra/lab/trial.ts'
-import { runBundle } from './support.ts'
+import { ask, runBundle } from './support.ts'
 
 const lab = `t-hw-${process.pid}`.slice(0, 16)
 /** A rejoin by rewind, and hold-downs on a busy machine. */
@@ -40,12 +43,82 @@ test('two hosts are set up through the API with the hosted witness, and both rea
   }
 })
 
-test('the primary loses its power: the backup takes over by the vote of the hosted witness, with every acknowledged write', async () => {
+/** @returns the operation that shows how far the hosts are, at its end */
+async function change(body: Parameters<typeof remote.plane.api.changeSettings>[0]['body']) {
+  const { api } = remote.plane
+  const params = { pair: remote.pair }
+  const { etag } = await api.getPair({ params })
+  const answer = await api.changeSettings({ params, body, ifMatch: etag! })
+  return untilEnded(remote.plane, answer.headers.get('location')?.split('/').at(-1) ?? '', PROTECTED_LIMIT_MS)
+}
+
+test('witness and profile are changed through the API while clients write, and back; a host that cannot follow takes both back', async () => {
   const primary = await untilProtected(lab, PROTECTED_LIMIT_MS)
-  await inject(lab, { kind: 'power', host: primary })
-  await untilServing(lab, otherOf(primary))
-  await heal(lab)
-  assert.equal(await untilProtected(lab, PROTECTED_LIMIT_MS), otherOf(primary))
+  const before = await statuses(lab)
+  const { witness: own } = remote
+  const refused = await change({ arbitration: { witness: { ...own, fingerprint: 'ab'.repeat(32) } } })
+  assert.equal(refused.state, 'failed')
+  assert.match(refused.message, /this is another witness, or somebody in between/)
+  assert.deepEqual((await statuses(lab))[primary]?.agent, before[primary]?.agent, 'nobody began anew')
+  const wishes = [
+    { profile: 'conservative', arbitration: { witness: own, alternate: { kind: 'hosted' } } },
+    { profile: 'default', arbitration: { witness: { kind: 'hosted' }, alternate: null } },
+  ] as const
+  for (const wish of wishes) {
+    const done = await change(wish)
+    assert.equal(done.state, 'succeeded', done.message)
+    const { profile, arbitration } = wish
+    await until(PROTECTED_LIMIT_MS, `the pair is not protected with ${JSON.stringify(wish)}`, async () => {
+      const seen = await statuses(lab)
+      const here = seen[primary]
+      const isHosted = here?.witness?.url.includes('/witness/v1/') === true
+      if (isHosted !== (arbitration.witness.kind === 'hosted')) return null
+      if (HOSTS.some(host => seen[host]?.agent.profile !== profile)) return null
+      return here?.protection === 'protected' && here.witness?.isMember ? true : null
+    }).catch(async (error: Error) => {
+      throw new Error(`${error.message} ${JSON.stringify(await statuses(lab))}\n${lastWords(lab, 30)}`)
+    })
+  }
+  const after = (await statuses(lab))[primary]
+  assert.deepEqual([after?.serving, after?.epoch], [true, before[primary]?.epoch])
+})
+
+test('both hosts and the virtual address change to IPv6 while clients write, and back: the hosts talk by old and new addresses meanwhile', async () => {
+  const primary = await untilProtected(lab, PROTECTED_LIMIT_MS)
+  const epoch = (await statuses(lab))[primary]?.epoch
+  const { body: before } = await remote.plane.api.getPair({ params: { pair: remote.pair } })
+  const { ipFamily, hosts, vips } = before.settings
+  const six = (host: HostName) => ({ addresses: (['lan', 'peer'] as const).map(link => addressOf(host, link).v6) })
+  const gone = {
+    a: { addresses: [addressOf('a').v4, '10.77.9.1'] },
+    b: { addresses: [addressOf('b').v4, '10.77.9.2'] },
+  }
+  const refused = await change({ hosts: gone })
+  assert.match(refused.message, /hosts\.[ab]\.addresses has 10\.77\.9\.[12], and no interface of this host has/)
+  const wishes = [
+    {
+      ipFamily: 'ipv6',
+      hosts: { a: six('a'), b: six('b') },
+      vips: [
+        { address: `${VIP.v6}/${LAN_PREFIX.v6}`, interface: INTERFACE.lan },
+        ...vips.map(vip => ({ ...vip, network: 'service' as const })),
+      ],
+    },
+    { ipFamily, hosts, vips },
+  ] as const
+  for (const wish of wishes) {
+    const done = await change({ ...wish, vips: [...wish.vips] })
+    assert.equal(done.state, 'succeeded', done.message)
+    for (const host of HOSTS) {
+      const { result } = (await ask(lab, host, 'configuration')) as { result: { peer: { paths: { local: string }[] } } }
+      assert.deepEqual(
+        result.peer.paths.map(path => path.local),
+        wish.hosts[host].addresses,
+      )
+    }
+    assert.equal(await untilProtected(lab, PROTECTED_LIMIT_MS), primary)
+  }
+  assert.equal((await statuses(lab))[primary]?.epoch, epoch)
 })
 
 test('the control plane dies with its votes: the pair serves on; back again it is the witness as before', async () => {
@@ -58,6 +131,43 @@ test('the control plane dies with its votes: the pair serves on; back again it i
   remote.plane = await startControlPlane(lab)
   await untilConnected(remote.plane, Object.values(remote.hosts))
   assert.equal(await untilProtected(lab, PROTECTED_LIMIT_MS), primary)
+})
+
+test('a control plane whose database was restored has no vote: an alarm says so, and on request it admits the pair anew', async () => {
+  const primary = await untilProtected(lab, PROTECTED_LIMIT_MS)
+  const incOf = async (): Promise<string> => {
+    const status = (await ask(lab, primary, 'configuration')) as { result: { witness: { inc: string | null } } }
+    return status.result.witness.inc ?? 'of the set-up'
+  }
+  const before = await incOf()
+  await killControlPlane(lab)
+  // As after a restore from an archive: PostgreSQL goes on on a new timeline.
+  const data = join(controlPlaneDir(lab), 'postgres', 'data')
+  appendFileSync(join(data, 'postgresql.auto.conf'), "restore_command = '/bin/false'\n")
+  await run('install', ['-o', 'postgres', '-m', '600', '/dev/null', join(data, 'recovery.signal')])
+  remote.plane = await startControlPlane(lab)
+  await untilConnected(remote.plane, Object.values(remote.hosts))
+  await until(60_000, 'no alarm says that the vote is gone', async () => {
+    const { body } = await remote.plane.api.listAlarms({ query: { state: 'raised' } })
+    return body.data.some(one => one.kind === 'witness_void') ? true : null
+  })
+  assert.equal(await servingHost(lab), primary)
+  const begun = await remote.plane.api.admitWitness({
+    params: { pair: remote.pair },
+    body: { reason: 'restored' },
+  })
+  const done = await untilEnded(remote.plane, begun.body.id, PROTECTED_LIMIT_MS)
+  assert.equal(done.state, 'succeeded', done.message)
+  assert.equal(await untilProtected(lab, PROTECTED_LIMIT_MS), primary)
+  assert.notEqual(await incOf(), before)
+})
+
+test('the primary loses its power: the backup takes over by the vote of the witness that it was admitted to anew, with every acknowledged write', async () => {
+  const primary = await untilProtected(lab, PROTECTED_LIMIT_MS)
+  await inject(lab, { kind: 'power', host: primary })
+  await untilServing(lab, otherOf(primary))
+  await heal(lab)
+  assert.equal(await untilProtected(lab, PROTECTED_LIMIT_MS), otherOf(primary))
 })
 
 test('nothing that was acknowledged was lost, and no two hosts served at one instant', async () => {

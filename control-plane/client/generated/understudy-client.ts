@@ -159,7 +159,7 @@ export type HostInventory = {
 /** Kept for at least 30 days after its end */
 export type Operation = {
   id: string
-  kind: 'setUp' | 'replacement' | 'prechecks' | 'switchover' | 'takeover' | 'maintenance' | 'unpair' | 'inventory' | 'storageScan' | 'storageDiscovery' | 'initiatorName' | 'vswitch'
+  kind: 'setUp' | 'replacement' | 'prechecks' | 'switchover' | 'takeover' | 'maintenance' | 'unpair' | 'settings' | 'witnessAdmission' | 'inventory' | 'storageScan' | 'storageDiscovery' | 'initiatorName' | 'vswitch'
   pair: string | null
   host: string | null
   state: 'scheduled' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'unknown'
@@ -197,6 +197,8 @@ export type PairSettings = {
   profile?: 'fast' | 'default' | 'conservative' | undefined
   vips?: VirtualAddress[] | undefined
   arbitration?: Arbitration | undefined
+  /** Of the newest admission of the witness that was asked for; set by that operation alone */
+  witnessAdmission?: string | null | undefined
   syncPartition?: SyncPartition | undefined
   services?: Service[] | undefined
   protectedPorts?: number[] | undefined
@@ -406,6 +408,7 @@ export type HostReport = {
       reach: 'yes' | 'no' | 'unknown'
       voteP99Ms: number | null
       why: string
+      void: boolean
     } | null
     replication: {
       process: string
@@ -464,7 +467,7 @@ export type Event = {
 
 export type Alarm = {
   id: string
-  kind: 'protection_lost' | 'witness_lost' | 'maintenance_forgotten' | 'replication_lag' | 'certificate_expiring' | 'clock_skewed' | 'host_silent' | 'settings_not_applied' | 'desired_stale' | 'agent_alarm'
+  kind: 'protection_lost' | 'witness_lost' | 'witness_void' | 'maintenance_forgotten' | 'replication_lag' | 'certificate_expiring' | 'clock_skewed' | 'host_silent' | 'settings_not_applied' | 'desired_stale' | 'agent_alarm'
   severity: 'info' | 'warning' | 'critical'
   state: 'raised' | 'acknowledged' | 'cleared'
   pair: string | null
@@ -718,7 +721,7 @@ export class UnderstudyClient extends Requester {
     return this.request({ method: 'GET', path: '/v1/pairs/{pair}' }, input)
   }
 
-  /** Changes settings while the pair serves; the hosts apply them and revert what fails. Who: `pair:manage`. */
+  /** Changes settings while the pair serves; the hosts apply them one after the other and revert what fails. `Location` names the operation that shows how far they are. Who: `pair:manage`. */
   changeSettings(input: { params: { pair: string }; body: {
     /** converged: network and storage belong to the hosts’ cluster */
     mode?: 'converged' | 'distributed' | undefined
@@ -828,6 +831,13 @@ export class UnderstudyClient extends Requester {
     reason: string
   } } & CallOptions): Promise<Answer<Operation>> {
     return this.request({ method: 'POST', path: '/v1/pairs/{pair}/replacements', acts: true }, input)
+  }
+
+  /** Has the witness admit the pair anew, after its database was restored or its store lost: until then there is no automatic takeover. Who: `pair:manage`. */
+  admitWitness(input: { params: { pair: string }; body: {
+    reason: string
+  } } & CallOptions): Promise<Answer<Operation>> {
+    return this.request({ method: 'POST', path: '/v1/pairs/{pair}/witness-admissions', acts: true }, input)
   }
 
   /** Ends the pair without loss: the primary goes on alone, the backup leaves with its data kept. Who: `pair:manage`. */

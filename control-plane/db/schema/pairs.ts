@@ -80,7 +80,7 @@ export const operation = pgTable(
     // One at a time for each pair: what two of them would do together nobody has thought through.
     uniqueIndex('operation_open_of_pair')
       .on(table.pair)
-      .where(sql`state in ('scheduled', 'running') and kind <> 'prechecks'`),
+      .where(sql`state in ('scheduled', 'running') and kind not in ('prechecks', 'settings')`),
     ofOneOrganisation(),
   ],
 )

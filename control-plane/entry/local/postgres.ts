@@ -44,7 +44,11 @@ export async function startLocalPostgres(
   const port = wanted ?? (await freePort())
   const child = startChild(
     join(bin, 'postgres'),
-    ['-D', dataDir, '-p', String(port), '-c', 'listen_addresses=127.0.0.1', '-c', 'unix_socket_directories='],
+    [
+      ...['-D', dataDir, '-p', String(port), '-c', 'listen_addresses=127.0.0.1', '-c', 'unix_socket_directories='],
+      // Restored from an archive it answers once it can be written again: nothing is done on a copy that still recovers.
+      ...['-c', 'hot_standby=off'],
+    ],
     { user, deathSignal: 'INT' },
   )
   const urlOf = (name: string, password: string, database: string): string =>

@@ -32,7 +32,18 @@ export function causesOfPair(rows: PairRows, now: Date): Cause[] {
         ...about,
         message: `pair ${pair.name} is ${protection}: ${why}`,
       })
-    if (witness?.reach === 'no')
+    if (report?.witness?.void === true)
+      causes.push({
+        kind: 'witness_void',
+        severity: 'warning',
+        ...about,
+        message:
+          `the witness of pair ${pair.name} has no vote any more, and there is no automatic takeover until it has admitted the pair anew (POST /v1/pairs/${pair.id}/witness-admissions): ${report.witness.why}`.slice(
+            0,
+            500,
+          ),
+      })
+    else if (witness?.reach === 'no')
       causes.push({
         kind: 'witness_lost',
         severity: 'warning',

@@ -104,6 +104,8 @@ async function settlePair(
     }
     case 'prechecks':
     case 'replacement':
+    case 'settings':
+    case 'witnessAdmission':
     case 'inventory':
     case 'storageScan':
     case 'storageDiscovery':

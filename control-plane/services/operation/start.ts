@@ -1,4 +1,4 @@
-import { and, eq, inArray, ne } from 'drizzle-orm'
+import { and, eq, inArray, notInArray } from 'drizzle-orm'
 import type { OperationKind } from '../../../shared/contract/api/operations.ts'
 import { ulid } from '../../../shared/ids.ts'
 import type { Transaction } from '../../db/client.ts'
@@ -27,7 +27,7 @@ export interface Wanted {
 export async function startOperation(tx: Transaction, deps: Deps, wanted: Wanted): Promise<OperationRow> {
   const { organisation, kind, pair, work, actor, reason } = wanted
   const now = deps.now()
-  if (kind !== 'prechecks' && pair !== null) await refuseSecond(tx, pair)
+  if (!isBeside(kind) && pair !== null) await refuseSecond(tx, pair)
   const startsAt = wanted.startsAt ?? now
   const scheduled = startsAt > now
   const [row] = await tx
@@ -66,6 +66,10 @@ export async function startOperation(tx: Transaction, deps: Deps, wanted: Wanted
   return scheduled ? row! : carryOn(tx, deps, { row: row!, event: { kind: 'look', observed: null } })
 }
 
+/** Kinds that only measure or wait: they keep nothing else from beginning. */
+const beside = ['prechecks', 'settings'] as const satisfies readonly OperationKind[]
+const isBeside = (kind: OperationKind): boolean => (beside as readonly OperationKind[]).includes(kind)
+
 /** One at a time for each pair. @throws Refusal with the one that is under way */
 export async function refuseSecond(tx: Transaction, pair: string): Promise<void> {
   const [open] = await tx
@@ -75,7 +79,7 @@ export async function refuseSecond(tx: Transaction, pair: string): Promise<void>
       and(
         eq(operation.pair, pair),
         inArray(operation.state, ['scheduled', 'running']),
-        ne(operation.kind, 'prechecks'),
+        notInArray(operation.kind, [...beside]),
       ),
     )
   if (open !== undefined)

@@ -13,12 +13,14 @@ import { hostedWitnessUrl } from './measured.ts'
 /**
  * Renders and signs the whole wish for hosts, each with a generation one above its last, and puts it and the word of its
  * freshness into the outbox. Full documents, never deltas: whichever of them arrives last is enough.
+ * @returns the generation of each host's document
  */
 export async function issueDesired(
   tx: Transaction,
   deps: Deps,
   { organisation, hosts }: { organisation: string; hosts: readonly string[] },
-): Promise<void> {
+): Promise<Map<string, number>> {
+  const issued = new Map<string, number>()
   const now = deps.now()
   const rows = await tx
     .select()
@@ -67,7 +69,9 @@ export async function issueDesired(
       .values({ host: id, ...row })
       .onConflictDoUpdate({ target: hostDesired.host, set: row })
     await enqueueDesired(tx, deps, [{ host: id, ...row }])
+    issued.set(id, generation)
   }
+  return issued
 }
 
 /**

@@ -100,9 +100,11 @@ function statusOf(rows: PairRows, now: Date): View['status'] {
       lagBytes: replication.lagBytes === null ? null : Math.max(0, Math.round(replication.lagBytes)),
       operation: replication.operation,
     },
-    witness: report.witness,
+    witness: report.witness && pickWitness(report.witness),
   }
 }
+
+const pickWitness = ({ reach, voteP99Ms, why }: NonNullable<PairReport['witness']>) => ({ reach, voteP99Ms, why })
 
 function reportOfPrimary(rows: PairRows, now: Date): PairReport | undefined {
   return Object.values(reportsOf(rows, now)).find(one => one?.role === 'primary') ?? undefined
@@ -143,5 +145,11 @@ export function observationOf(rows: PairRows, now: Date): Observation {
     epoch: leading?.epoch ?? null,
     gen: leading?.gen ?? null,
     protection: reportOfPrimary(rows, now)?.protection ?? 'unknown',
+    applied: { a: appliedBy(rows.hosts.a, now), b: appliedBy(rows.hosts.b, now) },
   }
+}
+
+function appliedBy(host: HostRows, now: Date): Observation['applied']['a'] {
+  const report = currentReport(host, now)
+  return report === null ? null : { observed: report.observedGeneration, ...report.applied }
 }

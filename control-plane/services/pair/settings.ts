@@ -1,47 +1,125 @@
-import { eq, sql } from 'drizzle-orm'
+import { and, eq, sql } from 'drizzle-orm'
 import type { z } from 'zod'
 import { type PairSettings, pairSettings, type pairSettingsPatch } from '../../../shared/contract/api/settings.ts'
 import { newVipFaults } from '../../../shared/hosts/summary.ts'
+import { ulid } from '../../../shared/ids.ts'
 import type { Member } from '../../auth/caller.ts'
 import type { Transaction } from '../../db/client.ts'
-import { pair } from '../../db/schema/index.ts'
+import { operation as operationTable, pair } from '../../db/schema/index.ts'
 import type { Deps } from '../../deps.ts'
+import { Refusal } from '../../http/problem.ts'
 import { validated } from '../../http/validate.ts'
+import { settingsPlan } from '../../operations/plan.ts'
+import { carryOn } from '../operation/carry-on.ts'
+import type { OperationRow } from '../operation/operation-view.ts'
+import { refuseSecond, startOperation } from '../operation/start.ts'
 import { recordEvents } from '../record/events.ts'
 import { issueDesired } from './issue-desired.ts'
+import { leadingReport } from './pair-view.ts'
 import { lockPair, type PairRows, readPair } from './read-pairs.ts'
 import { invalid } from './set-up.ts'
 
 /**
  * New settings, checked as a whole, one generation up, signed for both hosts. The hosts apply them one at a time and
- * revert what fails; the pair's view says which generation each has applied.
+ * revert what fails; the operation says how far each of them is. null: they are what is wanted already.
  */
 export async function changeSettings(
   tx: Transaction,
   deps: Deps,
   part: { id: string; member: Member; version: number; patch: z.output<typeof pairSettingsPatch> },
-): Promise<PairRows> {
+): Promise<{ rows: PairRows; operation: OperationRow | null }> {
   const rows = await lockPair(tx, part)
   const given = Object.fromEntries(Object.entries(part.patch).filter(([, value]) => value !== undefined))
   const settings = validated(pairSettings, { ...rows.pair.settings, ...given }, 'body')
-  if (same(settings, rows.pair.settings)) return rows
+  if (same(settings, rows.pair.settings)) return { rows, operation: null }
   refuseForeignVips(rows, settings)
+  const generations = await wish(tx, deps, { rows, settings, fields: Object.keys(given) })
+  const after = await readPair(tx, part)
+  if (rows.pair.state !== 'paired') return { rows: after, operation: null }
+  await endOlder(tx, deps, part.id)
+  const { organisation } = rows.pair
+  const operation = await startOperation(tx, deps, {
+    organisation,
+    kind: 'settings',
+    pair: part.id,
+    work: settingsPlan(generations, { protection: false }),
+    actor: part.member.subject,
+    reason: Object.keys(given).join(', '),
+  })
+  return { rows: after, operation }
+}
+
+/**
+ * The witness admits the pair anew, after its database was restored or its store lost: it has forgotten what it promised,
+ * so it votes again only under a new incarnation that both hosts have made a member. It travels as any other setting.
+ */
+export async function admitWitness(
+  tx: Transaction,
+  deps: Deps,
+  part: { id: string; member: Member; reason: string },
+): Promise<OperationRow> {
+  const rows = await lockPair(tx, part)
+  await refuseSecond(tx, part.id)
+  const { settings, organisation, state } = rows.pair
+  if (state !== 'paired') throw new Refusal('conflict', `pair ${rows.pair.name} is not set up yet`)
+  if (settings.arbitration.witness.kind === 'none')
+    throw new Refusal('conflict', 'arbitration.witness.kind is none: this pair has no witness that could admit it')
+  const present = leadingReport(rows, deps.now())
+  if (present?.witness?.reach === 'yes')
+    throw new Refusal('operation_refused', 'the witness votes for this pair; a new admission would interrupt that', {
+      obstacles: [`host ${present.primary ?? '?'} reports that it reaches the witness`],
+    })
+  const id = ulid(deps.now().getTime())
+  const generations = await wish(tx, deps, {
+    rows,
+    settings: { ...settings, witnessAdmission: id },
+    fields: ['witnessAdmission'],
+  })
+  await endOlder(tx, deps, part.id)
+  return startOperation(tx, deps, {
+    organisation,
+    kind: 'witnessAdmission',
+    pair: part.id,
+    work: settingsPlan(generations, { protection: true }),
+    actor: part.member.subject,
+    reason: part.reason,
+  })
+}
+
+/** Written down, and signed for both hosts. */
+async function wish(
+  tx: Transaction,
+  deps: Deps,
+  { rows, settings, fields }: { rows: PairRows; settings: PairSettings; fields: string[] },
+): Promise<Record<'a' | 'b', number>> {
+  const { id, name, organisation, hostA, hostB } = rows.pair
   const generation = rows.pair.generation + 1
-  await tx.update(pair).set({ settings, generation, version: sql`version + 1` }).where(eq(pair.id, part.id))
-  const { hostA, hostB, organisation } = rows.pair
-  await issueDesired(tx, deps, { organisation, hosts: [hostA, hostB] })
+  await tx.update(pair).set({ settings, generation, version: sql`version + 1` }).where(eq(pair.id, id))
+  const issued = await issueDesired(tx, deps, { organisation, hosts: [hostA, hostB] })
   await recordEvents(tx, organisation, [
     {
       at: deps.now(),
       kind: 'settings_changed',
       severity: 'info',
-      pair: part.id,
+      pair: id,
       host: null,
-      message: `settings of pair ${rows.pair.name}, generation ${generation}: ${Object.keys(given).join(', ')}`,
-      data: { generation, fields: Object.keys(given) },
+      message: `settings of pair ${name}, generation ${generation}: ${fields.join(', ')}`,
+      data: { generation, fields },
     },
   ])
-  return readPair(tx, part)
+  return { a: issued.get(hostA)!, b: issued.get(hostB)! }
+}
+
+/** What was wanted before is wanted no more: nobody waits for it. */
+async function endOlder(tx: Transaction, deps: Deps, pairId: string): Promise<void> {
+  const open = await tx
+    .select()
+    .from(operationTable)
+    .where(
+      and(eq(operationTable.pair, pairId), eq(operationTable.kind, 'settings'), eq(operationTable.state, 'running')),
+    )
+    .for('update')
+  for (const row of open) await carryOn(tx, deps, { row, event: { kind: 'cancel' } })
 }
 
 /** A new virtual address lies in the segment of both hosts' addresses on its interface, as they told them. */

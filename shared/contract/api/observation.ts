@@ -49,6 +49,7 @@ export const streamEvents = route({
 export const alarmKinds = [
   'protection_lost',
   'witness_lost',
+  'witness_void',
   'maintenance_forgotten',
   'replication_lag',
   'certificate_expiring',

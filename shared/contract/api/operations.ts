@@ -14,6 +14,9 @@ export const operationKinds = [
   'takeover',
   'maintenance',
   'unpair',
+  // New settings taken by both hosts, one after the other.
+  'settings',
+  'witnessAdmission',
   ...hostOperationKinds,
 ] as const
 export type OperationKind = (typeof operationKinds)[number]

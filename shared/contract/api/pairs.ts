@@ -111,12 +111,28 @@ export const changeSettings = route({
   method: 'patch',
   path: '/v1/pairs/{pair}/settings',
   tag: 'pairs',
-  summary: 'Changes settings while the pair serves; the hosts apply them and revert what fails',
+  summary:
+    'Changes settings while the pair serves; the hosts apply them one after the other and revert what fails. `Location` names the operation that shows how far they are',
   access: 'pair:manage',
   params: pairParams,
   body: pairSettingsPatch,
   reply: pair,
   conditional: true,
+})
+
+export const admitWitness = route({
+  id: 'admitWitness',
+  method: 'post',
+  path: '/v1/pairs/{pair}/witness-admissions',
+  tag: 'pairs',
+  summary:
+    'Has the witness admit the pair anew, after its database was restored or its store lost: until then there is no automatic takeover',
+  access: 'pair:manage',
+  params: pairParams,
+  body: z.strictObject({ reason }),
+  reply: operation,
+  status: 202,
+  acts: true,
 })
 
 export const precheckResult = z.object({

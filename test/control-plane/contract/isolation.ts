@@ -258,4 +258,5 @@ const bodies: Record<string, unknown> = {
   beginMaintenance: { forMinutes: 5, reason },
   unpair: { reason },
   replaceMember: { host: 'b', reason },
+  admitWitness: { reason },
 }

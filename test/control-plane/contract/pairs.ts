@@ -2,8 +2,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { acceptTrust, keyRing } from '../../../node-agent/control/trust.ts'
 import { getHost } from '../../../shared/contract/api/hosts.ts'
+import { listAlarms } from '../../../shared/contract/api/observation.ts'
 import { cancelOperation, getOperation, resumeOperation } from '../../../shared/contract/api/operations.ts'
-import { changeSettings, getPair, listPairs, setUpPair } from '../../../shared/contract/api/pairs.ts'
+import { admitWitness, changeSettings, getPair, listPairs, setUpPair } from '../../../shared/contract/api/pairs.ts'
 import { desiredDocument } from '../../../shared/contract/api/settings.ts'
 import { verifyDocument } from '../../../shared/contract/signing.ts'
 import { enrolledHost, pairReport } from '../support/host.ts'
@@ -163,5 +164,81 @@ export function pairTests(runtime: () => Runtime): void {
       'False',
       'generation 2 is wanted, none is applied',
     )
+  })
+
+  test('an operation shows how far each host is with changed settings, and fails with the reason of the one that went back', async () => {
+    const { client, id, a, b } = await adoptedPair(runtime())
+    const wish = async (body: { vips: { address: string; interface: string }[] }) => {
+      const { etag } = await client.call(getPair, { params: { pair: id } })
+      const answer = await client.call(changeSettings, { params: { pair: id }, body, ifMatch: etag! })
+      const operation = answer.headers.get('location')?.split('/').at(-1)
+      assert.ok(operation !== undefined)
+      return { operation }
+    }
+    const vip = (last: number) => ({ vips: [{ address: `10.9.0.${last}/24`, interface: 'eth0' }] })
+    const report = (role: 'primary' | 'backup') => pairReport({ role, primary: 'a' })
+    const first = await wish(vip(101))
+    const params = await wish(vip(102))
+    assert.equal((await client.call(getOperation, { params: first })).body.state, 'cancelled', 'nobody waits for it')
+    const untilStep = async (name: string, state: string): Promise<string> => {
+      for (const until = Date.now() + 20_000; Date.now() < until; ) {
+        const { body } = await client.call(getOperation, { params, wait: 1 })
+        const step = body.steps.find(one => one.id === name)
+        if (step?.state === state) return step.message
+      }
+      throw new Error(`step ${name} does not become ${state}`)
+    }
+    await b.send({
+      pair: report('backup'),
+      observedGeneration: 3,
+      applied: { status: 'True', generation: 3, why: '' },
+    })
+    await untilStep('applied-b', 'done')
+    const why = 'vips[0].interface eth0 does not exist on this host'
+    await a.send({
+      pair: report('primary'),
+      observedGeneration: 1,
+      applied: { status: 'False', generation: 3, why },
+    })
+    assert.equal(await untilStep('applied-a', 'failed'), why)
+    const { body: failed } = await client.call(getOperation, { params })
+    assert.deepEqual([failed.kind, failed.state], ['settings', 'failed'])
+    assert.match(failed.message, /host a runs with them: vips\[0\]\.interface eth0 does not exist/)
+  })
+
+  test('a witness that lost its vote is admitted anew on request: an alarm says so, and both hosts are told of one admission', async () => {
+    const { client, id, a, b, healthy } = await adoptedPair(runtime())
+    const ask = () => client.call(admitWitness, { params: { pair: id }, body: { reason: 'restored' } })
+    await assert.rejects(ask(), refusal('operation_refused', 409))
+    const report = pairReport({ role: 'primary', primary: 'a' })
+    const why = 'the witness’ database was restored or promoted'
+    await a.send({ pair: { ...report, witness: { reach: 'no', voteP99Ms: null, why, void: true } } })
+    const { body: alarms } = await client.call(listAlarms, { query: { state: 'raised' } })
+    const alarm = alarms.data.find(one => one.kind === 'witness_void')
+    assert.match(alarm?.message ?? '', /no vote any more.*witness-admissions.*restored or promoted/)
+    assert.ok(!alarms.data.some(one => one.kind === 'witness_lost'))
+    const begun = await ask()
+    assert.deepEqual([begun.status, begun.body.kind, begun.body.state], [202, 'witnessAdmission', 'running'])
+    const wished = await Promise.all(
+      [a, b].map(async host => {
+        const pulled = await host.cloud.pull()
+        assert.ok(pulled.ok && pulled.value?.desired)
+        const { payload } = JSON.parse(pulled.value.desired) as { payload: string }
+        return desiredDocument.parse(JSON.parse(Buffer.from(payload, 'base64url').toString())).pair?.settings
+      }),
+    )
+    assert.match(wished[0]?.witnessAdmission ?? '', /^[0-9a-z]{26}$/)
+    assert.deepEqual(wished[0], wished[1])
+    await assert.rejects(
+      client.call(changeSettings, {
+        params: { pair: id },
+        body: { witnessAdmission: null } as never,
+        ifMatch: (await client.call(getPair, { params: { pair: id } })).etag!,
+      }),
+      refusal('invalid', 422),
+    )
+    await healthy()
+    const after = await client.call(listAlarms, { query: { state: 'raised' } })
+    assert.ok(!after.body.data.some(one => one.kind === 'witness_void'))
   })
 }

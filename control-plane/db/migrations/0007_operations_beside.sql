@@ -1,0 +1,2 @@
+DROP INDEX "operation_open_of_pair";--> statement-breakpoint
+CREATE UNIQUE INDEX "operation_open_of_pair" ON "operation" USING btree ("pair") WHERE state in ('scheduled', 'running') and kind not in ('prechecks', 'settings');
