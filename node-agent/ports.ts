@@ -144,6 +144,8 @@ export interface PeerLinkPort {
   ask(question: { verb: string; body: unknown; limitMs: number }): Promise<PeerAnswer>
   onAsked(answer: (verb: string, body: unknown) => Promise<unknown> | unknown): void
   paths(): LinkPath[]
+  /** Two keys are known here while the pair gets another one: whether the hosts talk by the new one. */
+  usesNewestKey(): boolean
   refused(): RefusedPackets
   /** Why the other host is not understood (another pair's key, another version, the same node), or ''. */
   trouble(): string

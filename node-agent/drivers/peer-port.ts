@@ -1,28 +1,15 @@
 import type { Message } from '../../shared/protocol/types.ts'
 import type { Config } from '../config.ts'
 import { bootMs } from '../kernel/clock.ts'
-import { readSecret } from '../keys/secret-file.ts'
+import { keysOf, readKeyRing } from '../pair/key-ring.ts'
 import { PeerLink } from '../peer/link.ts'
 import { zeroDiscards } from '../peer/link-report.ts'
 import type { LinkPath, PeerAnswer, PeerLinkPort, RefusedPackets } from '../ports.ts'
 import { softwareVersion } from '../version.ts'
 
-const pairKeyBytes = 32
-
-/** @throws with a sentence if the key is missing, damaged or readable by others. */
-export function readPairKey(path: string): Buffer {
-  const bytes = readSecret(path)
-  if (bytes === null) throw new Error(`${path} does not exist: \`understudy pair init\` or \`pair join\` makes it`)
-  const key = Buffer.from(bytes.toString('utf8').trim(), 'base64url')
-  if (key.length === pairKeyBytes) return key
-  throw new Error(
-    `${path} holds ${key.length} bytes, a pair key has ${pairKeyBytes}: copy it from the other host again`,
-  )
-}
-
 export class PeerDriver implements PeerLinkPort {
   readonly #config: Config
-  readonly #key: Buffer
+  readonly #keys: readonly Buffer[]
   #link: PeerLink | null = null
   #hear: (message: Message) => void = () => {}
   #answer: (verb: string, body: unknown) => unknown = () => null
@@ -30,20 +17,24 @@ export class PeerDriver implements PeerLinkPort {
 
   constructor(config: Config) {
     this.#config = config
-    this.#key = readPairKey(config.pairKeyFile)
+    this.#keys = keysOf(readKeyRing(config.pairKeyFile))
   }
 
   async open(): Promise<void> {
     const { node, peer } = this.#config
     this.#link = new PeerLink({
       self: node,
-      pairKey: this.#key,
+      pairKeys: this.#keys,
       paths: peer.paths.map(path => ({ localAddress: path.local, peerAddress: path.peer, port: path.port })),
       agentVersion: softwareVersion,
       now: bootMs,
       onMessage: message => this.#hear(message),
       onRefused: (_why, sentence) => {
         this.#trouble = { why: sentence, at: bootMs() }
+      },
+      // With two keys the other host may have known none of the first hellos.
+      onPeer: () => {
+        this.#trouble = { why: '', at: 0 }
       },
       onAsked: (verb, body) => this.#answer(verb, body),
     })
@@ -75,6 +66,10 @@ export class PeerDriver implements PeerLinkPort {
       lossPercent: path.loss === null ? null : Math.round(path.loss * 1000) / 10,
       roundTripMs: path.rttMs === null ? null : Math.round(path.rttMs * 100) / 100,
     }))
+  }
+
+  usesNewestKey(): boolean {
+    return this.#keys.length > 1 && this.#link?.statistics().peer?.byFirstKey === true
   }
 
   refused(): RefusedPackets {

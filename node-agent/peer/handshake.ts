@@ -48,16 +48,25 @@ export class Handshake {
   readonly #self: DataNode
   readonly #identity: PeerIdentity
   readonly #speaks: VersionRange
+  readonly #mayCount: (session: Session) => boolean
   #random = randomBytes(randomBytesCount)
   #current: Session | null = null
   #previous: { session: Session; untilMs: number } | null = null
   #candidates: Candidate[] = []
 
-  constructor(part: { pairKey: Buffer; self: DataNode; agentVersion: string; speaks?: VersionRange }) {
+  /** @param part.mayCount whether a conversation by this key may be the one that counts; it may by default */
+  constructor(part: {
+    pairKey: Buffer
+    self: DataNode
+    agentVersion: string
+    speaks?: VersionRange
+    mayCount?: (session: Session) => boolean
+  }) {
     this.#pairKey = part.pairKey
     this.#self = part.self
     this.#identity = { start: randomBytes(8).toString('hex'), agentVersion: part.agentVersion }
     this.#speaks = part.speaks ?? speaks
+    this.#mayCount = part.mayCount ?? (() => true)
     this.pairTag = pairTagOf(part.pairKey)
   }
 
@@ -90,6 +99,7 @@ export class Handshake {
     if (hello.echo !== '' && hello.echo !== this.#random.toString('hex')) return { outcome: 'ignored' }
     const session = this.#sessionWith(packet.random, version, { start: hello.start, agentVersion: hello.agent })
     if (hello.echo !== '') {
+      if (!this.#mayCount(session)) return { outcome: 'ignored' }
       this.#establish(session, nowMs)
       return { outcome: 'established', session }
     }
@@ -105,9 +115,17 @@ export class Handshake {
 
   /** A packet of this session was opened. True when that made it the current one. */
   confirm(session: Session, nowMs: number): boolean {
-    if (!this.#candidates.some(candidate => candidate.session === session)) return false
+    if (!this.#candidates.some(candidate => candidate.session === session) || !this.#mayCount(session)) return false
     this.#establish(session, nowMs)
     return true
+  }
+
+  /** A conversation by another key counts. @param start of the peer, whose answered hellos still may; null: nothing here may */
+  giveWay(start: string | null): void {
+    this.#current = null
+    this.#previous = null
+    this.#candidates = this.#candidates.filter(({ session }) => session.peer.start === start)
+    if (start === null) this.#random = randomBytes(randomBytesCount)
   }
 
   #establish(session: Session, nowMs: number): void {

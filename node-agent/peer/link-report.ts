@@ -36,7 +36,7 @@ export interface Refused {
 
 export interface LinkStatistics {
   /** null = no conversation yet. */
-  peer: (PeerIdentity & { version: number }) | null
+  peer: (PeerIdentity & { version: number; byFirstKey: boolean }) | null
   paths: (PathConfig & PathSnapshot & { fault: string | null; sendFaults: number; sent: number; received: number })[]
   messages: { sent: number; unsent: number; received: number; copies: number }
   discarded: { [why in Discard]: number }

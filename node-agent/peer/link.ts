@@ -1,7 +1,8 @@
 import { assert } from '../../shared/assert.ts'
 import type { DataNode, Message } from '../../shared/protocol/types.ts'
 import { type Content, decodeBody, decodeMessage, encodeBody, encodeContent, encodeMessage } from './body.ts'
-import { Handshake, type VersionRange } from './handshake.ts'
+import type { VersionRange } from './handshake.ts'
+import { KeyedHandshakes } from './keyed-handshakes.ts'
 import {
   type Discard,
   type Extras,
@@ -19,8 +20,8 @@ import { type DataPacket, type HelloPacket, type Parsed, parsePacket, wireVersio
 
 export interface PeerLinkOptions {
   self: DataNode
-  /** 32 bytes, the same on both hosts, of no other pair. */
-  pairKey: Buffer
+  /** Each of 32 bytes and of no other pair; both hosts have one of them in common, and the first is used where both have it. */
+  pairKeys: readonly Buffer[]
   paths: readonly PathConfig[]
   agentVersion: string
   /** Milliseconds that never go back, best CLOCK_BOOTTIME. */
@@ -68,7 +69,7 @@ interface Path {
 /** The datagram link between the two hosts: every message on every path at once, sealed, taken once. See README.md. */
 export class PeerLink {
   readonly #options: PeerLinkOptions
-  readonly #handshake: Handshake
+  readonly #handshake: KeyedHandshakes
   readonly #transfers: Transfers
   readonly #paths: Path[]
   readonly #discarded = zeroDiscards()
@@ -91,7 +92,7 @@ export class PeerLink {
     )
     this.#options = options
     this.#startedAt = options.now()
-    this.#handshake = new Handshake(options)
+    this.#handshake = new KeyedHandshakes(options)
     this.#transfers = new Transfers({
       send: content => this.#sendContent(content.kind, encodeContent(content)),
       handle: (verb, body) => this.#handleQuestion(verb, body),
@@ -136,7 +137,10 @@ export class PeerLink {
     const now = this.#options.now()
     const session = this.#handshake.current
     return {
-      peer: session === null ? null : { ...session.peer, version: session.version },
+      peer:
+        session === null
+          ? null
+          : { ...session.peer, version: session.version, byFirstKey: this.#handshake.byFirstKey },
       paths: this.#paths.map(({ socket, quality, sent, received }) => ({
         ...socket.config,
         ...quality.snapshot(now),
@@ -209,8 +213,7 @@ export class PeerLink {
     const eager = session === null && now - this.#startedAt < helloEagerMs
     if (now - this.#helloAt < (eager ? helloEveryMs : helloCalmEveryMs)) return
     this.#helloAt = now
-    const hello = this.#handshake.hello()
-    for (const path of this.#paths) path.socket.send(hello)
+    for (const hello of this.#handshake.hellos()) for (const path of this.#paths) path.socket.send(hello)
   }
 
   // ---------------------------------------------------------------- in
@@ -218,7 +221,7 @@ export class PeerLink {
   #receive(index: number, bytes: Buffer, from: string): void {
     const path = this.#paths[index]!
     const refused = sameAddress(from, path.socket.config.peerAddress)
-      ? this.#read(path, parsePacket(bytes, this.#handshake.pairTag))
+      ? this.#read(path, parsePacket(bytes, this.#handshake.pairTags))
       : ({ why: 'stranger' } as const)
     if (refused !== null) this.#discard(refused)
   }
@@ -261,11 +264,11 @@ export class PeerLink {
 
   #readData(path: Path, packet: DataPacket): Refused | null {
     const now = this.#options.now()
-    const session = this.#handshake.sessionOf(packet.session, now)
+    const session = this.#handshake.sessionOf(packet, now)
     if (session === null) return { why: 'unknownSession' }
     const opened = session.open(packet)
     if (!opened.ok) return opened
-    if (this.#handshake.confirm(session, now)) this.#begin(session, now)
+    if (this.#handshake.confirm(session, packet, now)) this.#begin(session, now)
     this.#heardAt = now
     path.received++
     const body = decodeBody(opened.body)

@@ -25,6 +25,8 @@ const typeData = 2
 
 export interface HelloPacket {
   type: 'hello'
+  /** Which of the pair's keys its tag is of. */
+  key: number
   header: Buffer
   random: Buffer
   nonce: Buffer
@@ -32,6 +34,7 @@ export interface HelloPacket {
 }
 export interface DataPacket {
   type: 'data'
+  key: number
   header: Buffer
   /** As hex, to look it up. */
   session: string
@@ -45,22 +48,24 @@ export type Parsed =
   | { type: 'refused'; why: 'version'; version: number }
 
 /** Cheap checks only; nothing here is authenticated yet. */
-export function parsePacket(bytes: Buffer, pairTag: Buffer): Parsed {
+export function parsePacket(bytes: Buffer, pairTags: readonly Buffer[]): Parsed {
   if (bytes.length > datagramBytesMax) return { type: 'refused', why: 'oversized' }
   if (bytes.length < dataHeaderBytes + sealBytes || !bytes.subarray(0, 2).equals(magic)) {
     return { type: 'refused', why: 'malformed' }
   }
   const version = bytes[2]!
   if (version !== wireVersion) return { type: 'refused', why: 'version', version }
-  if (!bytes.subarray(4, 12).equals(pairTag)) return { type: 'refused', why: 'foreign' }
-  if (bytes[3] === typeData) return parseData(bytes)
-  if (bytes[3] === typeHello) return parseHello(bytes)
+  const key = pairTags.findIndex(tag => tag.equals(bytes.subarray(4, 12)))
+  if (key < 0) return { type: 'refused', why: 'foreign' }
+  if (bytes[3] === typeData) return parseData(bytes, key)
+  if (bytes[3] === typeHello) return parseHello(bytes, key)
   return { type: 'refused', why: 'malformed' }
 }
 
-function parseData(bytes: Buffer): Parsed {
+function parseData(bytes: Buffer, key: number): Parsed {
   return {
     type: 'data',
+    key,
     header: bytes.subarray(0, dataHeaderBytes),
     session: bytes.toString('hex', 12, 20),
     counter: bytes.readUIntBE(20, 6),
@@ -68,10 +73,11 @@ function parseData(bytes: Buffer): Parsed {
   }
 }
 
-function parseHello(bytes: Buffer): Parsed {
+function parseHello(bytes: Buffer, key: number): Parsed {
   if (bytes.length < helloHeaderBytes + nonceBytes + sealBytes) return { type: 'refused', why: 'malformed' }
   return {
     type: 'hello',
+    key,
     header: bytes.subarray(0, helloHeaderBytes),
     random: bytes.subarray(12, helloHeaderBytes),
     nonce: bytes.subarray(helloHeaderBytes, helloHeaderBytes + nonceBytes),

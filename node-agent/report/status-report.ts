@@ -41,6 +41,8 @@ export interface StatusReport {
     admitted: boolean
     why: string
     paths: LinkPath[]
+    /** Two keys of the pair are known here, and the hosts talk by the new one. */
+    usesNewestKey: boolean
     refused: RefusedPackets
   }
   /** null: the pair has none. */
@@ -113,6 +115,7 @@ export function statusReport(agent: Agent): StatusReport {
       admitted,
       why: ports.peer.trouble() || why,
       paths: ports.peer.paths(),
+      usesNewestKey: ports.peer.usesNewestKey(),
       refused: ports.peer.refused(),
     },
     witness: witnessOf(agent),

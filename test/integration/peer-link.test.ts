@@ -24,7 +24,7 @@ interface Host {
 function hostOn(context: TestContext, taps: WireTap[], self: Side, change: Partial<PeerLinkOptions> = {}): Host {
   const options: PeerLinkOptions = {
     self,
-    pairKey,
+    pairKeys: [pairKey],
     paths: taps.map(tap => tap.pathOf[self]),
     agentVersion: '0.1.0',
     now: () => performance.now(),
@@ -242,11 +242,59 @@ test('a packet from another address is not even opened', async context => {
 test('hosts of different pairs do not talk, and each says so with the address and the remedy', async context => {
   const taps = await tapsOf(context)
   const a = hostOn(context, taps, 'a')
-  const b = hostOn(context, taps, 'b', { pairKey: randomBytes(32) })
+  const b = hostOn(context, taps, 'b', { pairKeys: [randomBytes(32)] })
   await until(() => discarded(a).foreign > 2 && discarded(b).foreign > 2)
   assert.equal(talks(a) || talks(b), false)
   for (const host of [a, b])
     assert.match(host.refused.join('\n'), /^foreign: the host at 127\.\S+ has the key of another pair: have it join/)
+})
+
+test('hosts that get another key in turn talk throughout: by the old one until both have the new, by the new one from then on', async context => {
+  const { a, b } = await pair(context)
+  const newKey = randomBytes(32)
+  const byNewest = (host: Host): boolean => host.link.statistics().peer?.byFirstKey === true
+  const bothHear = async (version: number): Promise<void> => {
+    await until(() => {
+      a.link.send(resign(version))
+      b.link.send(resign(version))
+      return versions(a).includes(version) && versions(b).includes(version)
+    })
+  }
+  b.restart({ pairKeys: [newKey, pairKey] })
+  await bothHear(1)
+  assert.equal(byNewest(b), false, 'the other host has the old one only')
+  a.restart({ pairKeys: [newKey, pairKey] })
+  await bothHear(2)
+  await until(() => byNewest(a) && byNewest(b))
+  // Taken back on one host alone: the old one is what both have.
+  a.restart({ pairKeys: [pairKey] })
+  await bothHear(3)
+  await until(() => !byNewest(b))
+  a.restart({ pairKeys: [newKey, pairKey] })
+  await until(() => byNewest(a) && byNewest(b))
+  b.restart({ pairKeys: [newKey] })
+  await bothHear(4)
+  a.restart({ pairKeys: [newKey] })
+  await bothHear(5)
+})
+
+test('with two keys in use, what an earlier start of the other host had sealed by either is not taken', async context => {
+  const newKey = randomBytes(32)
+  const { tap, a, b } = await pair(context)
+  b.restart({ pairKeys: [newKey, pairKey] })
+  a.link.send(resign(1))
+  await until(() => {
+    a.link.send(resign(2))
+    return versions(b).includes(2)
+  })
+  a.restart({ pairKeys: [newKey, pairKey] })
+  await until(() => a.link.statistics().peer?.byFirstKey === true && b.link.statistics().peer?.byFirstKey === true)
+  const before = b.received.length
+  for (const bytes of tap.from('a')) tap.inject(bytes, 'a')
+  a.link.send(resign(9))
+  await until(() => versions(b).includes(9))
+  await sleep(50)
+  assert.deepEqual(versions(b).slice(before), [9])
 })
 
 test('two agents that say they are the same host are refused loudly', async context => {
@@ -254,7 +302,7 @@ test('two agents that say they are the same host are refused loudly', async cont
   const a = hostOn(context, taps, 'a')
   const second = new PeerLink({
     self: 'a',
-    pairKey,
+    pairKeys: [pairKey],
     paths: [taps[0]!.pathOf.b],
     agentVersion: '0.1.0',
     now: () => performance.now(),

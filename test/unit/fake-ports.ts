@@ -91,6 +91,7 @@ export function fakePorts(): Fakes {
       ask: async () => ({ ok: false, why: 'nobody is there' }),
       onAsked: () => {},
       paths: () => [],
+      usesNewestKey: () => false,
       refused: zeroDiscards,
       trouble: () => '',
       close: () => {},
