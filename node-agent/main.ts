@@ -5,6 +5,7 @@ import { Agent } from './agent.ts'
 import { type AppliedWish, settingsStand, takenBack, writeApplied } from './applied-wish.ts'
 import type { Config } from './config.ts'
 import { controlDefinition, controlSettings, isEnrolled, relayLimitMs, relayVerb } from './control/core-side.ts'
+import { readOffer } from './control/key-offer.ts'
 import { controlTopic } from './control/settings.ts'
 import { Decisions } from './decisions.ts'
 import { hostClock } from './drivers/clock.ts'
@@ -170,6 +171,7 @@ async function ownSettings(config: Config): Promise<OwnSettings> {
     ...(await settingsStand(config.stateDir)),
     witnesses: admittedOf(config),
     hostKey: key?.publicKey ?? null,
+    keyOffer: readOffer(config.stateDir),
   }
 }
 

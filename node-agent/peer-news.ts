@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { SettingsStand } from './applied-wish.ts'
 import type { AdmittedWitness } from './config.ts'
+import { offerBytesMax } from './control/key-offer.ts'
 import type { Decision, Decisions } from './decisions.ts'
 import type { Room } from './disk/policy.ts'
 import type { KeyAndCertificate } from './keys/certificates.ts'
@@ -48,6 +49,8 @@ export interface OwnSettings extends SettingsStand {
   witnesses: AdmittedWitness[]
   /** By which a witness of one's own knows this host; null: it can't be read. */
   hostKey: string | null
+  /** The pair's new key, while it is changed: sealed and signed (control/key-change.ts). */
+  keyOffer: string | null
 }
 const settingsSaid = z.object({
   hash: z.string().max(100),
@@ -55,6 +58,7 @@ const settingsSaid = z.object({
   settled: z.boolean(),
   witnesses: saidWitnesses,
   hostKey: saidHostKey,
+  keyOffer: z.string().max(offerBytesMax).nullable().default(null),
 }) satisfies z.ZodType<OwnSettings>
 /** openssl makes a key, a request and a certificate. */
 const certificateLimitMs = 20_000
@@ -138,7 +142,7 @@ export class PeerNews {
     if (!answer.ok) return answer
     const said = z.union([settingsSaid, z.string().max(100)]).safeParse(answer.body)
     if (!said.success) return { ok: false, why: 'the other host answered something else' }
-    const older = { refused: null, settled: true, witnesses: [], hostKey: null }
+    const older = { refused: null, settled: true, witnesses: [], hostKey: null, keyOffer: null }
     return { ok: true, said: typeof said.data === 'string' ? { hash: said.data, ...older } : said.data }
   }
 

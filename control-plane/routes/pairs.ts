@@ -16,7 +16,7 @@ import { type PairRows, pairsSeenBy, readPair, readPairs } from '../services/pai
 import { readinessOf } from '../services/pair/readiness.ts'
 import { joinReplacement } from '../services/pair/replace.ts'
 import { setUp } from '../services/pair/set-up.ts'
-import { admitWitness, changeSettings } from '../services/pair/settings.ts'
+import { admitWitness, changeKeys, changeSettings } from '../services/pair/settings.ts'
 
 export function pairRoutes(api: Api): void {
   api.implement(contract.setUpPair, async call =>
@@ -154,6 +154,15 @@ function operationRoutesOfPairs(api: Api): void {
       call,
       await mutate(call, async tx =>
         begun(call, await admitWitness(tx, call.deps, { ...part(call), reason: call.body.reason })),
+      ),
+    ),
+  )
+
+  api.implement(contract.changeKeys, async call =>
+    operationResult(
+      call,
+      await mutate(call, async tx =>
+        begun(call, await changeKeys(tx, call.deps, { ...part(call), reason: call.body.reason })),
       ),
     ),
   )

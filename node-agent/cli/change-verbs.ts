@@ -68,22 +68,21 @@ async function certificate(_options: object, command: Command): Promise<void> {
       'refused',
       `postgres.tls names certificates of your own (${config.postgres.tls.certFile}): replace the files and run \`understudy reload\``,
     )
-  const [{ newCertificate, tlsPaths }, { X509Certificate }, { writeKeyAndCertificate }] = await Promise.all([
+  const [{ renewedCertificate, tlsPaths }, { writeKeyAndCertificate }] = await Promise.all([
     import('../pair/keys.ts'),
-    import('node:crypto'),
     import('../keys/certificates.ts'),
   ])
-  const made =
-    (await newCertificate(config, 'this host')) ??
-    ((await askAgent(command, 'newCertificate', { silenceMs: certificateLimitMs })) as KeyAndCertificate)
+  const fromOther = async () =>
+    (await askAgent(command, 'newCertificate', { silenceMs: certificateLimitMs })) as KeyAndCertificate
+  const made = await renewedCertificate(config, fromOther).catch((error: unknown) => {
+    if (error instanceof Exit) throw error
+    throw new Exit('refused', `${error instanceof Error ? error.message : String(error)}; nothing was changed`)
+  })
   const paths = tlsPaths(config)
   const before = {
     keyPem: readFileSync(paths.key, 'utf8'),
     certificatePem: readFileSync(paths.certificate, 'utf8'),
   }
-  const authority = new X509Certificate(readFileSync(paths.authority))
-  if (!new X509Certificate(made.certificatePem).verify(authority.publicKey))
-    throw new Exit('refused', `the new certificate is not of the authority in ${paths.authority}; nothing was changed`)
   await writeKeyAndCertificate(paths, made)
   await beginAnew(command, config, () => writeKeyAndCertificate(paths, before))
 }
@@ -178,7 +177,8 @@ async function admitAndChange(
   })
   // The register may have the new one still as this host goes back: it is asked until the pair has let it go.
   const { inc } = next
-  const back = config.witness === null || inc === null ? undefined : { ...config.witness, former: { ...placeOf(next), inc } }
+  const back =
+    config.witness === null || inc === null ? undefined : { ...config.witness, former: { ...placeOf(next), inc } }
   await changeField(command, 'witness', next, back)
   await forgetAdmission(loadConfig(pathOf(command)).stateDir)
 }

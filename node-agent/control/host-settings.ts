@@ -8,6 +8,7 @@ import type { OwnSettings } from '../peer-news.ts'
 import type { StatusReport } from '../report/status-report.ts'
 import { readState } from '../state-file/state-file.ts'
 import { admittedWitnesses, forgetAdmission } from '../witness/places.ts'
+import type { KeyChange } from './key-change.ts'
 import type { ApplyOutcome } from './session.ts'
 import { isHeard, isWell, lacksAlternate, pathsOf, peerOf, talksBy, wayBack } from './settling.ts'
 import {
@@ -38,6 +39,7 @@ export interface HostSettingsOptions {
   check: (config: Config) => Promise<void>
   /** Of all its interfaces. */
   addresses: () => string[]
+  keys: Pick<KeyChange, 'begin' | 'takeBack' | 'isOpen' | 'settle'>
 }
 
 /** A start, its adoption, a reconnect and a busy machine. */
@@ -155,18 +157,25 @@ export class HostSettings {
     await check(planned)
     if (peer?.refused?.hash === hash)
       return { ok: false, byOther: true, why: `the other host did not take them: ${peer.refused.why}`.slice(0, whyMax) }
-    const same = !changesWitness && JSON.stringify(planned) === JSON.stringify(config)
-    const waits = same ? null : this.#whyNotYet(here, { hash, peer, wantsOther: changesWitness || changesPaths })
+    const newKeys = before.keyChange === wish.settings.keyChange ? null : wish.settings.keyChange
+    const wantsOther = changesWitness || changesPaths || newKeys !== null
+    const same = !changesWitness && newKeys === null && JSON.stringify(planned) === JSON.stringify(config)
+    const waits = same ? null : this.#whyNotYet(here, { hash, peer, wantsOther })
     if (waits !== null) return pending(waits)
     const fields = changesWitness
       ? { ...wanted, witness: await this.#admitted(wish, { host, hash, peer, here, before }) }
       : wanted
     const next = parsed(fields)
-    if (JSON.stringify(next) === JSON.stringify(config)) {
+    if (newKeys === null && JSON.stringify(next) === JSON.stringify(config)) {
       await writeApplied(base.stateDir, { ...applied, hash, settings: wish.settings, fields, unfit: null })
       return { ok: true }
     }
     if (JSON.stringify(next.sync) !== JSON.stringify(config.sync)) await prepareForTrees(next)
+    if (newKeys !== null) {
+      const offer = peer?.hash === hash ? (peer.keyOffer ?? '') : null
+      const { usesNewestKey } = here.peer
+      await this.#options.keys.begin(next, { wish, name: newKeys, offer, usesNewestKey })
+    }
     const previous = wayBack({ applied, config, next })
     const tried = { confirmed: false, triedAtMs: nowMs(), starts: 0, previous, refused: null, unfit: null }
     await writeApplied(base.stateDir, { v: 1, hash, settings: wish.settings, fields, ...tried })
@@ -193,13 +202,16 @@ export class HostSettings {
     // An admission that was asked for once is none of this change.
     const asked = wish.settings.witnessAdmission
     const anew = asked === before.witnessAdmission ? null : asked
-    return admittedWitnesses({ ...wanted.value, anew }, {
-      config: host.config,
-      inUse: here.witness?.alternate?.isMember ? 'alternate' : 'first',
-      taken: peer?.hash === hash ? peer.witnesses : [],
-      otherKey: ({ hosted }) => (hosted ? wish.peer.publicKey : (peer?.hostKey ?? null)),
-      enrolmentToken: () => (tokenFile === null ? null : readFileSync(tokenFile, 'utf8').trim()),
-    })
+    return admittedWitnesses(
+      { ...wanted.value, anew },
+      {
+        config: host.config,
+        inUse: here.witness?.alternate?.isMember ? 'alternate' : 'first',
+        taken: peer?.hash === hash ? peer.witnesses : [],
+        otherKey: ({ hosted }) => (hosted ? wish.peer.publicKey : (peer?.hostKey ?? null)),
+        enrolmentToken: () => (tokenFile === null ? null : readFileSync(tokenFile, 'utf8').trim()),
+      },
+    )
   }
 
   /** One host at a time: never both without their agents, and the one that serves last. */
@@ -207,7 +219,13 @@ export class HostSettings {
     here: StatusReport,
     { hash, peer, wantsOther }: { hash: string; peer: OwnSettings | null; wantsOther: boolean },
   ): string | null {
-    if (here.role !== 'primary') return null
+    if (here.role !== 'primary') {
+      // Both could take this host's part otherwise: ask the witness, or make a key.
+      const hearsPrimary = here.role === 'backup' && isHeard(here)
+      return wantsOther && !hearsPrimary
+        ? `this host is ${here.role} and hears no primary, which has its part in this`
+        : null
+    }
     const { nowMs } = this.#options
     if (isHeard(here)) {
       this.#peerSilentSinceMs = null
@@ -218,7 +236,7 @@ export class HostSettings {
     }
     this.#peerSilentSinceMs ??= nowMs()
     if (wantsOther)
-      return 'the other host is silent, and has its part in a change of the witness or of the hosts’ addresses'
+      return 'the other host is silent, and has its part in a change of the witness, the keys or the hosts’ addresses'
     return nowMs() - this.#peerSilentSinceMs > silentMs ? null : 'the other host is silent, and should take them first'
   }
 
@@ -265,7 +283,9 @@ export class HostSettings {
     // Something newer is wanted meanwhile: that is tried, and those before stay the way back.
     if (hash !== applied.hash) return null
     const { fields } = applied.previous
-    const coupled = coupledFields.some(name => JSON.stringify(fields[name]) !== JSON.stringify(applied.fields[name]))
+    const coupled =
+      changesKeys(applied) ||
+      coupledFields.some(name => JSON.stringify(fields[name]) !== JSON.stringify(applied.fields[name]))
     if (!isHeard(here) && (here.role === 'primary' || !coupled)) return settled()
     const sinceMs = nowMs() - applied.triedAtMs
     if (sinceMs >= 0 && sinceMs < otherWithinMs) return pending('this host runs with them, and the other one not yet')
@@ -276,37 +296,51 @@ export class HostSettings {
     })
   }
 
-  /** The addresses before go once the hosts have talked by the new ones, both ways. null: there are none. */
+  /** Addresses and keys before go once the hosts have talked by the new ones, both ways. null: there are none. */
   async #letGo(
     applied: AppliedWish,
     part: { wish: PairWish; stateDir: string; here: StatusReport; theirs: OwnSettings | null },
   ): Promise<ApplyOutcome | null> {
     const { wish, stateDir, here, theirs } = part
-    const { nowMs, restart } = this.#options
-    if (applied.fields.peer === undefined) return null
-    const last = peerOf(wish, applied)
-    if (JSON.stringify(last) === JSON.stringify(applied.fields.peer)) return null
-    if (!talksBy(here, last)) {
-      // Whoever went back now would have no address in common with the other host any more.
-      if (theirs === null) return pending('the other host is silent: old and new addresses stay until it is heard')
-      if (theirs.settled) return pending('the other host has let the old addresses go, and is not heard by the new ones')
+    const { nowMs, restart, keys } = this.#options
+    const { config } = loadHost(this.#options.configPath)
+    const present = applied.fields.peer
+    const last = present === undefined ? undefined : peerOf(wish, applied)
+    const hasPaths = last !== undefined && JSON.stringify(last) !== JSON.stringify(present)
+    const hasKey = config !== null && changesKeys(applied) && keys.isOpen(config)
+    if (!hasPaths && !hasKey) return null
+    const what = hasPaths ? 'addresses' : 'key'
+    if ((hasPaths && !talksBy(here, last)) || (hasKey && !here.peer.usesNewestKey)) {
+      // Whoever went back now would have nothing in common with the other host any more.
+      if (theirs === null) return pending(`the other host is silent: old and new ${what} stay until it is heard`)
+      if (theirs.settled) return pending(`the other host has let the old ${what} go, and is not heard by the new`)
       const sinceMs = nowMs() - applied.triedAtMs
-      if (sinceMs >= 0 && sinceMs < otherWithinMs) return pending('nothing came by the new addresses of the hosts yet')
-      const why = `the hosts did not hear each other by their new addresses within ${otherWithinMs / 1000} s`
+      if (sinceMs >= 0 && sinceMs < otherWithinMs) return pending(`nothing came by the new ${what} of the hosts yet`)
+      const why = `the hosts did not hear each other by their new ${what} within ${otherWithinMs / 1000} s`
       return this.#goBack(applied, { stateDir, why })
     }
     if (here.role === 'primary' && theirs?.settled !== true)
-      return pending('the other host lets the old addresses go first')
-    await writeApplied(stateDir, { ...applied, fields: { ...applied.fields, peer: last }, previous: null })
-    await restart('the old addresses of the hosts are let go')
-    return pending('the agent starts anew without the old addresses')
+      return pending(`the other host lets the old ${what} go first`)
+    if (hasKey) await keys.settle(config)
+    const fields = hasPaths ? { ...applied.fields, peer: last } : applied.fields
+    await writeApplied(stateDir, { ...applied, fields, previous: null })
+    await restart(`the old ${what} of the hosts ${hasPaths ? 'are' : 'is'} let go`)
+    return pending(`the agent starts anew without the old ${what}`)
   }
 
   async #goBack(applied: AppliedWish, { stateDir, why }: { stateDir: string; why: string }): Promise<ApplyOutcome> {
     await writeApplied(stateDir, takenBack(applied, why))
+    const { config } = loadHost(this.#options.configPath)
+    if (changesKeys(applied) && config !== null) await this.#options.keys.takeBack(config)
     await this.#options.restart('new settings are taken back')
     return { ok: false, why: why.slice(0, whyMax) }
   }
+}
+
+/** Against those that this host would go back to. */
+function changesKeys({ settings, previous }: AppliedWish): boolean {
+  const before = pairSettings.safeParse(previous?.settings)
+  return before.success && before.data.keyChange !== pairSettings.parse(settings).keyChange
 }
 
 /** Checked and made before the agent starts anew with them. @throws ConfigError */

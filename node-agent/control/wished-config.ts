@@ -18,6 +18,8 @@ const partsOf: Record<keyof PairSettings, readonly WishedField[]> = {
   protectedPorts: ['protectedPorts'],
   arbitration: ['witness'],
   witnessAdmission: ['witness'],
+  // Of files beside the configuration (key-change.ts).
+  keyChange: [],
   services: ['services'],
   hosts: ['peer'],
   peerPort: ['peer'],

@@ -8,6 +8,8 @@ import { theirInitiatorName } from '../inventory/compared.ts'
 import { newsOf } from '../inventory/look-process.ts'
 import { readHost } from '../inventory/read-host.ts'
 import { inventoryNewsTopic, inventoryTopic } from '../inventory/settings.ts'
+import type { KeyAndCertificate } from '../keys/certificates.ts'
+import { renewedCertificate } from '../pair/keys.ts'
 import type { OwnSettings } from '../peer-news.ts'
 import { preflight } from '../preflight.ts'
 import { ask } from '../socket/client.ts'
@@ -23,6 +25,7 @@ import { measure } from './host-prechecks.ts'
 import { HostSettings } from './host-settings.ts'
 import { type HostVerbs, runHostVerb } from './host-verbs.ts'
 import { type Identity, readIdentity } from './identity.ts'
+import { KeyChange } from './key-change.ts'
 import { ControlLink } from './link.ts'
 import { Carrier, type RelayAnswer, type RelayRequest, relayAnswer } from './relay.ts'
 import type { HostPort, RunOutcome } from './session.ts'
@@ -163,6 +166,7 @@ export class ControlWorker implements WorkerProgram {
       nowMs: Date.now,
       check: preflight,
       addresses: () => Object.values(networkInterfaces()).flatMap(all => (all ?? []).map(one => one.address)),
+      keys: new KeyChange({ identity, certificate: config => renewedCertificate(config, () => certificateOf(socket)) }),
     })
     const sysfs = new Sysfs()
     const hostVerbs: HostVerbs = {
@@ -214,6 +218,11 @@ export class ControlWorker implements WorkerProgram {
     await ask({ path: socket, verb: 'restart', args: { why: why.slice(0, 200) }, silenceMs: askLimitMs })
   }
 }
+
+/** For this host, from the one that has the key of the pair's authority. */
+const certificateOf = async (path: string): Promise<KeyAndCertificate> =>
+  (await ask({ path, verb: 'newCertificate', silenceMs: certificateLimitMs })) as KeyAndCertificate
+const certificateLimitMs = 30_000
 
 async function inventoryOf({ inventory }: ControlSettings) {
   const { network, storage } = await readHost(inventory)

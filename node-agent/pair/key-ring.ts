@@ -17,7 +17,8 @@ export function readKeyRing(path: string): KeyRing {
   const bytes = readSecret(path)
   if (bytes === null) throw new Error(`${path} does not exist: \`understudy pair init\` or \`pair join\` makes it`)
   const [first = '', second, ...rest] = bytes.toString('utf8').trim().split('\n')
-  if (rest.length > 0) throw new Error(`${path} has ${2 + rest.length} lines: a pair has one key, and two while it is changed`)
+  if (rest.length > 0)
+    throw new Error(`${path} has ${2 + rest.length} lines: a pair has one key, and two while it is changed`)
   const [key = '', name = ''] = first.split(' ')
   const newest = keyOf(key, path)
   return { newest, change: second === undefined ? null : { name, before: keyOf(second, path) } }

@@ -1,4 +1,5 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, X509Certificate } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Config } from '../config.ts'
 import { makeFolder } from '../folders.ts'
@@ -10,14 +11,17 @@ import {
 } from '../keys/certificates.ts'
 import { makeHostKeyPem, writeHostKey } from '../keys/host-key.ts'
 import { readSecret, writeSecret } from '../keys/secret-file.ts'
+import { readKeyRing } from './key-ring.ts'
 
 /** Keys are made once and never replaced by a repeated set-up: the other host and the witness know them. */
 
 export const pairKeyBytes = 32
 
 export async function ensurePairKey(path: string): Promise<string> {
-  const present = readSecret(path)?.toString('utf8').trim()
-  if (present !== undefined) return present
+  if (readSecret(path) !== null) {
+    const { newest, change } = readKeyRing(path)
+    return (change?.before ?? newest).toString('base64url')
+  }
   const made = randomBytes(pairKeyBytes).toString('base64url')
   await writePairKey(path, made)
   return made
@@ -87,6 +91,18 @@ export async function newCertificate(
     authority: { keyPem: key.toString(), certificatePem: certificate.toString() },
     name: { commonName: `understudy-${config.pair}-${node}`, addresses },
   })
+}
+
+/** From the authority's key here, or from the host that has it. @throws with a sentence */
+export async function renewedCertificate(
+  config: Config,
+  fromOther: () => Promise<KeyAndCertificate>,
+): Promise<KeyAndCertificate> {
+  const made = (await newCertificate(config, 'this host')) ?? (await fromOther())
+  const { authority } = tlsPaths(config)
+  if (new X509Certificate(made.certificatePem).verify(new X509Certificate(readFileSync(authority)).publicKey))
+    return made
+  throw new Error(`the new certificate is not of the authority in ${authority}`)
 }
 
 /** For the other host, over the pair's own link. @throws with a sentence */

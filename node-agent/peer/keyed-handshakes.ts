@@ -19,7 +19,10 @@ export class KeyedHandshakes {
 
   constructor(part: { pairKeys: readonly Buffer[]; self: DataNode; agentVersion: string; speaks?: VersionRange }) {
     const { pairKeys, ...rest } = part
-    assert(pairKeys.length >= 1 && pairKeys.length <= keysMax, `a link has 1 or ${keysMax} keys, not ${pairKeys.length}`)
+    assert(
+      pairKeys.length >= 1 && pairKeys.length <= keysMax,
+      `a link has 1 or ${keysMax} keys, not ${pairKeys.length}`,
+    )
     this.#all = pairKeys.map(
       (pairKey, key) => new Handshake({ ...rest, pairKey, mayCount: session => this.#mayCount(session, key) }),
     )

@@ -138,9 +138,7 @@ export class PeerLink {
     const session = this.#handshake.current
     return {
       peer:
-        session === null
-          ? null
-          : { ...session.peer, version: session.version, byFirstKey: this.#handshake.byFirstKey },
+        session === null ? null : { ...session.peer, version: session.version, byFirstKey: this.#handshake.byFirstKey },
       paths: this.#paths.map(({ socket, quality, sent, received }) => ({
         ...socket.config,
         ...quality.snapshot(now),

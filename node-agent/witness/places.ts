@@ -55,10 +55,13 @@ export async function admittedWitnesses(wanted: WantedWitnesses, by: Admission):
   const { first, alternate, awayS, anew } = wanted
   if (alternate !== null && samePlace(first, alternate))
     throw new Error(`arbitration.alternate is ${alternate.url}, the witness itself: name one on another machine`)
-  const had = admittedOf({ witness: by.config.witness, stateDir: by.config.stateDir })
+  const present = admittedOf({ witness: by.config.witness, stateDir: by.config.stateDir })
+  // The one before may be the witness still: named again it is as it was, and a new admission would end its vote at once.
+  const former = by.config.witness?.former ?? null
+  const had = former === null ? present : [...present, former]
   const chosen = await admitted(first, { ...by, had, anew })
-  const other = alternate === null ? null : await admitted(alternate, { ...by, had, anew: null })
-  const before = by.inUse === 'alternate' ? by.config.witness?.alternate : had[0]
+  const other = alternate === null ? null : await admitted(alternate, { ...by, had: present, anew: null })
+  const before = by.inUse === 'alternate' ? by.config.witness?.alternate : present[0]
   const replaced = before !== undefined && before !== null && before.inc !== chosen.inc && before.inc !== other?.inc
   return { ...chosen, awayS, alternate: other, former: replaced ? before : null }
 }

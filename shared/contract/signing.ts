@@ -16,6 +16,8 @@ export const documentTypes = {
   events: 'understudy-events-2+jws',
   request: 'understudy-request-1+jws',
   auditHead: 'understudy-audit-head-1+jws',
+  /** From one host of a pair to the other. */
+  pairKey: 'understudy-pair-key-1+jws',
 } as const
 export type DocumentType = keyof typeof documentTypes
 

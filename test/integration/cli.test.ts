@@ -62,6 +62,7 @@ const status: StatusReport = {
     admitted: true,
     why: '',
     paths: [{ local: '10.0.0.2', peer: '10.0.0.1', heardMs: 61_000, lossPercent: null, roundTripMs: null }],
+    usesNewestKey: false,
     refused: { ...zeroDiscards(), forged: 3, unknownSession: 1 },
   },
   witness: {

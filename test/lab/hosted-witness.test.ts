@@ -1,7 +1,8 @@
 /** A pair without a witness of its own: set up through the API, its third vote lies in the control plane's database. */
 
 import assert from 'node:assert/strict'
-import { appendFileSync } from 'node:fs'
+import { X509Certificate } from 'node:crypto'
+import { appendFileSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { addressOf, HOSTS, type HostName, INTERFACE, LAN_PREFIX, otherOf, VIP } from '../../infra/lab/addresses.ts'
@@ -10,6 +11,7 @@ import { run } from '../../infra/lab/exec.ts'
 import { heal, inject } from '../../infra/lab/faults.ts'
 import { down } from '../../infra/lab/lab.ts'
 import { lastWords, servingHost, statuses, until, untilProtected, untilServing } from '../../infra/lab/pair.ts'
+import { agentPaths } from '../../infra/lab/product.ts'
 import { type RemotePair, untilEnded, upThroughApi } from '../../infra/lab/remote-set-up.ts'
 import { Trial } from '../../infra/lab/trial.ts'
 import { ask, runBundle } from './support.ts'
@@ -87,7 +89,7 @@ test('both hosts and the virtual address change to IPv6 while clients write, and
   const primary = await untilProtected(lab, PROTECTED_LIMIT_MS)
   const epoch = (await statuses(lab))[primary]?.epoch
   const { body: before } = await remote.plane.api.getPair({ params: { pair: remote.pair } })
-  const { ipFamily, hosts, vips } = before.settings
+  const { ipFamily, hosts, vips = [] } = before.settings
   const six = (host: HostName) => ({ addresses: (['lan', 'peer'] as const).map(link => addressOf(host, link).v6) })
   const gone = {
     a: { addresses: [addressOf('a').v4, '10.77.9.1'] },
@@ -118,6 +120,29 @@ test('both hosts and the virtual address change to IPv6 while clients write, and
     }
     assert.equal(await untilProtected(lab, PROTECTED_LIMIT_MS), primary)
   }
+  assert.equal((await statuses(lab))[primary]?.epoch, epoch)
+})
+
+test('key and certificates of the pair are changed through the API while clients write, on one host after the other', async () => {
+  const primary = await untilProtected(lab, PROTECTED_LIMIT_MS)
+  const epoch = (await statuses(lab))[primary]?.epoch
+  const held = (host: HostName) => {
+    const { stateDir } = agentPaths(lab, host)
+    const certificate = new X509Certificate(readFileSync(join(stateDir, 'postgres/server.crt'))).fingerprint256
+    return { key: readFileSync(join(stateDir, 'pair.key'), 'utf8'), certificate }
+  }
+  const before = { a: held('a'), b: held('b') }
+  const { api } = remote.plane
+  const begun = await api.changeKeys({ params: { pair: remote.pair }, body: { reason: 'a year is over' } })
+  const done = await untilEnded(remote.plane, begun.body.id, PROTECTED_LIMIT_MS)
+  assert.equal(done.state, 'succeeded', `${done.message}\n${lastWords(lab, 30)}`)
+  assert.equal(await untilProtected(lab, PROTECTED_LIMIT_MS), primary)
+  for (const host of HOSTS) {
+    assert.notEqual(held(host).key, before[host].key)
+    assert.notEqual(held(host).certificate, before[host].certificate)
+  }
+  assert.equal(held('a').key, held('b').key)
+  assert.equal(held('a').key.trim().split('\n').length, 1, 'the old one is gone')
   assert.equal((await statuses(lab))[primary]?.epoch, epoch)
 })
 

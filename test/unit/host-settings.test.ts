@@ -41,6 +41,10 @@ class Host {
   objection: (config: Config) => string | null = () => null
   heard = true
   serving = true
+  /** The change of keys that this host has begun; null: none is open. */
+  openKeys: string | null = null
+  keysHeld = 'of the set-up'
+  offered: string | null = null
   config: Config | null = null
 
   constructor(folder: string, node: Node, clock: { ms: number }) {
@@ -63,13 +67,32 @@ class Host {
       status: async () => this.#status(),
       peer: async () =>
         this.heard && this.other !== null
-          ? { ...(await settingsStand(this.other.stateDir)), witnesses: [], hostKey: null }
+          ? {
+              ...(await settingsStand(this.other.stateDir)),
+              witnesses: [],
+              hostKey: null,
+              keyOffer: this.other.openKeys && `offer of ${this.other.openKeys}`,
+            }
           : null,
       restart: () => this.start(),
       nowMs: () => clock.ms,
       check: async config => {
         const why = this.objection(config)
         if (why !== null) throw new Error(why)
+      },
+      keys: {
+        begin: async (_config, { name, offer }) => {
+          this.offered = offer
+          this.openKeys = name
+        },
+        takeBack: async () => {
+          this.openKeys = null
+        },
+        isOpen: () => this.openKeys !== null,
+        settle: async () => {
+          this.keysHeld = this.openKeys ?? this.keysHeld
+          this.openKeys = null
+        },
       },
       addresses: () => ['10.9.0.1', '10.9.1.1', '10.9.0.2', '10.9.1.2', '10.9.2.1', '10.9.2.2', '10.9.3.1', '10.9.3.2'],
     })
@@ -78,6 +101,11 @@ class Host {
   async start(): Promise<void> {
     this.restarts += 1
     this.config = (await loadHostForStart(this.path)).config
+  }
+
+  #usesNewestKey(): boolean {
+    const theirs = this.other?.openKeys ?? this.other?.keysHeld
+    return this.heard && this.openKeys !== null && theirs === this.openKeys
   }
 
   /** Host a is the primary. Only what a change of settings looks at. */
@@ -94,7 +122,7 @@ class Host {
       witness: null,
       agent: { profile: this.config?.profile },
       replication: { streaming: true },
-      peer: { heardAgoMs: this.heard ? 10 : 60_000, paths },
+      peer: { heardAgoMs: this.heard ? 10 : 60_000, paths, usesNewestKey: this.#usesNewestKey() },
     }
     return part as unknown as StatusReport
   }
@@ -222,4 +250,29 @@ test('new addresses of both hosts are used beside the old ones until both have t
   const refused = await rounds({ hosts: absent })
   assert.match(whyOf(refused.b), /hosts\.b\.addresses has 10\.9\.7\.2, and no interface of this host has that address/)
   assert.deepEqual([a.restarts, b.restarts], [2, 2])
+})
+
+const keyChange = '01j00000000000000000000042'
+
+test('new keys are made by the backup and taken over by the primary; the old ones go on the backup first, once both use the new', async t => {
+  const { a, b, take, rounds } = await pairOf(t)
+  assert.match(whyOf(await take(a, { keyChange })), /the other host takes them first/)
+  await take(b, { keyChange })
+  assert.deepEqual([b.openKeys, b.offered, a.openKeys], [keyChange, null, null])
+  await take(b, { keyChange })
+  await take(a, { keyChange })
+  assert.deepEqual([a.openKeys, a.offered], [keyChange, `offer of ${keyChange}`])
+  await take(a, { keyChange })
+  assert.match(whyOf(await take(a, { keyChange })), /the other host lets the old key go first/)
+  assert.deepEqual(await rounds({ keyChange }), { a: { ok: true }, b: { ok: true } })
+  for (const host of [a, b]) assert.deepEqual([host.keysHeld, host.openKeys, host.restarts], [keyChange, null, 2])
+})
+
+test('a primary that can not take the new keys has the backup go back to the old ones', async t => {
+  const { a, b, take, rounds } = await pairOf(t)
+  await take(b, { keyChange })
+  a.objection = () => 'openssl is missing'
+  const said = await rounds({ keyChange })
+  assert.match(whyOf(said.b), /the other host did not take them: openssl is missing/)
+  for (const host of [a, b]) assert.deepEqual([host.keysHeld, host.openKeys], ['of the set-up', null])
 })

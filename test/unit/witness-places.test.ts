@@ -83,6 +83,18 @@ test('the one before stays to be asked until the pair has let it go, and the sec
   assert.equal(second.inc, next.inc)
 })
 
+test('the one before, named again while it still may be the witness, keeps its incarnation; once ended it gives another', async () => {
+  await forgetAdmission(folder)
+  const present = await admittedWitnesses(wanted(at(0), { anew: 'first' }), by(hostWith(null)))
+  await forgetAdmission(folder)
+  const next = await admittedWitnesses(wanted(at(1)), by(hostWith(present), { of: 1 }))
+  const back = await admittedWitnesses(wanted(at(0)), by(hostWith(next)))
+  assert.deepEqual([back.inc, back.former?.inc], [present.inc, next.inc])
+  await retirePair(callerOf(running[0]!, { pair: 'orders', key: own }), { inc: present.inc! })
+  const anew = await admittedWitnesses(wanted(at(0)), by(hostWith(next)))
+  assert.notEqual(anew.inc, present.inc)
+})
+
 test('the witness in place keeps its incarnation; one that was ended, or is wanted anew, gives another', async () => {
   const present = await admittedWitnesses(wanted(at(0), { anew: 'begin' }), by(hostWith(null)))
   const config = hostWith(present)

@@ -159,7 +159,7 @@ export type HostInventory = {
 /** Kept for at least 30 days after its end */
 export type Operation = {
   id: string
-  kind: 'setUp' | 'replacement' | 'prechecks' | 'switchover' | 'takeover' | 'maintenance' | 'unpair' | 'settings' | 'witnessAdmission' | 'inventory' | 'storageScan' | 'storageDiscovery' | 'initiatorName' | 'vswitch'
+  kind: 'setUp' | 'replacement' | 'prechecks' | 'switchover' | 'takeover' | 'maintenance' | 'unpair' | 'settings' | 'witnessAdmission' | 'keyChange' | 'inventory' | 'storageScan' | 'storageDiscovery' | 'initiatorName' | 'vswitch'
   pair: string | null
   host: string | null
   state: 'scheduled' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'unknown'
@@ -199,6 +199,8 @@ export type PairSettings = {
   arbitration?: Arbitration | undefined
   /** Of the newest admission of the witness that was asked for; set by that operation alone */
   witnessAdmission?: string | null | undefined
+  /** Of the newest change of keys; set by that operation alone */
+  keyChange?: string | null | undefined
   syncPartition?: SyncPartition | undefined
   services?: Service[] | undefined
   protectedPorts?: number[] | undefined
@@ -838,6 +840,13 @@ export class UnderstudyClient extends Requester {
     reason: string
   } } & CallOptions): Promise<Answer<Operation>> {
     return this.request({ method: 'POST', path: '/v1/pairs/{pair}/witness-admissions', acts: true }, input)
+  }
+
+  /** A new key for the hosts’ link and new certificates for their streaming, on one host after the other while the pair serves; taken back on both where one can’t follow. Who: `pair:manage`. */
+  changeKeys(input: { params: { pair: string }; body: {
+    reason: string
+  } } & CallOptions): Promise<Answer<Operation>> {
+    return this.request({ method: 'POST', path: '/v1/pairs/{pair}/key-changes', acts: true }, input)
   }
 
   /** Ends the pair without loss: the primary goes on alone, the backup leaves with its data kept. Who: `pair:manage`. */

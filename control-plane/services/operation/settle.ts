@@ -106,6 +106,7 @@ async function settlePair(
     case 'replacement':
     case 'settings':
     case 'witnessAdmission':
+    case 'keyChange':
     case 'inventory':
     case 'storageScan':
     case 'storageDiscovery':

@@ -10,6 +10,7 @@ import type { Deps } from '../../deps.ts'
 import { Refusal } from '../../http/problem.ts'
 import { validated } from '../../http/validate.ts'
 import { settingsPlan } from '../../operations/plan.ts'
+import { currentReport } from '../host/host-view.ts'
 import { carryOn } from '../operation/carry-on.ts'
 import type { OperationRow } from '../operation/operation-view.ts'
 import { refuseSecond, startOperation } from '../operation/start.ts'
@@ -53,36 +54,54 @@ export async function changeSettings(
  * The witness admits the pair anew, after its database was restored or its store lost: it has forgotten what it promised,
  * so it votes again only under a new incarnation that both hosts have made a member. It travels as any other setting.
  */
-export async function admitWitness(
-  tx: Transaction,
-  deps: Deps,
-  part: { id: string; member: Member; reason: string },
-): Promise<OperationRow> {
+export async function admitWitness(tx: Transaction, deps: Deps, part: Acting): Promise<OperationRow> {
   const rows = await lockPair(tx, part)
-  await refuseSecond(tx, part.id)
-  const { settings, organisation, state } = rows.pair
-  if (state !== 'paired') throw new Refusal('conflict', `pair ${rows.pair.name} is not set up yet`)
-  if (settings.arbitration.witness.kind === 'none')
+  if (rows.pair.settings.arbitration.witness.kind === 'none')
     throw new Refusal('conflict', 'arbitration.witness.kind is none: this pair has no witness that could admit it')
   const present = leadingReport(rows, deps.now())
   if (present?.witness?.reach === 'yes')
     throw new Refusal('operation_refused', 'the witness votes for this pair; a new admission would interrupt that', {
       obstacles: [`host ${present.primary ?? '?'} reports that it reaches the witness`],
     })
-  const id = ulid(deps.now().getTime())
-  const generations = await wish(tx, deps, {
-    rows,
-    settings: { ...settings, witnessAdmission: id },
-    fields: ['witnessAdmission'],
-  })
-  await endOlder(tx, deps, part.id)
+  return wishNamed(tx, deps, { ...part, rows, kind: 'witnessAdmission' })
+}
+
+/** New keys of the pair: made by the hosts, never known here; what travels is the name of the change. */
+export async function changeKeys(tx: Transaction, deps: Deps, part: Acting): Promise<OperationRow> {
+  const rows = await lockPair(tx, part)
+  const silent = (['a', 'b'] as const).filter(slot => currentReport(rows.hosts[slot], deps.now()) === null)
+  if (silent.length > 0)
+    throw new Refusal('operation_refused', 'both hosts have their part in a change of keys', {
+      obstacles: silent.map(slot => `host ${slot} was not heard lately`),
+    })
+  return wishNamed(tx, deps, { ...part, rows, kind: 'keyChange' })
+}
+
+interface Acting {
+  id: string
+  member: Member
+  reason: string
+}
+
+/** Something that the hosts are to do once, one after the other, as they take a setting: its name is the setting. */
+async function wishNamed(
+  tx: Transaction,
+  deps: Deps,
+  { id, member, reason, rows, kind }: Acting & { rows: PairRows; kind: 'witnessAdmission' | 'keyChange' },
+): Promise<OperationRow> {
+  await refuseSecond(tx, id)
+  const { settings, organisation, state, name } = rows.pair
+  if (state !== 'paired') throw new Refusal('conflict', `pair ${name} is not set up yet`)
+  const named = { ...settings, [kind]: ulid(deps.now().getTime()) }
+  const generations = await wish(tx, deps, { rows, settings: named, fields: [kind] })
+  await endOlder(tx, deps, id)
   return startOperation(tx, deps, {
     organisation,
-    kind: 'witnessAdmission',
-    pair: part.id,
+    kind,
+    pair: id,
     work: settingsPlan(generations, { protection: true }),
-    actor: part.member.subject,
-    reason: part.reason,
+    actor: member.subject,
+    reason,
   })
 }
 

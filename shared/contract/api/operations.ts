@@ -17,6 +17,7 @@ export const operationKinds = [
   // New settings taken by both hosts, one after the other.
   'settings',
   'witnessAdmission',
+  'keyChange',
   ...hostOperationKinds,
 ] as const
 export type OperationKind = (typeof operationKinds)[number]

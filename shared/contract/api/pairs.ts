@@ -135,6 +135,21 @@ export const admitWitness = route({
   acts: true,
 })
 
+export const changeKeys = route({
+  id: 'changeKeys',
+  method: 'post',
+  path: '/v1/pairs/{pair}/key-changes',
+  tag: 'pairs',
+  summary:
+    'A new key for the hosts’ link and new certificates for their streaming, on one host after the other while the pair serves; taken back on both where one can’t follow',
+  access: 'pair:manage',
+  params: pairParams,
+  body: z.strictObject({ reason }),
+  reply: operation,
+  status: 202,
+  acts: true,
+})
+
 export const precheckResult = z.object({
   code: z.string(),
   severity: z.enum(['blocking', 'warning', 'passed', 'unknown']),

@@ -85,6 +85,7 @@ const wanted = {
     .nullable()
     .default(null)
     .describe('Of the newest admission of the witness that was asked for; set by that operation alone'),
+  keyChange: id.nullable().default(null).describe('Of the newest change of keys; set by that operation alone'),
   syncPartition: syncPartition.nullable().default(null),
   services: z.array(service).max(64).default([]),
   protectedPorts: z.array(port).min(1).max(portsMax).default([5432]),

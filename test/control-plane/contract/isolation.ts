@@ -259,4 +259,5 @@ const bodies: Record<string, unknown> = {
   unpair: { reason },
   replaceMember: { host: 'b', reason },
   admitWitness: { reason },
+  changeKeys: { reason },
 }

@@ -4,7 +4,14 @@ import { acceptTrust, keyRing } from '../../../node-agent/control/trust.ts'
 import { getHost } from '../../../shared/contract/api/hosts.ts'
 import { listAlarms } from '../../../shared/contract/api/observation.ts'
 import { cancelOperation, getOperation, resumeOperation } from '../../../shared/contract/api/operations.ts'
-import { admitWitness, changeSettings, getPair, listPairs, setUpPair } from '../../../shared/contract/api/pairs.ts'
+import {
+  admitWitness,
+  changeKeys,
+  changeSettings,
+  getPair,
+  listPairs,
+  setUpPair,
+} from '../../../shared/contract/api/pairs.ts'
 import { desiredDocument } from '../../../shared/contract/api/settings.ts'
 import { verifyDocument } from '../../../shared/contract/signing.ts'
 import { enrolledHost, pairReport } from '../support/host.ts'
@@ -240,5 +247,35 @@ export function pairTests(runtime: () => Runtime): void {
     await healthy()
     const after = await client.call(listAlarms, { query: { state: 'raised' } })
     assert.ok(!after.body.data.some(one => one.kind === 'witness_void'))
+  })
+
+  test('a change of keys names itself to both hosts and waits until each of them has it; no key passes through here', async () => {
+    const { client, id, a, b } = await adoptedPair(runtime())
+    const begun = await client.call(changeKeys, { params: { pair: id }, body: { reason: 'a year is over' } })
+    assert.deepEqual([begun.status, begun.body.kind, begun.body.state], [202, 'keyChange', 'running'])
+    const { body: after } = await client.call(getPair, { params: { pair: id } })
+    assert.match(after.settings.keyChange ?? '', /^[0-9a-z]{26}$/)
+    for (const host of [a, b]) {
+      const { desired } = (await host.cloud.pull().then(pulled => (pulled.ok ? pulled.value : null))) ?? {}
+      const { payload } = JSON.parse(desired ?? '{}') as { payload: string }
+      const wish = desiredDocument.parse(JSON.parse(Buffer.from(payload, 'base64url').toString()))
+      assert.equal(wish.pair?.settings.keyChange, after.settings.keyChange)
+      assert.ok(!JSON.stringify(wish).includes('"d"'), 'no private key travels')
+    }
+    for (const host of [a, b]) {
+      const role = host === a ? ('primary' as const) : ('backup' as const)
+      await host.send({
+        pair: pairReport({ role, primary: 'a' }),
+        observedGeneration: 2,
+        applied: { status: 'True', generation: 2, why: '' },
+      })
+    }
+    const params = { operation: begun.body.id }
+    for (const until = Date.now() + 60_000; Date.now() < until; ) {
+      const { body } = await client.call(getOperation, { params, wait: 5 })
+      if (body.state === 'succeeded') return
+      assert.equal(body.state, 'running', body.message)
+    }
+    throw new Error('the change of keys does not end')
   })
 }

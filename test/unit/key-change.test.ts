@@ -1,0 +1,147 @@
+import assert from 'node:assert/strict'
+import { generateKeyPairSync, type KeyObject, randomBytes, X509Certificate } from 'node:crypto'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { type Config, parseConfig } from '../../node-agent/config.ts'
+import { KeyChange } from '../../node-agent/control/key-change.ts'
+import { readOffer } from '../../node-agent/control/key-offer.ts'
+import type { PairWish } from '../../node-agent/control/wished-config.ts'
+import { keysOf, readKeyRing } from '../../node-agent/pair/key-ring.ts'
+import {
+  certificateForOther,
+  ensureCertificates,
+  renewedCertificate,
+  tlsPaths,
+  writeCertificates,
+  writePairKey,
+} from '../../node-agent/pair/keys.ts'
+import type { PrivateJwk } from '../../shared/contract/signing.ts'
+import type { SealingKey } from '../../shared/sealing.ts'
+import { exampleConfig } from './example-config.ts'
+
+/** Two hosts of a pair with their enrolments, as the wish names them to each other. */
+const jwkOf = <Key>({ privateKey }: { privateKey: KeyObject }): Key => privateKey.export({ format: 'jwk' }) as Key
+
+async function hosts(t: TestContext) {
+  const folder = mkdtempSync(join(tmpdir(), 'understudy-key-change-'))
+  t.after(() => rmSync(folder, { recursive: true, force: true }))
+  const oldKey = randomBytes(32)
+  const made = await Promise.all(
+    (['a', 'b'] as const).map(async node => {
+      const stateDir = join(folder, node)
+      mkdirSync(join(stateDir, 'control'), { recursive: true })
+      const pairKeyFile = join(stateDir, 'pair.key')
+      await writePairKey(pairKeyFile, oldKey.toString('base64url'))
+      const config: Config = parseConfig(
+        JSON.stringify({ ...exampleConfig, node, stateDir, pairKeyFile }),
+        'agent.json',
+      )
+      const identity = {
+        host: `host-${node}`,
+        key: jwkOf<PrivateJwk>(generateKeyPairSync('ed25519')),
+        sealingKey: jwkOf<SealingKey>(generateKeyPairSync('x25519')),
+      }
+      return { config, identity }
+    }),
+  )
+  const [a, b] = [made[0]!, made[1]!]
+  const { authorityPem, other } = await ensureCertificates(a.config)
+  await writeCertificates(b.config, { authorityPem, ...other })
+  const certificate = (config: Config) => renewedCertificate(config, () => certificateForOther(a.config))
+  const wishOf = (peer: typeof a): PairWish =>
+    ({
+      id: 'pair-1',
+      peer: {
+        host: peer.identity.host,
+        name: 'other',
+        publicKey: peer.identity.key.x,
+        sealingKey: peer.identity.sealingKey.x,
+      },
+    }) as PairWish
+  const part = (host: typeof a, peer: typeof a) => ({
+    config: host.config,
+    wish: wishOf(peer),
+    keys: new KeyChange({ identity: host.identity, certificate }),
+  })
+  return { oldKey, a: part(a, b), b: part(b, a) }
+}
+
+const serialOf = (config: Config): string =>
+  new X509Certificate(readFileSync(tlsPaths(config).certificate)).serialNumber
+const name = 'change-1'
+
+test('the host that goes first makes the key, and only the other host can read what it offers', async t => {
+  const { oldKey, a, b } = await hosts(t)
+  const before = { a: serialOf(a.config), b: serialOf(b.config) }
+  await b.keys.begin(b.config, { wish: b.wish, name, offer: null, usesNewestKey: false })
+  const [newKey, kept] = keysOf(readKeyRing(b.config.pairKeyFile))
+  assert.deepEqual(kept, oldKey)
+  const offer = readOffer(b.config.stateDir)!
+  assert.equal(offer.includes(newKey!.toString('base64url')), false)
+  // A repeated begin, as after a crash, makes no other key.
+  await b.keys.begin(b.config, { wish: b.wish, name, offer: null, usesNewestKey: false })
+  assert.deepEqual(keysOf(readKeyRing(b.config.pairKeyFile)), [newKey, oldKey])
+  const again = readOffer(b.config.stateDir)!
+  await a.keys.begin(a.config, { wish: a.wish, name, offer: again, usesNewestKey: false })
+  assert.deepEqual(keysOf(readKeyRing(a.config.pairKeyFile)), [newKey, oldKey])
+  for (const host of [b, a]) {
+    assert.equal(host.keys.isOpen(host.config), true)
+    await host.keys.settle(host.config)
+    assert.deepEqual(keysOf(readKeyRing(host.config.pairKeyFile)), [newKey])
+    assert.notEqual(serialOf(host.config), before[host.config.node])
+    assert.equal(existsSync(`${tlsPaths(host.config).key}.before`), false)
+  }
+  assert.equal(readOffer(b.config.stateDir), null)
+})
+
+test('a change that is taken back leaves the key and the certificate as they were', async t => {
+  const { oldKey, b } = await hosts(t)
+  const before = serialOf(b.config)
+  await b.keys.begin(b.config, { wish: b.wish, name, offer: null, usesNewestKey: false })
+  assert.notEqual(serialOf(b.config), before)
+  await b.keys.takeBack(b.config)
+  assert.deepEqual(keysOf(readKeyRing(b.config.pairKeyFile)), [oldKey])
+  assert.equal(serialOf(b.config), before)
+  assert.equal(b.keys.isOpen(b.config), false)
+})
+
+test('an offer that the other host of the wish did not sign, of another change, or sealed for somebody else, changes nothing', async t => {
+  const { oldKey, a, b } = await hosts(t)
+  const before = serialOf(a.config)
+  const begin = (offer: string, of = name) =>
+    a.keys.begin(a.config, { wish: a.wish, name: of, offer, usesNewestKey: false })
+  await a.keys.begin(a.config, { wish: a.wish, name: 'forged', offer: null, usesNewestKey: false })
+  const own = readOffer(a.config.stateDir)!
+  await a.keys.takeBack(a.config)
+  await b.keys.begin(b.config, { wish: b.wish, name, offer: null, usesNewestKey: false })
+  const offer = readOffer(b.config.stateDir)!
+  const elsewhere = {
+    ...b.wish,
+    peer: { ...b.wish.peer, sealingKey: jwkOf<SealingKey>(generateKeyPairSync('x25519')).x },
+  }
+  await b.keys.begin(b.config, { wish: elsewhere, name, offer: null, usesNewestKey: false })
+  const toAnother = readOffer(b.config.stateDir)!
+  const refusals: [string, string, RegExp][] = [
+    ['', name, /was not signed by host other/],
+    [own, 'forged', /was not signed by host other/],
+    [offer, 'change-2', /offers a key of change change-1, and the wish is for change-2/],
+    [toAnother, name, /was not sealed for this host/],
+  ]
+  for (const [text, of, why] of refusals) await assert.rejects(begin(text, of), why)
+  assert.deepEqual(keysOf(readKeyRing(a.config.pairKeyFile)), [oldKey])
+  assert.equal(serialOf(a.config), before)
+})
+
+test('a newer change that comes in the middle keeps the key by which the hosts talk', async t => {
+  const { oldKey, b } = await hosts(t)
+  const begin = (of: string, usesNewestKey: boolean) =>
+    b.keys.begin(b.config, { wish: b.wish, name: of, offer: null, usesNewestKey })
+  await begin('one', false)
+  await begin('two', false)
+  const [two, common] = keysOf(readKeyRing(b.config.pairKeyFile))
+  assert.deepEqual(common, oldKey)
+  await begin('three', true)
+  assert.deepEqual(keysOf(readKeyRing(b.config.pairKeyFile))[1], two)
+})
