@@ -169,3 +169,26 @@ test('a backup that stood still for a moment can be handed the place as soon as 
   assert.ok(scene.b.clock.now < scene.b.state.backup.quarantineUntil)
   scene.heal()
 })
+
+test('a backup that starts anew follows as soon as the primary or the witness answers its read; while neither does it follows nobody, promises nothing, and stops nothing', () => {
+  const scene = Scene.protected()
+  for (const deaf of ['a', 'w'] as const) {
+    scene.lose((from, to, { kind }) => from === 'b' && to === deaf && kind === 'prepare')
+    scene.b.powerCut()
+    scene.until('the shrink is chosen', () => !scene.value.successor)
+    scene.b.boot()
+    scene.until(`the pair is protected, though ${deaf} hears no read`, () => scene.pair.isProtected(), 60_000)
+  }
+  scene.lose((from, _to, { kind }) => from === 'b' && kind === 'prepare')
+  scene.b.powerCut()
+  scene.until('the shrink is chosen', () => !scene.value.successor)
+  scene.b.boot()
+  scene.run(30_000)
+  assert.deepEqual(
+    [scene.b.cluster.view().process, scene.b.state.backup.promiseUntil, scene.a.serves],
+    ['none', 0, true],
+  )
+  scene.lose(() => false)
+  scene.until('the pair is protected', () => scene.pair.isProtected(), 60_000)
+  scene.heal()
+})

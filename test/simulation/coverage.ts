@@ -1,4 +1,5 @@
 import { crashEffects } from './faults/crash-at.ts'
+import { weights } from './faults/fault.ts'
 
 /** How often each thing that matters happened. A count that stays at zero over a whole set of runs means that the set proves nothing about it. */
 export class Coverage {
@@ -82,4 +83,5 @@ export const required: readonly string[] = [
   'torn flush of the log',
   'torn write of the register',
   ...crashEffects.filter(effect => effect !== '*').map(effect => `crash at ${effect}`),
+  ...Object.keys(weights).map(kind => `fault: ${kind}`),
 ]

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { pathToFileURL } from 'node:url'
+import type { SimulationVerdict } from '../mutants/try-simulation.ts'
 import { runBatch } from './batch.ts'
 import { commitOfTree } from './commit.ts'
 import { coverageRuns, missingIn } from './coverage.ts'
@@ -61,6 +64,36 @@ test('a failure is shrunk to what it needs', () => {
     shortest([0, 1, 2], () => true),
     [],
   )
+})
+
+/** A program of the tests with a defect in it, to its end. */
+function withDefect(mutant: string, file: string, args: readonly string[]): { code: number | null; output: string } {
+  const preload = pathToFileURL(join(import.meta.dirname, '../mutants/load.ts')).href
+  const flags = ['--disable-warning=ExperimentalWarning', '--import', preload]
+  const env = { ...process.env, UNDERSTUDY_MUTANT: mutant }
+  const { status, stdout } = spawnSync(process.execPath, [...flags, join(import.meta.dirname, file), ...args], {
+    env,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit'],
+    maxBuffer: 16 * 1024 * 1024,
+  })
+  return { code: status, output: stdout }
+}
+
+test('a run that fails is told with the few faults that it needs, and the command beside them fails in the same way', () => {
+  const mutant = 'compare-and-set-ignores-the-value'
+  const found = withDefect(mutant, '../mutants/try-simulation.ts', ['1', '200', '120'])
+  const { killed, checker, seed } = JSON.parse(found.output) as SimulationVerdict
+  assert.ok(killed, 'no run noticed the defect')
+  const told = withDefect(mutant, 'main.ts', ['--seed', `${seed}`, '--runs', '1'])
+  assert.equal(told.code, 1)
+  const [, some, all] = /(\d+) of its (\d+) faults are enough/.exec(told.output) ?? []
+  assert.ok(Number(some) < Number(all), `${some} of ${all} faults`)
+  const again = /again: npm run sim -- --seed=(\d+) --keep=(\S+) --trace/.exec(told.output)
+  assert.equal(again?.[1], `${seed}`)
+  const replayed = withDefect(mutant, 'main.ts', ['--seed', `${seed}`, '--keep', again?.[2] ?? ''])
+  assert.equal(replayed.code, 1)
+  assert.match(replayed.output, new RegExp(`^VIOLATION ${checker} seed ${seed} `, 'm'))
 })
 
 test('an accumulation goes on where its log ends, and a log that is not one is refused', () => {

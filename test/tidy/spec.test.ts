@@ -2,11 +2,13 @@ import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { plans } from '../interruption/plans.ts'
 import { mutants } from '../mutants/list.ts'
 import { starts } from '../search/starts.ts'
+import { weights } from '../simulation/faults/fault.ts'
 import { allPaths, read, root } from './source.ts'
 
-/** SPEC.md says where each rule is enforced and what checks it: here it is held to what there is. */
+/** SPEC.md says where each rule is enforced and what checks it, guarantees.md how much is checked: here both are held to what there is. */
 
 const specPath = 'shared/protocol/SPEC.md'
 const spec = read(specPath)
@@ -76,4 +78,17 @@ test('every rule of SPEC.md has its own number, a place that enforces it and som
     return cells.length !== 4 || !/`[\w./-]+\.ts: \w+`/.test(cells[2] ?? '') || !/I\d|L\d|`/.test(cells[3] ?? '')
   })
   assert.deepEqual(bare, [])
+})
+
+test('guarantees.md counts the faults, plans, scenarios and mutants that there are', () => {
+  const { text } = read('infra/docs/guarantees.md')
+  const told = (pattern: RegExp): number[] => [...text.matchAll(pattern)].map(match => Number(match[1]))
+  const scenarios = allPaths()
+    .filter(path => /^test\/scenarios\/(?:[\w-]+\.test\.ts|transcripts\/[\w-]+\.txt)$/.test(path))
+    .map(path => (path.endsWith('.txt') ? 1 : read(path).lines.filter(line => line.startsWith('test(')).length))
+  assert.deepEqual(told(/(\d+) kinds of faults/g), [Object.keys(weights).length])
+  assert.deepEqual(told(/(\d+) plans \(/g), [plans.length])
+  assert.deepEqual(told(/`npm test -- scenarios` *\| (\d+) /g), [scenarios.reduce((sum, count) => sum + count, 0)])
+  assert.deepEqual(told(/(\d+) defects, each of which/g), [mutants.length])
+  assert.deepEqual(told(/`test\/mutants\/RESULTS\.md` *\| (\d+) /g), [mutants.length])
 })
