@@ -135,7 +135,7 @@ export async function runAgent(configPath: string): Promise<void> {
   process.on('uncaughtException', error => void broken(decisions, error.stack ?? error.message))
   await agent.start()
   if (isEnrolled(config)) link()
-  lookAround(agent, pulse)
+  lookAround(agent, { pulse, configPath })
   if (witnesses !== null) chooseWitness(agent, { witnesses, pulse })
   comeFirst(agent)
   releaseMemory()
@@ -176,10 +176,11 @@ async function ownSettings(config: Config): Promise<OwnSettings> {
 }
 
 /** Networks and storage are looked at beside; the link to the control plane is told that there is news. */
-function lookAround(agent: Agent, pulse: Pulse): void {
-  const settings = inventorySettings(agent.config)
+function lookAround(agent: Agent, { pulse, configPath }: { pulse: Pulse; configPath: string }): void {
+  const settings = inventorySettings(agent.config, configPath)
   const failed = (why: string): void => agent.standing('look', why)
-  const look = new HostLook({ settings, failed, heard: news => heard(agent, news) }, hostClock.bootMs())
+  const note = (why: string): void => agent.note(why)
+  const look = new HostLook({ settings, failed, note, heard: news => heard(agent, news) }, hostClock.bootMs())
   pulse.every(lookEveryMs, () => look.tick(hostClock.bootMs()))
   agent.lookWanted = () => look.wanted()
 }

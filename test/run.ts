@@ -112,6 +112,7 @@ const stages: readonly Stage[] = [
         'test/integration/files-recovery.test.ts',
         'test/integration/cli.test.ts',
         'test/integration/network.test.ts',
+        'test/integration/network-ovs.test.ts',
         'test/integration/postgres-adopt.test.ts',
         'test/integration/state-file.test.ts',
         'test/integration/files-set-up.test.ts',

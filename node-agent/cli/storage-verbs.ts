@@ -101,7 +101,9 @@ async function iqn(name: string | undefined, options: { logOut?: boolean }, comm
   // Without an agent the other host's name is not known; the control plane knows all of the organisation.
   const theirs = theirInitiatorName(await askAgent(command, 'hosts').catch(() => null))
   const change = { name, logOutSessions: options.logOut === true, theirs }
-  const result = await changeInitiatorName(iscsiHost(new Sysfs()), change)
+  const sysfs = new Sysfs()
+  const host = iscsiHost(sysfs, () => storageInventory(sysfs))
+  const result = await changeInitiatorName(host, change)
   await askAgent(command, 'lookAround').catch(() => null)
   if (!result.ok) throw new Exit('refused', result.why)
   print(`${result.from ?? 'no name'} → ${result.to}: ${result.why}\n`)

@@ -60,6 +60,6 @@ export function controlSettings(
   configPath: string,
 ): ControlSettings {
   const { stateDir, socket, control, vips = [] } = config
-  const inventory = inventorySettings({ stateDir, vips })
+  const inventory = inventorySettings({ stateDir, vips }, configPath)
   return { folder: controlFolderOf(stateDir), socket, configPath, refuse: control.refuse, inventory }
 }

@@ -1,29 +1,30 @@
 import type { Command, Verb } from '../../shared/contract/documents.ts'
 import { ackBytesMax, verbs } from '../../shared/contract/documents.ts'
+import type { StorageInventory } from '../../shared/hosts/storage.ts'
 import { loadHost } from '../host-file.ts'
-import { readHost } from '../inventory/read-host.ts'
-import type { InventorySettings } from '../inventory/settings.ts'
+import type { HostInventory } from '../inventory/read-host.ts'
 import { runChange } from '../network/change-process.ts'
 import { vswitchSchema } from '../network/record.ts'
 import { convergedWhy, type Wish } from '../network/vswitches.ts'
 import { discover } from '../storage/discovery.ts'
 import { changeInitiatorName } from '../storage/initiator-name.ts'
-import { storageInventory } from '../storage/inventory.ts'
 import { iscsiHost } from '../storage/iscsi-host.ts'
 import { chooseAdapters, type Scanner } from '../storage/scan.ts'
 import type { Sysfs } from '../storage/sysfs.ts'
 import type { RunOutcome } from './session.ts'
 
 /**
- * What a portal asks of the host itself, not of its pair: done in this process, by the same parts as the command line uses,
- * so that a driver that hangs holds up the link and never the core. A virtual switch is changed by a process that outlives
- * this one: a change that cuts the host from its peer, its witness or the control plane is taken back there, and the
- * answer, which then gets through, says why.
+ * What a portal asks of the host itself, not of its pair: done beside the core, by the same parts as the command line uses.
+ * What may hang with a driver is a child with a time limit, and holds up neither the core nor this link. A virtual switch is
+ * changed by a process that outlives this one: a change that cuts the host from its peer, its witness or the control plane
+ * is taken back there, and the answer, which then gets through, says why.
  */
 export interface HostVerbs {
   configPath: string
-  inventory: InventorySettings
   sysfs: Sysfs
+  /** Looks that may hang with a driver, and fail in time with a sentence. */
+  host: () => Promise<HostInventory>
+  storage: () => Promise<StorageInventory>
   /** One for all commands: it knows which adapter hangs with an earlier one. */
   scanner: Scanner
   /** The whole inventory to the control plane; why it did not get there, or null. */
@@ -47,8 +48,8 @@ export async function runHostVerb(
 }
 
 const hostVerbs: Partial<Record<Verb, (args: Record<string, unknown>, at: HostVerbs) => Promise<RunOutcome>>> = {
-  inventory: async (_args, { inventory, tell }) => {
-    const { network, storage } = await readHost(inventory)
+  inventory: async (_args, { host, tell }) => {
+    const { network, storage } = await host()
     const outcome: RunOutcome = {
       phase: 'done',
       message: 'read',
@@ -72,11 +73,11 @@ const hostVerbs: Partial<Record<Verb, (args: Record<string, unknown>, at: HostVe
     const changed = await runChange(configPath, wish)
     return { phase: changed.ok ? 'done' : 'failed', message: changed.why }
   },
-  storageScan: async (args, { configPath, sysfs, scanner }) => {
+  storageScan: async (args, { configPath, storage, scanner }) => {
     const { adapters, lip, limitSeconds } = verbs.storageScan.parse(args)
     const refused = whyReadOnly(configPath)
     if (refused !== null) return { phase: 'refused', message: refused }
-    const chosen = chooseAdapters((await storageInventory(sysfs)).adapters, { names: adapters, lip })
+    const chosen = chooseAdapters((await storage()).adapters, { names: adapters, lip })
     if (!chosen.ok) return { phase: 'refused', message: chosen.why }
     const result = await scanner.scan(chosen.adapters, { limitMs: limitSeconds * 1000, lip })
     const failed = result.adapters.flatMap(one => (one.ok ? [] : [`${one.adapter}: ${one.why}`]))
@@ -99,12 +100,12 @@ const hostVerbs: Partial<Record<Verb, (args: Record<string, unknown>, at: HostVe
     const message = `${portal} offers ${count} target${count === 1 ? '' : 's'}`
     return { phase: 'done', message, result: { targets: found.targets } }
   },
-  initiatorName: async (args, { configPath, sysfs, theirInitiatorName }) => {
+  initiatorName: async (args, { configPath, sysfs, storage, theirInitiatorName }) => {
     const { name, logOutSessions } = verbs.initiatorName.parse(args)
     const refused = whyReadOnly(configPath)
     if (refused !== null) return { phase: 'refused', message: refused }
     const theirs = await theirInitiatorName()
-    const changed = await changeInitiatorName(iscsiHost(sysfs), { name, logOutSessions, theirs })
+    const changed = await changeInitiatorName(iscsiHost(sysfs, storage), { name, logOutSessions, theirs })
     return { phase: changed.ok ? 'done' : 'refused', message: changed.why }
   },
 }

@@ -2,18 +2,15 @@ import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { type Command, verbs } from '../../shared/contract/documents.ts'
-import { summaryOf } from '../../shared/hosts/summary.ts'
 import type { Standing } from '../agent.ts'
 import { theirInitiatorName } from '../inventory/compared.ts'
-import { newsOf } from '../inventory/look-process.ts'
-import { readHost } from '../inventory/read-host.ts'
+import { Looker } from '../inventory/looker.ts'
 import { inventoryNewsTopic, inventoryTopic } from '../inventory/settings.ts'
 import type { KeyAndCertificate } from '../keys/certificates.ts'
 import { renewedCertificate } from '../pair/keys.ts'
 import type { OwnSettings } from '../peer-news.ts'
 import { preflight } from '../preflight.ts'
 import { ask } from '../socket/client.ts'
-import { storageInventory } from '../storage/inventory.ts'
 import { Scanner } from '../storage/scan.ts'
 import { Sysfs } from '../storage/sysfs.ts'
 import { softwareVersion } from '../version.ts'
@@ -44,8 +41,8 @@ const standingSchema = z.object({
 
 /** `status` shows this often what the link knows. */
 const reportEveryMs = 2_000
-/** Disks and paths tell nobody of a change. */
-const lookEveryMs = 15_000
+/** Disks and paths tell nobody of a change; each look is a process. */
+const lookEveryMs = 60_000
 const askLimitMs = 5_000
 /** A command may overtake the wish it belongs to. */
 const wishLimitMs = 10_000
@@ -57,9 +54,8 @@ export class ControlWorker implements WorkerProgram {
   #carrier: Carrier | null = null
   #standing: Standing | null = null
   #begun = false
-  #settings: ControlSettings | null = null
   #looking = false
-  /** Of the inventory that was told last. */
+  /** Of the newest inventory, whoever has looked: what the control plane is told when it is another one. */
   #digest = ''
   /** A set-up is over: the agent begins anew once its answer is out. */
   #restart: string | null = null
@@ -76,7 +72,7 @@ export class ControlWorker implements WorkerProgram {
     if (topic === inventoryTopic) {
       // Its own news comes back to it.
       const { sha256 } = z.object({ sha256: z.string() }).parse(body)
-      if (sha256 !== this.#digest) void this.#look(this.#settings)
+      this.#isNew(sha256)
     }
     if (topic !== controlTopic || this.#begun) return
     this.#begun = true
@@ -98,27 +94,29 @@ export class ControlWorker implements WorkerProgram {
   }
 
   /** Of networks and storage; what is new is told on both sides. */
-  async #look(settings: ControlSettings | null): Promise<void> {
-    if (settings === null || this.#looking) return
+  async #look(looker: Looker): Promise<void> {
+    if (this.#looking) return
     this.#looking = true
     try {
-      const news = newsOf(await readHost(settings.inventory), settings.inventory)
-      if (news.sha256 === this.#digest) return
-      this.#digest = news.sha256
-      this.#core?.tell(inventoryNewsTopic, news)
-      this.#link?.inventoryChanged()
+      const { news, change } = await looker.news()
+      if (change.state === 'taken back' || change.state === 'stuck') this.#core?.tell('note', change.why)
+      if (this.#isNew(news.sha256)) this.#core?.tell(inventoryNewsTopic, news)
     } catch (error) {
-      this.#core?.tell(
-        'note',
-        `networks and storage could not be looked at: ${error instanceof Error ? error.message : String(error)}`,
-      )
+      this.#core?.tell('note', error instanceof Error ? error.message : String(error))
     } finally {
       this.#looking = false
     }
   }
 
+  #isNew(sha256: string): boolean {
+    if (sha256 === this.#digest) return false
+    this.#digest = sha256
+    this.#link?.inventoryChanged()
+    return true
+  }
+
   async #begin(settings: ControlSettings): Promise<void> {
-    this.#settings = settings
+    const looker = new Looker({ settings: settings.inventory })
     const identity = readIdentity(join(settings.folder, 'identity.json'))
     if (identity === null) throw new Error('this host is not enrolled')
     this.#carrier = new Carrier({ url: identity.url })
@@ -126,9 +124,12 @@ export class ControlWorker implements WorkerProgram {
       identity,
       relay: request => this.#throughPeer(request),
       folder: settings.folder,
-      host: this.#hostPort(settings, identity),
+      host: this.#hostPort(settings, { identity, looker }),
       policy: { refuse: settings.refuse },
-      inventory: () => inventoryOf(settings),
+      inventory: async () => {
+        const { summary, network, storage } = await looker.host()
+        return { summary, network: { ...network }, storage: { ...storage } }
+      },
       nowMs: Date.now,
       random: Math.random,
       note: why => void this.#core?.tell('note', why),
@@ -137,8 +138,9 @@ export class ControlWorker implements WorkerProgram {
     this.#link = link
     if (this.#standing !== null) link.standing(this.#standing)
     setInterval(() => this.#core?.report(link.state()), reportEveryMs)
-    setInterval(() => void this.#look(settings), lookEveryMs)
-    void this.#look(settings)
+    setInterval(() => void this.#look(looker), lookEveryMs)
+    if (this.#digest !== '') link.inventoryChanged()
+    void this.#look(looker)
     await link.start()
   }
 
@@ -151,7 +153,7 @@ export class ControlWorker implements WorkerProgram {
     return relayAnswer.parse(answer.body)
   }
 
-  #hostPort(settings: ControlSettings, identity: Identity): HostPort {
+  #hostPort(settings: ControlSettings, { identity, looker }: { identity: Identity; looker: Looker }): HostPort {
     const { socket, configPath } = settings
     const core = coreOverSocket(socket, { version: softwareVersion, startedAt: new Date().toISOString() })
     let held: PairWish | null = null
@@ -171,9 +173,10 @@ export class ControlWorker implements WorkerProgram {
     const sysfs = new Sysfs()
     const hostVerbs: HostVerbs = {
       configPath,
-      inventory: settings.inventory,
       sysfs,
-      scanner: new Scanner({ sysfs, devices: async () => (await storageInventory(sysfs)).devices }),
+      host: () => looker.host(),
+      storage: () => looker.storage(),
+      scanner: new Scanner({ sysfs, devices: async () => (await looker.storage()).devices }),
       tell: () => this.#link?.tellInventory() ?? Promise.resolve('the link is not there yet'),
       theirInitiatorName: async () => theirInitiatorName(await core.read('hosts')),
     }
@@ -201,8 +204,12 @@ export class ControlWorker implements WorkerProgram {
             if (outcome.phase === 'done' && !runs) this.#restart = outcome.message
             return outcome
           }
-          default:
-            return (await runHostVerb(command, hostVerbs)) ?? core.run(command, progress)
+          default: {
+            const outcome = await runHostVerb(command, hostVerbs)
+            // What it has changed is news at once.
+            if (outcome !== null && command.verb !== 'inventory') void this.#look(looker)
+            return outcome ?? core.run(command, progress)
+          }
         }
       },
     }
@@ -223,12 +230,6 @@ export class ControlWorker implements WorkerProgram {
 const certificateOf = async (path: string): Promise<KeyAndCertificate> =>
   (await ask({ path, verb: 'newCertificate', silenceMs: certificateLimitMs })) as KeyAndCertificate
 const certificateLimitMs = 30_000
-
-async function inventoryOf({ inventory }: ControlSettings) {
-  const { network, storage } = await readHost(inventory)
-  const summary = summaryOf({ network, storage, vips: inventory.vips })
-  return { summary, network: { ...network }, storage: { ...storage } }
-}
 
 async function prechecks(command: Command, configPath: string): Promise<RunOutcome> {
   try {

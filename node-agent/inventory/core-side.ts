@@ -3,7 +3,11 @@ import type { Config } from '../config.ts'
 import type { InventorySettings } from './settings.ts'
 
 /** What is looked at for a host with this configuration. */
-export const inventorySettings = ({ stateDir, vips }: Pick<Config, 'stateDir' | 'vips'>): InventorySettings => ({
+export const inventorySettings = (
+  { stateDir, vips }: Pick<Config, 'stateDir' | 'vips'>,
+  configPath: string,
+): InventorySettings => ({
   networkFolder: join(stateDir, 'network'),
   vips: vips.map(vip => ({ address: vip.address, interface: vip.interface })),
+  configPath,
 })

@@ -12,16 +12,16 @@ export interface HostInventory {
   storage: StorageInventory
 }
 
-export async function readHost({ networkFolder, vips }: InventorySettings): Promise<HostInventory> {
+export async function readHost({ networkFolder, vips }: InventorySettings, root = '/'): Promise<HostInventory> {
   const [network, storage] = await Promise.all([
-    readNetwork({ record: readRecord(networkFolder), vips: vips.map(vip => vip.address) }),
-    storageInventory(new Sysfs()),
+    readNetwork({ record: readRecord(networkFolder), vips: vips.map(vip => vip.address), root }),
+    storageInventory(new Sysfs(root)),
   ])
   return { network, storage }
 }
 
 /** With what the summary adds to it: another configuration is another summary of the same host. */
-export const digestOf = (inventory: HostInventory, { vips }: InventorySettings): string =>
+export const digestOf = (inventory: HostInventory, { vips }: Pick<InventorySettings, 'vips'>): string =>
   createHash('sha256')
     .update(JSON.stringify([inventory, vips]))
     .digest('hex')

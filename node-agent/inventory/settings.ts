@@ -6,6 +6,8 @@ export const inventorySettingsSchema = z.object({
   /** Of the network's own record of vSwitches. */
   networkFolder: z.string(),
   vips: z.array(z.object({ address: z.string(), interface: z.string() })),
+  /** Of this host: a change of its networks that was left half-way is taken back with what it says. */
+  configPath: z.string(),
 })
 export type InventorySettings = z.output<typeof inventorySettingsSchema>
 

@@ -39,11 +39,14 @@ const processLimitMs = 1000 * confirmSecondsMax + 180_000
 export async function runChange(config: string, wish: Wish): Promise<Outcome> {
   const outcome = await runProcess(config, wish)
   if (outcome !== null) return outcome
-  const after = await runProcess(config, { undo: 'unfinished' })
+  const after = await endUnfinished(config)
   const why = 'the process of the change ended without a word'
   if (after?.ok === true) return { ok: false, why: `${why}; ${after.why}` }
   return { ok: false, why: `${why}; ${after?.why ?? 'nor could it be taken back'}: look at the host` }
 }
+
+/** Takes back what a process that has ended left half-way. @returns null where that can't be said either */
+export const endUnfinished = (config: string): Promise<Outcome | null> => runProcess(config, { undo: 'unfinished' })
 
 async function runProcess(config: string, wish: Wish | Undo): Promise<Outcome | null> {
   const bundled = bundledChild(changeVerb)
@@ -88,6 +91,8 @@ export function partsOf(config: Config): VswitchParts {
     ask: (argv, limitMs) => exec(argv, { limitMs }),
     reach: reachOf(config),
     sleep: ms => sleep(ms),
+    // Whoever looks around now sees a change under way, and looks after it.
+    begun: () => void ask({ path: config.socket, verb: 'lookAround', silenceMs: answerLimitMs }).catch(() => {}),
     confirmMs: config.network.confirmSeconds * 1000,
     ovsDatapath: config.network.ovsDatapath,
     pair: {

@@ -29,6 +29,8 @@ export interface ChangeParts {
   /** An answer from before the change proves nothing about the time after it. */
   reach: (withinMs: number) => Promise<Reach>
   sleep: (ms: number) => Promise<void>
+  /** From here on the change has to be taken back if nobody ends it. */
+  begun: () => void
   /** A change that did not prove good by then is taken back. */
   confirmMs: number
 }
@@ -67,6 +69,7 @@ export interface WantedChange {
 export async function applyChange(parts: ChangeParts, change: WantedChange): Promise<ChangeResult> {
   const before = await parts.reach(reachedBeforeMs)
   await writeJournal(parts, change)
+  parts.begun()
   const done: Step[] = []
   for (const step of change.steps) {
     const why = step.argv === null ? null : await parts.run(step.argv)

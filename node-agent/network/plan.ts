@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { BondMode, HostNetwork, ObservedVswitch, Vswitch } from '../../shared/hosts/network.ts'
+import { routeSteps } from './routes.ts'
 
 /**
  * A change of a vSwitch as steps, each with what takes it back: pure, so that it can be shown before it is done, and so
@@ -218,8 +219,9 @@ function addressSteps(
   const taken = (to?.nics ?? [])
     .filter(nic => from?.nics.includes(nic) !== true)
     .flatMap(nic => (host.nics.find(one => one.name === nic)?.addresses ?? []).map(address => ({ address, nic })))
+  const routes = routeSteps({ from, to, host })
   const before = [
-    ...routesAway(from, to, host),
+    ...routes.before,
     ...taken.map(({ address, nic }) => remove(address, nic)),
     ...had.filter(address => !wanted.includes(address)).map(address => remove(address, name)),
   ]
@@ -229,36 +231,9 @@ function addressSteps(
       argv: ip('address', 'add', address, 'dev', name, ...noDad(address)),
       undo: ip('address', 'del', address, 'dev', name),
     }))
-  const gateways = (to?.gateways ?? []).filter(gateway => from?.gateways.includes(gateway) !== true)
-  after.push(
-    ...gateways.map(gateway => ({
-      argv: ip(familyOf(gateway), 'route', 'replace', 'default', 'via', gateway, 'dev', name),
-      undo: ip(familyOf(gateway), 'route', 'del', 'default', 'via', gateway, 'dev', name),
-    })),
-  )
+  after.push(...routes.after)
   return { before, after }
 }
 
-/**
- * Routes through a gateway that go with an address: the kernel drops them with it, and a way back has to put them back, as
- * they were. On the way there only default routes are taken away; of the others nothing is known but that they may go.
- */
-function routesAway(from: ObservedVswitch | null, to: Vswitch | null, host: HostNetwork): Step[] {
-  const newNics = (to?.nics ?? []).filter(nic => from?.nics.includes(nic) !== true)
-  const kept = to?.gateways ?? []
-  return host.routes
-    .filter(route => route.gateway !== null)
-    .filter(({ destination, gateway, device }) =>
-      device === from?.name ? destination !== 'default' || !kept.includes(gateway!) : newNics.includes(device),
-    )
-    .map(({ destination, gateway, device, metric, protocol }) => {
-      const words = [destination, 'via', gateway!, 'dev', device, ...(metric === null ? [] : ['metric', `${metric}`])]
-      const family = familyOf(gateway!)
-      const back = ip(family, 'route', 'replace', ...words, ...(protocol === null ? [] : ['proto', protocol]))
-      return { argv: destination === 'default' ? ip(family, 'route', 'del', ...words) : null, undo: back }
-    })
-}
-
-const familyOf = (address: string): string => (address.includes(':') ? '-6' : '-4')
 /** Known to be free (checked before), and needed at once. */
 const noDad = (address: string): string[] => (address.includes(':') ? ['nodad'] : [])

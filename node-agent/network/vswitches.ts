@@ -9,6 +9,7 @@ import { type Ask, readNetwork } from './inventory.ts'
 import { findManager, foreignBootFile, foreignNicFile } from './managers.ts'
 import { planChange } from './plan.ts'
 import { readRecord, writeRecord } from './record.ts'
+import { routesTold } from './routes.ts'
 import { writeBootFiles } from './write-boot-files.ts'
 
 /** Making, changing and deleting vSwitches on this host: check, do, confirm, remember. One change at a time. */
@@ -21,6 +22,7 @@ export interface VswitchParts {
   ask: Ask
   reach: ChangeParts['reach']
   sleep: (ms: number) => Promise<void>
+  begun: () => void
   confirmMs: number
   ovsDatapath: 'system' | 'netdev'
   /** What of the pair a change is held against. */
@@ -72,7 +74,9 @@ async function change(parts: VswitchParts, wish: Wish): Promise<Outcome> {
   const remember = (which: 'before' | 'after'): Promise<void> =>
     writeDown(parts, { manager: host.manager, record: which === 'before' ? record : kept })
   const result = await applyChange(changeParts(parts), { why: what, steps, record, remember })
-  const why = result.ok ? `${what}; everything that was reached before is reached` : result.why
+  const why = result.ok
+    ? `${what}; everything that was reached before is reached${routesTold({ from, to, host })}`
+    : result.why
   return { ok: result.ok, why }
 }
 
@@ -183,6 +187,7 @@ const changeParts = (parts: VswitchParts): ChangeParts => ({
   run: async argv => whyOf(await parts.ask(argv, stepLimitMs)),
   reach: parts.reach,
   sleep: parts.sleep,
+  begun: parts.begun,
   confirmMs: parts.confirmMs,
 })
 

@@ -1,18 +1,17 @@
 import { basename, dirname, join } from 'node:path'
-import { softwareIscsiName } from '../../shared/hosts/storage.ts'
+import { type StorageInventory, softwareIscsiName } from '../../shared/hosts/storage.ts'
 import { exec } from '../exec.ts'
 import { openFolderWriter } from '../state-file/atomic-write.ts'
 import { listSessions } from './adapters.ts'
 import { type IscsiHost, initiatorNamePath, readNameFile } from './initiator-name.ts'
-import { storageInventory } from './inventory.ts'
 import type { Sysfs } from './sysfs.ts'
 
 const iscsiLimitMs = 30_000
 /** iscsiadm's exit code for "no session found" (iscsiadm(8)): nothing to log out of. */
 const noSessions = 21
 
-/** The host that this process runs on. */
-export function iscsiHost(sysfs: Sysfs): IscsiHost {
+/** The host that this process runs on. `storage` looks at its devices, which may hang with a driver. */
+export function iscsiHost(sysfs: Sysfs, storage: () => Promise<StorageInventory>): IscsiHost {
   const run = async (argv: readonly string[]): Promise<string | null> => {
     const result = await exec(argv, { limitMs: iscsiLimitMs })
     return result.ok ? null : result.why
@@ -30,7 +29,7 @@ export function iscsiHost(sysfs: Sysfs): IscsiHost {
     },
     sessions: () => listSessions(sysfs).map(({ id, target, initiatorName }) => ({ id, target, initiatorName })),
     inUse: async () => {
-      const { devices } = await storageInventory(sysfs)
+      const { devices } = await storage()
       return devices
         .filter(one => one.usedBy.length > 0 && one.paths.some(path => path.adapter === softwareIscsiName))
         .map(one => `${one.name} (${one.usedBy.join(', ')})`)

@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { type HostVerbs, runHostVerb } from '../../../node-agent/control/host-verbs.ts'
+import { Looker } from '../../../node-agent/inventory/looker.ts'
+import { readHost } from '../../../node-agent/inventory/read-host.ts'
 import { storageInventory } from '../../../node-agent/storage/inventory.ts'
 import { Scanner } from '../../../node-agent/storage/scan.ts'
 import { Sysfs } from '../../../node-agent/storage/sysfs.ts'
@@ -38,10 +41,12 @@ const configure = (deployment: 'distributed' | 'converged'): void =>
   )
 configure('distributed')
 const sysfs = new Sysfs(tree.root)
+const settings = { networkFolder: join(folder, 'network'), vips: [], configPath }
 const at: HostVerbs = {
   configPath,
-  inventory: { networkFolder: join(folder, 'network'), vips: [] },
   sysfs,
+  host: () => readHost(settings, tree.root),
+  storage: () => storageInventory(sysfs),
   scanner: new Scanner({ sysfs, devices: async () => (await storageInventory(sysfs)).devices }),
   tell: async () => null,
   theirInitiatorName: async () => 'iqn.2026-01.example.host:b',
@@ -98,6 +103,35 @@ test('an initiator name that is none, is the other host’s, or would leave a se
   }
   assert.equal(read(file), before)
   assert.equal((await iqn('iqn.2026-01.example.host:a'))?.phase, 'done', 'it has that name already')
+})
+
+test('an adapter that hangs costs a command its time and nobody the link: the answer says why', async () => {
+  // Opening a pipe that nobody writes to hangs as a read of a dead adapter does.
+  const state = join(tree.root, 'sys/class/scsi_host/host0/state')
+  const was = readFileSync(state)
+  rmSync(state)
+  execFileSync('mkfifo', [state])
+  // As the link has it: each look is a process of its own.
+  const slow = new Looker({ settings, root: tree.root, limitMs: 3000 })
+  const began = performance.now()
+  let turns = 0
+  const beat = setInterval(() => turns++, 50)
+  try {
+    const hung = { ...at, host: () => slow.host(), storage: () => slow.storage() }
+    const outcomes = await Promise.all([
+      runHostVerb({ verb: 'inventory', args: {} }, hung),
+      runHostVerb({ verb: 'storageScan', args: { adapters: ['host3'], lip: false, limitSeconds: 5 } }, hung),
+    ])
+    for (const outcome of outcomes) {
+      assert.equal(outcome?.phase, 'failed')
+      assert.match(outcome?.message ?? '', /a driver hangs/)
+    }
+    assert.ok(performance.now() - began < 60_000 && turns > 5, `${turns} turns`)
+  } finally {
+    clearInterval(beat)
+    rmSync(state)
+    writeFileSync(state, was)
+  }
 })
 
 test('a portal that is none is refused with the rule, and nothing is asked', async () => {

@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { newsOf } from '../../../node-agent/inventory/look-process.ts'
+import { Looker } from '../../../node-agent/inventory/looker.ts'
 import type { HostInventory } from '../../../node-agent/inventory/read-host.ts'
 
 const inventory: HostInventory = {
@@ -8,9 +12,37 @@ const inventory: HostInventory = {
   storage: { adapters: [], devices: [] },
 }
 
+const settings = { networkFolder: '/nowhere', configPath: '/nowhere', vips: [] }
+
 test('another virtual address in the configuration is news, though nothing of the host has changed', () => {
-  const settings = { networkFolder: '/nowhere', vips: [{ address: '10.1.0.100/24', interface: 'svc0' }] }
   const before = newsOf(inventory, settings)
   assert.deepEqual(newsOf(inventory, settings), before)
-  assert.notEqual(newsOf(inventory, { ...settings, vips: [] }).sha256, before.sha256)
+  const vips = [{ address: '10.1.0.100/24', interface: 'svc0' }]
+  assert.notEqual(newsOf(inventory, { ...settings, vips }).sha256, before.sha256)
+})
+
+test('a look that hangs is given up in time, even where somebody keeps its end of the pipe', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'understudy-look-'))
+  const note = join(folder, 'pid')
+  try {
+    // As a process in its driver, which no SIGKILL ends: here it is its child that lives on.
+    const args = ['-c', 'sleep 60 & echo $! > "$0"; wait', note]
+    const looker = new Looker({ settings, limitMs: 1000, program: { command: 'sh', args } })
+    const began = performance.now()
+    await assert.rejects(
+      looker.storage(),
+      /could not be looked at: a driver hangs: the process did not end within 1000 ms/,
+    )
+    assert.ok(performance.now() - began < 30_000)
+    process.kill(Number(readFileSync(note, 'utf8')), 'SIGKILL')
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
+
+test('a look that says nothing, or ends without an answer, is a sentence', async () => {
+  const silent = new Looker({ settings, program: { command: 'true', args: [] } })
+  await assert.rejects(silent.host(), /could not be looked at: the process said nothing/)
+  const missing = new Looker({ settings, program: { command: '/nowhere/look', args: [] } })
+  await assert.rejects(missing.news(), /could not be looked at: .*ENOENT/)
 })

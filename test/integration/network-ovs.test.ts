@@ -1,0 +1,88 @@
+import assert from 'node:assert/strict'
+import { existsSync, mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { before, describe, test } from 'node:test'
+import { exec } from '../../node-agent/exec.ts'
+import type { Reach } from '../../node-agent/network/change.ts'
+import { readNetwork } from '../../node-agent/network/inventory.ts'
+import type { Vswitch } from '../../shared/hosts/network.ts'
+import { until } from '../fixtures/until.ts'
+import { allReached, ChangedHost, wish } from './support/changed-host.ts'
+
+/** The same on a real Open vSwitch in user space. */
+const at = new ChangedHost('ovs')
+
+describe('vSwitches on Open vSwitch', () => {
+  before(async () => {
+    mkdirSync(at.ovsDir)
+    const schema = '/usr/share/openvswitch/vswitch.ovsschema'
+    const made = await exec(['ovsdb-tool', 'create', `${at.ovsDir}/conf.db`, schema], { limitMs: 10_000, env: at.env })
+    assert.ok(made.ok, made.ok ? '' : made.why)
+    at.host.spawn('ovsdb-server', [`${at.ovsDir}/conf.db`, `--remote=punix:${at.ovsDir}/db.sock`, '--no-chdir'], {
+      env: at.env,
+      stdio: 'ignore',
+    })
+    await until(() => existsSync(`${at.ovsDir}/db.sock`))
+    at.host.spawn('ovs-vswitchd', [`unix:${at.ovsDir}/db.sock`, '--no-chdir'], { env: at.env, stdio: 'ignore' })
+    await at.inHost(['ovs-vsctl', '--timeout=10', 'init'])
+  })
+
+  const ovs = (more: Partial<Vswitch> = {}): Vswitch => wish({ backend: 'ovs', mtu: 1500, ...more })
+
+  test('one with an address reaches the network behind its NIC', async () => {
+    assert.deepEqual(await at.change(ovs()), { ok: true })
+    const made = await at.vswitch('svc0')
+    assert.deepEqual({ ...made, ports: [] }, { ...ovs(), owned: true, ports: [] })
+    assert.ok(at.reaches('10.41.0.1'))
+  })
+
+  test('a VLAN is tagged: the untagged other side is no longer reached, and is again without it', async () => {
+    assert.deepEqual(await at.change(ovs({ vlan: 10 })), { ok: true })
+    assert.equal((await at.vswitch('svc0'))?.vlan, 10)
+    assert.ok(!at.reaches('10.41.0.1'))
+    assert.deepEqual(await at.change(ovs()), { ok: true })
+    assert.ok(at.reaches('10.41.0.1'))
+  })
+
+  test('a change of an Open vSwitch that fails at any of its steps leaves the host as it was', async () => {
+    await at.failsAnywhere(ovs({ addresses: ['10.41.0.77/24'], nics: [], vlan: 20, mtu: 1300 }))
+    await at.failsAnywhere(null, 'svc0')
+    assert.ok(at.reaches('10.41.0.1'))
+  })
+
+  test('two NICs are one uplink', async () => {
+    at.host.exec('ip', 'address', 'flush', 'dev', 'eth0')
+    const bonded = ovs({ nics: ['eth0', 'eth1'], bond: 'active-backup' })
+    assert.deepEqual(await at.change(bonded), { ok: true })
+    const made = await at.vswitch('svc0')
+    assert.deepEqual([made?.nics, made?.bond], [['eth0', 'eth1'], 'active-backup'])
+  })
+
+  test('a change that cuts the host off is taken back here too', async () => {
+    const before = await at.look()
+    const deaf = at.parts({
+      reach: (() => {
+        let asked = 0
+        return async (): Promise<Reach> => ({ ...allReached, witness: ++asked === 1 })
+      })(),
+    })
+    const result = await at.change(ovs({ nics: [], vlan: 20 }), { parts: deaf })
+    assert.match(result.ok ? '' : result.why, /did not reach the witness within 30 s; the host is as it was/)
+    assert.deepEqual(await at.look(), before)
+  })
+
+  test('a deleted one is gone', async () => {
+    assert.deepEqual(await at.change(null, { name: 'svc0' }), { ok: true })
+    assert.equal(await at.vswitch('svc0'), null)
+  })
+
+  test('an Open vSwitch that does not answer is said to be unknown, in time', async () => {
+    const silent = { ...at.env, OVS_RUNDIR: join(at.folder, 'nowhere') }
+    const seen = await readNetwork({
+      record: [],
+      vips: [],
+      ask: (argv, limitMs) => exec(['ip', 'netns', 'exec', at.host.name, ...argv], { limitMs, env: silent }),
+    })
+    assert.match(seen.unknown.join(), /Open vSwitch does not answer/)
+  })
+})
