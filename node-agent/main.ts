@@ -27,6 +27,7 @@ import { partsOf } from './network/change-process.ts'
 import { restoreVswitches } from './network/vswitches.ts'
 import { certificateForOther } from './pair/keys.ts'
 import { LeftPair, readSetup } from './pair/setup-file.ts'
+import { PathWatch } from './peer/path-watch.ts'
 import type { OwnSettings } from './peer-news.ts'
 import { preflight } from './preflight.ts'
 import { Pulse } from './pulse.ts'
@@ -137,6 +138,7 @@ export async function runAgent(configPath: string): Promise<void> {
   if (isEnrolled(config)) link()
   lookAround(agent, { pulse, configPath })
   if (witnesses !== null) chooseWitness(agent, { witnesses, pulse })
+  watchPaths(agent, pulse)
   comeFirst(agent)
   releaseMemory()
   anew = attend(agent, { server, decisions, config })
@@ -184,8 +186,13 @@ function lookAround(agent: Agent, { pulse, configPath }: { pulse: Pulse; configP
   pulse.every(lookEveryMs, () => look.tick(hostClock.bootMs()))
   agent.lookWanted = () => look.wanted()
 }
-/** Between a change of networks and the look at it. */
+/** Between a change of networks and the look at it; and between two looks at the paths. */
 const lookEveryMs = 1000
+
+function watchPaths(agent: Agent, pulse: Pulse): void {
+  const watch = new PathWatch(hostClock.bootMs())
+  pulse.every(lookEveryMs, () => agent.standing('paths', watch.trouble(agent.ports.peer.paths(), hostClock.bootMs())))
+}
 
 function heard(agent: Agent, { sha256, summary }: InventoryNews): void {
   agent.comparison.take({ sha256, summary })
