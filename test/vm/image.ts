@@ -21,7 +21,7 @@ export interface Image {
 
 const packages = [
   ['linux-image-amd64', 'systemd-sysv', 'udev', 'dbus', 'kmod', 'procps', 'initramfs-tools'],
-  ['iproute2', 'iputils-ping', 'open-iscsi', 'tgt', 'postgresql-15'],
+  ['iproute2', 'iputils-ping', 'ifupdown', 'netplan.io', 'open-iscsi', 'tgt', 'postgresql-15'],
 ].flat()
 
 /** For the disks and the network of the machine, and nothing else: an initrd of all drivers takes a minute more. */
