@@ -1,4 +1,13 @@
-import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync, realpathSync, statfsSync } from 'node:fs'
+import {
+  existsSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  statfsSync,
+  statSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import type { Config } from '../config.ts'
 import type { ConfigFault } from '../config-faults.ts'
@@ -140,14 +149,25 @@ async function countedBytes(path: string): Promise<number | null> {
   return Number.isFinite(bytes) ? bytes : null
 }
 
-/** Processes with a file, a working directory or a root in a folder, as `command (pid)`. */
+/**
+ * Processes with a file, a working directory or a root in a folder, as `command (pid)`. One for which this path leads to
+ * another directory, such as a container's, is none of them.
+ */
 export function openBelow(folder: string): string[] {
   const real = realpathSync(folder)
+  const own = statSync(real)
+  const view = link('/proc/self/ns/mnt')
+  const seesIt = (at: string): boolean => {
+    if (link(join(at, 'ns/mnt')) === view) return true
+    const seen = statOf(join(at, 'root', real))
+    return seen !== null && seen.dev === own.dev && seen.ino === own.ino
+  }
   const isBelow = (target: string | null): boolean => target === real || target?.startsWith(`${real}/`) === true
   return readdirSync('/proc')
     .filter(name => /^\d+$/.test(name) && Number(name) !== process.pid)
     .filter(pid => {
       const at = join('/proc', pid)
+      if (!seesIt(at)) return false
       return isBelow(link(join(at, 'cwd'))) || isBelow(link(join(at, 'root'))) || descriptors(at).some(isBelow)
     })
     .map(pid => `${command(pid)} (${pid})`)
@@ -159,6 +179,14 @@ function descriptors(at: string): (string | null)[] {
   } catch {
     // It has ended.
     return []
+  }
+}
+
+function statOf(path: string): { dev: number; ino: number } | null {
+  try {
+    return statSync(path)
+  } catch {
+    return null
   }
 }
 

@@ -9,6 +9,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   symlinkSync,
   truncateSync,
@@ -267,14 +268,18 @@ test('a set-up names the processes that have files open below a tree', async () 
     spawn('sleep', ['60'], { stdio: ['ignore', fd, 'ignore'] }),
     spawn('sleep', ['60'], { cwd: join(folder, 'below'), stdio: 'ignore' }),
   ]
+  // A container, in which the same path leads to something else.
+  const hide = 'mount -t tmpfs tmpfs "$1" && mkdir "$1/below" && cd "$1/below" && exec sleep 60'
+  const elsewhere = spawn('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', hide, 'sh', folder])
   try {
+    await until(() => readlinkSync(`/proc/${elsewhere.pid}/cwd`).endsWith('/below'))
     await until(() => openBelow(folder).length === 2)
     const expected = [byFile.pid, byFolder.pid].map(pid => `sleep (${pid})`)
     assert.deepEqual(openBelow(folder).sort(), expected.sort())
     assert.deepEqual(openBelow(mkdtempSync(`${folder}/other-`)), [])
   } finally {
     closeSync(fd)
-    for (const child of [byFile, byFolder]) child.kill('SIGKILL')
+    for (const child of [byFile, byFolder, elsewhere]) child.kill('SIGKILL')
     rmSync(folder, { recursive: true, force: true })
   }
 })
