@@ -10,6 +10,8 @@ import { connect, disconnect, type Sql } from './sql.ts'
  */
 const writeEveryMs = 300
 const connectEveryMs = 1000
+/** Far beyond what a write takes, far below what counts as a hang. */
+const writeLongMs = 100
 /** "SSLRequest": the server answers one byte once a backend was forked (manual, 55.2.10). */
 const sslRequest = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47])
 
@@ -20,9 +22,9 @@ export class HealthProbe {
   #ends: (() => void)[] = []
   #writeSince = 0
   #connectSince = 0
-  /** The process that answers the writes, and what it had waited for a processor when the open one was sent. */
+  /** The process that answers the writes, and what it had waited for a processor when the open one began to take long. */
   #backend: number | null = null
-  #waitedMs: number | null = null
+  #waited: { ms: number; at: number } | null = null
 
   constructor(spec: ClusterSpec, pulse: Pulse) {
     this.#spec = spec
@@ -31,26 +33,39 @@ export class HealthProbe {
 
   /** A probe has been without an answer for longer than hangMs. */
   get hanging(): boolean {
-    return this.trouble !== ''
+    const now = performance.now()
+    this.#noteWait(now)
+    return this.#isLate(this.#writeSince, now) || this.#isLate(this.#connectSince, now)
+  }
+
+  #isLate(since: number, now: number): boolean {
+    return since > 0 && now - since > this.#spec.hangMs
   }
 
   /** Which probes have been, for how long, and whether a processor was free meanwhile; '' for none. */
   get trouble(): string {
     const now = performance.now()
     const late = (what: string, since: number): string[] =>
-      since > 0 && now - since > this.#spec.hangMs
-        ? [`${what} has been without an answer for ${Math.round(now - since)} ms`]
-        : []
+      this.#isLate(since, now) ? [`${what} has been without an answer for ${Math.round(now - since)} ms`] : []
     return [
-      ...late(`a write (its process ${this.#starved()})`, this.#writeSince),
+      ...late(`a write (its process ${this.#starved(now)})`, this.#writeSince),
       ...late('a new connection', this.#connectSince),
     ].join(', ')
   }
 
-  #starved(): string {
-    const waitedMs = runQueueWaitMs(this.#backend)
-    if (waitedMs === null || this.#waitedMs === null) return 'is not to be seen'
-    return `waited ${Math.round(waitedMs - this.#waitedMs)} ms of it for a processor`
+  /** Only for a write that takes long: in calm it would be one read more for each. */
+  #noteWait(now: number): void {
+    if (this.#writeSince === 0) this.#waited = null
+    else if (this.#waited === null && now - this.#writeSince > writeLongMs) {
+      const ms = runQueueWaitMs(this.#backend)
+      if (ms !== null) this.#waited = { ms, at: now }
+    }
+  }
+
+  #starved(now: number): string {
+    const ms = runQueueWaitMs(this.#backend)
+    if (ms === null || this.#waited === null) return 'is not to be seen'
+    return `waited for a processor for ${Math.round(ms - this.#waited.ms)} of the last ${Math.round(now - this.#waited.at)} ms`
   }
 
   /** This process stood still for so long, and heard no answers meanwhile: that is no silence of the server. */
@@ -83,7 +98,6 @@ export class HealthProbe {
     const sql = this.#sql
     if (sql === null || this.#writeSince > 0) return
     this.#writeSince = performance.now()
-    this.#waitedMs = runQueueWaitMs(this.#backend)
     try {
       const [row] = await sql`select pg_logical_emit_message(true, 'understudy', ''), pg_backend_pid() as pid`
       if (sql !== this.#sql) return
