@@ -56,9 +56,10 @@ export function encodeContent(content: Content): Buffer {
     case 'ping':
       return Buffer.alloc(0)
     case 'message': {
-      const header = Buffer.alloc(messageHeaderBytes)
-      header.writeUIntBE(content.number, 0, messageHeaderBytes)
-      return Buffer.concat([header, content.json])
+      const bytes = Buffer.allocUnsafe(messageHeaderBytes + content.json.length)
+      bytes.writeUIntBE(content.number, 0, messageHeaderBytes)
+      bytes.set(content.json, messageHeaderBytes)
+      return bytes
     }
     case 'chunk': {
       const header = Buffer.alloc(chunkHeaderBytes)
@@ -79,12 +80,13 @@ export function encodeContent(content: Content): Buffer {
 }
 
 export function encodeBody(part: { kind: Content['kind']; path: PathNumbers; content: Buffer }): Buffer {
-  const head = Buffer.alloc(pathBytes)
-  head[0] = kinds[part.kind]
-  head.writeUInt32BE(part.path.number, 1)
-  head.writeUInt32BE(part.path.echo, 5)
-  head.writeUInt32BE(part.path.heldUs, 9)
-  return Buffer.concat([head, part.content])
+  const body = Buffer.allocUnsafe(pathBytes + part.content.length)
+  body[0] = kinds[part.kind]
+  body.writeUInt32BE(part.path.number, 1)
+  body.writeUInt32BE(part.path.echo, 5)
+  body.writeUInt32BE(part.path.heldUs, 9)
+  body.set(part.content, pathBytes)
+  return body
 }
 
 /** null = nothing this version can read: a bug, or a field out of its bounds. For what is in a message see decodeMessage. */

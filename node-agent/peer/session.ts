@@ -21,7 +21,12 @@ export const pairTagOf = (pairKey: Buffer): Buffer => derive({ pairKey, salt: no
 export function seal(part: { key: KeyObject; nonce: Buffer; header: Buffer; body: Buffer }): Buffer {
   const cipher = createCipheriv(cipherName, part.key, part.nonce)
   cipher.setAAD(part.header)
-  return Buffer.concat([cipher.update(part.body), cipher.final(), cipher.getAuthTag()])
+  const sealed = Buffer.allocUnsafe(part.body.length + sealBytes)
+  // A stream cipher holds nothing back for its end.
+  sealed.set(cipher.update(part.body))
+  cipher.final()
+  sealed.set(cipher.getAuthTag(), part.body.length)
+  return sealed
 }
 
 /** null when it was not made with this key, or was changed. */
@@ -30,7 +35,9 @@ export function unseal(part: { key: KeyObject; nonce: Buffer; header: Buffer; se
   decipher.setAAD(part.header)
   decipher.setAuthTag(part.sealed.subarray(part.sealed.length - sealBytes))
   try {
-    return Buffer.concat([decipher.update(part.sealed.subarray(0, -sealBytes)), decipher.final()])
+    const body = decipher.update(part.sealed.subarray(0, -sealBytes))
+    decipher.final()
+    return body
   } catch {
     return null
   }
