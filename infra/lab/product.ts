@@ -51,8 +51,16 @@ export function understudyCommand(args: readonly string[]): string[] {
   if (!existsSync(bundle)) throw new Error(`There is no ${bundle}: make it with \`npm run build\`.`)
   // As infra/systemd/understudy.service starts it.
   const [node = '', ...rest] = nodeCommand(bundle, args)
-  return [node, '--max-semi-space-size=1', '--single-threaded-gc', ...rest]
+  return [node, ...AGENT_NODE_FLAGS, ...rest]
 }
+
+const AGENT_NODE_FLAGS = [
+  '--min-semi-space-size=4',
+  '--max-semi-space-size=4',
+  '--single-threaded-gc',
+  '--no-memory-reducer',
+  '--no-flush-bytecode',
+]
 
 export interface AgentPaths {
   config: string
