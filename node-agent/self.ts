@@ -2,14 +2,20 @@ import { softwareVersion } from './version.ts'
 
 /** The build puts the state writer's program here, see infra/dev/build.ts. */
 declare const UNDERSTUDY_STATE_WRITER: string | undefined
+/** The open file of the native part, in a bundled agent. */
+declare const UNDERSTUDY_NATIVE_FD: number | undefined
+
+/** Where the state writer finds that file: behind its standard ones and the lock. */
+export const nativeDescriptor = 4
 
 /**
  * The state writer of a bundled agent: handed to Node as text, since the whole bundle would cost a second process 80 MB
  * for 40 lines. undefined in development.
  */
-export function bundledStateWriter(): { command: string; args: string[] } | undefined {
+export function bundledStateWriter(): { command: string; args: string[]; native?: number } | undefined {
   if (typeof UNDERSTUDY_STATE_WRITER !== 'string') return undefined
-  return { command: process.execPath, args: ['--eval', UNDERSTUDY_STATE_WRITER, '--'] }
+  const native = typeof UNDERSTUDY_NATIVE_FD === 'number' ? { native: UNDERSTUDY_NATIVE_FD } : {}
+  return { command: process.execPath, args: ['--eval', UNDERSTUDY_STATE_WRITER, '--'], ...native }
 }
 
 /**

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import { build, type Plugin } from 'esbuild'
+import { nativeDescriptor } from '../../node-agent/self.ts'
 
 /**
  * Makes dist/understudy.mjs: one file that needs only Node. The one native part, koffi's loader of C functions, is
@@ -74,10 +75,11 @@ function load() {
       fd = openSync(folder, O_TMPFILE | constants.O_RDWR, 0o700)
       for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at)
       process.dlopen(module, '/proc/self/fd/' + fd)
+      // Kept open for the state writer, which loads it from there.
+      globalThis.understudyNativeFd = fd
       return module.exports
     } catch (error) {
       last = error
-    } finally {
       if (fd >= 0) closeSync(fd)
     }
   }
@@ -85,6 +87,18 @@ function load() {
 }
 export default load()
 `
+}
+
+/** The writer is handed the nameless file. */
+const koffiByDescriptor: Plugin = {
+  name: 'koffi by descriptor',
+  setup(esbuild) {
+    esbuild.onResolve({ filter: /^koffi$/ }, () => ({ path: 'koffi', namespace: 'descriptor' }))
+    esbuild.onLoad({ filter: /.*/, namespace: 'descriptor' }, () => ({
+      contents: `const native = { exports: {} }; process.dlopen(native, '/proc/self/fd/${nativeDescriptor}'); module.exports = native.exports`,
+      loader: 'js',
+    }))
+  },
 }
 
 /** Runs as a process of its own beside the agent: a program of its own, and not the whole bundle once more. */
@@ -96,6 +110,7 @@ const writer = await build({
   // Node's loader of ES modules would be loaded for nothing.
   format: 'cjs',
   target: 'node24',
+  plugins: [koffiByDescriptor],
   write: false,
   logLevel: 'warning',
 })
@@ -119,6 +134,7 @@ const result = await build({
   define: {
     UNDERSTUDY_VERSION: JSON.stringify(version),
     UNDERSTUDY_STATE_WRITER: JSON.stringify(writer.outputFiles[0]?.text),
+    UNDERSTUDY_NATIVE_FD: 'globalThis.understudyNativeFd',
   },
   plugins: [embeddedKoffi, builtinsWhenUsed],
   legalComments: 'none',

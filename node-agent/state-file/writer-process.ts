@@ -7,6 +7,8 @@ export interface WriterCommand {
   command: string
   /** Folder and file name are added. */
   args: string[]
+  /** A file that the writer gets as its next descriptor. */
+  native?: number
 }
 
 /** A child that is alive but says nothing for this long at its start is not going to. */
@@ -28,9 +30,9 @@ export async function startWriter(part: {
   lock: number
   command: WriterCommand | undefined
 }): Promise<StartResult> {
-  const { command, args } = part.command ?? defaultWriter()
+  const { command, args, native } = part.command ?? defaultWriter()
   const child = spawn(command, [...args, part.folder, part.name], {
-    stdio: ['pipe', 'pipe', 'inherit', part.lock],
+    stdio: ['pipe', 'pipe', 'inherit', part.lock, ...(native === undefined ? [] : [native])],
     // It needs nothing of what this process was told.
     env: {},
   })

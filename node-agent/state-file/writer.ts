@@ -1,5 +1,6 @@
 import { constants, openSync, readSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
+import { releaseStartMemory } from '../kernel/memory.ts'
 import { replaceSync } from './atomic-write.ts'
 import { FrameReader, writerFault } from './writer-frames.ts'
 
@@ -61,6 +62,7 @@ function write(bytes: Uint8Array): 'wrote' | 'used the spare' {
 
 keepSpare()
 tell('ready')
+releaseStartMemory()
 
 const frames = new FrameReader()
 const chunk = Buffer.alloc(64 * 1024)
