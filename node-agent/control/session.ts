@@ -1,5 +1,11 @@
 import { type DesiredDocument, desiredDocument } from '../../shared/contract/api/settings.ts'
-import { type Ack, ack as ackSchema, type Command, freshDocument } from '../../shared/contract/documents.ts'
+import {
+  type Ack,
+  ack as ackSchema,
+  type Command,
+  freshDocument,
+  type TrustDocument,
+} from '../../shared/contract/documents.ts'
 import type { HostReport, SaidEvents, SaidReport } from '../../shared/contract/report.ts'
 import { type DocumentSigner, documentSigner, sha256Hex, verifyDocument } from '../../shared/contract/signing.ts'
 import type { Cloud, PulledDocuments } from './cloud.ts'
@@ -58,6 +64,8 @@ export class ControlSession {
   readonly #running = new Set<string>()
   /** When an answer was told last, by id: a command that comes a thousand times is not answered a thousand times. */
   readonly #toldAtMs = new Map<string, number>()
+  /** The held trust document, verified once. */
+  #trusted: { text: string; document: TrustDocument | null } | null = null
   #pollAfterSeconds: number = retrySeconds
   /** What could not be verified for want of the trust document, which may come after it. */
   #untrusted: { desired: string | null; fresh: string | null } = { desired: null, fresh: null }
@@ -282,8 +290,12 @@ export class ControlSession {
     const { memory, identity } = this.#options
     const { trust } = memory.present
     if (trust === null) return () => null
-    const trusted = await acceptTrust(trust, { rootFingerprint: identity.rootFingerprint, heldVersion: 0 })
-    return trusted.ok ? keyRing(trusted.document, use) : () => null
+    if (this.#trusted?.text !== trust) {
+      const trusted = await acceptTrust(trust, { rootFingerprint: identity.rootFingerprint, heldVersion: 0 })
+      this.#trusted = { text: trust, document: trusted.ok ? trusted.document : null }
+    }
+    const { document } = this.#trusted
+    return document === null ? () => null : keyRing(document, use)
   }
 
   /**

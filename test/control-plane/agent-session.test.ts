@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, afterEach, before, test } from 'node:test'
 import { Cloud } from '../../node-agent/control/cloud.ts'
@@ -105,6 +106,38 @@ test('a command runs once, however often and on however many ways it comes, also
   assert.equal(runs, 1)
   const { body } = await client.call(getOperation, { params: { operation: begun.body.id } })
   assert.equal(body.steps[0]?.state, 'done')
+})
+
+test('that a command began is on disk before it runs, and its answer is told while the disk still writes it', async () => {
+  const { client, id, a } = await adoptedPair(runtime)
+  const begun = await client.call(switchOver, { params: { pair: id }, body: { reason: 'update' } })
+  assert.ok('id' in begun.body)
+  let onDisk = ''
+  const run: HostPort['run'] = async () => {
+    onDisk = readFileSync(path, 'utf8')
+    return { phase: 'done', message: 'handed over' }
+  }
+  const { session, memory, path, cloud } = await sessionOf(a, { core: { run } })
+  const pulled = await cloud.pull()
+  assert.ok(pulled.ok && pulled.value !== null)
+  await session.takeTrust(pulled.value.trust)
+  const disk = Promise.withResolvers<void>()
+  const remember = memory.remember.bind(memory)
+  let writes = 0
+  memory.remember = (command, now) => {
+    const written = remember(command, now)
+    return ++writes === 1 ? written : written.then(() => disk.promise)
+  }
+  const taking = session.takeDocuments(pulled.value)
+  const operation = begun.body.id
+  const step = async () => (await client.call(getOperation, { params: { operation } })).body.steps[0]
+  for (let tries = 0; (await step())?.state !== 'done'; tries++) {
+    assert.ok(tries < 200, 'the answer waits for the disk')
+    await new Promise(resolve => setTimeout(resolve, 50))
+  }
+  assert.ok(onDisk.includes(memory.present.seen[0]?.jti ?? 'none'))
+  disk.resolve()
+  await taking
 })
 
 test('an answer that could not be told is told when the control plane is back', async () => {
