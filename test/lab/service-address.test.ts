@@ -5,16 +5,22 @@
 
 import assert from 'node:assert/strict'
 import { X509Certificate } from 'node:crypto'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { isDeepStrictEqual } from 'node:util'
 import { HOSTS, type HostName, INTERFACE, namespaceName, otherOf } from '../../infra/lab/addresses.ts'
+import { groupPath, processesIn } from '../../infra/lab/control-groups.ts'
 import { run } from '../../infra/lab/exec.ts'
 import { networkOf } from '../../infra/lab/hosts.ts'
 import { databaseUriAt, statuses, switchOver, until, untilProtected } from '../../infra/lab/pair.ts'
+import { commandLine, signal } from '../../infra/lab/processes.ts'
 import { agentPaths } from '../../infra/lab/product.ts'
+import { exec } from '../../node-agent/exec.ts'
 import type { Compared } from '../../node-agent/inventory/compared.ts'
 import type { CheckReport } from '../../node-agent/report/check-report.ts'
+import { networkState } from '../integration/support/network-state.ts'
 import { ask, pairUnderLoad, settle, understudyOn } from './support.ts'
 
 const { pair } = pairUnderLoad('svc')
@@ -148,6 +154,44 @@ test('both hosts get new certificates while clients write, and a standby that co
   }
   await pair().inject({ kind: 'kill', host: backup, what: 'walreceiver' })
   await untilProtected(pair().lab)
+})
+
+test('a change of the networks whose process and whose caller are both killed is taken back by whoever looks at the host next', async () => {
+  const { lab } = pair()
+  const host = await untilProtected(lab)
+  const fromId = pair().newestDecision(host)
+  const state = () =>
+    networkState(argv => exec(['ip', 'netns', 'exec', namespaceName(lab, host), ...argv], { limitMs: 10_000 }))
+  const before = await state()
+  const running = (word: string): number[] =>
+    processesIn(groupPath(lab, host)).filter(pid => commandLine(pid).includes(word))
+  const words = ['vswitch', 'set', 'left0', '--types', 'storage', '--addresses', '10.99.1.1/24']
+  const asked = understudy(host, ...words).catch(() => null)
+  const journal = join(agentPaths(lab, host).stateDir, 'network', 'network-change.json')
+  // It stands still while it is looked at, so that it can't come to its end meanwhile.
+  await until(knownLimitMs, 'nothing is changed', async () => {
+    const change = existsSync(journal) ? running('network-change') : []
+    signal(change, 'SIGSTOP')
+    if (change.length > 0 && !isDeepStrictEqual(await state(), before)) return true
+    signal(change, 'SIGCONT')
+    await sleep(20)
+    return null
+  })
+  // The caller first: it would take the change back.
+  assert.ok(signal(running('vswitch'), 'SIGKILL').length > 0)
+  assert.equal(signal(running('network-change'), 'SIGKILL').length, 1)
+  await asked
+  await until(knownLimitMs, 'nobody takes it back', async () =>
+    isDeepStrictEqual(await state(), before) && !existsSync(journal) ? true : null,
+  )
+  await until(knownLimitMs, 'nobody says so', async () =>
+    pair()
+      .decisions(host, fromId)
+      .some(({ why }) => /vSwitch left0 is made" was under way when its process ended: it was taken back/.test(why))
+      ? true
+      : null,
+  )
+  await untilProtected(lab)
 })
 
 test('they are taken away again, from the primary first, and are on no host then; no write was lost', async () => {
