@@ -54,7 +54,7 @@ export async function powerOn(lab: string, member: Member): Promise<void> {
   const uptimeS = randomInt(LARGEST_SUSPEND_S, LARGEST_UPTIME_S)
   const clocks = ['--boottime', String(uptimeS), '--monotonic', String(uptimeS - randomInt(LARGEST_SUSPEND_S))]
   const unshare = ['unshare', '--mount', '--ipc', '--uts', '--propagation', 'private', '--time', ...clocks, '--fork']
-  const init = [join(HERE, 'host-init'), group, paths.bootIdFile, `${member}.${lab}`, paths.initPidFile]
+  const init = [join(HERE, 'host-init'), group, paths.bootIdFile, `${member}.${lab}`, paths.initPidFile, paths.diskDir]
   const logFile = join(paths.logDir, `${member}-init.log`)
   // `unshare --fork` waits for its child, so it belongs to the group as well.
   const inGroup = [join(HERE, 'join-group'), group, ...unshare, ...init]

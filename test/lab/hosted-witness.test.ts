@@ -9,14 +9,17 @@ import { addressOf, HOSTS, type HostName, INTERFACE, LAN_PREFIX, otherOf, VIP } 
 import { controlPlaneDir, killControlPlane, startControlPlane, untilConnected } from '../../infra/lab/control-plane.ts'
 import { run } from '../../infra/lab/exec.ts'
 import { heal, inject } from '../../infra/lab/faults.ts'
+import { runOnHost } from '../../infra/lab/hosts.ts'
 import { down } from '../../infra/lab/lab.ts'
 import { lastWords, servingHost, statuses, until, untilProtected, untilServing } from '../../infra/lab/pair.ts'
-import { agentPaths } from '../../infra/lab/product.ts'
+import { agentPaths, understudyCommand } from '../../infra/lab/product.ts'
 import { type RemotePair, untilEnded, upThroughApi } from '../../infra/lab/remote-set-up.ts'
 import { Trial } from '../../infra/lab/trial.ts'
 import { ask, runBundle } from './support.ts'
 
 const lab = `t-hw-${process.pid}`.slice(0, 16)
+/** Each lab host's own, by the same path. */
+const tree = '/srv/data'
 /** A rejoin by rewind, and hold-downs on a busy machine. */
 const PROTECTED_LIMIT_MS = 90_000
 let remote: RemotePair
@@ -25,7 +28,11 @@ let trial: Trial
 before(async () => {
   await runBundle()
   try {
-    remote = await upThroughApi(lab, { settings: { arbitration: { witness: { kind: 'hosted' } } } })
+    const settings = {
+      arbitration: { witness: { kind: 'hosted' } },
+      syncPartition: { path: tree, sizeGb: 1 },
+    } as const
+    remote = await upThroughApi(lab, { settings })
   } catch (error) {
     console.error(lastWords(lab, 30))
     await down(lab)
@@ -43,6 +50,20 @@ test('two hosts are set up through the API with the hosted witness, and both rea
     assert.match(status?.witness?.url ?? '', /^https:\/\/.*\/witness\/v1\/[0-9a-z]{26}$/)
     assert.equal(status?.witness?.reach, 'yes')
   }
+})
+
+const understudy = (host: HostName, words: readonly string[]): Promise<string> =>
+  runOnHost(lab, host, understudyCommand([...words, '--socket', agentPaths(lab, host).socket]))
+
+test('the partition that was wished through the API is made on both hosts, and what a barrier acknowledged is on both', async () => {
+  const primary = await untilProtected(lab)
+  for (const host of HOSTS) {
+    assert.match(await runOnHost(lab, host, ['findmnt', '-no', 'FSTYPE,SIZE', tree]), /^ext4 +9\d\d(\.\d)?M/)
+  }
+  await runOnHost(lab, primary, ['sh', '-c', `umask 077; mkdir ${tree}/d; echo acknowledged > ${tree}/d/f`])
+  assert.match(await understudy(primary, ['sync', 'wait']), /^what was written before is durable on the backup \(/)
+  assert.equal(await runOnHost(lab, otherOf(primary), ['cat', `${tree}/d/f`]), 'acknowledged\n')
+  assert.match(await understudy(primary, ['sync', 'status']), /^data {2}\/srv\/data {2}in sync$/m)
 })
 
 /** @returns the operation that shows how far the hosts are, at its end */
@@ -189,9 +210,20 @@ test('a control plane whose database was restored has no vote: an alarm says so,
 
 test('the primary loses its power: the backup takes over by the vote of the witness that it was admitted to anew, with every acknowledged write', async () => {
   const primary = await untilProtected(lab, PROTECTED_LIMIT_MS)
+  // Over the addresses and with the keys that were changed meanwhile.
+  await runOnHost(lab, primary, ['sh', '-c', `echo later > ${tree}/d/g`])
+  await understudy(primary, ['sync', 'wait'])
   await inject(lab, { kind: 'power', host: primary })
   await untilServing(lab, otherOf(primary))
+  for (const [name, text] of Object.entries({ f: 'acknowledged', g: 'later' })) {
+    assert.equal(await runOnHost(lab, otherOf(primary), ['cat', `${tree}/d/${name}`]), `${text}\n`)
+  }
   await heal(lab)
+  // A lab host has no systemd, whose unit mounts the partition after a boot.
+  await runOnHost(lab, primary, understudyCommand(['sync', 'set-up', '--config', agentPaths(lab, primary).config]))
+  await until(PROTECTED_LIMIT_MS, 'the returned host’s copy is not in sync', async () =>
+    /in sync/.test(await understudy(otherOf(primary), ['sync', 'status'])) ? true : null,
+  )
   assert.equal(await untilProtected(lab, PROTECTED_LIMIT_MS), otherOf(primary))
 })
 
