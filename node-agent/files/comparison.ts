@@ -19,6 +19,8 @@ export interface ComparisonPart {
   note: (why: string) => void
   send: (operation: NewOperation, entry: Entry) => number
   adopt: (dir: DirectoryNode, name: string) => DirectoryNode | null
+  /** Called while a large directory is listed. */
+  alive: () => void
   /** Null: it is none any more. */
   problem: (path: string, why: string | null) => void
   /** `mark`: all that was found has it. */
@@ -148,7 +150,7 @@ export class Comparison {
 
   /** Or after how many milliseconds to try again. */
   #list(dir: DirectoryNode): Listing | number {
-    const { tree, filter, links, problem } = this.#part
+    const { tree, filter, links, problem, alive } = this.#part
     try {
       const listing = listDirectory({
         fd: dir.open(tree),
@@ -156,6 +158,7 @@ export class Comparison {
         path: dir.path,
         isLinked: stat => stat.links > 1 && links.isShared(stat.ino),
         onFile: (name, stat) => links.note(stat.ino, dir, name),
+        onProgress: alive,
       })
       problem(dir.path || '.', null)
       // On its way to somewhere else, as an event will tell.

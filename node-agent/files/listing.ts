@@ -25,7 +25,12 @@ export interface ListingPart {
   isLinked: (stat: FileStat) => boolean
   /** Told of each file that is listed. */
   onFile?: (name: string, stat: FileStat) => void
+  /** Called now and then: a directory with a million names holds up everything else for seconds. */
+  onProgress: () => void
 }
+
+/** Some ten milliseconds of work. */
+const progressEvery = 1024
 
 /** Null when the directory is not there, or not to be reached without leaving the tree. @throws what the disk says */
 export function listDirectory(part: ListingPart): Listing | null {
@@ -37,7 +42,8 @@ export function listDirectory(part: ListingPart): Listing | null {
   if (typeof own === 'number' && own !== -ENOENT) throw new KernelError('reading its attributes', -own)
   if (names === null || typeof stat === 'number' || own === null || typeof own === 'number') return null
   const listing: Listing = { own, entries: [], skipped: [] }
-  for (const name of names.sort()) {
+  for (const [index, name] of names.sort().entries()) {
+    if (index % progressEvery === progressEvery - 1) part.onProgress()
     if ((path === '' && name === workFolderName) || part.filter.isExcluded(path, name)) continue
     const entry = listEntry(part, { fd, name, device: stat.device })
     if (entry === 'skipped') listing.skipped.push(joinPath(path, name))

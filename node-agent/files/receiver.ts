@@ -26,6 +26,7 @@ export interface ReceiverPart {
 /** One group of operations that becomes durable together: bounds what a crash can take, and how long a flush lasts. */
 const groupMax = 4096
 const groupBytesMax = 64 * 2 ** 20
+const aliveEveryMs = 1000
 /** Hashing a base gives way to the loop after so many blocks. */
 const blocksAtOnce = 16
 
@@ -56,6 +57,7 @@ export class Receiver {
   /** How much of the file that is being verified was equal, from its beginning. */
   #verified = { path: '', bytes: 0 }
   receivedBytes = 0
+  #aliveMs = 0
 
   private constructor(part: ReceiverPart, folder: WorkFolder) {
     this.#part = part
@@ -241,7 +243,9 @@ export class Receiver {
     const onFile = (name: string, stat: FileStat): void => {
       if (stat.kind === 'file' && this.#keeper.wants(stat)) doubtful.add(name)
     }
-    const listing = listDirectory({ fd, filter: this.#filter, path, isLinked: stat => stat.links > 1, onFile })
+    const isLinked = (stat: FileStat): boolean => stat.links > 1
+    const onProgress = (): void => this.#alive()
+    const listing = listDirectory({ fd, filter: this.#filter, path, isLinked, onFile, onProgress })
     return { listing, doubtful }
   }
 
@@ -337,6 +341,14 @@ export class Receiver {
       if (index % blocksAtOnce === blocksAtOnce - 1) await nextTurn()
     }
     return hashes
+  }
+
+  /** While this process does nothing else for long. */
+  #alive(): void {
+    const nowMs = performance.now()
+    if (nowMs - this.#aliveMs < aliveEveryMs) return
+    this.#aliveMs = nowMs
+    this.#answer({ op: 'pong', freeBytes: this.freeBytes() })
   }
 
   #answer(message: FromReceiver): void {

@@ -131,6 +131,7 @@ export class Sender {
       send: (operation, entry) => this.#operation(operation, entry, null),
       onEnd: (verdict, mark) => this.#compared(verdict, mark),
       problem: (path, why) => this.problems.set(path, why),
+      alive: () => this.#out.alive(),
       adopt: (dir, name) => this.#watcher.adopt(dir, name, null),
     })
     const { queue, comparison, contents, problems } = this

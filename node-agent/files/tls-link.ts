@@ -28,6 +28,26 @@ const refusedRetryMs = 500
 const roomLookMs = 5
 const joinedBytesMax = 64 * 1024
 
+/**
+ * For how long nothing was heard. Asked each second; where that comes late it was this process that did not run, and what
+ * arrived meanwhile is read first.
+ */
+class Silence {
+  #heardMs = performance.now()
+  #askedMs = performance.now()
+
+  heard(): void {
+    this.#heardMs = performance.now()
+  }
+
+  isOver(limitMs: number): boolean {
+    const nowMs = performance.now()
+    if (nowMs - this.#askedMs > 2 * aliveEveryMs) this.#heardMs = nowMs
+    this.#askedMs = nowMs
+    return nowMs - this.#heardMs > limitMs
+  }
+}
+
 const tlsOptions = (identity: TlsIdentity) =>
   ({
     key: identity.keyPem,
@@ -103,11 +123,11 @@ export class LinkServer {
     socket.setNoDelay(true)
     let receiver: Receiver | null = null
     let tree = ''
-    let heardMs = performance.now()
+    const silence = new Silence()
     const early: Buffer[] = []
     let isOpening = false
     const watch = setInterval(() => {
-      if (performance.now() - heardMs > (receiver === null ? helloLimitMs : silenceMs)) socket.destroy()
+      if (silence.isOver(receiver === null ? helloLimitMs : silenceMs)) socket.destroy()
     }, aliveEveryMs)
     socket.on('close', () => clearInterval(watch))
     const take = (frame: Buffer): void => {
@@ -136,7 +156,7 @@ export class LinkServer {
       }
     }
     socket.on('data', chunk => {
-      heardMs = performance.now()
+      silence.heard()
       guarded(() => {
         if (splitter.push(chunk)) freeChunk(chunk)
         if (receiver?.isFull === true) pauseFor(socket, receiver)
@@ -221,12 +241,12 @@ export class LinkClient {
     this.#turn += 1
     const socket = connect({ host, port, ...tlsOptions(identity), checkServerIdentity: () => undefined })
     this.#socket = socket
-    let heardMs = performance.now()
+    const silence = new Silence()
     let isAnswered = false
     let again = reconnectMs
     socket.setNoDelay(true)
     const alive = setInterval(() => {
-      if (performance.now() - heardMs > silenceMs) socket.destroy()
+      if (silence.isOver(silenceMs)) socket.destroy()
       else if (isAnswered) socket.write(encode({ op: 'ping' }))
     }, aliveEveryMs)
     socket.on('secureConnect', () => {
@@ -241,7 +261,7 @@ export class LinkClient {
       again = this.#answered(socket, JSON.parse(frame.toString('utf8')) as Answer)
     })
     socket.on('data', chunk => {
-      heardMs = performance.now()
+      silence.heard()
       try {
         splitter.push(chunk)
       } catch (error) {
@@ -297,6 +317,10 @@ function outletOf(socket: TLSSocket): Outlet {
       socket.write(frame, taken)
     },
     backlogBytes: () => socket.writableLength,
+    alive: () => {
+      uncork()
+      socket.write(encode({ op: 'ping' }))
+    },
   }
 }
 
