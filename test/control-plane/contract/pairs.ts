@@ -250,7 +250,7 @@ export function pairTests(runtime: () => Runtime): void {
   })
 
   test('a change of keys names itself to both hosts and waits until each of them has it; no key passes through here', async () => {
-    const { client, id, a, b } = await adoptedPair(runtime())
+    const { client, id, a, b, healthy } = await adoptedPair(runtime())
     const begun = await client.call(changeKeys, { params: { pair: id }, body: { reason: 'a year is over' } })
     assert.deepEqual([begun.status, begun.body.kind, begun.body.state], [202, 'keyChange', 'running'])
     const { body: after } = await client.call(getPair, { params: { pair: id } })
@@ -272,7 +272,9 @@ export function pairTests(runtime: () => Runtime): void {
     }
     const params = { operation: begun.body.id }
     for (const until = Date.now() + 60_000; Date.now() < until; ) {
-      const { body } = await client.call(getOperation, { params, wait: 5 })
+      // Hosts report each ten seconds.
+      await healthy()
+      const { body } = await client.call(getOperation, { params, wait: 2 })
       if (body.state === 'succeeded') return
       assert.equal(body.state, 'running', body.message)
     }
