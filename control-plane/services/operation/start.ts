@@ -19,6 +19,8 @@ export interface Wanted {
   work: OperationWork
   actor: string
   reason: string
+  /** In the event that tells of its beginning, where the kind says too little. */
+  what?: string
   /** Absent: at once. */
   startsAt?: Date
 }
@@ -59,7 +61,7 @@ export async function startOperation(tx: Transaction, deps: Deps, wanted: Wanted
       severity: 'info',
       pair,
       host: wanted.host ?? null,
-      message: `${kind} ${scheduled ? `is scheduled for ${startsAt.toISOString()}` : 'begins'}${reason === '' ? '' : `: ${reason}`}`,
+      message: `${wanted.what ?? kind} ${scheduled ? `is scheduled for ${startsAt.toISOString()}` : 'begins'}${reason === '' ? '' : `: ${reason}`}`,
       data: { operation: row!.id, kind },
     },
   ])
@@ -73,7 +75,7 @@ const isBeside = (kind: OperationKind): boolean => (beside as readonly Operation
 /** One at a time for each pair. @throws Refusal with the one that is under way */
 export async function refuseSecond(tx: Transaction, pair: string): Promise<void> {
   const [open] = await tx
-    .select({ id: operation.id, kind: operation.kind })
+    .select({ id: operation.id, kind: operation.kind, state: operation.state, startsAt: operation.startsAt })
     .from(operation)
     .where(
       and(
@@ -85,7 +87,9 @@ export async function refuseSecond(tx: Transaction, pair: string): Promise<void>
   if (open !== undefined)
     throw new Refusal(
       'operation_in_progress',
-      `${open.kind} ${open.id} is under way; wait for its end or call it off`,
+      open.state === 'scheduled'
+        ? `${open.kind} ${open.id} is scheduled for ${open.startsAt.toISOString()}: call it off first, or wait until it is over`
+        : `${open.kind} ${open.id} is under way; wait for its end or call it off`,
       {
         operation: open.id,
       },

@@ -60,7 +60,8 @@ export async function switchover(
   const common = { ...wantedOf(rows, part), kind: 'switchover', reason: wanted.reason } as const
   if (scheduled) {
     // Epoch and guards belong to the time when it begins.
-    const work = { ...workOf([], window.notAfter), notes: { target: wanted.target ?? null } }
+    const message = `begins at ${window.notBefore?.toISOString()} or as soon as nothing stands in the way any more; not begun by ${window.notAfter?.toISOString()} it is called off`
+    const work = { ...workOf([], window.notAfter), notes: { target: wanted.target ?? null }, message }
     return {
       dryRun: false,
       operation: await startOperation(tx, deps, { ...common, work, startsAt: window.notBefore! }),
@@ -180,8 +181,9 @@ export async function maintenance(
   return startOperation(tx, deps, {
     ...wantedOf(rows, part),
     kind: 'maintenance',
+    ...(part.wanted === null && { what: 'the end of maintenance' }),
     work,
-    reason: part.wanted?.reason ?? 'ended',
+    reason: part.wanted?.reason ?? 'before its time',
   })
 }
 

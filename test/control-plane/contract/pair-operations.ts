@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { getHost } from '../../../shared/contract/api/hosts.ts'
-import { acknowledgeAlarm, listAlarms } from '../../../shared/contract/api/observation.ts'
+import { acknowledgeAlarm, listAlarms, listEvents } from '../../../shared/contract/api/observation.ts'
 import { cancelOperation, getOperation, listOperations } from '../../../shared/contract/api/operations.ts'
 import {
   beginMaintenance,
@@ -110,6 +110,14 @@ export function pairOperationTests(runtime: () => Runtime): void {
     })
     assert.ok('id' in begun.body)
     assert.equal(begun.body.state, 'scheduled')
+    assert.match(
+      begun.body.message,
+      /^begins at .*Z or as soon as nothing stands in the way any more; not begun by .*Z it is called off$/,
+    )
+    await assert.rejects(
+      client.call(switchOver, { params, body: { reason: 'now' } }),
+      /409 operation_in_progress: switchover .* is scheduled for .*: call it off first/,
+    )
     const { body } = await client.call(cancelOperation, { params: { operation: begun.body.id } })
     assert.equal(body.state, 'cancelled')
   })
@@ -194,6 +202,11 @@ export function pairOperationTests(runtime: () => Runtime): void {
     await a.ack(await a.nextCommand(), { phase: 'done' })
     await client.call(getOperation, { params: { operation: ended.body.id }, wait: 5 })
     assert.equal((await client.call(getPair, { params })).body.status.maintenance, null)
+    const { body: told } = await client.call(listEvents, { query: { pair: id, kind: 'operation_started', limit: 100 } })
+    assert.deepEqual(
+      told.data.slice(-2).map(one => one.message),
+      ['maintenance begins: cabling', 'the end of maintenance begins: before its time'],
+    )
   })
 
   test('readiness puts the verdicts of both hosts together, and silence is unknown', async () => {
