@@ -2,8 +2,9 @@
 
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type HostName, otherOf } from '../../infra/lab/addresses.ts'
+import { addressOf, type HostName, namespaceName, otherOf, portName } from '../../infra/lab/addresses.ts'
 import { nowMs } from '../../infra/lab/database-client.ts'
+import { run } from '../../infra/lab/exec.ts'
 import { openProbe } from './probes.ts'
 import { type Pair, pairUnderLoad } from './support.ts'
 
@@ -98,6 +99,58 @@ row('row 16: an isolated primary is replaced and rejoins by itself', async ({ pa
   })
   assert.ok(step.outage.gapMs < TAKEOVER_BOUND_MS, `writes stood still for ${step.outage.gapMs} ms`)
 })
+
+row(
+  'row 19: when the direct link between the hosts dies the pair goes on over the other one, and says which path is silent',
+  async ({ pair, primary, backup }) => {
+    const { epoch } = await pair.present(primary)
+    await pair.inject({ kind: 'cut', from: primary, to: backup, oneWay: false, link: 'peer' })
+    for (const host of [primary, backup]) {
+      await pair.untilStatus(host, { limitMs: THAW_BOUND_MS, words: 'names the path' }, ({ alarms }) =>
+        alarms.some(one =>
+          one.includes(`${addressOf(host, 'peer').v4} to ${addressOf(otherOf(host), 'peer').v4} is silent`),
+        ),
+      )
+    }
+    await expectStays(pair, primary, { epoch, forMs: 500 })
+    await pair.trial.heal()
+    await pair.untilStatus(primary, { limitMs: THAW_BOUND_MS, words: 'takes that back' }, ({ alarms }) =>
+      alarms.every(one => !one.includes('is silent')),
+    )
+  },
+  { stays: true },
+)
+
+row(
+  'row 17: a primary whose clients’ network is dead hands over to the backup, whose own is fine, and says why',
+  async ({ pair, primary, backup }) => {
+    const { epoch } = await pair.present(primary)
+    const port = (state: 'up' | 'down') =>
+      run('ip', ['-n', namespaceName(pair.lab, 'net'), 'link', 'set', portName(primary, 'lan'), state])
+    const fromId = pair.newestDecision(primary)
+    try {
+      const step = await pair.trial.measure('cable out', async () => {
+        await port('down')
+        await pair.untilServing(backup)
+      })
+      assert.ok(step.outage.gapMs < TAKEOVER_BOUND_MS, `writes stood still for ${step.outage.gapMs} ms`)
+      assert.equal((await pair.present(backup)).epoch, epoch + 1)
+      const old = await pair.untilStatus(
+        primary,
+        { limitMs: TAKEOVER_BOUND_MS, words: 'says that its clients do not reach it' },
+        ({ alarms }) => alarms.some(one => /clients do not reach this host: lan0 has no carrier/.test(one)),
+      )
+      assert.equal(old.serving, false)
+    } finally {
+      await port('up')
+    }
+    const said = pair.decisions(primary, fromId).map(({ why }) => why)
+    assert.ok(
+      said.some(why => why.startsWith('began a round to handover')),
+      `it gave its place up by itself, and did not wait for its lease to end:\n${said.join('\n')}`,
+    )
+  },
+)
 
 row(
   'rows 10b and 40: when backup and witness go at once the primary freezes, and thaws when one of them is back, with its connections',
