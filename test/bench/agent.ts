@@ -24,8 +24,8 @@ import { decisionsOf } from './failover-timeline.ts'
 import { type Summary, summary } from './statistics.ts'
 
 const LAB = 'bench-agent'
-/** The first looks, the warm-up of the standby and the proof of replication are over by then. */
-const SETTLE_MS = 10_000
+/** The first looks and the warm-up of the standby are over by then, and Node has compiled what recurs. */
+const SETTLE_MS = 60_000
 const TICKS_PER_SECOND = 100
 const STATUS_EVERY_MS = 50
 
