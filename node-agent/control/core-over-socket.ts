@@ -34,8 +34,13 @@ export function coreOverSocket(path: string, agent: HostReport['agent']): CoreOv
       const status = await read<StatusReport>('status')
       if (status === null) return { pair: null, agent }
       // It asks the network and the database: not for each report, but anew with each change of standing.
-      const standing = [status.role, status.epoch, status.protection, status.serving, status.maintenance].join()
-      if (checked === null || checked.standing !== standing || performance.now() - checked.atMs > checkFreshMs)
+      const { role, epoch, protection, serving, maintenance, replication } = status
+      const { process, streaming, operation } = replication
+      const standing = [role, epoch, protection, serving, maintenance, process, streaming, operation].join()
+      // A pair that is protected and can't take over knows something by hearsay that may be over already.
+      const outlived = protection === 'protected' && checked?.check?.takeover === false
+      const freshMs = outlived ? checkAgainMs : checkFreshMs
+      if (checked === null || checked.standing !== standing || performance.now() - checked.atMs > freshMs)
         checked = { standing, atMs: performance.now(), check: await read<CheckReport>('check') }
       const { check } = checked
       return {
@@ -52,6 +57,7 @@ export function coreOverSocket(path: string, agent: HostReport['agent']): CoreOv
   }
 }
 const checkFreshMs = 20_000
+const checkAgainMs = 900
 
 const readLimitMs = 5_000
 /** A switchover says something meanwhile; a forced takeover may replay for long. */

@@ -8,6 +8,7 @@ import { BrokerLink } from './broker-link.ts'
 import { Cloud, type Relay, type ToldInventory } from './cloud.ts'
 import type { LocalPolicy } from './commands.ts'
 import type { Identity } from './identity.ts'
+import { msToNextLook, pullAloneSeconds, secondsToNextPull } from './link-times.ts'
 import { ControlMemory } from './memory.ts'
 import { ControlSession, type HostPort } from './session.ts'
 import { Spool } from './spool.ts'
@@ -48,10 +49,6 @@ const inventoryAtMostEveryMs = 10_000
 const inventoryRetryMs = 30_000
 /** Several changes of one incident come within this time. */
 const changeMs = 100
-/** With a broker that is away, documents are looked for this often. */
-const pullAloneSeconds = 5
-const backOffFirstSeconds = 2
-const backOffMaxSeconds = 60
 /** Messages of the broker that wait to be looked at: whole documents come again, commands are sent again. */
 const waitingMax = 64
 const commandsAtOnce = 8
@@ -87,6 +84,9 @@ export class ControlLink {
   #why = ''
   #timers = new Set<NodeJS.Timeout>()
   #changeTimer: NodeJS.Timeout | null = null
+  /** Another report comes soon, since what this one told is about to change; so many were made for that. */
+  #lookTimer: NodeJS.Timeout | null = null
+  #looks = 0
   #pullTimer: NodeJS.Timeout | null = null
   #inventoryTimer: NodeJS.Timeout | null = null
   #inventoryToldAtMs = -Infinity
@@ -193,7 +193,7 @@ export class ControlLink {
   async close(): Promise<void> {
     this.#closed = true
     for (const timer of this.#timers) clearInterval(timer)
-    for (const timer of [this.#changeTimer, this.#pullTimer, this.#inventoryTimer])
+    for (const timer of [this.#changeTimer, this.#lookTimer, this.#pullTimer, this.#inventoryTimer])
       if (timer !== null) clearTimeout(timer)
     await this.#broker?.close()
     await this.#spool.close()
@@ -215,23 +215,15 @@ export class ControlLink {
       await this.#keepBroker()
     }
     this.#options.settled()
-    if (!this.#closed) this.#pullIn(this.#secondsToNext(askedSeconds))
+    if (this.#closed) return
+    const brokerAway = this.#broker !== null && !this.#broker.connected
+    const { random } = this.#options
+    this.#pullIn(secondsToNextPull({ askedSeconds, failures: this.#failures, brokerAway, random }))
   }
 
   #pullIn(seconds: number): void {
     if (this.#pullTimer !== null) clearTimeout(this.#pullTimer)
     this.#pullTimer = setTimeout(() => void this.#pull(), seconds * 1000)
-  }
-
-  /** Full jitter after the cap: a fleet that lost its control plane does not come back in one instant. */
-  #secondsToNext(askedSeconds: number | null): number {
-    const { random } = this.#options
-    if (askedSeconds === null) {
-      const cap = Math.min(backOffMaxSeconds, backOffFirstSeconds * 2 ** Math.min(this.#failures - 1, 8))
-      return cap * (0.5 + random())
-    }
-    const away = this.#broker !== null && !this.#broker.connected
-    return (away ? Math.min(askedSeconds, pullAloneSeconds) : askedSeconds) * (0.8 + 0.4 * random())
   }
 
   /** The certificate first, by HTTPS; the broker is entered with it. */
@@ -303,6 +295,15 @@ export class ControlLink {
   async #report(): Promise<void> {
     if (this.#closed || this.#reachedAtMs === null) return
     await this.#session.sendReport()
+    if (!this.#session.inMotion) this.#looks = 0
+    else if (!this.#closed)
+      this.#lookTimer ??= setTimeout(
+        () => {
+          this.#lookTimer = null
+          void this.#report()
+        },
+        msToNextLook(this.#looks++),
+      )
   }
 
   /** Over the broker where it is connected, and by HTTPS besides as long as each pull: it may drop what it takes. */

@@ -11,6 +11,7 @@ import { type DocumentSigner, documentSigner, sha256Hex, verifyDocument } from '
 import type { Cloud, PulledDocuments } from './cloud.ts'
 import { type CommandContext, judgeCommand, type LocalPolicy } from './commands.ts'
 import type { Identity } from './identity.ts'
+import { isInMotion } from './link-times.ts'
 import type { ControlMemory } from './memory.ts'
 import { acceptTrust, keyRing } from './trust.ts'
 
@@ -56,6 +57,7 @@ export class ControlSession {
   readonly #options: SessionOptions
   readonly #signer: Promise<DocumentSigner>
   #seq = 0
+  #inMotion = false
   #applied: HostReport['applied'] = { status: 'Unknown', generation: 0, why: '' }
   #observedGeneration = 0
   /** One at a time; whatever came meanwhile is held, and looked at again. */
@@ -73,6 +75,11 @@ export class ControlSession {
   constructor(options: SessionOptions) {
     this.#options = options
     this.#signer = documentSigner(options.identity.host, options.identity.key)
+  }
+
+  /** What the last report told is about to change. */
+  get inMotion(): boolean {
+    return this.#inMotion
   }
 
   get observedGeneration(): number {
@@ -261,6 +268,7 @@ export class ControlSession {
     const { cloud, memory, host, nowMs, note } = this.#options
     const { boot, freshAt } = memory.present
     const { pair, agent } = await host.state()
+    this.#inMotion = isInMotion(pair)
     const sent = await cloud.report({
       v: 1,
       boot,

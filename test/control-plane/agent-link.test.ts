@@ -7,7 +7,7 @@ import { getHost } from '../../shared/contract/api/hosts.ts'
 import { listEvents } from '../../shared/contract/api/observation.ts'
 import { getOperation } from '../../shared/contract/api/operations.ts'
 import { changeSettings, getPair, switchOver } from '../../shared/contract/api/pairs.ts'
-import { presence } from '../../shared/contract/report.ts'
+import { type HostReport, presence } from '../../shared/contract/report.ts'
 import { downTopic, upTopic } from '../../shared/contract/topics.ts'
 import { temporaryFolder } from './support/folder.ts'
 import { pairReport, type TestHost } from './support/host.ts'
@@ -61,6 +61,31 @@ async function linkOf(host: TestHost, part: Given = {}) {
 }
 
 const until = untilWithin(20)
+
+test('what is about to change is reported again soon, and not only with the next report in half a minute', async () => {
+  const { client, id, a, b } = await adoptedPair(runtime)
+  await a.send({ boot: 1, pair: pairReport({ role: 'primary', primary: 'a' }) })
+  const backup = pairReport({ role: 'backup', primary: 'a' })
+  const atWork = { ...backup, replication: { ...backup.replication, streaming: false, operation: 'rejoin' } }
+  let pair: NonNullable<HostReport['pair']> = atWork
+  const agent = { version: '0.1.0', startedAt: new Date().toISOString() }
+  let reports = 0
+  const state: HostPort['state'] = async () => {
+    reports++
+    return { pair, agent }
+  }
+  const { link } = await linkOf(b, { core: { state } })
+  await link.start()
+  const allowed = async () => {
+    const { body } = await client.call(switchOver, { params: { pair: id }, body: { reason: 'try', dryRun: true } })
+    return 'dryRun' in body && body.obstacles.every(one => !one.includes('rejoin'))
+  }
+  await until('the work is told', async () => !(await allowed()))
+  // Four come with the start: two pulls, the broker, the wish that lies there.
+  await until('it is told again and again', async () => reports >= 7)
+  pair = backup
+  await until('its end is told', allowed)
+})
 
 test('a link gets its certificate, enters the broker, and takes commands and wishes from there at once', async () => {
   const { client, id, a } = await adoptedPair(runtime)
