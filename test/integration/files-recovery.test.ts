@@ -54,7 +54,7 @@ async function inSmallTree(
   } finally {
     folder.close()
     tree.close()
-    execFileSync('umount', [root])
+    execFileSync('umount', ['--lazy', root])
     rmdirSync(root)
   }
 }
