@@ -15,7 +15,7 @@ import {
   votesIn,
   witnessVoter,
 } from './facts.ts'
-import { backupIsHealthy, readyToGrow } from './primary-conditions.ts'
+import { backupIsHealthy, mayStandAlone, readyToGrow } from './primary-conditions.ts'
 import { beginRound, type Proposal } from './proposer.ts'
 import type { Ground, HostState } from './state.ts'
 import type { Turn } from './turn.ts'
@@ -85,7 +85,7 @@ function officeWants(s: HostState, turn: Turn): Proposal | null {
   // Nobody took over: take the eligibility back, then the database may be started in place.
   if (isResigned(s)) return { change: 'shrink', ground: 'resigned' }
   if (canBeSealed(s, known.voters)) return { change: 'confirm', ground: 'seal' }
-  if (s.vacate !== null) return { change: 'handover', ground: 'released' }
+  if (s.vacate !== null) return mayStandAlone(s, now) ? null : { change: 'handover', ground: 'released' }
   if (known.successor) {
     const ground = shrinkGround(turn)
     return ground === null ? null : { change: 'shrink', ground }

@@ -82,6 +82,13 @@ export function readyToHandOver(s: HostState, v: Value, now: number): boolean {
   return v.successor && (vacate.kind === 'failure' || now - vacate.killedAt > s.timing.drainMs)
 }
 
+/**
+ * A planned hand-over to a backup that was silent for D can't be done before it promises again, and its lease may end first: a
+ * round of this host would have the higher ballot and outbid its takeover, though the database here has ended.
+ */
+export const mayStandAlone = (s: HostState, now: number): boolean =>
+  s.vacate?.kind === 'planned' && s.vacate.end !== null && silenceMs(s, now) >= s.timing.silenceMs
+
 /** Would a planned switchover be safe and short now? A sentence that says why not, or null. */
 export function readyToSwitch(s: HostState, now: number): string | null {
   if (!isPrimary(s)) return 'this host is not the primary'

@@ -10,7 +10,7 @@ import {
   withinBudget,
 } from './facts.ts'
 import { beat } from './lease.ts'
-import { readyToSwitch } from './primary-conditions.ts'
+import { mayStandAlone, readyToSwitch } from './primary-conditions.ts'
 import { endRound } from './proposer.ts'
 import type { HostState, Vacate } from './state.ts'
 import { persist, say, send, type Turn } from './turn.ts'
@@ -130,6 +130,8 @@ export function driveVacating(turn: Turn): void {
     resign(turn)
     return
   }
+  const inTheWay = s.round?.change === 'handover' && (s.round.phase === 'prepare' || s.round.phase === 'ready')
+  if (inTheWay && mayStandAlone(s, now)) endRound(turn, 'the backup promises nothing, and may stand by itself')
   if (now - vacate.startedAt > giveUpMs(s, vacate, now)) takeBack(turn, 'the backup could not take over in time')
 }
 
