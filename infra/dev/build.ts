@@ -115,6 +115,19 @@ const writer = await build({
   logLevel: 'warning',
 })
 
+const nodeMajor = 24
+/**
+ * An older Node lacks functions that only an incident calls: it must not come so far. 3 as in `understudy help`: this host was
+ * refused. commander is CommonJS and asks for Node's modules by require.
+ */
+const banner = `#!/usr/bin/env node
+import { createRequire as understudyRequire } from 'node:module'
+if (parseInt(process.versions.node) < ${nodeMajor}) {
+  process.stderr.write('understudy needs Node ${nodeMajor} or newer, and ' + process.execPath + ' is ' + process.versions.node + ': install a newer one, or have a newer one first in PATH\\n')
+  process.exit(3)
+}
+const require = understudyRequire(import.meta.url);`
+
 const result = await build({
   entryPoints: [join(root, 'node-agent', 'cli', 'main.ts')],
   outfile,
@@ -126,11 +139,8 @@ const result = await build({
   charset: 'ascii',
   platform: 'node',
   format: 'esm',
-  target: 'node24',
-  // commander is CommonJS and asks for Node's modules by require.
-  banner: {
-    js: "#!/usr/bin/env node\nimport { createRequire as understudyRequire } from 'node:module'; const require = understudyRequire(import.meta.url);",
-  },
+  target: `node${nodeMajor}`,
+  banner: { js: banner },
   define: {
     UNDERSTUDY_VERSION: JSON.stringify(version),
     UNDERSTUDY_STATE_WRITER: JSON.stringify(writer.outputFiles[0]?.text),

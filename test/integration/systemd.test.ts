@@ -4,6 +4,7 @@
  */
 
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { X509Certificate } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -60,7 +61,8 @@ describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 50
       })
       machines[node] = machine
       install(machine, bundle, '/usr/bin/understudy')
-      machine.must('ln', '-sf', pinnedNode(), '/usr/local/bin/node')
+      // The unit sees neither a home directory nor /tmp, where a checkout with its Node may be.
+      install(machine, pinnedNode(), '/usr/local/bin/node')
       machine.must('mkdir', '-p', '/etc/understudy', ...(hasLoop ? [] : ['/srv/data']))
       machine.write('/etc/understudy/agent.json', JSON.stringify(configOf(node, witness.fingerprint)))
       machine.write('/etc/systemd/system/understudy.service', readFileSync(unit, 'utf8'))
@@ -82,7 +84,6 @@ describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 50
     const machine = await BootedMachine.boot({ name: 'systemd-w', netns: net.client.name, disks: [witnessStore] })
     machines.w = machine
     install(machine, bundle, '/usr/bin/understudy')
-    // The unit sees no home directory, where a checkout with its Node may be.
     install(machine, pinnedNode(), '/usr/local/bin/node')
     machine.write('/etc/systemd/system/understudy-witness.service', readFileSync(witnessUnit, 'utf8'))
     machine.must('systemctl', 'daemon-reload')
@@ -185,6 +186,13 @@ describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 50
   }
   const postmaster = (node: Node): string =>
     on(node).read('/var/lib/postgresql/main/postmaster.pid').split('\n')[0] ?? ''
+
+  test('an older Node is refused by name, before anything begins', () => {
+    const older = 'data:text/javascript,Object.defineProperty(process,"versions",{value:{node:"20.19.2"}})'
+    const { status, stderr } = spawnSync(process.execPath, ['--import', older, bundle, 'version'], { encoding: 'utf8' })
+    assert.match(stderr, /^understudy needs Node 24 or newer, and \/\S+ is 20\.19\.2: install a newer one/)
+    assert.equal(status, 3)
+  })
 
   test('a start ends when the agent is ready, and its state in words is the pair’s', async () => {
     on('a').must('systemctl', 'start', 'understudy')
