@@ -30,13 +30,13 @@ async function main(env: NodeJS.ProcessEnv): Promise<number> {
     },
   })
   const { url, tokens } = running
-  process.stdout.write(`control plane at ${url}, its data in ${dataDir}\nthe API to browse: ${url}/docs\n`)
-  if (tokens !== null) {
-    process.stdout.write(
-      `token of the first administrator, shown this once: ${tokens.admin}\ntoken of this instance (makes organisations): ${tokens.instance}\n` +
-        `try: curl -H 'authorization: Bearer ${tokens.admin}' ${url}/v1/me/permissions\n`,
-    )
-  }
+  const shownOnce =
+    tokens === null
+      ? ''
+      : `token of the first administrator, shown this once: ${tokens.admin}\ntoken of this instance (makes organisations): ${tokens.instance}\n` +
+        `try: curl -H 'authorization: Bearer ${tokens.admin}' ${url}/v1/me/permissions\n`
+  // In one piece: whoever reads it as it is written has all of it or nothing.
+  process.stdout.write(`control plane at ${url}, its data in ${dataDir}\nthe API to browse: ${url}/docs\n${shownOnce}`)
   const end = new Promise<number>(resolve => {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve(0))
     void running.failed.then(why => {

@@ -43,6 +43,9 @@ function onTheSwitch(lab: string, group: string, command: readonly string[]): st
   return [`--net=${namespacePath(lab, 'net')}`, join_, createGroup(lab, group), ...command]
 }
 
+/** To the end of its line: what is being written may be read half. */
+const firstToken = /token of the first administrator[^:]*: (\S+)\n/
+
 /** Starts it, the first time with an empty database; resolves when it answers. */
 export async function startControlPlane(lab: string): Promise<LabControlPlane> {
   mkdirSync(controlPlaneDir(lab), { recursive: true })
@@ -69,11 +72,13 @@ export async function startControlPlane(lab: string): Promise<LabControlPlane> {
   const saidSince = (): string => readFileSync(logFile(lab), 'utf8').slice(already)
   const said = await until(START_LIMIT_MS, 'The control plane did not start', async () => {
     const text = saidSince()
-    return /the API to browse/.test(text) && existsSync(relaySocket(lab)) ? text : null
+    const isFirst = !existsSync(tokenFile(lab))
+    const isUp = /the API to browse/.test(text) && (!isFirst || firstToken.test(text))
+    return isUp && existsSync(relaySocket(lab)) ? text : null
   }).catch(error => {
     throw new Error(`${(error as Error).message} It said:\n${saidSince()}`)
   })
-  const fresh = /token of the first administrator[^:]*: (\S+)/.exec(said)?.[1]
+  const fresh = firstToken.exec(said)?.[1]
   if (fresh !== undefined) writeFileSync(tokenFile(lab), fresh, { mode: 0o600 })
   const adminToken = readFileSync(tokenFile(lab), 'utf8')
   const api = new UnderstudyClient({ url: controlPlaneUrl, token: adminToken, fetch: fetchOver(relaySocket(lab)) })
