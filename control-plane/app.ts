@@ -21,6 +21,7 @@ export interface Application {
   implemented: ReadonlySet<Route>
 }
 
+/** Letters of a path that are said back. */
 const shownMax = 500
 
 /** Of the API, not of the software: it changes when a client has to change. */

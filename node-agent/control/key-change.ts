@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto'
+import { rmSync } from 'node:fs'
 import { z } from 'zod'
 import { documentSigner, verifyDocument } from '../../shared/contract/signing.ts'
 import { seal, unseal } from '../../shared/sealing.ts'
 import type { Config } from '../config.ts'
 import { type KeyAndCertificate, writeKeyAndCertificate } from '../keys/certificates.ts'
 import { readSecret } from '../keys/secret-file.ts'
-import { addKey, dropKey, forget, readKeyRing } from '../pair/key-ring.ts'
+import { addKey, dropKey, readKeyRing } from '../pair/key-ring.ts'
 import { tlsPaths } from '../pair/keys.ts'
 import { writeWhole } from '../pair/setup-file.ts'
 import { pairKeyBytes } from '../peer/session.ts'
@@ -107,6 +108,9 @@ export class KeyChange {
 }
 
 const purposeOf = (wish: PairWish, name: string): string => `understudy-pair-key ${wish.id} ${name}`
+
+/** Gone, whether it was there or not. */
+const forget = (path: string): void => rmSync(path, { force: true })
 
 /** The one before is kept beside it; where there is a kept one already, that is the one before. */
 async function replaceCertificate(config: Config, made: KeyAndCertificate): Promise<void> {

@@ -1,4 +1,3 @@
-import { rmSync } from 'node:fs'
 import { readSecret, writeSecret } from '../keys/secret-file.ts'
 import { pairKeyBytes } from '../peer/session.ts'
 
@@ -52,6 +51,3 @@ function keyOf(text: string, path: string): Buffer {
     `${path} holds ${key.length} bytes, a pair key has ${pairKeyBytes}: copy it from the other host again`,
   )
 }
-
-/** Gone, whether it was there or not. */
-export const forget = (path: string): void => rmSync(path, { force: true })
