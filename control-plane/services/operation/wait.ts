@@ -3,7 +3,6 @@ import { inOrganisation } from '../../db/transaction.ts'
 import type { Call, Result } from '../../http/call.ts'
 import { hasEnded } from '../../operations/advance.ts'
 import { readOperation } from './change-operation.ts'
-import { listenFor } from './news.ts'
 import { type OperationRow, operationView } from './operation-view.ts'
 
 /**
@@ -24,16 +23,11 @@ export async function waitForEnd(call: Call, id: string): Promise<OperationRow> 
   const member = asMember(call.caller)
   const began = Date.now()
   const { least, shareOfWaited, most } = lookEveryMs
-  const heard = listenFor(id)
-  try {
-    for (;;) {
-      const row = await inOrganisation(call.deps.database, member.organisation, tx => readOperation(tx, { id, member }))
-      const waitedMs = Date.now() - began
-      if (hasEnded(row.state) || waitedMs >= call.waitSeconds * 1000) return row
-      const pauseMs = Math.min(most, Math.max(least, waitedMs * shareOfWaited))
-      await Promise.race([heard.news(), new Promise(resolve => setTimeout(resolve, pauseMs))])
-    }
-  } finally {
-    heard.end()
+  for (;;) {
+    const row = await inOrganisation(call.deps.database, member.organisation, tx => readOperation(tx, { id, member }))
+    const waitedMs = Date.now() - began
+    if (hasEnded(row.state) || waitedMs >= call.waitSeconds * 1000) return row
+    const pauseMs = Math.min(most, Math.max(least, waitedMs * shareOfWaited))
+    await new Promise(resolve => setTimeout(resolve, pauseMs))
   }
 }
