@@ -80,7 +80,8 @@ export class PeerLink {
   #closed = false
   #messageNumber = 0
   #peerStart = ''
-  #heardAt = 0
+  /** Never, to begin with; a clock that starts with the machine may itself be near 0. */
+  #heardAt = Number.NEGATIVE_INFINITY
   #helloAt = Number.NEGATIVE_INFINITY
   #extras: { wanted: Extras | null; sending: boolean } = { wanted: null, sending: false }
   #extrasSentTo: { extras: Extras; start: string } | null = null
