@@ -187,7 +187,8 @@ function onClockJump(turn: Turn, nonce: number): void {
     primaryAt: now,
     progressAt: now,
   }
-  s.backup = { ...s.backup, quarantineUntil: now + s.timing.leaseMs }
+  // As at the start: a promise under an earlier profile may still run.
+  s.backup = { ...s.backup, quarantineUntil: now + s.durable.leaseMs }
   s.roundAfterAt = now
   persist(turn, { confirmedBoot: '' })
 }

@@ -19,13 +19,13 @@ export interface Mutant {
 }
 
 /**
- * - sim: runs of the simulation from seed 1 on, every checker watching.
+ * - sim: runs of the simulation from seed 1 on, or from a kept one that meets what is too rare otherwise; every checker watching.
  * - search: the exhaustive search, the same states from each start on every machine.
  * - interruptions: each plan ended after each of its effects, seed 1, until one fails.
  * - tests: test files by node's own runner; `lab` needs root, namespaces and the machine for itself.
  */
 export type Check =
-  | { by: 'sim' }
+  | { by: 'sim'; first?: number }
   | { by: 'search' }
   | { by: 'interruptions' }
   | { by: 'tests'; files: readonly string[] }

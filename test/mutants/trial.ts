@@ -47,7 +47,7 @@ type Verdict =
 function byCheck(mutant: Mutant, check: Check, limits: Limits): Promise<Verdict> {
   switch (check.by) {
     case 'sim':
-      return bySimulation(mutant, limits)
+      return bySimulation(mutant, { first: check.first ?? 1, ...limits })
     case 'search':
       return bySearch(mutant)
     case 'interruptions':
@@ -78,8 +78,8 @@ async function byInterruptions(mutant: Mutant): Promise<Verdict> {
   return { result: 'killed', by: `interruptions: ${checker}`, after: `${tried} interruptions`, says }
 }
 
-async function bySimulation(mutant: Mutant, limits: Limits): Promise<Verdict> {
-  const found = await simulate(mutant.id, { first: 1, ...limits })
+async function bySimulation(mutant: Mutant, options: Limits & { first: number }): Promise<Verdict> {
+  const found = await simulate(mutant.id, options)
   if (typeof found === 'string') return { result: 'error', why: found }
   if (!found.killed) return { result: 'survived', tried: `${found.runs} runs of the simulation` }
   // The same seed without the mutant has to pass: otherwise it is the seed that was noticed.

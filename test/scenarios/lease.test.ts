@@ -100,6 +100,22 @@ test('a backup that is started again with shorter leases waits as long as it may
   scene.heal()
 })
 
+test('a backup that stands still after it was started with shorter leases waits as long as it may have promised before', () => {
+  const scene = Scene.protected()
+  scene.b.agent.profile = 'fast'
+  const ends = [scene.cutBoth('a', 'b'), scene.cutBoth('a', 'w')]
+  scene.b.agent.crash(20)
+  scene.run(100)
+  scene.b.pause('suspend')
+  scene.run(50)
+  scene.b.goOn()
+  scene.until('the backup serves', () => scene.b.serves, 5000)
+  for (const end of ends) end()
+  scene.b.agent.profile = 'default'
+  scene.b.agent.crash(20)
+  scene.heal()
+})
+
 test('while the witness is away the pair is pinned, and then the loss of the backup stops nothing', () => {
   const scene = Scene.protected()
   scene.pair.witness.down++

@@ -1,6 +1,6 @@
 import type { Mutant } from '../list.ts'
 
-/** F1 to F13: each was a violation once, found by search or simulation, and led to the rule that its mutant takes away. */
+/** F1 to F13, and what seeds found since: each was a violation once, and led to the rule that its mutant takes away. */
 export const foundBefore: readonly Mutant[] = [
   {
     id: 'f1-handover-to-any-store',
@@ -259,5 +259,18 @@ export const foundBefore: readonly Mutant[] = [
       },
     ],
     checks: [{ by: 'search' }, { by: 'interruptions' }, { by: 'sim' }],
+  },
+  {
+    id: 'r78-hand-over-outbids-a-silent-backup',
+    breaks:
+      'A planned hand-over goes on asking while its backup is silent, and outbids its takeover as the network is back.',
+    edits: [
+      {
+        file: 'shared/protocol/primary-conditions.ts',
+        before: "  s.vacate?.kind === 'planned' && s.vacate.end !== null && silenceMs(s, now) >= s.timing.silenceMs\n",
+        after: '  s.vacate === null && silenceMs(s, now) < 0\n',
+      },
+    ],
+    checks: [{ by: 'sim', first: 767087251115 }],
   },
 ]

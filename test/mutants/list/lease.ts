@@ -22,11 +22,27 @@ export const lease: readonly Mutant[] = [
     edits: [
       {
         file: 'shared/protocol/step.ts',
-        before: 'quarantineUntil: now + s.durable.leaseMs }',
-        after: 'quarantineUntil: now + s.timing.leaseMs }',
+        before: 'quarantineUntil: now + s.durable.leaseMs }\n  s.gate = {',
+        after: 'quarantineUntil: now + s.timing.leaseMs }\n  s.gate = {',
       },
     ],
     checks: [{ by: 'sim' }, { by: 'tests', files: ['test/scenarios/lease.test.ts'] }],
+  },
+  {
+    id: 'jump-shortens-the-wait-of-a-start',
+    breaks:
+      'A backup that was given shorter leases and then stood still waits for a short lease only, inside its long promise.',
+    edits: [
+      {
+        file: 'shared/protocol/step.ts',
+        before: 'quarantineUntil: now + s.durable.leaseMs }\n  s.roundAfterAt = now\n',
+        after: 'quarantineUntil: now + s.timing.leaseMs }\n  s.roundAfterAt = now\n',
+      },
+    ],
+    checks: [
+      { by: 'tests', files: ['test/scenarios/lease.test.ts'] },
+      { by: 'sim', first: 1021690884394 },
+    ],
   },
   {
     id: 'leases-of-two-lengths',
@@ -234,8 +250,8 @@ export const lease: readonly Mutant[] = [
       },
       {
         file: 'shared/protocol/step.ts',
-        before: '    ackSentAt: 0,\n    promisedAt: 0,\n    primaryAt: now,\n    progressAt: now,\n  }\n  s.backup',
-        after: '  }\n  s.backup',
+        before: '    ackSentAt: 0,\n    promisedAt: 0,\n    primaryAt: now,\n    progressAt: now,\n  }\n  // As',
+        after: '  }\n  // As',
       },
     ],
     checks: [{ by: 'tests', files: ['test/scenarios/clocks.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
@@ -263,7 +279,7 @@ export const lease: readonly Mutant[] = [
     edits: [
       {
         file: 'shared/protocol/step.ts',
-        before: '  s.backup = { ...s.backup, quarantineUntil: now + s.timing.leaseMs }\n  s.roundAfterAt = now\n',
+        before: '  s.backup = { ...s.backup, quarantineUntil: now + s.durable.leaseMs }\n  s.roundAfterAt = now\n',
         after: '  s.roundAfterAt = now\n',
       },
     ],
