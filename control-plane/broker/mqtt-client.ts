@@ -1,3 +1,4 @@
+import { Socket } from 'node:net'
 import mqtt, { type MqttClient } from 'mqtt'
 import { packetBytesMax } from './limits.ts'
 import type { Publication, Publisher } from './publisher.ts'
@@ -35,7 +36,13 @@ export function connectBroker(
   })
   // mqtt.js throws an error that nobody listens for, and reconnects by itself after it.
   client.on('error', error => options.log(error.message))
+  client.on('connect', () => sendAtOnce(client))
   return client
+}
+
+/** Nagle's algorithm holds a packet until the broker has acknowledged the one before, which it puts off for up to 40 ms. */
+function sendAtOnce({ stream }: MqttClient): void {
+  if (stream instanceof Socket) stream.setNoDelay(true)
 }
 
 export class MqttPublisher implements Publisher {

@@ -1,3 +1,4 @@
+import { Socket } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 import mqtt, { type MqttClient } from 'mqtt'
 import type { Presence } from '../../shared/contract/report.ts'
@@ -119,6 +120,8 @@ export class BrokerLink {
   #connected(): void {
     const { organisation, host, boot, changed } = this.#options
     this.#lastNote = ''
+    // Nagle's algorithm holds a packet until the broker has acknowledged the one before, which it puts off for up to 40 ms.
+    if (this.#client.stream instanceof Socket) this.#client.stream.setNoDelay(true)
     const topics = downChannels.map(channel => downTopic({ organisation, host }, channel))
     this.#client.subscribe(topics, { qos: 1 }, error => {
       if (error) this.#say(`the broker refuses the subscription: ${error.message}`)

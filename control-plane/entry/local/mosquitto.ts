@@ -125,6 +125,7 @@ use_identity_as_username true
 allow_anonymous false
 acl_file ${path('acl')}
 max_packet_size ${packetBytesMax}
+set_tcp_nodelay true
 max_queued_messages 1000
 max_queued_bytes ${queuedBytesMax}
 max_inflight_messages 100
