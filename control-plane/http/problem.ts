@@ -88,6 +88,7 @@ const witnessWhyMax = 500
 
 const uniqueViolation = '23505'
 const lockNotAvailable = '55P03'
+const deadlockDetected = '40P01'
 const tooManyConnections = '53300'
 /**
  * The database is not there, or goes or comes just now: PostgreSQL's class 08 and 57P01 to 57P03 (Appendix A), the driver's
@@ -106,6 +107,7 @@ export function classify(error: unknown): Refusal {
     })
   switch (state) {
     case lockNotAvailable:
+    case deadlockDetected:
       return new Refusal('busy', 'another request holds what this one needs; try again', {
         headers: { 'retry-after': '1' },
       })

@@ -14,7 +14,7 @@ import { createEnrolmentToken } from '../../shared/contract/api/hosts.ts'
 import { listAlarms, listAudit, verifyAudit } from '../../shared/contract/api/observation.ts'
 import { getOperation } from '../../shared/contract/api/operations.ts'
 import { createToken, getPermissions, listTokens, revokeToken } from '../../shared/contract/api/organisations.ts'
-import { getPair, startPrechecks, switchOver } from '../../shared/contract/api/pairs.ts'
+import { beginMaintenance, getPair, startPrechecks, switchOver } from '../../shared/contract/api/pairs.ts'
 import { documentSigner } from '../../shared/contract/signing.ts'
 import { upTopic } from '../../shared/contract/topics.ts'
 import { refusal } from './contract/tenancy.ts'
@@ -237,6 +237,29 @@ test('an operation that cannot be looked at is put off and told of, and the othe
   assert.equal(body.state, 'unknown', 'nobody answered for two hours')
   const [row] = await sql<{ look: Date }[]>`select look_at as look from operation where id = ${broken}`
   assert.ok(row!.look.getTime() > Date.now() + 2 * hourMs)
+})
+
+test('answers and reports that come in the same instant never wait for each other in a circle', async () => {
+  const { client, id, a, healthy } = await adoptedPair(runtime)
+  const sql = postgres(runtime.adminUrl.replace(/[^/]+$/, 'understudy'), { max: 1 })
+  const deadlocks = async (): Promise<number> => {
+    await sql`select pg_stat_force_next_flush()`
+    const [row] = await sql<
+      { count: string }[]
+    >`select deadlocks as count from pg_stat_database where datname = 'understudy'`
+    return Number(row?.count)
+  }
+  const before = await deadlocks()
+  const params = { pair: id }
+  for (let round = 0; round < 12; round++) {
+    const { etag } = await client.call(getPair, { params })
+    await client.call(beginMaintenance, { params, body: { forMinutes: 30, reason: 'again' }, ifMatch: etag! })
+    const asked = await a.nextCommand()
+    await Promise.all([healthy(), a.ack(asked, { phase: 'done' }), healthy()])
+  }
+  const after = await deadlocks()
+  await sql.end({ timeout: 1 })
+  assert.equal(after - before, 0)
 })
 
 test('a host that floods the ingest takes no other host’s answer with it', async () => {

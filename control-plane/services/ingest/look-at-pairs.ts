@@ -51,6 +51,13 @@ export async function lookAtPair(deps: Deps, id: string): Promise<void> {
 
 async function look(tx: Transaction, deps: Deps, id: string): Promise<void> {
   const now = deps.now()
+  // Operations before their pair, as whoever takes an answer: in the other order each would wait for the other.
+  const waiting = await tx
+    .select()
+    .from(operation)
+    .where(and(eq(operation.pair, id), eq(operation.state, 'running')))
+    .orderBy(asc(operation.id))
+    .for('update')
   // One looks at a time; another look that comes meanwhile would see the same.
   const held = await tx.execute(sql`select 1 from pair where id = ${id} for no key update skip locked`)
   if (held.length === 0) return
@@ -63,12 +70,6 @@ async function look(tx: Transaction, deps: Deps, id: string): Promise<void> {
     causes: causesOfPair(rows, now),
     now,
   })
-  const waiting = await tx
-    .select()
-    .from(operation)
-    .where(and(eq(operation.pair, id), eq(operation.state, 'running')))
-    .orderBy(asc(operation.id))
-    .for('update')
   const observed = observationOf(rows, now)
   for (const row of waiting) await carryOn(tx, deps, { row, event: { kind: 'look', observed } })
 }

@@ -34,10 +34,10 @@ export async function changeSettings(
   const settings = validated(pairSettings, { ...rows.pair.settings, ...given }, 'body')
   if (same(settings, rows.pair.settings)) return { rows, operation: null }
   refuseForeignVips(rows, settings)
+  await endOlder(tx, deps, part.id)
   const generations = await wish(tx, deps, { rows, settings, fields: Object.keys(given) })
   const after = await readPair(tx, part)
   if (rows.pair.state !== 'paired') return { rows: after, operation: null }
-  await endOlder(tx, deps, part.id)
   const { organisation } = rows.pair
   const operation = await startOperation(tx, deps, {
     organisation,
@@ -93,8 +93,8 @@ async function wishNamed(
   const { settings, organisation, state, name } = rows.pair
   if (state !== 'paired') throw new Refusal('conflict', `pair ${name} is not set up yet`)
   const named = { ...settings, [kind]: ulid(deps.now().getTime()) }
-  const generations = await wish(tx, deps, { rows, settings: named, fields: [kind] })
   await endOlder(tx, deps, id)
+  const generations = await wish(tx, deps, { rows, settings: named, fields: [kind] })
   return startOperation(tx, deps, {
     organisation,
     kind,
@@ -129,7 +129,7 @@ async function wish(
   return { a: issued.get(hostA)!, b: issued.get(hostB)! }
 }
 
-/** What was wanted before is wanted no more: nobody waits for it. */
+/** What was wanted before is wanted no more: nobody waits for it. Before anything that holds the organisation's row. */
 async function endOlder(tx: Transaction, deps: Deps, pairId: string): Promise<void> {
   const open = await tx
     .select()
