@@ -2,10 +2,23 @@ import { basename, dirname } from 'node:path'
 import { z } from 'zod'
 import { readSecret } from '../keys/secret-file.ts'
 import { type FolderWriter, openFolderWriter } from '../state-file/atomic-write.ts'
+import { Journal, readJournal } from '../state-file/journal.ts'
+import type { RecordFormat } from '../state-file/record.ts'
+
+const seenCommand = z.object({
+  jti: z.string(),
+  expiresAt: z.int(),
+  /** The last signed answer; it is said again when the command comes again. '' once it was told and the command has ended. */
+  ack: z.string(),
+  /** Whether it was told to the control plane. */
+  told: z.boolean(),
+})
+export type SeenCommand = z.output<typeof seenCommand>
 
 /**
  * What the link to the control plane must not forget over a crash: which commands it has seen and what became of them,
- * the newest documents, and how often it was started. One small file, written whole; the commands are few.
+ * the newest documents, and how often it was started. One small file, written whole; and beside it a journal of commands,
+ * since a person waits for each while it is remembered twice: before it begins, and with its answer.
  */
 const memorySchema = z.object({
   v: z.literal(1),
@@ -17,19 +30,23 @@ const memorySchema = z.object({
   generation: z.int().min(0),
   desired: z.string().nullable(),
   freshAt: z.iso.datetime().nullable(),
-  seen: z.array(
-    z.object({
-      jti: z.string(),
-      expiresAt: z.int(),
-      /** The last signed answer; it is said again when the command comes again. '' once it was told and the command has ended. */
-      ack: z.string(),
-      /** Whether it was told to the control plane. */
-      told: z.boolean(),
-    }),
-  ),
+  seen: z.array(seenCommand),
+  /** The round of the journal that goes on from here. */
+  round: z.int().min(0).default(0),
 })
-export type Memory = z.output<typeof memorySchema>
-export type SeenCommand = Memory['seen'][number]
+export type Memory = Omit<z.output<typeof memorySchema>, 'round'>
+
+/** `told`: earlier ones that were told to the control plane since the last entry. */
+const entrySchema = z.object({ seen: seenCommand, told: z.array(z.string()) })
+type Entry = z.output<typeof entrySchema>
+const entryFormat: RecordFormat<Entry> = { kind: 'control-command', version: 1, schema: entrySchema }
+/** Some hundred commands; the greatest answer fits. Then the file is written whole, and the journal begins anew. */
+const journalBytes = 256 * 1024
+export const journalOf = (path: string): string => `${path}.journal`
+
+/** The commands that were remembered since the file was written whole, twice each. */
+const rememberedSince = (path: string, round: number): Entry[] =>
+  readJournal(journalOf(path), { round, format: entryFormat })
 
 /** As many as a host gets in weeks; what has not ended yet is always kept. */
 const seenMax = 1024
@@ -47,15 +64,28 @@ const empty: Memory = {
 export class ControlMemory {
   readonly #folder: FolderWriter
   readonly #name: string
+  readonly #journal: Journal<Entry>
   #present: Memory
-  /** Writes take turns: each is a whole file. */
+  #round: number
+  /** Not after a failed write, which may have left anything: the next one is whole. */
+  #goesOn = true
+  #told: string[] = []
+  /** Writes take turns. */
   #turn: Promise<void> = Promise.resolve()
   #closed = false
 
-  private constructor(part: { folder: FolderWriter; name: string; present: Memory }) {
+  private constructor(part: {
+    folder: FolderWriter
+    name: string
+    journal: Journal<Entry>
+    present: Memory
+    round: number
+  }) {
     this.#folder = part.folder
     this.#name = part.name
+    this.#journal = part.journal
     this.#present = part.present
+    this.#round = part.round
   }
 
   /** Counts the start, durably. @throws with a sentence when the file is damaged: forgetting would let commands run twice */
@@ -64,15 +94,20 @@ export class ControlMemory {
     const parsed = bytes === null ? null : memorySchema.safeParse(jsonOf(bytes.toString()))
     if (parsed !== null && !parsed.success)
       throw new Error(`${path} is damaged; move it away when no command of the last five minutes can come again`)
-    const present = parsed?.data ?? empty
-    const memory = new ControlMemory({ folder: await openFolderWriter(dirname(path)), name: basename(path), present })
+    const { round, ...held } = parsed?.data ?? { ...empty, round: 0 }
+    const entries = parsed === null ? [] : rememberedSince(path, round)
+    const present = { ...held, boot: held.boot + 1, seen: entries.reduce(withEntry, held.seen) }
+    const part = { folder: await openFolderWriter(dirname(path)), name: basename(path), present, round: round + 1 }
     try {
-      await memory.change({ boot: present.boot + 1 })
+      // What the journal holds is in the file before the journal is touched.
+      await part.folder.write(part.name, fileOf(part))
+      const journal = await Journal.open(journalOf(path), { size: journalBytes, format: entryFormat })
+      journal.begin(part.round)
+      return new ControlMemory({ ...part, journal })
     } catch (error) {
-      await memory.close()
+      await part.folder.close()
       throw error
     }
-    return memory
   }
 
   get present(): Memory {
@@ -90,33 +125,67 @@ export class ControlMemory {
   change(change: Partial<Memory>): Promise<void> {
     if (this.#closed) return new Promise(() => {})
     this.#present = { ...this.#present, ...change }
-    const bytes = Buffer.from(JSON.stringify(this.#present))
-    const write = this.#turn.then(() => this.#folder.write(this.#name, bytes))
-    this.#turn = write.catch(() => {})
-    return write
+    return this.#inTurn(() => this.#writeWhole())
   }
 
+  /** Durable when it resolves, as a change. */
   remember(command: SeenCommand, nowSeconds: number): Promise<void> {
+    if (this.#closed) return new Promise(() => {})
     const others = this.#present.seen.filter(one => one.jti !== command.jti)
     const open = others.filter(one => one.expiresAt >= nowSeconds)
     const ended = others
       .filter(one => one.expiresAt < nowSeconds)
       .slice(-Math.max(1, seenMax - open.length))
       .map(one => (one.told ? { ...one, ack: '' } : one))
-    return this.change({ seen: [...ended, ...open, command] })
+    this.#present = { ...this.#present, seen: [...ended, ...open, command] }
+    return this.#inTurn(() => this.#append(command))
   }
 
   /** Written with the next change: after a crash it is told once more, which changes nothing. */
   told(jti: string): void {
     const seen = this.#present.seen.map(one => (one.jti === jti ? { ...one, told: true } : one))
     this.#present = { ...this.#present, seen }
+    this.#told.push(jti)
   }
 
   async close(): Promise<void> {
     this.#closed = true
     await this.#turn
+    await this.#journal.close()
     await this.#folder.close()
   }
+
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    const write = this.#turn.then(work)
+    this.#turn = write.catch(() => {})
+    return write
+  }
+
+  async #append(seen: SeenCommand): Promise<void> {
+    if (!this.#goesOn) return this.#writeWhole()
+    const told = this.#told.splice(0)
+    this.#goesOn = false
+    if (!(await this.#journal.append({ seen, told }))) return this.#writeWhole()
+    this.#goesOn = true
+  }
+
+  /** The journal up to here is in it, and void once it is there. */
+  async #writeWhole(): Promise<void> {
+    this.#goesOn = false
+    this.#round++
+    this.#told = []
+    await this.#folder.write(this.#name, fileOf({ present: this.#present, round: this.#round }))
+    this.#journal.begin(this.#round)
+    this.#goesOn = true
+  }
+}
+
+const fileOf = ({ present, round }: { present: Memory; round: number }): Buffer =>
+  Buffer.from(JSON.stringify({ ...present, round }))
+
+function withEntry(before: SeenCommand[], { seen, told }: Entry): SeenCommand[] {
+  const others = before.filter(one => one.jti !== seen.jti)
+  return [...others.map(one => (told.includes(one.jti) ? { ...one, told: true } : one)), seen]
 }
 
 function jsonOf(text: string): unknown {

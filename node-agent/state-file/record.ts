@@ -38,6 +38,16 @@ export function decodeRecord<T>(format: RecordFormat<T>, bytes: Buffer): Decoded
   return parseBody(format, body)
 }
 
+/** How long the record is that begins there, by its header; null: none does. */
+export function recordBytesAt(bytes: Buffer, at: number): number | null {
+  const end = bytes.indexOf(0x0a, at)
+  if (end < 0 || end - at > headerLettersMax) return null
+  const header = /^understudy \S+ \d{1,9} (\d{1,7}) [0-9a-f]{64}$/.exec(bytes.toString('latin1', at, end))
+  const bodyBytes = Number(header?.[1] ?? -1)
+  return bodyBytes < 0 ? null : end + 1 - at + bodyBytes
+}
+const headerLettersMax = 200
+
 function parseBody<T>(format: RecordFormat<T>, body: Buffer): Decoded<T> {
   let json: unknown
   try {

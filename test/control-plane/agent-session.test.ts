@@ -5,7 +5,7 @@ import { after, afterEach, before, test } from 'node:test'
 import { Cloud } from '../../node-agent/control/cloud.ts'
 import type { LocalPolicy } from '../../node-agent/control/commands.ts'
 import { coreOverSocket } from '../../node-agent/control/core-over-socket.ts'
-import { ControlMemory } from '../../node-agent/control/memory.ts'
+import { ControlMemory, journalOf } from '../../node-agent/control/memory.ts'
 import { ControlSession, type HostPort } from '../../node-agent/control/session.ts'
 import { VerbError } from '../../node-agent/socket/messages.ts'
 import { SocketServer } from '../../node-agent/socket/server.ts'
@@ -114,7 +114,7 @@ test('that a command began is on disk before it runs, and its answer is told whi
   assert.ok('id' in begun.body)
   let onDisk = ''
   const run: HostPort['run'] = async () => {
-    onDisk = readFileSync(path, 'utf8')
+    onDisk = readFileSync(journalOf(path), 'utf8')
     return { phase: 'done', message: 'handed over' }
   }
   const { session, memory, path, cloud } = await sessionOf(a, { core: { run } })

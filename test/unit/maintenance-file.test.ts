@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -27,9 +27,26 @@ test('over a boot the wall clock tells what is left, and never more than may be 
   assert.equal(remembered({ ...later, wallMs: 0 }), 30_000 + maxMs)
 })
 
-test('ended by the operator, it is over; a damaged file means that takeovers are automatic', async () => {
+test('ended by the operator, it is over', async () => {
   await rememberMaintenance(folder, { until: 0, now: asked })
   assert.equal(remembered(asked), 0)
-  writeFileSync(join(folder, 'maintenance.json'), '{"boot":')
-  assert.equal(remembered(asked), 0)
+})
+
+test('torn at any byte, the one before it holds; a file without anything whole means that takeovers are automatic', async () => {
+  const path = join(folder, 'maintenance')
+  await rememberMaintenance(folder, { until: 1000 + hourMs, now: asked })
+  const before = readFileSync(path)
+  await rememberMaintenance(folder, { until: 1000 + 2 * hourMs, now: asked })
+  const whole = readFileSync(path)
+  const changed = [...whole.keys()].filter(at => whole[at] !== before[at])
+  for (const at of [changed[0], changed[Math.floor(changed.length / 2)], changed.at(-1)]) {
+    writeFileSync(path, Buffer.concat([whole.subarray(0, at), before.subarray(at)]))
+    assert.equal(remembered(asked), 1000 + hourMs, `torn at ${at}`)
+  }
+  await rememberMaintenance(folder, { until: 1000 + 3 * hourMs, now: asked })
+  assert.equal(remembered(asked), 1000 + 3 * hourMs)
+  for (const nothing of [Buffer.alloc(0), Buffer.alloc(whole.length, 7)]) {
+    writeFileSync(path, nothing)
+    assert.equal(remembered(asked), 0)
+  }
 })
