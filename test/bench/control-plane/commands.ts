@@ -1,7 +1,13 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { adoptLab } from '../../../infra/lab/adopt.ts'
 import { down, up } from '../../../infra/lab/lab.ts'
 import { until, untilProtected } from '../../../infra/lab/pair.ts'
+import { agentPaths } from '../../../infra/lab/product.ts'
 import { untilEnded } from '../../../infra/lab/remote-set-up.ts'
+import { controlFolderOf } from '../../../node-agent/control/core-side.ts'
+import { journalOf } from '../../../node-agent/control/memory.ts'
+import { type Ack, ack as ackSchema } from '../../../shared/contract/documents.ts'
 import { figuresOf } from '../../../shared/figures.ts'
 import { buildBundles } from '../bundles.ts'
 import { type Row, rounded } from './rows.ts'
@@ -34,6 +40,7 @@ export async function measureCommands(say: (what: string) => void): Promise<Row[
     let ifMatch = etag
     const took: number[] = []
     const executed: number[] = []
+    const phases: number[][] = []
     for (let number = 0; number < warmUp + commands; number++) {
       const began = performance.now()
       const part = { params, ifMatch, wait: waitSeconds }
@@ -43,11 +50,18 @@ export async function measureCommands(say: (what: string) => void): Promise<Row[
       // One that takes longer than an answer waits is measured to its end all the same.
       const { body } = asked.status === 200 ? asked : { body: await untilEnded(plane, asked.body.id, endLimitMs) }
       const tookMs = performance.now() - began
+      const answeredAt = Date.now()
       if (body.state !== 'succeeded') throw new Error(`command ${number}: ${body.state}: ${body.message}`)
       if (number >= warmUp) {
         took.push(tookMs)
         const [step] = body.steps
-        executed.push(Date.parse(step?.endedAt ?? '') - Date.parse(step?.startedAt ?? ''))
+        const [sentAt, takenAt] = [Date.parse(step?.startedAt ?? ''), Date.parse(step?.endedAt ?? '')]
+        executed.push(takenAt - sentAt)
+        const [begun, done] = acksOf(body.id)
+        if (done !== undefined) {
+          const times = [answeredAt - tookMs, sentAt, Date.parse(begun!.at), Date.parse(done.at), takenAt, answeredAt]
+          phases.push(phaseNames.map((_, at) => Math.round(times[at + 1]! - times[at]!)))
+        }
       }
       ifMatch = (await api.getPair({ params })).etag ?? ''
     }
@@ -59,7 +73,7 @@ export async function measureCommands(say: (what: string) => void): Promise<Row[
         value: rounded(figures.p50Ms),
         unit: 'ms',
         bound: { atMost: 50 },
-        of: { ...figures, fromSentToAnswered: figuresOf(executed) },
+        of: { ...figures, fromSentToAnswered: figuresOf(executed), medianMsOf: mediansOf(phases) },
       },
       { name: `${name}, p99`, value: rounded(figures.p99Ms), unit: 'ms', bound: { atMost: 250 } },
     ]
@@ -67,3 +81,24 @@ export async function measureCommands(say: (what: string) => void): Promise<Row[
     await down(lab)
   }
 }
+
+/** Of one command, one after the other, by the one clock of this machine. */
+const phaseNames = [
+  'the call, until the command is signed',
+  'until the host has verified it',
+  'until it is carried out there, written down before',
+  'until its answer is taken',
+  'until the call is answered',
+] as const
+
+/** Of host a, the primary: that it began and that it ended, as its link remembers them until it writes its memory whole. */
+function acksOf(operation: string): Ack[] {
+  const journal = journalOf(join(controlFolderOf(agentPaths(lab, 'a').stateDir), 'memory.json'))
+  const acks = [...readFileSync(journal, 'latin1').matchAll(/\\"payload\\":\\"([\w-]+)\\"/g)].map(([, payload = '']) =>
+    ackSchema.parse(JSON.parse(Buffer.from(payload, 'base64url').toString())),
+  )
+  return acks.filter(ack => ack.operation === operation)
+}
+
+const mediansOf = (phases: readonly number[][]): Record<string, number> =>
+  Object.fromEntries(phaseNames.map((name, at) => [name, figuresOf(phases.map(one => one[at]!)).p50Ms]))
