@@ -12,10 +12,11 @@ import { lookAtPair } from './ingest/look-at-pairs.ts'
 import { carryOn, enqueueCommand } from './operation/carry-on.ts'
 import type { OperationRow } from './operation/operation-view.ts'
 import { settle } from './operation/settle.ts'
+import { underWay } from './operation/start.ts'
 import { leadingReport, observationOf } from './pair/pair-view.ts'
 import { pairingOf } from './pair/pairing.ts'
 import { repushDesired } from './pair/push-desired.ts'
-import { readPairs } from './pair/read-pairs.ts'
+import { type PairRows, readPairs } from './pair/read-pairs.ts'
 import { switchoverObstacles } from './pair/readiness.ts'
 import { reissueForTools } from './token/tool-keys.ts'
 
@@ -81,7 +82,7 @@ async function lookAtOperation(tx: Transaction, deps: Deps, row: OperationRow): 
   const now = deps.now()
   const [rows] = row.pair === null ? [] : await readPairs(tx, { where: eq(pair.id, row.pair), limit: 1 })
   if (row.state === 'scheduled' && rows !== undefined) {
-    await beginScheduled(tx, deps, { row, obstacles: switchoverObstacles(rows, now), rows })
+    await beginScheduled(tx, deps, { row, rows })
     return
   }
   await carryOn(tx, deps, {
@@ -106,32 +107,38 @@ const retryScheduledMs = 30_000
 async function beginScheduled(
   tx: Transaction,
   deps: Deps,
-  part: { row: OperationRow; obstacles: string[]; rows: Parameters<typeof pairingOf>[0] },
+  { row, rows }: { row: OperationRow; rows: PairRows },
 ): Promise<void> {
-  const { row, rows, obstacles } = part
   const now = deps.now()
+  const waits = (ms: number, obstacles: readonly string[]) =>
+    tx
+      .update(operation)
+      .set({
+        work: { ...row.work, message: `waits: ${obstacles.join('; ')}` },
+        lookAt: new Date(now.getTime() + ms),
+      })
+      .where(eq(operation.id, row.id))
+  const [held] = await tx.execute(sql`select 1 from pair where id = ${rows.pair.id} for no key update skip locked`)
+  // Whoever holds it may be beginning another operation.
+  if (held === undefined) return void (await waits(retryHeldMs, ['another request holds the pair']))
+  const other = await underWay(tx, rows.pair.id)
+  const obstacles = [...(other === null ? [] : [other.why]), ...switchoverObstacles(rows, now)]
   const report = leadingReport(rows, now)
   const target = row.work.notes.target as 'a' | 'b' | null
-  const over = row.work.notAfter !== null && now > new Date(row.work.notAfter)
-  if (report?.primary !== undefined && report.primary !== null && obstacles.length === 0 && !over) {
-    if (target === report.primary) return end(tx, deps, { row, message: `host ${target} is primary already` })
-    const { primary, gen, epoch } = report
-    const notAfter = row.work.notAfter === null ? null : new Date(row.work.notAfter)
-    const work = switchoverPlan(pairingOf(rows), { primary, gen, epoch, notAfter })
-    await carryOn(tx, deps, { row: { ...row, state: 'running', work }, event: { kind: 'look', observed: null } })
-    return
-  }
-  if (over)
+  const notAfter = row.work.notAfter === null ? null : new Date(row.work.notAfter)
+  if (notAfter !== null && now > notAfter)
     return end(tx, deps, {
       row,
       message: `the window ended; in the way stood: ${obstacles.join('; ') || 'nothing any more'}`,
     })
-  const work = { ...row.work, message: `waits: ${obstacles.join('; ')}` }
-  await tx
-    .update(operation)
-    .set({ work, lookAt: new Date(now.getTime() + retryScheduledMs) })
-    .where(eq(operation.id, row.id))
+  if (obstacles.length > 0 || report === null || report.primary === null)
+    return void (await waits(retryScheduledMs, obstacles))
+  const { primary, gen, epoch } = report
+  if (target === primary) return end(tx, deps, { row, message: `host ${target} is primary already` })
+  const work = switchoverPlan(pairingOf(rows), { primary, gen, epoch, notAfter })
+  await carryOn(tx, deps, { row: { ...row, state: 'running', work }, event: { kind: 'look', observed: null } })
 }
+const retryHeldMs = 1_000
 
 async function end(
   tx: Transaction,

@@ -80,7 +80,9 @@ export const operation = pgTable(
     // One at a time for each pair: what two of them would do together nobody has thought through.
     uniqueIndex('operation_open_of_pair')
       .on(table.pair)
-      .where(sql`state in ('scheduled', 'running') and kind not in ('prechecks', 'settings')`),
+      .where(sql`state = 'running' and kind not in ('prechecks', 'settings')`),
+    // Two windows for one pair would switch it over and back.
+    uniqueIndex('operation_scheduled_of_pair').on(table.pair).where(sql`state = 'scheduled'`),
     ofOneOrganisation(),
   ],
 )

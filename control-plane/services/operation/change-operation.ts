@@ -91,7 +91,7 @@ export async function resumeOperation(
   if (row.state === 'running' || row.state === 'scheduled') return row
   if (row.state === 'succeeded') throw new Refusal('conflict', `the ${row.kind} has succeeded`)
   if (row.pair !== null) {
-    const [of] = await tx.select({ state: pair.state }).from(pair).where(eq(pair.id, row.pair))
+    const [of] = await tx.select({ state: pair.state }).from(pair).where(eq(pair.id, row.pair)).for('no key update')
     if (of?.state === 'unpaired') throw new Refusal('conflict', 'the pair was given up; set up a new one')
     await refuseSecond(tx, row.pair)
   }

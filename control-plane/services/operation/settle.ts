@@ -1,4 +1,4 @@
-import { eq, sql } from 'drizzle-orm'
+import { and, eq, sql } from 'drizzle-orm'
 import { hostOperationKinds } from '../../../shared/contract/api/operations.ts'
 import type { Transaction } from '../../db/client.ts'
 import { operation, pair } from '../../db/schema/index.ts'
@@ -98,6 +98,7 @@ async function settlePair(
     case 'unpair': {
       const [ended] = await tx.select().from(pair).where(eq(pair.id, pairId))
       await change({ state: 'unpaired' })
+      await endPlanned(tx, deps, pairId)
       if (ended !== undefined)
         await issueDesired(tx, deps, { organisation: row.organisation, hosts: [ended.hostA, ended.hostB] })
       return
@@ -114,4 +115,19 @@ async function settlePair(
     case 'vswitch':
       return
   }
+}
+
+/** What was planned for a pair that is none any more. */
+async function endPlanned(tx: Transaction, deps: Deps, pairId: string): Promise<void> {
+  const ended = await tx
+    .update(operation)
+    .set({
+      state: 'cancelled',
+      work: sql`jsonb_set(work, '{message}', '"the pair was ended"')`,
+      lookAt: null,
+      endedAt: deps.now(),
+    })
+    .where(and(eq(operation.pair, pairId), eq(operation.state, 'scheduled')))
+    .returning()
+  for (const row of ended) await settle(tx, deps, row)
 }

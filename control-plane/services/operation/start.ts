@@ -1,4 +1,4 @@
-import { and, eq, inArray, notInArray } from 'drizzle-orm'
+import { and, eq, notInArray } from 'drizzle-orm'
 import type { OperationKind } from '../../../shared/contract/api/operations.ts'
 import { ulid } from '../../../shared/ids.ts'
 import type { Transaction } from '../../db/client.ts'
@@ -29,9 +29,9 @@ export interface Wanted {
 export async function startOperation(tx: Transaction, deps: Deps, wanted: Wanted): Promise<OperationRow> {
   const { organisation, kind, pair, work, actor, reason } = wanted
   const now = deps.now()
-  if (!isBeside(kind) && pair !== null) await refuseSecond(tx, pair)
   const startsAt = wanted.startsAt ?? now
   const scheduled = startsAt > now
+  if (!isBeside(kind) && pair !== null) await (scheduled ? refuseSecondScheduled(tx, pair) : refuseSecond(tx, pair))
   const [row] = await tx
     .insert(operation)
     .values({
@@ -50,7 +50,7 @@ export async function startOperation(tx: Transaction, deps: Deps, wanted: Wanted
     })
     .returning()
     .catch((error: unknown) => {
-      if (isTaken(error, 'operation_open_of_pair'))
+      if (isTaken(error, 'operation_open_of_pair') || isTaken(error, 'operation_scheduled_of_pair'))
         throw new Refusal('operation_in_progress', 'another operation of this pair began at the same moment')
       throw error
     })
@@ -72,26 +72,33 @@ export async function startOperation(tx: Transaction, deps: Deps, wanted: Wanted
 const beside = ['prechecks', 'settings'] as const satisfies readonly OperationKind[]
 const isBeside = (kind: OperationKind): boolean => (beside as readonly OperationKind[]).includes(kind)
 
-/** One at a time for each pair. @throws Refusal with the one that is under way */
+/**
+ * One at a time for each pair. One that is scheduled takes its place when it begins: until then it keeps nobody waiting.
+ * @throws Refusal with the one that is under way
+ */
 export async function refuseSecond(tx: Transaction, pair: string): Promise<void> {
+  const open = await underWay(tx, pair)
+  if (open !== null)
+    throw new Refusal('operation_in_progress', `${open.why}; wait for its end or call it off`, { operation: open.id })
+}
+
+export async function underWay(tx: Transaction, pair: string): Promise<{ id: string; why: string } | null> {
   const [open] = await tx
-    .select({ id: operation.id, kind: operation.kind, state: operation.state, startsAt: operation.startsAt })
+    .select({ id: operation.id, kind: operation.kind })
     .from(operation)
-    .where(
-      and(
-        eq(operation.pair, pair),
-        inArray(operation.state, ['scheduled', 'running']),
-        notInArray(operation.kind, [...beside]),
-      ),
-    )
+    .where(and(eq(operation.pair, pair), eq(operation.state, 'running'), notInArray(operation.kind, [...beside])))
+  return open === undefined ? null : { id: open.id, why: `${open.kind} ${open.id} is under way` }
+}
+
+async function refuseSecondScheduled(tx: Transaction, pair: string): Promise<void> {
+  const [open] = await tx
+    .select({ id: operation.id, kind: operation.kind, startsAt: operation.startsAt })
+    .from(operation)
+    .where(and(eq(operation.pair, pair), eq(operation.state, 'scheduled')))
   if (open !== undefined)
     throw new Refusal(
       'operation_in_progress',
-      open.state === 'scheduled'
-        ? `${open.kind} ${open.id} is scheduled for ${open.startsAt.toISOString()}: call it off first, or wait until it is over`
-        : `${open.kind} ${open.id} is under way; wait for its end or call it off`,
-      {
-        operation: open.id,
-      },
+      `${open.kind} ${open.id} is scheduled for ${open.startsAt.toISOString()}: call it off first, or wait until it is over`,
+      { operation: open.id },
     )
 }

@@ -56,7 +56,7 @@ export async function switchover(
   const scheduled = window.notBefore !== null && window.notBefore > now
   const obstacles = switchoverObstacles(rows, now)
   if (wanted.dryRun) return { dryRun: true, allowed: obstacles.length === 0, obstacles }
-  await refuseSecond(tx, part.id)
+  if (!scheduled) await refuseSecond(tx, part.id)
   const common = { ...wantedOf(rows, part), kind: 'switchover', reason: wanted.reason } as const
   if (scheduled) {
     // Epoch and guards belong to the time when it begins.

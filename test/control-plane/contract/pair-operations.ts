@@ -115,11 +115,48 @@ export function pairOperationTests(runtime: () => Runtime): void {
       /^begins at .*Z or as soon as nothing stands in the way any more; not begun by .*Z it is called off$/,
     )
     await assert.rejects(
-      client.call(switchOver, { params, body: { reason: 'now' } }),
+      client.call(switchOver, { params, body: { reason: 'again', notBefore: at(70), notAfter: at(80) } }),
       /409 operation_in_progress: switchover .* is scheduled for .*: call it off first/,
     )
     const { body } = await client.call(cancelOperation, { params: { operation: begun.body.id } })
     assert.equal(body.state, 'cancelled')
+  })
+
+  test('a planned switchover keeps nothing of its pair waiting before it begins, waits for what is under way, and then nothing else begins', async () => {
+    const { client, id, a, healthy } = await adoptedPair(runtime())
+    const params = { pair: id }
+    const at = (seconds: number): string => new Date(Date.now() + seconds * 1000).toISOString()
+    const window = { notBefore: at(1), notAfter: at(120) }
+    const planned = await client.call(switchOver, { params, body: { reason: 'night', ...window } })
+    assert.ok('id' in planned.body)
+    const operation = { operation: planned.body.id }
+    const { etag } = await client.call(getPair, { params })
+    const wish = { forMinutes: 30, reason: 'cabling' }
+    const maintained = await client.call(beginMaintenance, { params, body: wish, ifMatch: etag! })
+    const cabling = await a.nextCommand()
+    await until(async () => {
+      await runtime().sweep()
+      const { body } = await client.call(getOperation, { params: operation })
+      return (
+        body.state === 'scheduled' && body.message.startsWith(`waits: maintenance ${maintained.body.id} is under way`)
+      )
+    })
+    await a.ack(cabling, { phase: 'done' })
+    // It asks again each half minute: called off and planned anew, it need not be waited for.
+    await client.call(cancelOperation, { params: operation })
+    const again = await client.call(switchOver, { params, body: { reason: 'night', ...window, notBefore: at(1) } })
+    assert.ok('id' in again.body)
+    const begins = { operation: again.body.id }
+    await until(async () => {
+      await healthy()
+      await runtime().sweep()
+      return (await client.call(getOperation, { params: begins })).body.state === 'running'
+    })
+    assert.equal((await a.nextCommand()).verb, 'switchover')
+    await assert.rejects(
+      client.call(switchOver, { params, body: { reason: 'now' } }),
+      new RegExp(`409 operation_in_progress: switchover ${begins.operation} is under way; wait for its end`),
+    )
   })
 
   test('a forced takeover wants an acknowledgement that covers the known lag, and the other host not serving', async () => {
@@ -304,6 +341,11 @@ export function pairOperationTests(runtime: () => Runtime): void {
 
   test('a pair is ended without loss: the backup leaves first, and both hosts are free for another pair', async () => {
     const { client, id, a, b } = await adoptedPair(runtime())
+    const at = (minutes: number): string => new Date(Date.now() + minutes * 60_000).toISOString()
+    const planned = await client.call(switchOver, {
+      params: { pair: id },
+      body: { reason: 'night', notBefore: at(60), notAfter: at(90) },
+    })
     const { etag } = await client.call(getPair, { params: { pair: id } })
     const begun = await client.call(unpair, { params: { pair: id }, body: { reason: 'move' }, ifMatch: etag! })
     const first = await b.nextCommand()
@@ -312,6 +354,9 @@ export function pairOperationTests(runtime: () => Runtime): void {
     await a.ack(await a.nextCommand(), { phase: 'done' })
     const done = await client.call(getOperation, { params: { operation: begun.body.id }, wait: 5 })
     assert.equal(done.body.state, 'succeeded')
+    assert.ok('id' in planned.body)
+    const { body: never } = await client.call(getOperation, { params: { operation: planned.body.id } })
+    assert.deepEqual([never.state, never.message], ['cancelled', 'the pair was ended'])
     const { body } = await client.call(getHost, { params: { host: a.identity.host } })
     assert.equal(body.pair, null)
     await assert.rejects(
@@ -319,4 +364,11 @@ export function pairOperationTests(runtime: () => Runtime): void {
       refusal('conflict', 409),
     )
   })
+}
+
+async function until(holds: () => Promise<boolean>): Promise<void> {
+  for (const end = Date.now() + 30_000; !(await holds()); ) {
+    assert.ok(Date.now() < end, 'it does not come to that within 30 s')
+    await new Promise(resolve => setTimeout(resolve, 200))
+  }
 }

@@ -60,7 +60,8 @@ async function prepare(): Promise<Prepared> {
   }
 }
 
-async function started(prepared: Prepared, child: ChildProcess): Promise<Runtime> {
+/** @param sweepPath where the runtime is told to do what is due; null: it has a timer of its own, every two seconds */
+async function started(prepared: Prepared, child: ChildProcess, sweepPath: string | null): Promise<Runtime> {
   let words = ''
   const keep = (chunk: Buffer): void => {
     words = (words + chunk.toString()).slice(-8000)
@@ -78,13 +79,18 @@ async function started(prepared: Prepared, child: ChildProcess): Promise<Runtime
   }
   const { port, databaseUrl, adminUrl, mqttUrl, instanceToken } = prepared
   const url = `http://127.0.0.1:${port}`
+  const sweep = async (): Promise<void> => {
+    if (sweepPath === null) return
+    const answer = await fetch(url + sweepPath)
+    if (!answer.ok) throw new Error(`${sweepPath}: ${answer.status} ${await answer.text()}`)
+  }
   const until = Date.now() + startLimitMs
   for (;;) {
     const up = await fetch(`${url}/health`).then(
       answer => answer.ok,
       () => false,
     )
-    if (up) return { url, databaseUrl, adminUrl, mqttUrl, instanceToken, close }
+    if (up) return { url, databaseUrl, adminUrl, mqttUrl, instanceToken, sweep, close }
     if (child.exitCode !== null || Date.now() > until) {
       await close()
       throw new Error(`the runtime did not start: ${words}`)
@@ -119,7 +125,7 @@ export async function denoRuntime(): Promise<Runtime> {
       },
     },
   )
-  return started(prepared, child)
+  return started(prepared, child, null)
 }
 
 export async function workerdRuntime(): Promise<Runtime> {
@@ -151,6 +157,7 @@ export async function workerdRuntime(): Promise<Runtime> {
       '--inspector-port',
       String(await freePort()),
       '--show-interactive-dev-session=false',
+      '--test-scheduled',
       '--log-level',
       'warn',
     ],
@@ -160,5 +167,5 @@ export async function workerdRuntime(): Promise<Runtime> {
       env: { PATH: process.env.PATH, HOME: join(prepared.folder, 'home'), WRANGLER_SEND_METRICS: 'false', CI: '1' },
     },
   )
-  return started(prepared, child)
+  return started(prepared, child, '/__scheduled')
 }

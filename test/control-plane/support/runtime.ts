@@ -8,6 +8,7 @@ import { type Deps, defaultLimits, type IdentityProvider, type Limits } from '..
 import { startLocalMosquitto } from '../../../control-plane/entry/local/mosquitto.ts'
 import { localAuthority } from '../../../control-plane/entry/local/secrets.ts'
 import { startControlPlane } from '../../../control-plane/entry/node-server.ts'
+import { sweep } from '../../../control-plane/services/sweep.ts'
 import { createOrganisation } from '../../../shared/contract/api/organisations.ts'
 import { openBroker } from './open-broker.ts'
 import { ApiClient } from './route-client.ts'
@@ -21,6 +22,8 @@ export interface Runtime {
   databaseUrl: string
   /** Of a broker that it publishes to, and that lets everybody listen. '' where a test wanted none of that. */
   mqttUrl: string
+  /** What time brings, now and not only in its turn. */
+  sweep: () => Promise<void>
   close: () => Promise<void>
 }
 
@@ -72,6 +75,7 @@ export async function nodeRuntime(
     adminUrl: running.adminUrl!,
     mqttUrl: open?.url ?? '',
     deps: running.deps,
+    sweep: async () => void (await sweep(running.deps)),
     brokerUrl: own?.access.url ?? null,
     brokerAccess: own?.access ?? null,
     brokerClient: own?.client ?? null,
