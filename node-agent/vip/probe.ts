@@ -61,7 +61,9 @@ export async function probe(options: {
       const holder = findHolder(socket, { mac, address, othersProbes })
       if (holder !== undefined) return { kind: 'taken', mac: holder }
     }
-    return { kind: 'free' }
+    // The window may have ended while this process waited for a processor: what was answered meanwhile lies in the socket.
+    const holder = findHolder(socket, { mac, address, othersProbes })
+    return holder === undefined ? { kind: 'free' } : { kind: 'taken', mac: holder }
   } finally {
     socket.close()
   }
