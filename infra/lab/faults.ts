@@ -1,5 +1,6 @@
 /** Carries out a fault, and undoes all of them. */
 
+import { setTimeout as sleep } from 'node:timers/promises'
 import { HOSTS, type HostName, type LinkName, type Member } from './addresses.ts'
 import { emptyDisk, fillDisk, hangDisk, hasDisk, releaseDisk } from './disk.ts'
 import { applyFabric } from './fabric.ts'
@@ -19,6 +20,9 @@ import {
   signal,
   stopProcesses,
 } from './processes.ts'
+
+/** One that waits for a disk that hangs does not end before the disk goes on, and is not waited for. */
+const KILL_DEADLINE_MS = 2_000
 
 /** Makes one fault; resolves when it is in force. */
 export function inject(lab: string, fault: Fault): Promise<void> {
@@ -119,9 +123,11 @@ function runs(pid: number | null): boolean {
   return pid !== null && isAlive(pid)
 }
 
-function kill(state: LabState, host: HostName, what: KillWhat): void {
+async function kill(state: LabState, host: HostName, what: KillWhat): Promise<void> {
   const reached = signal(targetsOf(state, host, what), 'SIGKILL')
   if (reached.length === 0) throw new Error(`Host ${host} runs no ${what} to kill.`)
+  const deadline = performance.now() + KILL_DEADLINE_MS
+  while (reached.some(isAlive) && performance.now() < deadline) await sleep(1)
 }
 
 function targetsOf(state: LabState, host: HostName, what: KillWhat): number[] {

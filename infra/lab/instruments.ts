@@ -13,7 +13,8 @@ import { commandLine, isAlive, signal } from './processes.ts'
 import { parseWriteLog, type WriteEvent } from './write-log.ts'
 
 const HERE = import.meta.dirname
-const START_LIMIT_MS = 15_000
+/** A start of Node and a first connection, on a busy machine. */
+const START_LIMIT_MS = 60_000
 /** The writer waits for rows in flight; see STOP_LIMIT_MS there. */
 const STOP_LIMIT_MS = 8_000
 /** An observer answers a signal at once; one that does not has saved within the last second by itself. */

@@ -22,7 +22,7 @@ import {
 
 const WALL_CLOCK = join(import.meta.dirname, 'wall-clock.ts')
 /** A witness makes its certificate at its first start, an agent starts its database. */
-const START_LIMIT_MS = 20_000
+const START_LIMIT_MS = 60_000
 /** initdb, base backup of an empty cluster, growing the pair: seconds; on a busy machine many. */
 const FORM_LIMIT_MS = 90_000
 /** A takeover takes a second; one that takes this long did not happen. */
@@ -99,7 +99,8 @@ async function runWitness(lab: string, { name, port }: { name: string; port: num
   return until(START_LIMIT_MS, `The ${name} did not start`, async () => {
     const said = readFileSync(logFile, 'utf8').slice(already)
     const fingerprint = /fingerprint[^:]*: ([0-9a-f]{64})/.exec(said)?.[1]
-    const enrolmentTokenFile = /enrolment token[^:]*: (\S+)/.exec(said)?.[1]
+    // To the end of its line: what is being written may be read half.
+    const enrolmentTokenFile = /enrolment token[^:]*: (\S+)\n/.exec(said)?.[1]
     return fingerprint && enrolmentTokenFile ? { url: `https://${listen}`, pid, fingerprint, enrolmentTokenFile } : null
   })
 }
