@@ -90,8 +90,9 @@ row(
   async ({ pair, primary, backup, t }) => {
     const probe = await openProbe(pair.lab, 'ask')
     await sleep(300)
-    const stoppedMs = nowMs()
     await pair.inject({ kind: 'freeze', host: primary, what: 'agent' })
+    // It stands still by now, and may have renewed its lease until a moment ago.
+    const stoppedMs = nowMs()
     await sleep(LEASE_MS)
     const shut = await addressHolders(pair.lab)
     await pair.untilServing(backup)
@@ -119,8 +120,12 @@ row(
     await pair.inject({ kind: 'continue', host: primary })
     // Nothing reopens: the observers look at each address of this host every 10 ms, and settling judges what they saw.
     await sleep(1_500)
-    const status = await pair.present(primary)
-    assert.deepEqual([status.serving, status.primary], [false, backup])
+    const status = await pair.untilStatus(
+      primary,
+      { limitMs: START_BOUND_MS, words: 'has heard of the takeover' },
+      ({ primary: named }) => named === backup,
+    )
+    assert.equal(status.serving, false)
   },
 )
 
@@ -268,13 +273,13 @@ test('with the gate taken away the observers see two hosts that serve: they woul
   })
   await removeSecondGate(pair.lab, primary)
   await pair.untilServing(otherOf(primary))
-  let violations: Judgement['violations'] = []
-  await until(async () => {
-    violations = (await pair.trial.seen()).violations
-    return violations.length > 0
-  }, START_BOUND_MS)
-  const hosts = violations.map(({ instances }) => instances.map(instance => instance.host).sort())
-  assert.deepEqual(hosts[0], ['a', 'b'])
+  // One that was seen only through the virtual address so far is of no host yet.
+  const hostsOf = ({ instances }: Judgement['violations'][number]): string =>
+    instances
+      .map(instance => instance.host)
+      .sort()
+      .join()
+  await until(async () => (await pair.trial.seen()).violations.some(one => hostsOf(one) === 'a,b'))
 })
 
 async function removeSecondGate(lab: string, host: HostName): Promise<void> {

@@ -69,7 +69,8 @@ row(
   row =>
     expectHandOff(row, 'backend crashed', async () => {
       const backends = databaseProcess(hostProcesses(row.pair.lab, row.primary, 'postgres'), 'client backend')
-      assert.equal(signal(backends.slice(0, 1), 'SIGSEGV').length, 1)
+      // One that has just ended, as short sessions do, is no longer there to crash.
+      assert.ok(backends.some(pid => signal([pid], 'SIGSEGV').length === 1))
     }),
 )
 

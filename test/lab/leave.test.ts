@@ -19,7 +19,7 @@ async function expectGoneAndBack({ pair }: Row, host: 'a' | 'b', other: 'a' | 'b
     { limitMs: LIMIT_MS, words: 'serves alone' },
     ({ serving, successor }) => serving && !successor,
   )
-  assert.equal((await pair.present(host)).role, 'not a member')
+  await pair.untilStatus(host, { limitMs: LIMIT_MS, words: 'is no member' }, ({ role }) => role === 'not a member')
   await until(LIMIT_MS, 'The database of the host that left was not ended', async () =>
     hostProcesses(pair.lab, host, 'postgres').length === 0 ? true : null,
   )

@@ -152,6 +152,8 @@ test('both hosts get new certificates while clients write, and a standby that co
     assert.equal(changed.exitCode, 0, changed.output)
     assert.notEqual(shown(host), before[host])
   }
+  // It streams, so there is a receiver.
+  await untilProtected(pair().lab)
   await pair().inject({ kind: 'kill', host: backup, what: 'walreceiver' })
   await untilProtected(pair().lab)
 })

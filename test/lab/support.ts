@@ -23,6 +23,8 @@ import type { WriteEvent } from '../../infra/lab/write-log.ts'
 /** A rejoin by rewind takes some seconds, by a copy of this small cluster too; hold-downs of a flapping backup come on top. */
 export const PROTECTED_LIMIT_MS = 90_000
 
+const ANSWER_LIMIT_MS = 15_000
+
 /** One decision of a host, as its agent wrote it down. */
 export interface Decision {
   id: number
@@ -50,10 +52,8 @@ export class Pair {
   }
 
   /** The status of an agent that must answer. */
-  async present(host: HostName): Promise<AgentStatus> {
-    const status = await this.status(host)
-    assert.ok(status !== null, `the agent of ${host} answers`)
-    return status
+  present(host: HostName): Promise<AgentStatus> {
+    return presentStatus(this.lab, host)
   }
 
   /** Protected, with this host as primary. */
@@ -112,6 +112,11 @@ export class Pair {
   newestDecision(host: HostName): number {
     return this.decisions(host).at(-1)?.id ?? 0
   }
+}
+
+/** What an agent says that must answer; a question that a busy machine lets wait for too long is asked again. */
+export function presentStatus(lab: string, host: HostName): Promise<AgentStatus> {
+  return until(ANSWER_LIMIT_MS, `The agent of ${host} does not answer`, () => agentStatus(lab, host))
 }
 
 /** Runs a verb of the product on a host, as a person there would; its output has standard error as well. */
