@@ -60,7 +60,7 @@ async function linkOf(host: TestHost, part: Given = {}) {
   return { link, notes }
 }
 
-const until = untilWithin(20)
+const until = untilWithin(60)
 
 test('what is about to change is reported again soon, and not only with the next report in half a minute', async () => {
   const { client, id, a, b } = await adoptedPair(runtime)

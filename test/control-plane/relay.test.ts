@@ -61,7 +61,7 @@ async function cutOff(host: TestHost, relay: (request: RelayRequest) => Promise<
   return { link, applied, notes, run }
 }
 
-const until = untilWithin(30)
+const until = untilWithin(60)
 
 test('a host that is cut off gets its wish and a command through its peer, and its signed answer and report go back the same way', async () => {
   const { client, id, a, b } = await adoptedPair(runtime)

@@ -94,7 +94,7 @@ export function hostOf(identity: Identity): TestHost {
       if (!answer.ok) throw new Error(answer.why)
       return sent
     },
-    nextCommand: async (limitMs = 10_000) => {
+    nextCommand: async (limitMs = 30_000) => {
       const until = Date.now() + limitMs
       while (Date.now() < until) {
         const pulled = await cloud.pull()
