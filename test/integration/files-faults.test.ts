@@ -49,7 +49,7 @@ test('a full disk on the backup is told, harms nothing on the primary, and what 
   writeWhole(it, 'large', Buffer.alloc(3 * mebibyte, 7))
   await until(async () => /ENOSPC/.test((await it.status('a')).blocked ?? ''))
   await assert.rejects(it.barrier('a', 300), /not durable/)
-  writeFileSync(it.path('a', 'meanwhile'), 'the primary goes on')
+  writeWhole(it, 'meanwhile', Buffer.from('the primary goes on'))
   for (const name of readdirSync(it.path('b'))) {
     if (name.startsWith('.understudy')) continue
     assert.equal(lstatSync(it.path('b', name)).size, lstatSync(it.path('a', name)).size, `${name} is cut short`)

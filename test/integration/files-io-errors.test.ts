@@ -36,7 +36,7 @@ test('a disk of the backup that fails at the flush is told, shows no half file, 
   writeWhole(it, 'large', Buffer.alloc(5 * mebibyte, 7))
   await until(async () => (await it.status('a')).blocked === "the backup can't write: EIO", recoversWithinMs)
   await assert.rejects(it.barrier('a', 300), /not durable on the backup .*: the backup can't write: EIO/)
-  writeFileSync(it.path('a', 'meanwhile'), 'the primary goes on')
+  writeWhole(it, 'meanwhile', Buffer.from('the primary goes on'))
   expectWhole(it)
   disk.grow(96)
   await it.barrier('a', recoversWithinMs)

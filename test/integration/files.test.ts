@@ -49,8 +49,9 @@ test('a tree that was there before is seeded, and what is surplus on the backup 
 })
 
 test('a seed keeps to its rate, and what changes meanwhile overtakes it', async () => {
-  const pair = await made({ bulkMbPerS: 4 })
-  const files = 24
+  // Slow, so that it is far from its end however long a busy machine takes for what overtakes it.
+  const pair = await made({ bulkMbPerS: 1 })
+  const files = 48
   for (let i = 0; i < files; i += 1) writeFileSync(pair.path('a', `seed${i}`), Buffer.alloc(2 ** 20, i))
   const beganMs = performance.now()
   await pair.startBoth()
@@ -61,7 +62,7 @@ test('a seed keeps to its rate, and what changes meanwhile overtakes it', async 
   assert.ok(seeded < files, 'it came after all of the seed')
   const { sentBytes, state } = await pair.status('a')
   assert.equal(state, 'seeding')
-  const allowed = ((performance.now() - beganMs) / 1000) * 4e6 + 2 * 2 ** 20
+  const allowed = ((performance.now() - beganMs) / 1000) * 1e6 + 2 * 2 ** 20
   assert.ok(
     sentBytes <= allowed,
     `${sentBytes} bytes were sent, ${Math.round(allowed)} at most are in keeping with the rate`,

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { after, afterEach, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { KernelGate } from '../../node-agent/gate/kernel-gate.ts'
 import { Nftables } from '../../node-agent/gate/nft.ts'
 import { bootMs } from '../../node-agent/kernel/clock.ts'
 import { VirtualAddresses } from '../../node-agent/vip/virtual-addresses.ts'
+import { until } from '../fixtures/until.ts'
 import type { GateAnswer, GateCommand } from './support/gate-child.ts'
 import { whyNoNamespaces } from './support/netns.ts'
 import { createPair, PROTECTED_PORT, SPEC, type TestPair, VIP4 } from './support/pair.ts'
@@ -74,25 +76,18 @@ describe('a grant that comes late', { skip: whyNoNamespaces(), timeout: 240_000 
     await child.send({ do: 'freeze' })
     return child
   }
-  const reachable = async () => {
-    const { outcome } = await client.ask('connect', { host: VIP4, port: PROTECTED_PORT, limitMs: 400 })
+  const reachable = async (limitMs = 400) => {
+    const { outcome } = await client.ask('connect', { host: VIP4, port: PROTECTED_PORT, limitMs })
     return outcome === 'ok'
   }
-  const waitStopped = async (pid: number) => {
-    const { readFileSync } = await import('node:fs')
-    for (let i = 0; i < 200; i++) {
-      if (/^State:\s+T/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))) return
-      await sleep(5)
-    }
-    assert.fail('the child did not stop')
-  }
+  const waitStopped = (pid: number) => until(() => /^State:\s+T/m.test(readFileSync(`/proc/${pid}/status`, 'utf8')))
 
   test('a stopped agent: the gate shuts by itself, and nothing reopens it when the agent goes on', async () => {
     await start()
-    const untilBootMs = bootMs() + 1500
+    const untilBootMs = bootMs() + 2500
     const opened = await child.send({ do: 'open', untilBootMs })
     assert.equal(opened.result?.ok, true)
-    assert.equal(await reachable(), true)
+    assert.equal(await reachable(2000), true)
     await child.send({ do: 'renewAlways', untilBootMs, everyMs: 10 })
     child.process.kill('SIGSTOP')
     await sleep(untilBootMs - bootMs() + 20)
@@ -231,9 +226,9 @@ describe('a grant that comes late', { skip: whyNoNamespaces(), timeout: 240_000 
 
   test('an agent that was killed and comes back adopts the open gate without losing a packet', async () => {
     await start()
-    const opened = await child.send({ do: 'open', untilBootMs: bootMs() + 5000 })
+    const opened = await child.send({ do: 'open', untilBootMs: bootMs() + 14_000 })
     assert(opened.result?.ok)
-    await client.ask('dial', { id: 'kept', host: VIP4, port: PROTECTED_PORT, limitMs: 2000 })
+    await client.ask('dial', { id: 'kept', host: VIP4, port: PROTECTED_PORT, limitMs: 5000 })
     const stoppedPackets = async () => {
       const gate = net.host.run(() => new KernelGate(SPEC))
       const found = net.host.run(() => gate.install())
@@ -244,8 +239,8 @@ describe('a grant that comes late', { skip: whyNoNamespaces(), timeout: 240_000 
     const first = await stoppedPackets()
     assert.equal(first.found.found, 'open')
     assert(first.found.expiresInMs > 3000 && first.gate.expiresByBootMs <= opened.result.expiresByBootMs + 1)
-    assert.equal((await client.ask('say', { id: 'kept', limitMs: 1000 })).outcome, 'ok')
-    assert.equal(net.host.run(() => first.gate.open(bootMs() + 3000)).ok, true)
+    assert.equal((await client.ask('say', { id: 'kept', limitMs: 5000 })).outcome, 'ok')
+    assert.equal(net.host.run(() => first.gate.open(bootMs() + 14_000)).ok, true)
     first.gate.dispose()
     const second = await stoppedPackets()
     assert.equal(second.found.found, 'open')

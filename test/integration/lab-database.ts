@@ -10,7 +10,7 @@ import { postgresUser, queryLocally } from '../../infra/lab/local-query.ts'
 import { dataDirOf } from '../../infra/lab/pair.ts'
 import { postgresBinDir } from '../../infra/lab/postgres-programs.ts'
 
-const READY_LIMIT_MS = 15_000
+const READY_LIMIT_MS = 60_000
 
 function asPostgres(command: readonly string[]): string[] {
   return ['setpriv', '--reuid=postgres', '--regid=postgres', '--clear-groups', ...command]

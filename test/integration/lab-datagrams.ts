@@ -14,6 +14,8 @@ import { nodeCommand } from '../../infra/lab/fabric.ts'
 import { networkOf } from '../../infra/lab/hosts.ts'
 import { until } from '../fixtures/until.ts'
 
+const DRAIN_MS = 5
+
 export interface Arrival {
   sequence: number
   lateMs: number
@@ -71,6 +73,9 @@ async function main([mode, address = '', port = '', count = '', intervalMs = '']
     // A port of its own for each flow: the kernel keeps datagrams that wait for an address (ARP, RFC 1122 2.3.2.2) and
     // delivers them when the address is known, which would be to the next flow.
     socket.bind(0, address, () => process.stdout.write(`listening ${socket.address().port}\n`))
+    // What has arrived by then is told, also where this process had no processor until now: between two timers the loop
+    // reads its sockets.
+    process.once('SIGTERM', () => setTimeout(() => setTimeout(() => process.exit(0), DRAIN_MS), DRAIN_MS))
     return
   }
   for (let sequence = 0; sequence < Number(count); sequence += 1) {

@@ -148,15 +148,26 @@ test('a lab whose own process was killed half-way through its start is removed w
   const machine = join(import.meta.dirname, '../../infra/lab/machine.ts')
   const script = `import(${JSON.stringify(machine)}).then(m => m.createMachines({ name: ${JSON.stringify(other)}, diskMib: 64 }))`
   for (const afterMs of [150, 250, 400]) {
-    const starting = spawn(process.execPath, ['-e', script], { stdio: 'ignore' })
+    const starting = spawn(process.execPath, ['-e', script], { stdio: 'ignore', detached: true })
     const ended = once(starting, 'close')
     await sleep(afterMs)
     starting.kill('SIGKILL')
     await ended
+    // The command that it had begun comes to its own end, and may make something until then.
+    await until(() => !isGroupThere(starting.pid!))
     await destroyMachines(other)
     assert.deepEqual(remainsOf(other), [], `killed after ${afterMs} ms`)
   }
 })
+
+/** Whether any process is left of a group. */
+function isGroupThere(group: number): boolean {
+  try {
+    return process.kill(-group, 0)
+  } catch {
+    return false
+  }
+}
 
 test('down leaves no process, namespace, mount or directory, also without its state file', async () => {
   await inject(lab, { kind: 'slow', from: 'a', to: 'b', delayMs: 10, jitterMs: 0, duplicatePercent: 0 })

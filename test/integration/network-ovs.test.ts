@@ -33,7 +33,7 @@ describe('vSwitches on Open vSwitch', () => {
     assert.deepEqual(await at.change(ovs()), { ok: true })
     const made = await at.vswitch('svc0')
     assert.deepEqual({ ...made, ports: [] }, { ...ovs(), owned: true, ports: [] })
-    assert.ok(at.reaches('10.41.0.1'))
+    await at.untilReaches('10.41.0.1')
   })
 
   test('a VLAN is tagged: the untagged other side is no longer reached, and is again without it', async () => {
@@ -41,13 +41,13 @@ describe('vSwitches on Open vSwitch', () => {
     assert.equal((await at.vswitch('svc0'))?.vlan, 10)
     assert.ok(!at.reaches('10.41.0.1'))
     assert.deepEqual(await at.change(ovs()), { ok: true })
-    assert.ok(at.reaches('10.41.0.1'))
+    await at.untilReaches('10.41.0.1')
   })
 
   test('a change of an Open vSwitch that fails at any of its steps leaves the host as it was', async () => {
     await at.failsAnywhere(ovs({ addresses: ['10.41.0.77/24'], nics: [], vlan: 20, mtu: 1300 }))
     await at.failsAnywhere(null, 'svc0')
-    assert.ok(at.reaches('10.41.0.1'))
+    await at.untilReaches('10.41.0.1')
   })
 
   test('two NICs are one uplink', async () => {

@@ -30,7 +30,7 @@ describe('vSwitches on Linux bridges', () => {
     assert.deepEqual(result, { ok: true })
     const made = await at.vswitch('svc0')
     assert.deepEqual({ ...made, ports: [] }, { ...wish({ gateways: ['10.41.0.1'] }), owned: true, ports: [] })
-    assert.ok(at.reaches('10.41.0.1'))
+    await at.untilReaches('10.41.0.1')
     assert.ok(!existsSync(join(at.folder, 'network-change.json')))
   })
 
@@ -39,7 +39,7 @@ describe('vSwitches on Linux bridges', () => {
     assert.deepEqual(await at.change(more), { ok: true })
     assert.deepEqual((await at.vswitch('svc0'))?.addresses, ['10.41.0.5/24', 'fd41::5/64'])
     assert.equal((await at.vswitch('svc0'))?.mtu, 1500)
-    assert.ok(at.reaches('10.41.0.1'))
+    await at.untilReaches('10.41.0.1')
   })
 
   const routeTo = (network: string) =>
@@ -67,7 +67,7 @@ describe('vSwitches on Linux bridges', () => {
     await at.failsAnywhere(moved)
     assert.deepEqual(await at.change(moved), { ok: true })
     assert.deepEqual([await routeTo('10.66.0.0/16'), await routeTo('default')], [route, gateway])
-    assert.ok(at.reaches('10.41.0.1'))
+    await at.untilReaches('10.41.0.1')
     assert.deepEqual(await at.change(there), { ok: true })
     const elsewhere = {
       from: await at.vswitch('svc0'),
@@ -102,7 +102,7 @@ describe('vSwitches on Linux bridges', () => {
     assert.equal(result.ok, false)
     assert.match(result.ok ? '' : result.why, /did not reach the other host within 30 s; the host is as it was/)
     assert.deepEqual(await at.look(), before)
-    assert.ok(at.reaches('10.41.0.1'))
+    await at.untilReaches('10.41.0.1')
   })
 
   test('a change of a bridge that fails at any of its steps leaves the host as it was: devices, addresses, routes', async () => {
@@ -219,14 +219,14 @@ describe('a vSwitch as an operator asks for it', () => {
     at.host.exec('ip', 'link', 'del', 'svc0')
     at.host.exec('ip', 'link', 'set', 'eth1', 'mtu', '1500')
     assert.deepEqual(await restoreVswitches(asked()), ['the vSwitch svc0 was missing and is made again'])
-    assert.ok(at.reaches('10.41.0.1'))
+    await at.untilReaches('10.41.0.1')
     assert.deepEqual(await restoreVswitches(asked()), [])
   })
 
   test('what of it is lost while it is there is put back at the next start', async () => {
     at.host.exec('ip', 'address', 'flush', 'dev', 'svc0')
     assert.deepEqual(await restoreVswitches(asked()), ['the vSwitch svc0 had lost 10.41.0.5/24, which is put back'])
-    assert.ok(at.reaches('10.41.0.1'))
+    await at.untilReaches('10.41.0.1')
   })
 
   test('a change that can’t be remembered is taken back, with what was written of it', async () => {

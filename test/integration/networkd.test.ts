@@ -50,11 +50,14 @@ describe('a vSwitch at boot, under systemd-networkd', { skip: whyNoMachines(), t
 
   test('it is as it was wanted: NIC, address, gateway and MTU', async () => {
     machine.must('systemctl', 'start', 'systemd-networkd')
-    const found = async () => (await look()).vswitches.find(one => one.name === wanted.name)
     const made = { ...wanted, owned: true, ports: [] }
+    let found: object | undefined
     // One after the other, as networkd comes to it.
-    await until(async () => isDeepStrictEqual(await found(), made), limitMs).catch(() => {})
-    assert.deepEqual(await found(), made)
+    await until(async () => {
+      found = (await look()).vswitches.find(one => one.name === wanted.name)
+      return isDeepStrictEqual(found, made)
+    }, limitMs).catch(() => {})
+    assert.deepEqual(found, made)
     await until(() => near.succeeds('ping', '-c', '1', '-W', '2', '10.41.0.1'), limitMs)
   })
 

@@ -133,8 +133,9 @@ test('what an agent sealed before its restart is not heard after it', async cont
   const { tap, a, b } = await pair(context)
   let cut = true
   tap.pass = (bytes, from) => (from === 'a' && cut ? [] : [bytes])
+  const sealed = tap.from('a').length
   for (let n = 1; n <= 5; n++) a.link.send(resign(n))
-  await sleep(30)
+  await until(() => tap.from('a').length >= sealed + 5)
   const old = tap.from('a')
   cut = false
   a.restart()
@@ -365,7 +366,7 @@ test('the round trip of each path is measured by itself', async context => {
   // What a busy machine adds, it adds to both.
   const [direct = 0, delayed = 0] = roundTrips()
   assert.ok(direct > 0 && direct < delayed, `${direct} and ${delayed} ms`)
-  assert.equal(b.received.length, 20)
+  await until(() => b.received.length === 20)
 })
 
 test('a path whose address is missing does not disturb the others, and comes in when it is there', async context => {

@@ -13,7 +13,7 @@ const folder = await mkdtemp(join(tmpdir(), 'understudy-services-'))
 after(() => rm(folder, { recursive: true, force: true }))
 
 /** Wide: the machine may be busy. */
-const patienceMs = 10_000
+const patienceMs = 60_000
 async function until(what: string, holds: () => boolean): Promise<void> {
   const end = performance.now() + patienceMs
   while (!holds()) {

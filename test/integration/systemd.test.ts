@@ -286,11 +286,12 @@ describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 50
   })
 
   test('an agent that hangs is killed by systemd’s watchdog and started again, and the other host serves meanwhile', async () => {
+    const epoch = status('b')?.epoch ?? 0
     const before = await untilRuns('a', 'understudy')
     on('a').must('kill', '-STOP', before)
     await untilRuns('a', 'understudy', before)
     assert.equal(await untilProtected(), 'b')
-    await untilToldApp('b', /^primary 2 \S+/)
+    await untilToldApp('b', new RegExp(`^primary ${epoch + 1} \\S+`))
     await until(() => on('a').property('app', 'ActiveState') === 'inactive', limitMs)
   })
 

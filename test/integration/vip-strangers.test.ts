@@ -18,7 +18,7 @@ import { createPair, type TestPair, VIP4, VIP6 } from './support/pair.ts'
 const STRANGER_MAC = '52:54:00:00:09:09'
 const NEW4 = '10.9.0.101'
 
-describe('virtual addresses that a stranger has', { skip: whyNoNamespaces(), timeout: 120_000 }, () => {
+describe('virtual addresses that a stranger has', { skip: whyNoNamespaces(), timeout: 300_000 }, () => {
   let net: TestPair
   let stateDir = ''
   before(() => {

@@ -8,6 +8,7 @@ import { applyChange, type ChangeParts, type ChangeResult, type Reach } from '..
 import { readNetwork } from '../../../node-agent/network/inventory.ts'
 import { planChange } from '../../../node-agent/network/plan.ts'
 import type { HostNetwork, ObservedVswitch, Vswitch } from '../../../shared/hosts/network.ts'
+import { until } from '../../fixtures/until.ts'
 import { Netns } from './netns.ts'
 import { networkState } from './network-state.ts'
 
@@ -55,6 +56,11 @@ export class ChangedHost {
 
   reaches(address: string): boolean {
     return this.host.succeeds('ping', '-c', '1', '-W', '2', address)
+  }
+
+  /** Neighbours that have lost each other ask again after a second. */
+  untilReaches(address: string): Promise<void> {
+    return until(() => this.reaches(address))
   }
 
   parts(given: Partial<ChangeParts> = {}): ChangeParts {
