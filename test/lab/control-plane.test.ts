@@ -31,7 +31,7 @@ import { documentSigner, type PrivateJwk } from '../../shared/contract/signing.t
 import { downChannels, downTopic, topicRoot } from '../../shared/contract/topics.ts'
 import { ulid } from '../../shared/ids.ts'
 import { connectBroker, ownerCredentials, toolCredentials } from './broker-client.ts'
-import { runBundle } from './support.ts'
+import { presentStatus, runBundle } from './support.ts'
 
 /** Reports, a start of each agent one after the other, and a busy machine. */
 const SETTLE_LIMIT_MS = 90_000
@@ -89,7 +89,7 @@ test('a switchover asked of the API is carried out by the pair, and the operatio
   assert.ok('id' in begun.body)
   const done = await untilEnded(remote.plane, begun.body.id, 60_000)
   assert.equal(done.state, 'succeeded', done.message)
-  assert.equal(await servingHost(lab), otherOf(first))
+  assert.equal((await presentStatus(lab, otherOf(first))).serving, true)
   await untilProtected(lab)
 })
 
@@ -133,7 +133,7 @@ function untilSettled(): Promise<{ [host in HostName]: { status: string; message
 
 test('an address for clients is added and taken away while the pair serves; nobody loses his office by it', async () => {
   const primary = await untilProtected(lab)
-  const epoch = (await statuses(lab))[primary]?.epoch
+  const epoch = (await presentStatus(lab, primary)).epoch
   const [vip] = settingsOf('').vips ?? []
   await change({ vips: [vip!, { ...vip!, address: `${secondVip}/${LAN_PREFIX.v4}` }] })
   const added = await untilSettled()
@@ -149,7 +149,7 @@ test('an address for clients is added and taken away while the pair serves; nobo
   assert.deepEqual([removed.a.status, removed.b.status], ['True', 'True'], JSON.stringify(removed))
   await until(SETTLE_LIMIT_MS, 'the address is still there', async () => ((await heldBy(primary)) ? null : true))
   assert.equal(await untilProtected(lab), primary)
-  assert.equal((await statuses(lab))[primary]?.epoch, epoch)
+  assert.equal((await presentStatus(lab, primary)).epoch, epoch)
 })
 
 test('an address on an interface that the hosts do not have is refused before they are asked, naming both', async () => {
@@ -210,9 +210,8 @@ const identityOf = (host: HostName): { organisation: string; host: string } =>
   JSON.parse(readFileSync(identityFileOf(agentPaths(lab, host).stateDir), 'utf8'))
 
 async function presentOf(host: HostName): Promise<{ gen: number; epoch: number; node: HostName }> {
-  const status = (await statuses(lab))[host]
-  assert.ok(status !== null)
-  return { gen: status.gen, epoch: status.epoch, node: host }
+  const { gen, epoch } = await presentStatus(lab, host)
+  return { gen, epoch, node: host }
 }
 
 function commandOf(host: HostName, part: Pick<Command, 'verb' | 'args' | 'only'>): Command {
@@ -374,6 +373,6 @@ test('the pair is ended through the API without loss: the backup leaves with its
   const done = await untilEnded(remote.plane, begun.body.id, 90_000)
   assert.equal(done.state, 'succeeded', done.message)
   assert.equal((await view()).state, 'unpaired')
-  assert.equal(await servingHost(lab), primary)
+  assert.equal((await presentStatus(lab, primary)).serving, true)
   assert.ok(existsSync(join(agentPaths(lab, otherOf(primary)).dataDir, 'PG_VERSION')))
 })

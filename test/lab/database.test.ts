@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type HostName, otherOf } from '../../infra/lab/addresses.ts'
 import { hostPaths, runOnHost } from '../../infra/lab/hosts.ts'
-import { queryHost, until } from '../../infra/lab/pair.ts'
+import { queryHost, until, untilProtected } from '../../infra/lab/pair.ts'
 import { databaseProcess, hostProcesses, signal } from '../../infra/lab/processes.ts'
 import { agentPaths, askAgent, understudyCommand } from '../../infra/lab/product.ts'
 import { type Pair, pairUnderLoad, type Row } from './support.ts'
@@ -88,15 +88,19 @@ row(
   async ({ pair, primary, backup }) => {
     const before = await cancelledWaits(pair, primary)
     const fromId = pair.writes().length
-    signal(databaseProcess(hostProcesses(pair.lab, backup, 'postgres'), 'walreceiver'), 'SIGSTOP')
+    const sql = `select count(pg_cancel_backend(pid)) from pg_stat_activity where wait_event = 'SyncRep' and usename = 'app'`
     let cancelled = 0
-    for (let look = 0; look < 15 && cancelled === 0; look += 1) {
-      await sleep(LOOK_EVERY_MS)
-      const sql = `select count(pg_cancel_backend(pid)) from pg_stat_activity where wait_event = 'SyncRep' and usename = 'app'`
-      cancelled = Number(await queryHost(pair.lab, primary, { sql }))
+    // Commits wait until the stalled backup is dropped; a busy machine may come too late for that.
+    for (let tries = 0; tries < 5 && cancelled === 0; tries += 1) {
+      await untilProtected(pair.lab)
+      signal(databaseProcess(hostProcesses(pair.lab, backup, 'postgres'), 'walreceiver'), 'SIGSTOP')
+      for (let look = 0; look < 15 && cancelled === 0; look += 1) {
+        await sleep(LOOK_EVERY_MS)
+        cancelled = Number(await queryHost(pair.lab, primary, { sql }))
+      }
+      await pair.inject({ kind: 'continue', host: backup })
     }
     assert.ok(cancelled > 0, 'no commit waited for the backup')
-    await pair.inject({ kind: 'continue', host: backup })
     await pair.untilWritten(TAKEOVER_BOUND_MS)
     const localOnly = pair
       .writes()

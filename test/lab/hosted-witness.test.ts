@@ -11,11 +11,11 @@ import { run } from '../../infra/lab/exec.ts'
 import { heal, inject } from '../../infra/lab/faults.ts'
 import { runOnHost } from '../../infra/lab/hosts.ts'
 import { down } from '../../infra/lab/lab.ts'
-import { lastWords, servingHost, statuses, until, untilProtected, untilServing } from '../../infra/lab/pair.ts'
+import { lastWords, statuses, until, untilProtected, untilServing } from '../../infra/lab/pair.ts'
 import { agentPaths, understudyCommand } from '../../infra/lab/product.ts'
 import { type RemotePair, untilEnded, upThroughApi } from '../../infra/lab/remote-set-up.ts'
 import { Trial } from '../../infra/lab/trial.ts'
-import { ask, runBundle } from './support.ts'
+import { ask, presentStatus, runBundle } from './support.ts'
 
 const lab = `t-hw-${process.pid}`.slice(0, 16)
 /** Each lab host's own, by the same path. */
@@ -45,10 +45,13 @@ after(() => down(lab))
 test('two hosts are set up through the API with the hosted witness, and both reach it', async () => {
   assert.equal(remote.setUp.state, 'succeeded', remote.setUp.message)
   await untilProtected(lab)
-  const { a, b } = await statuses(lab)
-  for (const status of [a, b]) {
-    assert.match(status?.witness?.url ?? '', /^https:\/\/.*\/witness\/v1\/[0-9a-z]{26}$/)
-    assert.equal(status?.witness?.reach, 'yes')
+  for (const host of HOSTS) {
+    const { witness } = await presentStatus(lab, host)
+    assert.match(witness?.url ?? '', /^https:\/\/.*\/witness\/v1\/[0-9a-z]{26}$/)
+    // A backup asks it now and then.
+    await until(60_000, `${host} does not reach it`, async () =>
+      (await presentStatus(lab, host)).witness?.reach === 'yes' ? true : null,
+    )
   }
 })
 
@@ -63,7 +66,9 @@ test('the partition that was wished through the API is made on both hosts, and w
   await runOnHost(lab, primary, ['sh', '-c', `umask 077; mkdir ${tree}/d; echo acknowledged > ${tree}/d/f`])
   assert.match(await understudy(primary, ['sync', 'wait']), /^what was written before is durable on the backup \(/)
   assert.equal(await runOnHost(lab, otherOf(primary), ['cat', `${tree}/d/f`]), 'acknowledged\n')
-  assert.match(await understudy(primary, ['sync', 'status']), /^data {2}\/srv\/data {2}in sync$/m)
+  await until(60_000, 'the tree is not said to be in sync', async () =>
+    /^data {2}\/srv\/data {2}in sync$/m.test(await understudy(primary, ['sync', 'status'])) ? true : null,
+  )
 })
 
 /** @returns the operation that shows how far the hosts are, at its end */
@@ -77,12 +82,12 @@ async function change(body: Parameters<typeof remote.plane.api.changeSettings>[0
 
 test('witness and profile are changed through the API while clients write, and back; a host that cannot follow takes both back', async () => {
   const primary = await untilProtected(lab, PROTECTED_LIMIT_MS)
-  const before = await statuses(lab)
+  const before = await presentStatus(lab, primary)
   const { witness: own } = remote
   const refused = await change({ arbitration: { witness: { ...own, fingerprint: 'ab'.repeat(32) } } })
   assert.equal(refused.state, 'failed')
   assert.match(refused.message, /this is another witness, or somebody in between/)
-  assert.deepEqual((await statuses(lab))[primary]?.agent, before[primary]?.agent, 'nobody began anew')
+  assert.deepEqual((await presentStatus(lab, primary)).agent, before.agent, 'nobody began anew')
   const wishes = [
     { profile: 'conservative', arbitration: { witness: own, alternate: { kind: 'hosted' } } },
     { profile: 'default', arbitration: { witness: { kind: 'hosted' }, alternate: null } },
@@ -102,13 +107,13 @@ test('witness and profile are changed through the API while clients write, and b
       throw new Error(`${error.message} ${JSON.stringify(await statuses(lab))}\n${lastWords(lab, 30)}`)
     })
   }
-  const after = (await statuses(lab))[primary]
-  assert.deepEqual([after?.serving, after?.epoch], [true, before[primary]?.epoch])
+  const after = await presentStatus(lab, primary)
+  assert.deepEqual([after.serving, after.epoch], [true, before.epoch])
 })
 
 test('both hosts and the virtual address change to IPv6 while clients write, and back: the hosts talk by old and new addresses meanwhile', async () => {
   const primary = await untilProtected(lab, PROTECTED_LIMIT_MS)
-  const epoch = (await statuses(lab))[primary]?.epoch
+  const epoch = (await presentStatus(lab, primary)).epoch
   const { body: before } = await remote.plane.api.getPair({ params: { pair: remote.pair } })
   const { ipFamily, hosts, vips = [] } = before.settings
   const six = (host: HostName) => ({ addresses: (['lan', 'peer'] as const).map(link => addressOf(host, link).v6) })
@@ -141,12 +146,12 @@ test('both hosts and the virtual address change to IPv6 while clients write, and
     }
     assert.equal(await untilProtected(lab, PROTECTED_LIMIT_MS), primary)
   }
-  assert.equal((await statuses(lab))[primary]?.epoch, epoch)
+  assert.equal((await presentStatus(lab, primary)).epoch, epoch)
 })
 
 test('key and certificates of the pair are changed through the API while clients write, on one host after the other', async () => {
   const primary = await untilProtected(lab, PROTECTED_LIMIT_MS)
-  const epoch = (await statuses(lab))[primary]?.epoch
+  const epoch = (await presentStatus(lab, primary)).epoch
   const held = (host: HostName) => {
     const { stateDir } = agentPaths(lab, host)
     const certificate = new X509Certificate(readFileSync(join(stateDir, 'postgres/server.crt'))).fingerprint256
@@ -164,7 +169,7 @@ test('key and certificates of the pair are changed through the API while clients
   }
   assert.equal(held('a').key, held('b').key)
   assert.equal(held('a').key.trim().split('\n').length, 1, 'the old one is gone')
-  assert.equal((await statuses(lab))[primary]?.epoch, epoch)
+  assert.equal((await presentStatus(lab, primary)).epoch, epoch)
 })
 
 test('the control plane dies with its votes: the pair serves on; back again it is the witness as before', async () => {
@@ -173,7 +178,7 @@ test('the control plane dies with its votes: the pair serves on; back again it i
   await until(60_000, 'the loss of the witness is not shown', async () =>
     (await statuses(lab))[primary]?.witness?.reach === 'no' ? true : null,
   )
-  assert.equal(await servingHost(lab), primary)
+  assert.equal((await presentStatus(lab, primary)).serving, true)
   remote.plane = await startControlPlane(lab)
   await untilConnected(remote.plane, Object.values(remote.hosts))
   assert.equal(await untilProtected(lab, PROTECTED_LIMIT_MS), primary)
@@ -197,7 +202,7 @@ test('a control plane whose database was restored has no vote: an alarm says so,
     const { body } = await remote.plane.api.listAlarms({ query: { state: 'raised' } })
     return body.data.some(one => one.kind === 'witness_void') ? true : null
   })
-  assert.equal(await servingHost(lab), primary)
+  assert.equal((await presentStatus(lab, primary)).serving, true)
   const begun = await remote.plane.api.admitWitness({
     params: { pair: remote.pair },
     body: { reason: 'restored' },

@@ -7,12 +7,12 @@ import { GATEWAY, namespaceName, otherOf } from '../../infra/lab/addresses.ts'
 import { untilConnected } from '../../infra/lab/control-plane.ts'
 import { run } from '../../infra/lab/exec.ts'
 import { down } from '../../infra/lab/lab.ts'
-import { lastWords, servingHost, until, untilProtected } from '../../infra/lab/pair.ts'
+import { lastWords, until, untilProtected } from '../../infra/lab/pair.ts'
 import { askAgent } from '../../infra/lab/product.ts'
 import { type RemotePair, untilEnded, upThroughApi } from '../../infra/lab/remote-set-up.ts'
 import { exec } from '../../node-agent/exec.ts'
 import { networkState } from '../integration/support/network-state.ts'
-import { runBundle } from './support.ts'
+import { presentStatus, runBundle } from './support.ts'
 
 /** The broker's own silence is noticed in time, and a request that is swallowed runs into its limit. */
 const SETTLE_LIMIT_MS = 90_000
@@ -54,7 +54,7 @@ test('a host that is cut off from the control plane, broker and HTTPS, is comman
     assert.ok('id' in begun.body)
     const done = await untilEnded(remote.plane, begun.body.id, 90_000)
     assert.equal(done.state, 'succeeded', done.message)
-    assert.equal(await servingHost(lab), otherOf(primary))
+    assert.equal((await presentStatus(lab, otherOf(primary))).serving, true)
   } finally {
     await route('del')
   }
