@@ -4,6 +4,7 @@ import {
   EISDIR,
   ENOTEMPTY,
   ESTALE,
+  EXDEV,
   type FileStat,
   flushAll,
   flushFileSystem,
@@ -12,6 +13,7 @@ import {
   O_DIRECTORY,
   O_NONBLOCK,
   openAt,
+  openBeneath,
   type Place,
   renameAt,
   setModified,
@@ -147,7 +149,8 @@ export class Applier {
       const made = taken < 0 ? taken : makeDirectoryAt(at.dirFd, at.name)
       if (made < 0 && made !== -EEXIST) return this.#codeOfPlace(made)
     }
-    const fd = openAt(at.dirFd, at.name, { flags: O_DIRECTORY })
+    // Not one that is mounted there: it belongs to somebody else.
+    const fd = openBeneath(at.dirFd, at.name, O_DIRECTORY)
     if (fd < 0) return codeOf(fd)
     try {
       this.#folders.add(path)
@@ -241,7 +244,7 @@ export class Applier {
 
   remove(path: string): NackCode | null {
     const at = this.#place(path)
-    if (typeof at === 'string') return null
+    if (typeof at === 'string') return at === 'no parent' ? null : at
     const stat = statAt(at.dirFd, at.name)
     if (typeof stat === 'number') return null
     this.#patches.forget(path)
@@ -312,7 +315,9 @@ export class Applier {
   #placeOf(path: string): Place | NackCode {
     const { folder, name } = splitPath(path)
     const dirFd = this.#part.tree.directory(folder)
-    return dirFd < 0 ? 'no parent' : { dirFd, name }
+    if (dirFd >= 0) return { dirFd, name }
+    // Below another mount nothing is ours; the directory is there, and sending it again would not help.
+    return dirFd === -EXDEV ? 'EXDEV' : 'no parent'
   }
 
   /** Where an entry of a directory is going to change. */

@@ -1,13 +1,16 @@
 import { readSync } from 'node:fs'
 import { type FileStat, nextData, nextHole, statFd } from '../kernel/file-calls.ts'
 import { ENXIO } from '../kernel/libc.ts'
-import { blockBytes, blockCount, hashBlock, hashBytes, isSameHash } from './block-hashes.ts'
+import { blockBytes, blockCount, hashBlock, hashBytes, isHashed, isSameHash } from './block-hashes.ts'
 import type { FramePool } from './framing.ts'
 import { type Base, dataHeadBytes, frameData, type StreamFrame } from './messages.ts'
 import type { Meta } from './meta.ts'
 
 /** Files above this go in streams, by changed blocks; smaller ones in one frame. */
 export const smallBytesMax = 1024 * 1024
+
+/** Blocks that are passed over at once: a millisecond. */
+const holesAtOnce = 4096
 
 export interface Known {
   base: Base
@@ -36,15 +39,20 @@ export interface BigFilePart {
 export class BigFile {
   readonly stream: number
   readonly #part: BigFilePart
-  readonly #hashes: Buffer
+  /** Null: of a file as large as this one they are not kept. */
+  readonly #hashes: Buffer | null
+  readonly #zeroHash: Buffer
   #index = 0
+  /** As last seen: up to here is a hole, up to there is data. */
+  #holeEnd = 0
   #dataEnd = 0
   #sentBytes = 0
 
   constructor(part: BigFilePart) {
     this.#part = part
     this.stream = part.stream
-    this.#hashes = Buffer.alloc(blockCount(part.meta.size) * hashBytes)
+    this.#hashes = isHashed(part.meta.size) ? Buffer.alloc(blockCount(part.meta.size) * hashBytes) : null
+    this.#zeroHash = hashBlock(part.key, zeroBlock)
     const { stream, path, meta, before, known, send } = part
     send({ op: 'begin', stream, path, meta, sparse: before.allocated < before.size, base: known?.base ?? null })
   }
@@ -56,30 +64,46 @@ export class BigFile {
   /** Handles one block; false when there is none left. @throws what the file system says */
   step(): boolean {
     const { fd, meta, before, key, known, stream, sendData, pool } = this.#part
+    // Of a file of terabytes nearly all may be a hole.
+    for (let left = holesAtOnce; left > 0 && this.#isKnownHole(); left -= 1) this.#next(this.#zeroHash)
     const offset = this.#index * blockBytes
     if (offset >= meta.size) return false
     const length = Math.min(blockBytes, meta.size - offset)
+    const isHole = this.#isHole(offset, length)
     const buffer = pool.take()
     const block = buffer.subarray(dataHeadBytes, dataHeadBytes + length)
-    if (this.#isHole(offset, length)) block.fill(0)
+    if (isHole) block.fill(0)
     else readFully(fd, block, offset)
     const hash = hashBlock(key, block)
-    hash.copy(this.#hashes, this.#index * hashBytes)
     const isSent =
       known === null
         ? !(before.allocated < before.size && isZeroBlock(block))
         : !isSameHash(known.hashes, this.#index, hash)
+    this.#next(hash)
     if (isSent) {
       sendData(buffer, frameData(buffer, { stream, offset, length }))
       this.#sentBytes += length
     } else pool.give(buffer)
-    this.#index += 1
     return true
   }
 
-  /** What the backup has once the stream's end is acknowledged. */
-  result(): Known {
+  /** The next block is a hole, and nothing has to be sent for it. */
+  #isKnownHole(): boolean {
+    const { meta, known } = this.#part
+    const offset = this.#index * blockBytes
+    if (offset + blockBytes > meta.size || !this.#isHole(offset, blockBytes)) return false
+    return known === null || isSameHash(known.hashes, this.#index, this.#zeroHash)
+  }
+
+  #next(hash: Buffer): void {
+    if (this.#hashes !== null) hash.copy(this.#hashes, this.#index * hashBytes)
+    this.#index += 1
+  }
+
+  /** What the backup has once the stream's end is acknowledged; null when nobody keeps it. */
+  result(): Known | null {
     const { size, mtimeS, mtimeNs } = this.#part.meta
+    if (this.#hashes === null) return null
     return { base: { of: 'file', size, mtimeS, mtimeNs }, hashes: this.#hashes }
   }
 
@@ -92,7 +116,9 @@ export class BigFile {
   #isHole(offset: number, length: number): boolean {
     const { fd, before } = this.#part
     if (before.allocated >= before.size || offset < this.#dataEnd) return false
+    if (offset + length <= this.#holeEnd) return true
     const data = nextData(fd, offset)
+    if (data >= 0) this.#holeEnd = data
     if (data === -ENXIO || data >= offset + length) return true
     if (data >= 0) this.#dataEnd = Math.max(offset + length, nextHole(fd, data))
     return false

@@ -32,7 +32,14 @@ export function hashBlock(key: Buffer, block: Buffer): Buffer {
   return mac.getAuthTag()
 }
 
+/** Where the hash of names begins with which a large directory is divided; the backup has the same key. */
+export const hashStartOf = (key: Buffer): number => key.readInt32LE(0)
+
 export const blockCount = (size: number): number => Math.ceil(size / blockBytes)
+
+/** Of a file of a tebibyte: what one message takes, and what a worker can keep. Larger files are sent as a whole. */
+const hashesBytesMax = 63 * 2 ** 20
+export const isHashed = (size: number): boolean => blockCount(size) * hashBytes <= hashesBytesMax
 
 /** Whether block number `index` has this hash in a list. */
 export const isSameHash = (hashes: Buffer, index: number, hash: Buffer): boolean =>

@@ -2,11 +2,13 @@ import { closeSync } from 'node:fs'
 import { type FileStat, O_NONBLOCK, openAt, statAt, statFd } from '../kernel/file-calls.ts'
 import { isSameStat, readFully } from './big-file.ts'
 import { hashBlock } from './block-hashes.ts'
-import type { NewOperation } from './emitter.ts'
+import type { NewOperation } from './emitter-part.ts'
 import type { Filter } from './filter.ts'
+import { isReplicated } from './listing.ts'
 import type { DirectoryNode } from './local-tree.ts'
-import { joinPath, showName, workFolderName } from './names.ts'
-import { namesIn, type Tree } from './tree.ts'
+import { joinPath, pathBytesMax, showName } from './names.ts'
+import { namesInSlices } from './parts.ts'
+import type { Tree } from './tree.ts'
 import type { Entry, VerifyEntry, WorkQueue } from './work-queue.ts'
 
 export interface ContentsPart {
@@ -149,12 +151,12 @@ export class Contents {
     for (const dir of root.all()) {
       // A directory that is on its way has its turn in the next pass.
       const fd = dir.isGone ? -1 : dir.open(tree)
-      const names = fd < 0 ? [] : readable(fd)
-      yield null
-      for (const name of names) {
-        const isOurs = dir.parent === null && name === workFolderName
-        if (isOurs || filter.isExcluded(dir.path, name)) continue
-        yield { kind: 'verify', dir, name, since: Number.POSITIVE_INFINITY, lane: 'bulk', isScrub: true }
+      for (const names of fd < 0 ? [] : readable(fd)) {
+        yield null
+        for (const name of names) {
+          if (!isReplicated(filter, dir.path, name)) continue
+          yield { kind: 'verify', dir, name, since: Number.POSITIVE_INFINITY, lane: 'bulk', isScrub: true }
+        }
       }
     }
   }
@@ -171,12 +173,10 @@ export class Contents {
 }
 
 /** What can't be listed is said by a comparison. */
-function readable(dirFd: number): string[] {
+function* readable(dirFd: number): Generator<string[]> {
   try {
-    return namesIn(dirFd) ?? []
-  } catch {
-    return []
-  }
+    yield* namesInSlices(dirFd)
+  } catch {}
 }
 
 /** One file, chunk by chunk. */
@@ -196,7 +196,9 @@ export class Verification {
   step(): number | null {
     const { dir, name } = this.entry
     const { queue, hashKey, send } = this.#part
-    const isMoving = dir.isGone || dir.sending.has(name) || queue.waiting(dir, name) !== undefined
+    const path = joinPath(dir.remotePath, name)
+    const isMoving =
+      dir.isGone || path.length > pathBytesMax || dir.sending.has(name) || queue.waiting(dir, name) !== undefined
     const stat = isMoving ? null : (this.#stat ?? this.#open())
     if (stat === null) return this.end()
     const length = Math.min(chunkBytes, stat.size - this.#offset)
@@ -210,7 +212,6 @@ export class Verification {
     if (!isSameStat(statFd(this.#fd), stat)) return this.end()
     const { size, mtimeS, mtimeNs } = stat
     const base = { of: 'file', size, mtimeS, mtimeNs } as const
-    const path = joinPath(dir.remotePath, name)
     send({ op: 'verify', path, base, offset: this.#offset, length, hash: hashBlock(hashKey, chunk) }, this.entry)
     this.#offset += length
     if (this.#offset >= size) this.end()

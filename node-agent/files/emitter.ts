@@ -1,40 +1,26 @@
 import { closeSync, readSync } from 'node:fs'
-import { EIO, ELOOP, type FileStat, O_NONBLOCK, openAt, statAt, statFd } from '../kernel/file-calls.ts'
-import { ENOENT, KernelError } from '../kernel/libc.ts'
+import {
+  EIO,
+  ELOOP,
+  ENOTDIR,
+  ESTALE,
+  EXDEV,
+  type FileStat,
+  O_NONBLOCK,
+  openAt,
+  statAt,
+  statFd,
+} from '../kernel/file-calls.ts'
+import { ENOENT } from '../kernel/libc.ts'
 import { BigFile, isSameStat, type Known, smallBytesMax } from './big-file.ts'
-import type { FramePool } from './framing.ts'
+import { type EmitterPart, type FileInHand, type Said, type Transfer, unreadableWhy } from './emitter-part.ts'
 import { KnownHashes } from './known-hashes.ts'
+import type { FilePlace } from './link-index.ts'
 import { type OtherName, otherNames } from './linked-names.ts'
-import type { DirectoryNode, FilePlace, LinkIndex } from './local-tree.ts'
-import type { Operation, StreamFrame } from './messages.ts'
-import { type Meta, readMeta } from './meta.ts'
+import { type DirectoryNode, longWhy, mountedWhy, unreachable } from './local-tree.ts'
+import { readMeta } from './meta.ts'
 import { joinPath, pathBytesMax } from './names.ts'
-import type { Tree } from './tree.ts'
-import type { Entry, Lane, NameEntry, NodeEntry, RenameEntry, VerifyEntry, WorkQueue } from './work-queue.ts'
-
-type WithoutSeq<T> = T extends { seq: number } ? Omit<T, 'seq'> : never
-export type NewOperation = WithoutSeq<Operation>
-
-export interface EmitterPart {
-  tree: Tree
-  queue: WorkQueue
-  links: LinkIndex
-  hashKey: Buffer
-  now: () => number
-  /** Numbers and sends an operation; `entry` is what has to be done again if it is not acknowledged. */
-  send: (operation: NewOperation, entry: Entry, known?: { ino: number; known: Known }) => number
-  stream: (frame: StreamFrame) => void
-  sendData: (buffer: Buffer, frame: Buffer) => void
-  pool: FramePool
-  /** What the backup's hashes of a file are; null when it has none. */
-  askHashes: (path: string, entry: NameEntry) => Promise<Known | null>
-  /** Something that can't be replicated, or not now. */
-  problem: (path: string, why: string | null) => void
-  /** No comparison is under way. */
-  isCompared: () => boolean
-  /** Missed until now: it has to be watched. */
-  adopt: (dir: DirectoryNode, name: string) => DirectoryNode | null
-}
+import type { Entry, Lane, NameEntry, NodeEntry, RenameEntry } from './work-queue.ts'
 
 /** A file that changes while it is read is looked at again so often; then it is sent as it was read. */
 const readAttempts = 3
@@ -51,13 +37,6 @@ const bigQuietMs = 50
 const bigLatestMs = 2000
 /** Up to this size a file is sent sooner than the backup has said what it has of it. */
 const wholeBytesMax = 8 * 2 ** 20
-
-/** A large file on its way. `step` answers false when it is done, null when an answer of the backup is awaited. */
-export interface Transfer {
-  entry: NameEntry | VerifyEntry
-  step: () => boolean | null
-  abort: () => void
-}
 
 /** Turns what waits into operations: looks at what is there now, and says it. */
 export class Emitter {
@@ -102,6 +81,11 @@ export class Emitter {
   #directory(dir: DirectoryNode, entry: Entry): Said {
     const above = dir.parent === null || dir.remoteParent === null ? 'said' : this.#ensure(dir.remoteParent, entry)
     if (above !== 'said') return above
+    const why = unreachable(dir, this.#part.tree)
+    if (why !== null) {
+      this.#part.problem(dir.path, why)
+      return 'said'
+    }
     const fd = dir.open(this.#part.tree)
     const stat = fd < 0 ? fd : statAt(fd, '')
     if (typeof stat === 'number') return 'moved'
@@ -131,7 +115,9 @@ export class Emitter {
     // Elsewhere by now, or gone: what became of it is said by what follows.
     const path = joinPath(from.dir.remotePath, from.name)
     this.#ensure(to.dir, entry)
-    this.#part.send({ op: 'rename', path, to: joinPath(to.dir.remotePath, to.name) }, entry)
+    const toPath = joinPath(to.dir.remotePath, to.name)
+    if (Math.max(path.length, toPath.length) > pathBytesMax) return this.#renamedBeyond(entry, path)
+    this.#part.send({ op: 'rename', path, to: toPath }, entry)
     // What is not compared yet may be stale, and moves to where nobody would look again.
     if (!this.#part.isCompared()) {
       const since = entry.since
@@ -148,6 +134,23 @@ export class Emitter {
     return null
   }
 
+  /** Of one of the two places the backup can't be told. */
+  #renamedBeyond(entry: RenameEntry, path: string): null {
+    const { node, from, to, since } = entry
+    const { queue, send } = this.#part
+    if (path.length <= pathBytesMax) send({ op: 'remove', path }, entry)
+    this.#touch(from.dir, entry)
+    if (node === null) queue.changed(to.dir, to.name, { lane: 'live', since, isWritten: true, isClosed: true })
+    else {
+      for (const one of node.all()) one.isKnown = false
+      node.remoteParent = to.dir
+      node.remoteName = to.name
+      queue.directory(node, { lane: 'live', since })
+      queue.compare(node, { lane: 'live', since })
+    }
+    return null
+  }
+
   /** A name that was missing when another one of the same file was sent may hold an older version on the backup. */
   #noteRenamed(to: FilePlace, { since }: RenameEntry): void {
     const { links, queue, tree } = this.#part
@@ -159,24 +162,25 @@ export class Emitter {
 
   #name(entry: NameEntry): Transfer | null {
     const { dir, name } = entry
-    const { tree, queue, problem, send } = this.#part
+    const { tree, queue, problem, gone, send } = this.#part
     const here = joinPath(dir.path, name)
     const path = joinPath(dir.remotePath, name)
-    if (path.length > pathBytesMax || here.length > pathBytesMax) {
-      problem(path, `its path has more than ${pathBytesMax} bytes`)
-      return null
-    }
+    const isLong = Math.max(path.length, here.length) > pathBytesMax
     const fd = dir.open(tree)
-    // The directory is elsewhere, and the event that says where is on its way.
-    if (fd < 0) return this.#again(entry, entry.failures < movedAttempts ? movedMs : unreadableMs)
-    const stat = statAt(fd, name)
-    if (stat === -ENOENT) {
-      problem(path, null)
-      if (!entry.isNew) send({ op: 'remove', path }, entry)
+    const stat = fd < 0 ? fd : statAt(fd, name)
+    if (fd >= 0 && stat === -ENOENT) {
+      gone(here)
+      if (!entry.isNew && !isLong) send({ op: 'remove', path }, entry)
       dir.halfSent.delete(name)
       this.#touch(dir, entry)
       return null
     }
+    if (isLong || fd === -EXDEV) {
+      problem(path, isLong ? longWhy : mountedWhy)
+      return null
+    }
+    // The directory is elsewhere, and the event that says where is on its way.
+    if (fd < 0) return this.#again(entry, entry.failures < movedAttempts ? movedMs : unreadableMs)
     if (typeof stat === 'number') return this.#unreadable(entry, path, stat)
     const above = this.#ensure(dir, entry)
     if (above !== 'said') return this.#again(entry, above === 'moved' ? readAgainMs : unreadableMs)
@@ -184,7 +188,7 @@ export class Emitter {
     switch (stat.kind) {
       case 'directory': {
         const child = dir.children.get(name) ?? this.#part.adopt(dir, name)
-        if (child === null) return this.#again(entry, readAgainMs)
+        if (child === null) return this.#notTakenIn(entry, path)
         this.#directory(child, entry)
         queue.compare(child, { lane: entry.lane, since: entry.since })
         return null
@@ -205,6 +209,18 @@ export class Emitter {
       case 'file':
         return this.#file(entry, path, fd)
     }
+  }
+
+  /** A directory that can't be opened as one of this tree. */
+  #notTakenIn(entry: NameEntry, path: string): null {
+    const { tree, problem } = this.#part
+    const fd = tree.fresh(joinPath(entry.dir.path, entry.name))
+    if (fd === -EXDEV) {
+      problem(path, mountedWhy)
+      return null
+    }
+    const isMoving = fd >= 0 || [-ENOENT, -ESTALE, -ENOTDIR, -ELOOP].includes(fd)
+    return isMoving ? this.#again(entry, readAgainMs) : this.#unreadable(entry, path, fd)
   }
 
   #again(entry: NameEntry, afterMs: number): null {
@@ -343,7 +359,10 @@ export class Emitter {
           if (!dir.isGone) this.#again(entry, readAgainMs)
           return false
         }
-        this.#part.send({ op: 'end', stream: big.stream }, entry, { ino: stat.ino, known: big.result() })
+        const result = big.result()
+        if (result === null) this.known.forget(stat.ino)
+        const sent = result === null ? undefined : { ino: stat.ino, known: result }
+        this.#part.send({ op: 'end', stream: big.stream }, entry, sent)
         this.#noteHalf(entry)
         // Its times may have been sent while this was on its way.
         this.#touch(dir, entry)
@@ -375,18 +394,4 @@ export class Emitter {
       this.#touch(other.dir, entry)
     }
   }
-}
-
-/** moved: an event that says where to is on its way. */
-type Said = 'said' | 'moved' | 'unreadable'
-
-const unreadableWhy = (errno: number): string => `it can't be read: ${new KernelError('open', -errno).code}`
-
-interface FileInHand {
-  entry: NameEntry
-  path: string
-  fd: number
-  stat: FileStat
-  meta: Meta
-  others: readonly OtherName[]
 }

@@ -1,9 +1,9 @@
 import type { Comparison } from './comparison.ts'
 import type { Contents } from './contents.ts'
-import type { Emitter, Transfer } from './emitter.ts'
-import { joinPath } from './names.ts'
+import type { Emitter } from './emitter.ts'
+import type { Transfer } from './emitter-part.ts'
 import type { Outflow } from './outflow.ts'
-import type { Problems } from './problems.ts'
+import { type Problems, pathOf } from './problems.ts'
 import type { Entry, WorkQueue } from './work-queue.ts'
 
 export interface LanesPart {
@@ -27,6 +27,8 @@ const unreadableMs = 1000
 export class Lanes {
   readonly #part: LanesPart
   readonly #transfers: { live: Transfer | null; bulk: Transfer | null } = { live: null, bulk: null }
+  /** Directories that are looked at part by part: whatever the lane they had their turn in, they hold up no change. */
+  readonly #walks: Transfer[] = []
   #liveSteps = 0
 
   constructor(part: LanesPart) {
@@ -42,13 +44,22 @@ export class Lanes {
       transfer.abort()
       if (transfer.entry.kind === 'name') this.#part.queue.retry(transfer.entry, 0)
     }
+    for (const walk of this.#walks.splice(0)) walk.abort()
     this.#part.contents.cut()
+  }
+
+  /** Files on their way that are not in the queue any more, nor in what was sent. */
+  get underWay(): number {
+    const { live, bulk } = this.#transfers
+    return [live, bulk].filter(one => one?.entry.kind === 'name').length
   }
 
   /** The earliest mark of what is on its way; Infinity when nothing is. */
   oldestSince(): number {
     const { live, bulk } = this.#transfers
-    return Math.min(live?.entry.since ?? Number.POSITIVE_INFINITY, bulk?.entry.since ?? Number.POSITIVE_INFINITY)
+    let oldest = Number.POSITIVE_INFINITY
+    for (const one of [live, bulk, ...this.#walks]) oldest = Math.min(oldest, one?.entry.since ?? oldest)
+    return oldest
   }
 
   /** One thing; false when nothing can be sent now. */
@@ -80,6 +91,11 @@ export class Lanes {
     const { out, queue, now } = this.#part
     this.#liveSteps = 0
     if (out.isFull('bulk') || now() < out.bulkFromMs) return false
+    const walk = this.#walks[0]
+    if (walk !== undefined) {
+      if (walk.step() === false) this.#walks.shift()
+      return true
+    }
     if (this.#transfers.bulk !== null) return this.#advance('bulk')
     const bulk = queue.takeBulk()
     return bulk !== null && this.#handle(bulk, 'bulk')
@@ -91,8 +107,10 @@ export class Lanes {
 
   #handle(entry: Entry, lane: 'live' | 'bulk'): true {
     const { comparison, contents, emitter } = this.#part
-    if (entry.kind === 'compare') comparison.compare(entry)
-    else if (entry.kind === 'verify') {
+    if (entry.kind === 'compare') {
+      const walk = comparison.compare(entry)
+      if (walk !== null) this.#walks.push(walk)
+    } else if (entry.kind === 'verify') {
       const file = contents.verify(entry)
       this.#transfers[lane] = { entry, step: () => file.step() !== null, abort: () => file.end() }
     } else this.#transfers[lane] = emitter.emit(entry)
@@ -106,7 +124,7 @@ export class Lanes {
       state = transfer.step()
     } catch (error) {
       const { problems, queue, now } = this.#part
-      problems.set(joinPath(transfer.entry.dir.path, transfer.entry.name), `it can't be read: ${String(error)}`)
+      problems.set(pathOf(transfer.entry), `it can't be read: ${String(error)}`)
       transfer.abort()
       if (transfer.entry.kind === 'name') queue.retry(transfer.entry, now() + unreadableMs)
       state = false

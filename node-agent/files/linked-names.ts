@@ -1,6 +1,6 @@
 import { type FileStat, statAt } from '../kernel/file-calls.ts'
-import type { FilePlace, LinkIndex } from './local-tree.ts'
-import { joinPath } from './names.ts'
+import type { FilePlace, LinkIndex } from './link-index.ts'
+import { joinPath, pathBytesMax } from './names.ts'
 import type { Tree } from './tree.ts'
 import type { NameEntry, WorkQueue } from './work-queue.ts'
 
@@ -22,8 +22,11 @@ export interface OtherName extends FilePlace {
  */
 export function otherNames(part: LinkedPart, stat: FileStat, entry: NameEntry): OtherName[] | null {
   const { links, tree, queue } = part
+  if (stat.links < 2) {
+    links.noteOnly(stat.ino, entry.dir, entry.name)
+    return []
+  }
   links.note(stat.ino, entry.dir, entry.name)
-  if (stat.links < 2) return []
   const found: OtherName[] = []
   for (const place of links.others(stat.ino, entry.dir, entry.name)) {
     const fd = place.dir.isGone ? -1 : place.dir.open(tree)
@@ -32,7 +35,8 @@ export function otherNames(part: LinkedPart, stat: FileStat, entry: NameEntry): 
     if (typeof there === 'number' || there.ino !== stat.ino) links.forget(stat.ino, place)
     else if (place.dir.isKnown || place.dir.parent === null) {
       const isWaiting = queue.waiting(place.dir, place.name) !== undefined || place.dir.sending.has(place.name)
-      found.push({ path: joinPath(place.dir.remotePath, place.name), isWaiting, ...place })
+      const path = joinPath(place.dir.remotePath, place.name)
+      if (path.length <= pathBytesMax) found.push({ path, isWaiting, dir: place.dir, name: place.name })
     } else {
       // Its directory is being compared, possibly with what was in it before this change.
       queue.changed(place.dir, place.name, { lane: 'live', since: entry.since, isWritten: true, isClosed: true })

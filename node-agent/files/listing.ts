@@ -5,11 +5,11 @@ import type { Filter } from './filter.ts'
 import type { ListedEntry } from './messages.ts'
 import { type Meta, metaBytes, readMeta } from './meta.ts'
 import { joinPath, workFolderName } from './names.ts'
-import { namesIn } from './tree.ts'
 
-/** One directory as it is on disk: what the two hosts compare. */
+/** A part of a directory as it is on disk: what the two hosts compare. */
 export interface Listing {
-  own: Meta
+  /** Of the directory itself; null in all parts but the first. */
+  own: Meta | null
   /** Sorted by name. Of a directory only its name and kind count here: the rest is in its own listing. */
   entries: ListedEntry[]
   /** Sockets, FIFOs, devices, other mounts. */
@@ -20,31 +20,31 @@ export interface ListingPart {
   /** The open directory; negative: it could not be opened. */
   fd: number
   path: string
-  filter: Filter
+  /** Those that are not there (any more) are left out. */
+  names: Iterable<string>
+  what: 'with the directory itself' | 'names alone'
   /** Whether another name of this file is known in the tree. */
   isLinked: (stat: FileStat) => boolean
   /** Told of each file that is listed. */
   onFile?: (name: string, stat: FileStat) => void
-  /** Called now and then: a directory with a million names holds up everything else for seconds. */
-  onProgress: () => void
 }
 
-/** Some ten milliseconds of work. */
-const progressEvery = 1024
+/** Whether a name in this directory is replicated. */
+export const isReplicated = (filter: Filter, path: string, name: string): boolean =>
+  !(path === '' && name === workFolderName) && !filter.isExcluded(path, name)
 
 /** Null when the directory is not there, or not to be reached without leaving the tree. @throws what the disk says */
-export function listDirectory(part: ListingPart): Listing | null {
-  const { fd, path } = part
-  if (fd < 0) return null
-  const stat = statAt(fd, '')
-  const names = typeof stat === 'number' ? null : namesIn(fd)
-  const own = typeof stat === 'number' ? null : readMeta({ dirFd: fd, name: '' }, stat)
-  if (typeof own === 'number' && own !== -ENOENT) throw new KernelError('reading its attributes', -own)
-  if (names === null || typeof stat === 'number' || own === null || typeof own === 'number') return null
+export function listNames(part: ListingPart): Listing | null {
+  const { fd, path, what } = part
+  const stat = fd < 0 ? fd : statAt(fd, '')
+  if (typeof stat === 'number') return null
+  const own = what === 'names alone' ? null : readMeta({ dirFd: fd, name: '' }, stat)
+  if (typeof own === 'number') {
+    if (own === -ENOENT) return null
+    throw new KernelError('reading its attributes', -own)
+  }
   const listing: Listing = { own, entries: [], skipped: [] }
-  for (const [index, name] of names.sort().entries()) {
-    if (index % progressEvery === progressEvery - 1) part.onProgress()
-    if ((path === '' && name === workFolderName) || part.filter.isExcluded(path, name)) continue
+  for (const name of [...part.names].sort()) {
     const entry = listEntry(part, { fd, name, device: stat.device })
     if (entry === 'skipped') listing.skipped.push(joinPath(path, name))
     else if (entry !== null) listing.entries.push(entry)
@@ -80,17 +80,21 @@ const someDirectory: Meta = {
 }
 
 /** SHA-256 over the directory itself and what it lists. */
-export function digestOf(listing: Listing): Buffer {
-  const hash = createHash('sha256').update(metaBytes(listing.own))
-  for (const { name, meta } of listing.entries) hash.update(`\0${name}\0`, 'latin1').update(metaBytes(meta))
+export function digestOf({ own, entries }: Listing): Buffer {
+  const hash = createHash('sha256')
+  if (own !== null) hash.update(metaBytes(own))
+  for (const { name, meta } of entries) hash.update(`\0${name}\0`, 'latin1').update(metaBytes(meta))
   return hash.digest()
 }
 
 /** What the one that is right has and the other has not or differently, and what the other has in surplus. */
-export function differences(right: Listing, other: Listing): { names: string[]; surplus: string[] } {
-  const there = new Map(other.entries.map(({ name, meta }) => [name, metaBytes(meta)]))
+export function differences(
+  right: readonly ListedEntry[],
+  other: readonly ListedEntry[],
+): { names: string[]; surplus: string[] } {
+  const there = new Map(other.map(({ name, meta }) => [name, metaBytes(meta)]))
   const names: string[] = []
-  for (const { name, meta } of right.entries) {
+  for (const { name, meta } of right) {
     if (there.get(name)?.equals(metaBytes(meta)) !== true) names.push(name)
     there.delete(name)
   }

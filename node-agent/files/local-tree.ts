@@ -1,4 +1,5 @@
-import { joinPath } from './names.ts'
+import { EXDEV } from '../kernel/file-calls.ts'
+import { joinPath, pathBytesMax } from './names.ts'
 import type { Tree } from './tree.ts'
 import type { NameEntry, NodeEntry } from './work-queue.ts'
 
@@ -81,52 +82,11 @@ export class DirectoryNode {
   }
 }
 
-/** Which names share a file. Known names are hints: each is looked at before it is used. */
-export class LinkIndex {
-  readonly #places = new Map<number, FilePlace[]>()
-  /** Files that have names we do not know (yet): what comes to light under one has to be looked at. */
-  readonly #partial = new Set<number>()
-
-  note(ino: number, dir: DirectoryNode, name: string): void {
-    const places = this.#places.get(ino)
-    if (places === undefined) this.#places.set(ino, [{ dir, name }])
-    else if (!places.some(one => one.dir === dir && one.name === name)) places.push({ dir, name })
-  }
-
-  forget(ino: number, place: FilePlace): void {
-    const rest = this.#places.get(ino)?.filter(one => one !== place)
-    if (rest === undefined || rest.length === 0) this.#places.delete(ino)
-    else this.#places.set(ino, rest)
-  }
-
-  others(ino: number, dir: DirectoryNode, name: string): readonly FilePlace[] {
-    return this.#places.get(ino)?.filter(one => one.dir !== dir || one.name !== name) ?? []
-  }
-
-  setPartial(ino: number, is: { partial: boolean }): void {
-    if (is.partial) this.#partial.add(ino)
-    else this.#partial.delete(ino)
-  }
-
-  isPartial(ino: number): boolean {
-    return this.#partial.has(ino)
-  }
-
-  isShared(ino: number): boolean {
-    return (this.#places.get(ino)?.length ?? 0) > 1
-  }
-
-  get size(): number {
-    return this.#places.size
-  }
-
-  clear(): void {
-    this.#places.clear()
-    this.#partial.clear()
-  }
+/** Why a directory is not replicated although it is there, for people; null when it is. */
+export function unreachable(dir: DirectoryNode, tree: Tree): string | null {
+  if (Math.max(dir.path.length, dir.remotePath.length) > pathBytesMax) return longWhy
+  return dir.open(tree) === -EXDEV ? mountedWhy : null
 }
 
-export interface FilePlace {
-  dir: DirectoryNode
-  name: string
-}
+export const longWhy = `its path has more than ${pathBytesMax} bytes`
+export const mountedWhy = 'something is mounted there, and other mounts are not replicated'

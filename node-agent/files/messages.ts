@@ -1,16 +1,17 @@
 import { ByteReader, ByteWriter } from './bytes.ts'
 import { type Meta, readMetaFrom, writeMeta } from './meta.ts'
 import { pathFault, showName } from './names.ts'
+import { type Part, partsMax } from './parts.ts'
 
 /**
- * The wire form of the file log, version 2. A connection carries one tree in one direction: frames of a length (u32,
+ * The wire form of the file log, version 3. A connection carries one tree in one direction: frames of a length (u32,
  * without itself), a type (u8) and fields (bytes.ts). The first frame of each side is JSON: Hello and its Answer.
  *
  * Every operation states what is to be there, not how to get there, so that it can be given twice. `seq` numbers the
  * operations of one log; contents of a large file go ahead in a stream and become an operation with its `end`.
  */
-export const wireVersion = 2
-/** A listing of a directory with some hundred thousand files, or the hashes of a file of a quarter of a terabyte. */
+export const wireVersion = 3
+/** The hashes of a file of nearly a tebibyte; nothing else comes near it. */
 export const frameBytesMax = 64 * 2 ** 20
 
 export interface Hello {
@@ -54,8 +55,9 @@ export type Operation =
   | { op: 'link'; seq: number; path: string; to: string }
   | { op: 'rename'; seq: number; path: string; to: string }
   | { op: 'remove'; seq: number; path: string }
-  | { op: 'compare'; seq: number; path: string; digest: Buffer }
-  | { op: 'listing'; seq: number; path: string; own: Meta; entries: readonly ListedEntry[] }
+  | { op: 'compare'; seq: number; path: string; part: Part; digest: Buffer }
+  /** `own`: of the directory itself, with the first part. */
+  | { op: 'listing'; seq: number; path: string; part: Part; own: Meta | null; entries: readonly ListedEntry[] }
   /** Names in a directory, each with another name of the same file anywhere in the tree. */
   | { op: 'ties'; seq: number; path: string; ties: readonly Tie[] }
   | { op: 'hashes'; seq: number; path: string }
@@ -96,7 +98,8 @@ export type NackCode =
 
 export type FromReceiver =
   | { op: 'ack'; seq: number; nacks: readonly { seq: number; code: NackCode; path: string }[] }
-  | { op: 'differs'; seq: number; path: string; absent: boolean }
+  /** `names`: in the whole directory, so that the sender divides it into enough parts. */
+  | { op: 'differs'; seq: number; path: string; absent: boolean; names: number }
   /** `doubtful`: alike as far as listings tell, and yet possibly not what the primary has. */
   | {
       op: 'want'
@@ -166,6 +169,7 @@ function write(to: ByteWriter, message: FromSender | FromReceiver): void {
     case 'rename':
       return to.text(message.to)
     case 'compare':
+      writePart(to, message.part)
       return to.bytes(message.digest)
     case 'verify':
       writeBase(to, message.base)
@@ -173,7 +177,8 @@ function write(to: ByteWriter, message: FromSender | FromReceiver): void {
       to.u32(message.length)
       return to.bytes(message.hash)
     case 'listing':
-      writeMeta(to, message.own)
+      writePart(to, message.part)
+      if (message.own !== null) writeMeta(to, message.own)
       to.u32(message.entries.length)
       for (const { name, meta } of message.entries) {
         to.text(name)
@@ -196,7 +201,8 @@ function write(to: ByteWriter, message: FromSender | FromReceiver): void {
       }
       return
     case 'differs':
-      return to.u8(message.absent ? 1 : 0)
+      to.u8(message.absent ? 1 : 0)
+      return to.u32(message.names)
     case 'want':
       writeTexts(to, message.names)
       writeTexts(to, message.surplus)
@@ -261,7 +267,7 @@ export function decodeFromSender(frame: Buffer): FromSender {
     case types.remove:
       return { op: 'remove', seq: from.f64(), path: path(from) }
     case types.compare:
-      return { op: 'compare', seq: from.f64(), path: path(from), digest: from.bytes() }
+      return { op: 'compare', seq: from.f64(), path: path(from), part: readPart(from), digest: from.bytes() }
     case types.verify:
       return {
         op: 'verify',
@@ -273,9 +279,10 @@ export function decodeFromSender(frame: Buffer): FromSender {
         hash: from.bytes(),
       }
     case types.listing: {
-      const head = { op: 'listing', seq: from.f64(), path: path(from), own: meta(from) } as const
+      const head = { op: 'listing', seq: from.f64(), path: path(from), part: readPart(from) } as const
+      const own = head.part.index === 0 ? meta(from) : null
       const entries = Array.from({ length: from.u32() }, () => ({ name: path(from), meta: meta(from) }))
-      return { ...head, entries }
+      return { ...head, own, entries }
     }
     case types.ties: {
       const head = { op: 'ties', seq: from.f64(), path: path(from) } as const
@@ -307,7 +314,7 @@ export function decodeFromReceiver(frame: Buffer): FromReceiver {
       return { op: 'ack', seq, nacks }
     }
     case types.differs:
-      return { op: 'differs', seq: from.f64(), path: path(from), absent: from.u8() === 1 }
+      return { op: 'differs', seq: from.f64(), path: path(from), absent: from.u8() === 1, names: from.u32() }
     case types.want:
       return {
         op: 'want',
@@ -335,6 +342,17 @@ function path(from: ByteReader): string {
 }
 
 const meta = readMetaFrom
+
+function writePart(to: ByteWriter, { index, count }: Part): void {
+  to.u32(index)
+  to.u32(count)
+}
+
+function readPart(from: ByteReader): Part {
+  const [index, count] = [from.u32(), from.u32()]
+  if (count > partsMax || index >= count) throw new Error(`part ${index} of ${count} of a directory is none`)
+  return { index, count }
+}
 
 function writeBase(to: ByteWriter, base: Base | null): void {
   to.u8(base === null ? 0 : base.of === 'part' ? 1 : 2)

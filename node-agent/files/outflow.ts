@@ -7,12 +7,7 @@ export interface Outlet {
   /** `taken`: the buffer may be used again. */
   send(frame: Buffer, taken?: () => void): void
   backlogBytes(): number
-  /** A sign of life, at once and within this turn. */
-  alive(): void
 }
-
-/** As often as the connection itself gives a sign. */
-const aliveEveryMs = 1000
 
 /** Sent and not acknowledged: more would only wait on the other side. */
 const windowBytes = 32 * 2 ** 20
@@ -36,7 +31,6 @@ export class Outflow {
   readonly #onRoom: () => void
   readonly pool = new FramePool()
   #outlet: Outlet | null = null
-  #aliveMs = 0
 
   constructor(part: { sent: SentLog; bulkBytesPerS: number; now: () => number; onRoom: () => void }) {
     this.#sent = part.sent
@@ -76,13 +70,6 @@ export class Outflow {
       this.bulkFromMs = Math.max(this.#now(), this.bulkFromMs) + (frame.length / this.#bulkBytesPerS) * 1000
     }
     return frame.length
-  }
-
-  /** To be called by whatever keeps the loop for long. */
-  alive(): void {
-    if (this.#now() - this.#aliveMs < aliveEveryMs) return
-    this.#aliveMs = this.#now()
-    this.#outlet?.alive()
   }
 
   isFull(lane: 'live' | 'bulk'): boolean {

@@ -13,6 +13,7 @@ import {
   unlinkAt,
 } from '../kernel/file-calls.ts'
 import { applyMeta } from './meta.ts'
+import { Turns } from './parts.ts'
 import { completeRedo } from './recovery.ts'
 import { applyRedo, openForRedo, readBack, redoOf, redoPrefix, writeRedo } from './redo.ts'
 import type { Arriving } from './staging.ts'
@@ -106,8 +107,11 @@ export class Patches {
 
 async function patchOpen(fd: number, { meta, blocks, staged }: Arriving): Promise<number> {
   let errno = Math.min(0, truncateFd(fd, meta.size))
+  // All of a file of any size may have changed.
+  const turns = new Turns()
   for (const block of blocks) {
     if (errno < 0) return errno
+    await turns.next()
     errno = writeAll(fd, readBack(staged.fd, block.at, block.length), block.offset)
   }
   errno ||= Math.min(0, applyMeta(fd, meta))

@@ -27,6 +27,13 @@ export class Problems {
     else this.#keep(this.#byPath, path, why)
   }
 
+  /** It is not there any more, nor is anything below it. */
+  gone(path: string): void {
+    for (const known of [this.#byPath, this.#refused]) {
+      for (const one of known.keys()) if (one === path || one.startsWith(`${path}/`)) known.delete(one)
+    }
+  }
+
   /** The backup's answer to an operation, with what it was about. */
   refused(entry: Entry | undefined, code: NackCode): void {
     if (entry !== undefined) this.#keep(this.#refused, pathOf(entry), `the backup refuses it: ${code}`)
@@ -50,7 +57,7 @@ export class Problems {
 }
 
 /** Here, for people. */
-const pathOf = (entry: Entry): string => {
+export const pathOf = (entry: Entry): string => {
   switch (entry.kind) {
     case 'name':
     case 'verify':

@@ -3,11 +3,13 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { dropCached, type FileStat, O_NONBLOCK, openAt, type Place, statAt, statFd } from '../kernel/file-calls.ts'
 import { Applier, codeOf, isBase, type Keeper } from './applier.ts'
 import { readFully } from './big-file.ts'
-import { blockBytes, blockCount, hashBlock, hashBytes } from './block-hashes.ts'
-import { type Filter, makeFilter } from './filter.ts'
-import { differences, digestOf, type Listing, listDirectory } from './listing.ts'
+import { blockBytes, blockCount, hashBlock, hashBytes, hashStartOf, isHashed } from './block-hashes.ts'
+import { CopyNames } from './copy-names.ts'
+import { makeFilter } from './filter.ts'
+import { differences, digestOf, type Listing, listNames } from './listing.ts'
 import { encode, type FromReceiver, type FromSender, type Hello, type NackCode, type Operation } from './messages.ts'
 import { joinPath, splitPath } from './names.ts'
+import { crowdedNames, type Part, Turns } from './parts.ts'
 import { recover } from './recovery.ts'
 import { type Arriving, type Staged, Staging } from './staging.ts'
 import { Sweeper } from './sweeper.ts'
@@ -26,7 +28,6 @@ export interface ReceiverPart {
 /** One group of operations that becomes durable together: bounds what a crash can take, and how long a flush lasts. */
 const groupMax = 4096
 const groupBytesMax = 64 * 2 ** 20
-const aliveEveryMs = 1000
 /** Hashing a base gives way to the loop after so many blocks. */
 const blocksAtOnce = 16
 
@@ -51,19 +52,19 @@ export class Receiver {
   #log = ''
   #applied = 0
   #hashKey: Buffer = Buffer.alloc(0)
-  #filter: Filter = makeFilter({ include: [], exclude: [] })
+  readonly #names: CopyNames
   #keeper: Keeper
   readonly #sweeper: Sweeper
   /** How much of the file that is being verified was equal, from its beginning. */
   #verified = { path: '', bytes: 0 }
   receivedBytes = 0
-  #aliveMs = 0
 
   private constructor(part: ReceiverPart, folder: WorkFolder) {
     this.#part = part
     this.#folder = folder
     this.#staging = new Staging(folder)
     const { tree } = part
+    this.#names = new CopyNames(tree)
     this.#keeper = part.keeper(folder)
     this.#sweeper = new Sweeper(folder, () => this.#working === null)
     this.#applier = new Applier({ tree, folder, staging: this.#staging, keeper: () => this.#keeper })
@@ -106,7 +107,7 @@ export class Receiver {
     this.#staging.cut()
     await this.#working
     this.#hashKey = Buffer.from(hello.hashKey, 'hex')
-    this.#filter = makeFilter(hello)
+    this.#names.begin({ filter: makeFilter(hello), hashStart: hashStartOf(this.#hashKey) })
     const isKnown = hello.log === this.#log
     if (!isKnown) this.#applied = 0
     this.#log = hello.log
@@ -125,6 +126,7 @@ export class Receiver {
       case 'ping':
         return this.#answer({ op: 'pong', freeBytes: this.freeBytes() })
       case 'compared':
+        this.#names.forget()
         return this.#part.onCompared(message)
       case 'put': {
         const { seq, path } = message
@@ -159,7 +161,9 @@ export class Receiver {
       const nacks: { seq: number; code: NackCode; path: string }[] = []
       // What is written to a directory that is not the tree any more would be promised, and not be there when it counts.
       const { isInPlace } = this.#part.tree
+      const turns = new Turns()
       for (const pending of group) {
+        await turns.next()
         const code = isInPlace ? await this.#tried(pending) : this.#refused(pending)
         this.#applier.settle()
         const { seq, path } = pending.operation
@@ -215,11 +219,9 @@ export class Receiver {
       case 'remove':
         return this.#applier.remove(operation.path)
       case 'compare':
-        this.#compare(operation)
-        return null
+        return this.#compare(operation)
       case 'listing':
-        this.#listing(operation)
-        return null
+        return this.#listing(operation)
       case 'ties':
         this.#ties(operation)
         return null
@@ -231,38 +233,43 @@ export class Receiver {
   }
 
   /** With the names of files that may be this host's own, whatever their times say. */
-  #list(path: string): { listing: Listing | null; doubtful: Set<string> } {
-    let fd = this.#part.tree.directory(path)
-    const own = fd < 0 ? fd : statFd(fd)
-    if (typeof own !== 'number' && own.links === 0) {
-      // Somebody removed it while we have it open.
-      this.#part.tree.forget()
-      fd = this.#part.tree.directory(path)
-    }
+  #list(path: string, { index }: Part, names: Iterable<string>): { listing: Listing | null; doubtful: Set<string> } {
     const doubtful = new Set<string>()
     const onFile = (name: string, stat: FileStat): void => {
       if (stat.kind === 'file' && this.#keeper.wants(stat)) doubtful.add(name)
     }
     const isLinked = (stat: FileStat): boolean => stat.links > 1
-    const onProgress = (): void => this.#alive()
-    const listing = listDirectory({ fd, filter: this.#filter, path, isLinked, onFile, onProgress })
+    const what = index === 0 ? 'with the directory itself' : 'names alone'
+    const listing = listNames({ fd: this.#names.directory(path), path, names, what, isLinked, onFile })
     return { listing, doubtful }
   }
 
-  #compare({ seq, path, digest }: Extract<Operation, { op: 'compare' }>): void {
-    const { listing, doubtful } = this.#list(path)
-    if (listing !== null && doubtful.size === 0 && digestOf(listing).equals(digest)) return
-    this.#answer({ op: 'differs', seq, path, absent: listing === null })
+  async #compare({ seq, path, part, digest }: Extract<Operation, { op: 'compare' }>): Promise<null> {
+    const here = await this.#names.of(path, part, part.index === 0 ? 'anew' : 'as known')
+    const isComparable = here !== null && here.count <= crowdedNames * part.count
+    const listed = isComparable ? this.#list(path, part, here.names) : null
+    const isSame = listed?.listing && listed.doubtful.size === 0 && digestOf(listed.listing).equals(digest)
+    if (isSame) return null
+    const absent = here === null || listed?.listing === null
+    this.#answer({ op: 'differs', seq, path, absent, names: here?.count ?? 0 })
+    return null
   }
 
-  #listing({ seq, path, own, entries }: Extract<Operation, { op: 'listing' }>): void {
-    const { listing, doubtful } = this.#list(path)
-    if (listing === null) return this.#answer({ op: 'differs', seq, path, absent: true })
-    const found = differences({ own, entries: [...entries], skipped: [] }, listing)
+  async #listing({ seq, path, part, entries }: Extract<Operation, { op: 'listing' }>): Promise<null> {
+    const here = await this.#names.of(path, part, 'as known')
+    // What came since the names were read is named by the sender.
+    const names = new Set([...(here?.names ?? []), ...entries.map(one => one.name)])
+    const { listing, doubtful } = this.#list(path, part, here === null ? [] : names)
+    if (here === null || listing === null) {
+      this.#answer({ op: 'differs', seq, path, absent: true, names: 0 })
+      return null
+    }
+    const found = differences(entries, listing.entries)
     // Sockets and the like in our copy are in nobody's listing; they are in the way of an identical tree.
     const surplus = [...found.surplus, ...listing.skipped.map(one => splitPath(one).name)]
     for (const name of [...found.names, ...surplus]) doubtful.delete(name)
     this.#answer({ op: 'want', seq, path, names: found.names, surplus, doubtful: [...doubtful] })
+    return null
   }
 
   /** Which of these names are not of the same file here. */
@@ -314,7 +321,7 @@ export class Receiver {
     const stat = fd < 0 ? fd : statFd(fd)
     // While own versions are kept, files are replaced as a whole: a patch would write into what is to be kept.
     const mayPatch = part !== null || this.#keeper.isIndifferent
-    if (typeof stat === 'number' || stat.kind !== 'file' || !mayPatch) {
+    if (typeof stat === 'number' || stat.kind !== 'file' || !mayPatch || !isHashed(stat.size)) {
       this.#answer({ op: 'hashesOf', seq, base: null, hashes: Buffer.alloc(0) })
     } else {
       const { size, mtimeS, mtimeNs } = stat
@@ -341,14 +348,6 @@ export class Receiver {
       if (index % blocksAtOnce === blocksAtOnce - 1) await nextTurn()
     }
     return hashes
-  }
-
-  /** While this process does nothing else for long. */
-  #alive(): void {
-    const nowMs = performance.now()
-    if (nowMs - this.#aliveMs < aliveEveryMs) return
-    this.#aliveMs = nowMs
-    this.#answer({ op: 'pong', freeBytes: this.freeBytes() })
   }
 
   #answer(message: FromReceiver): void {

@@ -1,4 +1,5 @@
 import { closeSync, readFileSync } from 'node:fs'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { ENOSPC, flushAll, O_RDWR, renameAt, unlinkAt } from '../kernel/file-calls.ts'
 import { showName, splitPath } from './names.ts'
 import { applyRedo, decodeRedo, openForRedo, redoPrefix } from './redo.ts'
@@ -20,7 +21,7 @@ export async function recover(tree: Tree, folder: WorkFolder, note: (why: string
   for (const name of redos.sort(byNumber)) {
     let redone = await completeRedo({ tree, folder, name })
     if (redone?.errno === -ENOSPC) {
-      removeGone(folder)
+      await removeGone(folder)
       redone = await completeRedo({ tree, folder, name })
     }
     if (redone !== null) {
@@ -35,10 +36,10 @@ export async function recover(tree: Tree, folder: WorkFolder, note: (why: string
 }
 
 /** What was put aside, at once: its room is needed. */
-function removeGone(folder: WorkFolder): void {
+async function removeGone(folder: WorkFolder): Promise<void> {
   for (const name of folder.names()) {
     if (!name.startsWith(`${gonePrefix}-`)) continue
-    while (!removeSome({ dirFd: folder.fd, name }, someFiles()));
+    while (!removeSome({ dirFd: folder.fd, name }, someFiles())) await nextTurn()
   }
 }
 

@@ -14,8 +14,9 @@ import {
 } from '../kernel/file-calls.ts'
 import { ByteReader, ByteWriter } from './bytes.ts'
 import { applyMeta, type Meta, readMetaFrom, writeMeta } from './meta.ts'
+import { Turns } from './parts.ts'
 import type { Arriving } from './staging.ts'
-import { writeAll, writeHole } from './staging.ts'
+import { isZero, writeAll, writeHole } from './staging.ts'
 
 /**
  * Changed blocks of a large file are written into it in place, because a copy of the file for each change would take
@@ -97,8 +98,10 @@ export async function writeRedo(at: Place, redo: Redo): Promise<number> {
 export async function applyRedo(fd: number, redo: Redo): Promise<number> {
   const sized = truncateFd(fd, redo.meta.size)
   if (sized < 0) return sized
+  const turns = new Turns()
   for (const { offset, bytes } of redo.blocks) {
-    const isHole = redo.sparse && bytes.every(byte => byte === 0)
+    await turns.next()
+    const isHole = redo.sparse && isZero(bytes)
     const written = isHole ? writeHole(fd, bytes, offset) : writeAll(fd, bytes, offset)
     if (written < 0) return written
   }

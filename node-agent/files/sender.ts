@@ -1,17 +1,20 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Known } from './big-file.ts'
-import { hashKeyBytes } from './block-hashes.ts'
+import { hashKeyBytes, hashStartOf } from './block-hashes.ts'
 import { Blockage } from './blockage.ts'
 import { Comparison, type Verdict } from './comparison.ts'
 import { Contents } from './contents.ts'
-import { Emitter, type NewOperation } from './emitter.ts'
+import { Emitter } from './emitter.ts'
+import type { NewOperation } from './emitter-part.ts'
 import type { Filter } from './filter.ts'
 import { Idle } from './idle.ts'
 import { behindS, SeedProgress, waitingBytes } from './lag.ts'
 import { Lanes } from './lanes.ts'
-import { DirectoryNode, LinkIndex } from './local-tree.ts'
+import { LinkIndex } from './link-index.ts'
+import { DirectoryNode } from './local-tree.ts'
 import type { FromReceiver, NackCode, Operation } from './messages.ts'
+import { OpenMarks } from './open-marks.ts'
 import { Outflow, type Outlet } from './outflow.ts'
 import { Problems } from './problems.ts'
 import { RootPlace } from './root-place.ts'
@@ -60,6 +63,7 @@ export class Sender {
   readonly #out: Outflow
   readonly #hashes = new HashQuestions()
   readonly #lanes: Lanes
+  readonly #open: OpenMarks
   readonly #idle = new Idle()
   readonly #seed: SeedProgress
   #stopped = false
@@ -106,6 +110,7 @@ export class Sender {
       pool: this.#out.pool,
       askHashes: (path, entry) => this.#askHashes(path, entry),
       problem: (path, why) => this.problems.set(path, why),
+      gone: path => this.problems.gone(path),
       isCompared: () => this.comparison.isIdle,
       adopt: (dir, name) => this.#watcher.adopt(dir, name, null),
     })
@@ -126,17 +131,18 @@ export class Sender {
       root: this.root,
       queue: this.queue,
       links: this.links,
+      hashStart: hashStartOf(this.hashKey),
       now,
       note,
       send: (operation, entry) => this.#operation(operation, entry, null),
       onEnd: (verdict, mark) => this.#compared(verdict, mark),
       problem: (path, why) => this.problems.set(path, why),
-      alive: () => this.#out.alive(),
       adopt: (dir, name) => this.#watcher.adopt(dir, name, null),
     })
     const { queue, comparison, contents, problems } = this
     const parts = { queue, comparison, contents, problems, now }
     this.#lanes = new Lanes({ ...parts, out: this.#out, emitter: this.#emitter })
+    this.#open = new OpenMarks({ queue, comparison, sent: this.#sent, emitter: this.#emitter, lanes: this.#lanes })
   }
 
   /** Compares what the files contain, at the rate that is set for it. */
@@ -157,10 +163,10 @@ export class Sender {
 
   /** Contents were seen to differ, and the repair has not arrived. */
   get isDiverged(): boolean {
-    return this.#oldest() <= this.contents.divergedMark
+    return this.#open.hasUpTo(this.contents.divergedMark)
   }
 
-  /** Watches the whole tree, then works until {@link stop}. */
+  /** Takes in the whole tree, then works until {@link stop}. */
   start(): void {
     this.#watcher.adoptAll()
     this.#ended = this.#run()
@@ -240,7 +246,7 @@ export class Sender {
   /** What was changed before this time of the wall clock is durable on the backup. */
   provenUntilMs(wallMs: number): number {
     this.look()
-    const oldest = this.#oldest()
+    const oldest = this.#open.oldest()
     return oldest < 0 ? 0 : oldest === Number.POSITIVE_INFINITY ? wallMs : wallMs - this.queue.ageMs(oldest)
   }
 
@@ -253,7 +259,7 @@ export class Sender {
 
   /** Changes that are not acknowledged. */
   behind(): number {
-    return this.queue.length + this.#sent.changes + this.#emitter.touched.size
+    return this.queue.length + this.#sent.changes + this.#emitter.touched.size + this.#lanes.underWay
   }
 
   status() {
@@ -263,7 +269,7 @@ export class Sender {
       isAttached,
       behindChanges: this.behind(),
       behindBytes: bytes + waitingBytes(queue, this.#part.tree),
-      behindS: behindS({ oldest: this.#oldest(), queue, comparison, now: this.#part.now }),
+      behindS: behindS({ oldest: this.#open.oldest(), queue, comparison, now: this.#part.now }),
       sequence,
       acknowledged,
       sentBytes: this.#out.sentBytes,
@@ -303,7 +309,7 @@ export class Sender {
       this.comparison.acknowledged(number)
       this.contents.acknowledged(number)
     })
-    if (this.#blockage.why !== null && this.#oldest() === Number.POSITIVE_INFINITY) this.#blockage.over()
+    if (this.#blockage.why !== null && this.#open.oldest() === Number.POSITIVE_INFINITY) this.#blockage.over()
     this.#checkBarriers()
   }
 
@@ -334,11 +340,14 @@ export class Sender {
   }
 
   async #run(): Promise<void> {
+    // Which names share a file has to be known before anything is compared.
+    while (!this.#stopped && this.#watcher.adoptSome()) await nextTurn()
     while (!this.#stopped) {
       this.#root.look()
       this.#watcher.drain()
       this.queue.settle(this.#part.now())
-      if (this.#sendSlice()) await nextTurn()
+      const isBusy = [this.#watcher.adoptSome(), this.links.sweepSome(), this.#sendSlice()].includes(true)
+      if (isBusy) await nextTurn()
       else await this.#rest()
     }
     this.detach()
@@ -384,14 +393,8 @@ export class Sender {
     return known
   }
 
-  #oldest(): number {
-    let oldest = Math.min(this.queue.oldestSince(), this.#sent.oldestSince())
-    for (const { since } of this.#emitter.touched.values()) if (since < oldest) oldest = since
-    return Math.min(oldest, this.#lanes.oldestSince(), this.comparison.oldestSince())
-  }
-
   #checkBarriers(): void {
-    if (this.#barriers.size === 0 || !this.isAttached) return
-    this.#barriers.check(this.#watcher.isSettled ? this.#oldest() : 0)
+    if (this.#barriers.size === 0 || !this.isAttached || !this.#watcher.isSettled) return
+    this.#barriers.check(mark => this.#open.hasUpTo(mark))
   }
 }

@@ -86,6 +86,11 @@ export class SentLog {
     this.#questions = 0
   }
 
+  hasUpTo(mark: number): boolean {
+    for (const { entry } of this.#sent.values()) if (entry.since <= mark) return true
+    return false
+  }
+
   oldestSince(): number {
     let oldest = Number.POSITIVE_INFINITY
     for (const { entry } of this.#sent.values()) if (entry.since < oldest) oldest = entry.since
@@ -135,11 +140,17 @@ export class Barriers {
     this.#open = this.#open.filter(barrier => barrier.done !== done)
   }
 
-  /** `oldest`: the earliest mark that is not durable on the backup. */
-  check(oldest: number): void {
-    const done = this.#open.filter(barrier => barrier.mark < oldest)
-    if (done.length === 0) return
-    this.#open = this.#open.filter(barrier => barrier.mark >= oldest)
-    for (const barrier of done) barrier.done()
+  /** `isOpen`: whether anything up to a mark is not durable on the backup. */
+  check(isOpen: (mark: number) => boolean): void {
+    for (;;) {
+      // The least first: as long as it waits all do, and one thing that is found to be older answers for all.
+      const next = this.#open.reduce<Barrier | null>(
+        (least, one) => (least !== null && least.mark <= one.mark ? least : one),
+        null,
+      )
+      if (next === null || isOpen(next.mark)) return
+      this.#open = this.#open.filter(one => one !== next)
+      next.done()
+    }
   }
 }

@@ -241,5 +241,5 @@ export const writeHole = (fd: number, bytes: Buffer, at: number): number =>
   punchHole(fd, at, bytes.length) < 0 ? writeAll(fd, bytes, at) : 0
 
 const zeros = Buffer.alloc(256 * 1024)
-const isZero = (bytes: Buffer): boolean =>
+export const isZero = (bytes: Buffer): boolean =>
   bytes.length > 0 && bytes.length <= zeros.length && zeros.compare(bytes, 0, bytes.length, 0, bytes.length) === 0

@@ -1,5 +1,5 @@
 import { statAt } from '../kernel/file-calls.ts'
-import { gonePrefix, removeSome, someFiles, type WorkFolder } from './work-folder.ts'
+import { removeSome, someFiles, type WorkFolder } from './work-folder.ts'
 
 /** What was put aside is removed at this pace when nothing else is to be done. */
 const sweepEveryMs = 20
@@ -31,8 +31,7 @@ export class Sweeper {
 
   #gone(): string[] {
     try {
-      const names = this.#folder.names()
-      return names.filter(name => name.startsWith(`${gonePrefix}-`) && !this.#unremovable.has(name))
+      return this.#folder.someGone(name => !this.#unremovable.has(name))
     } catch {
       // The disk does not say; the next start looks again.
       return []

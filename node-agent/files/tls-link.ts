@@ -26,6 +26,8 @@ const reconnectMs = 250
 /** Refused for good reasons that may pass (an epoch the other side has not heard of). */
 const refusedRetryMs = 500
 const roomLookMs = 5
+/** What came is put together for so long before others have their turn. */
+const readingMs = 8
 const joinedBytesMax = 64 * 1024
 
 /**
@@ -155,11 +157,12 @@ export class LinkServer {
         socket.destroy()
       }
     }
+    const turn = new ReadingTurn(socket)
     socket.on('data', chunk => {
       silence.heard()
       guarded(() => {
         if (splitter.push(chunk)) freeChunk(chunk)
-        if (receiver?.isFull === true) pauseFor(socket, receiver)
+        turn.look(receiver)
       })
     })
   }
@@ -196,13 +199,43 @@ export class LinkServer {
   }
 }
 
-function pauseFor(socket: TLSSocket, receiver: Receiver): void {
-  socket.pause()
-  const timer = setInterval(() => {
-    if (receiver.isFull && !socket.destroyed) return
-    clearInterval(timer)
-    socket.resume()
-  }, roomLookMs)
+/** Lets a connection wait: for the receiver's work, and for a moment when many small files have come at once. */
+class ReadingTurn {
+  readonly #socket: TLSSocket
+  #endMs = 0
+  #timer: NodeJS.Timeout | null = null
+
+  constructor(socket: TLSSocket) {
+    this.#socket = socket
+  }
+
+  /** To be called after each piece of what came. */
+  look(receiver: Receiver | null): void {
+    if (this.#timer !== null) return
+    const nowMs = performance.now()
+    if (receiver?.isFull === true) this.#pause(receiver)
+    else if (this.#endMs === 0) {
+      this.#endMs = nowMs + readingMs
+      setImmediate(() => {
+        this.#endMs = 0
+      })
+    } else if (nowMs > this.#endMs && !this.#socket.isPaused()) {
+      this.#socket.pause()
+      setImmediate(() => {
+        if (this.#timer === null) this.#socket.resume()
+      })
+    }
+  }
+
+  #pause(receiver: Receiver): void {
+    this.#socket.pause()
+    this.#timer = setInterval(() => {
+      if (receiver.isFull && !this.#socket.destroyed) return
+      if (this.#timer !== null) clearInterval(this.#timer)
+      this.#timer = null
+      this.#socket.resume()
+    }, roomLookMs)
+  }
 }
 
 export interface ClientPart {
@@ -317,10 +350,6 @@ function outletOf(socket: TLSSocket): Outlet {
       socket.write(frame, taken)
     },
     backlogBytes: () => socket.writableLength,
-    alive: () => {
-      uncork()
-      socket.write(encode({ op: 'ping' }))
-    },
   }
 }
 

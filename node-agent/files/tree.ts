@@ -1,6 +1,5 @@
-import { readdirSync } from 'node:fs'
 import { closeFile, ESTALE, O_DIRECTORY, openBeneath, openDirectory, statFd, statPath } from '../kernel/file-calls.ts'
-import { ENOENT, KernelError } from '../kernel/libc.ts'
+import { KernelError } from '../kernel/libc.ts'
 import { fromText } from './names.ts'
 
 /** Open directories kept at once by one tree: many more than are busy at a time, few beside the limit of 65 536. */
@@ -67,12 +66,16 @@ export class Tree {
 
   /** The directory that is at this path now, whatever was there before. */
   fresh(path: string): number {
-    const open = this.#open.get(path)
-    if (open !== undefined) {
-      this.#open.delete(path)
-      closeFile(open.fd)
-    }
+    this.drop(path)
     return this.directory(path)
+  }
+
+  /** The next one to ask for this path has it opened anew: something may be mounted there by now. */
+  drop(path: string): void {
+    const open = this.#open.get(path)
+    if (open === undefined) return
+    this.#open.delete(path)
+    closeFile(open.fd)
   }
 
   /** To be called when a directory was moved or removed, so that no path leads to where it was. */
@@ -84,16 +87,5 @@ export class Tree {
   close(): void {
     this.forget()
     closeFile(this.rootFd)
-  }
-}
-
-/** Null: it is gone. @throws what the disk says */
-export function namesIn(dirFd: number): string[] | null {
-  try {
-    return readdirSync(`/proc/self/fd/${dirFd}`, { encoding: 'latin1' as BufferEncoding })
-  } catch (error) {
-    // The directory was removed while its descriptor is still open.
-    if (error instanceof Error && 'errno' in error && error.errno === -ENOENT) return null
-    throw error
   }
 }

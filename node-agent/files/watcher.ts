@@ -18,19 +18,34 @@ import {
 } from '../kernel/inotify.ts'
 import { smallBytesMax } from './big-file.ts'
 import type { Filter } from './filter.ts'
-import { DirectoryNode, type LinkIndex } from './local-tree.ts'
+import type { LinkIndex } from './link-index.ts'
+import { DirectoryNode } from './local-tree.ts'
 import { workFolderName } from './names.ts'
-import { namesIn, type Tree } from './tree.ts'
+import { readNames, type Steps } from './parts.ts'
+import type { Tree } from './tree.ts'
 import type { Lane, WorkQueue } from './work-queue.ts'
 
 /** The second half of a rename follows at once, but possibly in the next read (inotify(7), "Dealing with rename()"). */
 const renameHalfMs = 5
+/** Of what appears, names are taken in for so long before others have their turn. */
+const adoptMs = 4
+const namesAStep = 128
 
 interface HalfRename {
   dir: DirectoryNode
   name: string
   isDirectory: boolean
   atMs: number
+}
+
+/** A directory that is watched, and whose names are taken in. */
+interface Adoption {
+  node: DirectoryNode
+  lane: Lane | null
+  /** Of what it has: whoever waits for the directory waits for that too. */
+  since: number
+  /** Of its watch: as long as no event was read since, nothing of it can have been sent. */
+  drain: number
 }
 
 export interface WatcherPart {
@@ -56,6 +71,10 @@ export class TreeWatcher {
   readonly #byWatch = new Map<number, DirectoryNode>()
   readonly #suspects = new Set<DirectoryNode>()
   readonly #halves = new Map<number, HalfRename>()
+  /** The last one first: what is deep is taken in before its neighbours, and the list stays short. */
+  readonly #adoptions: Adoption[] = []
+  #adopting: Steps<void> | null = null
+  #drains = 0
 
   constructor(part: WatcherPart) {
     this.#part = part
@@ -66,10 +85,24 @@ export class TreeWatcher {
     return this.#byWatch.size
   }
 
-  /** Takes in the whole tree, before anything is compared. */
+  /** Begins to take in the whole tree, by {@link adoptSome}. */
   adoptAll(): void {
-    const { root } = this.#part
-    this.#take(root, null)
+    const { root, queue } = this.#part
+    this.#adoptions.push({ node: root, lane: null, since: queue.mark, drain: this.#drains })
+  }
+
+  /** Some of the names of what appeared; false when all are taken in. */
+  adoptSome(): boolean {
+    const endMs = this.#part.now() + adoptMs
+    do {
+      if (this.#adopting === null) {
+        const next = this.#adoptions.pop()
+        if (next === undefined) return false
+        this.#adopting = this.#take(next)
+      }
+      if (this.#adopting.next().done === true) this.#adopting = null
+    } while (this.#part.now() < endMs)
+    return true
   }
 
   wait(limitMs: number): Promise<boolean> {
@@ -82,11 +115,9 @@ export class TreeWatcher {
 
   /** Handles all that happened before the call. */
   drain(): void {
-    for (;;) {
-      const events = this.#inotify.read()
-      if (events.length === 0) break
-      for (const event of events) this.#handle(event)
-    }
+    this.#drains += 1
+    do for (const event of this.#inotify.read()) this.#handle(event)
+    while (this.#inotify.hasMore)
     this.#verify()
     const endMs = this.#part.now() - renameHalfMs
     for (const [cookie, half] of this.#halves) if (half.atMs <= endMs) this.#movedOut(cookie, half)
@@ -117,59 +148,92 @@ export class TreeWatcher {
     }
   }
 
-  /** No half of a rename is awaited. */
+  /** No half of a rename is awaited, and all names of what appeared are known. */
   get isSettled(): boolean {
-    return this.#halves.size === 0
+    return this.#halves.size === 0 && this.#adopting === null && this.#adoptions.length === 0
   }
 
   /**
-   * Takes in a directory that appeared: watches it and all below. With a lane, its contents are work of that lane;
-   * without one, a comparison is going to look at them.
+   * Takes in a directory that appeared: watches it, and goes on with what is in it, now if that is little. With a lane, its
+   * contents are work of that lane; without one, a comparison is going to look at them.
    */
   adopt(parent: DirectoryNode, name: string, lane: Lane | null): DirectoryNode | null {
+    const node = this.#adopted({ parent, name, lane, since: null })
+    // With others before it, it has its turn with them: events come by thousands.
+    if (this.#adopting === null && this.#adoptions.length === 1) this.adoptSome()
+    return node
+  }
+
+  /** `since`: of the directory it is in, if that appeared with it. */
+  #adopted(part: {
+    parent: DirectoryNode
+    name: string
+    lane: Lane | null
+    since: number | null
+  }): DirectoryNode | null {
+    const { parent, name, lane } = part
+    const { queue } = this.#part
     parent.children.get(name)?.remove()
     const node = new DirectoryNode(parent, name)
     if (!this.#watch(node, 0)) {
       node.remove()
       return null
     }
-    if (lane !== null) this.#part.queue.directory(node, { lane })
-    this.#take(node, lane)
+    const since = part.since ?? (lane === null ? queue.mark : queue.nextMark())
+    if (lane !== null) queue.directory(node, { lane, since })
+    this.#adoptions.push({ node, lane, since, drain: this.#drains })
     return node
   }
 
-  #take(node: DirectoryNode, lane: Lane | null): void {
+  *#take(adoption: Adoption): Steps<void> {
+    const { tree, queue } = this.#part
+    const { node, lane, since } = adoption
+    if (node.isGone) return
+    const below: string[] = []
+    try {
+      const names = yield* readNames(node.open(tree), name => !this.#isExcluded(node, name))
+      // Where it is not, or not any more, there an event or a comparison finds it.
+      if (names === null) return queue.compare(node, { lane: 'live', since })
+      for (let at = 0; at < names.length; at += namesAStep) {
+        if (at > 0) yield
+        if (node.isGone) return
+        if (!this.#takeNames(adoption, names.slice(at, at + namesAStep), below)) {
+          return queue.compare(node, { lane: 'live', since })
+        }
+      }
+    } catch {
+      // The disk does not give it back: a comparison says so, and tries again.
+      return queue.compare(node, { lane: 'live', since })
+    }
+    for (let at = 0; at < below.length; at += 1) {
+      if (at % namesAStep === namesAStep - 1) yield
+      if (node.isGone) return
+      const name = below[at]!
+      if (node.children.has(name) || this.#adopted({ parent: node, name, lane, since }) !== null) continue
+      // One that is not there any more either was removed or went with this directory: a comparison finds it.
+      queue.compare(node, { lane: 'live', since })
+    }
+  }
+
+  /** False when the directory is not to be reached now. */
+  #takeNames({ node, lane, since, drain }: Adoption, names: readonly string[], below: string[]): boolean {
     const { tree, queue, links } = this.#part
-    // Looked at through one descriptor: by the time its children are taken in, it may have been moved.
     const fd = node.open(tree)
     const own = fd < 0 ? fd : statAt(fd, '')
-    const below: string[] = []
-    const names = fd < 0 ? null : this.#namesIn(fd)
-    if (names === null) queue.compare(node, { lane: 'live' })
-    for (const name of names ?? []) {
-      if (this.#isExcluded(node, name)) continue
+    if (typeof own === 'number') return false
+    const isNew = drain === this.#drains
+    for (const name of names) {
       const stat = statAt(fd, name)
       if (typeof stat === 'number') continue
       if (stat.kind === 'directory') {
         // Another mount has files and rules of its own.
-        if (typeof own !== 'number' && own.device === stat.device) below.push(name)
+        if (own.device === stat.device) below.push(name)
       } else {
         if (stat.links > 1) links.note(stat.ino, node, name)
-        if (lane !== null) queue.changed(node, name, { lane, isNew: true, isWritten: true })
+        if (lane !== null) queue.changed(node, name, { lane, since, isNew, isWritten: true })
       }
     }
-    // One that is not there any more either was removed or went with this directory: a comparison finds it.
-    const missed = below.filter(name => this.adopt(node, name, lane) === null)
-    if (missed.length > 0) queue.compare(node, { lane: 'live' })
-  }
-
-  /** Null: it is gone, or the disk does not give it back; a comparison says so, and tries again. */
-  #namesIn(fd: number): string[] | null {
-    try {
-      return namesIn(fd)
-    } catch {
-      return null
-    }
+    return true
   }
 
   #watch(node: DirectoryNode, more: number): boolean {

@@ -16,7 +16,8 @@ import {
 } from '../kernel/file-calls.ts'
 import { EEXIST, ENOENT, KernelError } from '../kernel/libc.ts'
 import { fromText, workFolderName } from './names.ts'
-import { namesIn, type Tree } from './tree.ts'
+import { namesInSlices } from './parts.ts'
+import type { Tree } from './tree.ts'
 
 /** Of this process: what an earlier one left may lie there still, and processes are numbered alike after each boot. */
 const life = randomBytes(4).toString('hex')
@@ -62,8 +63,19 @@ export class WorkFolder {
     return renameAt(at, this.fresh(gonePrefix))
   }
 
+  /** @throws what the disk says */
   names(): string[] {
-    return namesIn(this.fd) ?? []
+    return [...namesInSlices(this.fd)].flat()
+  }
+
+  /** Of what was put aside, some. @throws what the disk says */
+  someGone(isWanted: (name: string) => boolean): string[] {
+    const gone: string[] = []
+    for (const names of namesInSlices(this.fd)) {
+      for (const name of names) if (name.startsWith(`${gonePrefix}-`) && isWanted(name)) gone.push(name)
+      if (gone.length >= removedAtOnce) break
+    }
+    return gone
   }
 
   close(): void {
@@ -99,9 +111,11 @@ export function removeSome(at: Place, budget: { left: number }): boolean {
   const fd = openBeneath(at.dirFd, at.name, O_DIRECTORY)
   if (fd < 0) return true
   try {
-    for (const name of namesIn(fd) ?? []) {
-      if (budget.left <= 0) return false
-      if (!removeSome({ dirFd: fd, name }, budget)) return false
+    // As many as are removed now: of a million names all would be read each time.
+    for (const names of namesInSlices(fd)) {
+      for (const name of names) {
+        if (budget.left <= 0 || !removeSome({ dirFd: fd, name }, budget)) return false
+      }
     }
   } finally {
     closeFile(fd)

@@ -50,6 +50,8 @@ export interface CompareEntry {
   since: number
   lane: Lane
   dueMs: number
+  /** Into how many parts it is divided at least: the backup has so many more names. */
+  parts: number
 }
 
 /** A file whose contents are to be compared. */
@@ -129,6 +131,8 @@ export class WorkQueue {
       if (how.onlyAttributes !== true) present.onlyAttributes = false
       present.isWritten ||= how.isWritten ?? false
       present.isClosed ||= how.isClosed ?? false
+      // Whoever waits for the earlier one waits for this look.
+      present.since = Math.min(present.since, how.since ?? present.since)
       this.#promote(present, how.lane)
       return present
     }
@@ -156,7 +160,10 @@ export class WorkQueue {
 
   directory(dir: DirectoryNode, how: { lane: Lane; since?: number; dueMs?: number }): void {
     const present = dir.waitingSelf
-    if (present !== null) return this.#promote(present, how.lane)
+    if (present !== null) {
+      present.since = Math.min(present.since, how.since ?? present.since)
+      return this.#promote(present, how.lane)
+    }
     const { lane, since = this.nextMark(), dueMs = 0 } = how
     const entry: NodeEntry = { kind: 'node', dir, since, lane, dueMs }
     dir.waitingSelf = entry
@@ -167,9 +174,9 @@ export class WorkQueue {
     this.#lanes.live.add({ kind: 'rename', ...part, since: this.nextMark(), lane: 'live' })
   }
 
-  compare(dir: DirectoryNode, how: { lane: Lane; since?: number; dueMs?: number }): void {
-    const { lane, since = this.nextMark(), dueMs = 0 } = how
-    this.#lanes[lane].add({ kind: 'compare', dir, since, lane, dueMs })
+  compare(dir: DirectoryNode, how: { lane: Lane; since?: number; dueMs?: number; parts?: number }): void {
+    const { lane, since = this.nextMark(), dueMs = 0, parts = 1 } = how
+    this.#lanes[lane].add({ kind: 'compare', dir, since, lane, dueMs, parts })
   }
 
   verify(dir: DirectoryNode, name: string, since: number): void {
@@ -290,21 +297,36 @@ export class WorkQueue {
 
   /** Some of the names that wait, from all over, and how many there are. */
   sampleNames(): { sampled: NameEntry[]; count: number } {
-    const names = [...this.#all()].filter(entry => entry.kind === 'name')
-    const step = Math.ceil(names.length / sampleMax)
-    return { sampled: names.filter((_, index) => index % step === 0), count: names.length }
+    const step = Math.ceil(this.length / sampleMax)
+    const sampled: NameEntry[] = []
+    let [at, count] = [0, 0]
+    for (const entries of this.#all()) {
+      for (const entry of entries) {
+        at += 1
+        if (entry.kind !== 'name') continue
+        count += 1
+        if (at % step === 0) sampled.push(entry)
+      }
+    }
+    return { sampled, count }
   }
 
   /** The earliest mark that waits; Infinity when nothing does. */
   oldestSince(): number {
     let oldest = Number.POSITIVE_INFINITY
-    for (const entry of this.#all()) if (entry.since < oldest) oldest = entry.since
+    for (const entries of this.#all()) for (const { since } of entries) if (since < oldest) oldest = since
     return oldest
   }
 
-  *#all(): Generator<Entry> {
-    yield* this.#again
-    for (const lane of Object.values(this.#lanes)) yield* lane
+  /** Whether anything up to this mark waits. */
+  hasUpTo(mark: number): boolean {
+    for (const entries of this.#all()) for (const { since } of entries) if (since <= mark) return true
+    return false
+  }
+
+  /** Looked through each second, with all names of a large seed: by no generator, which would take ten times as long. */
+  #all(): readonly Iterable<Entry>[] {
+    return [this.#again, this.#lanes.live, this.#lanes.settling, this.#lanes.bulk]
   }
 }
 

@@ -1,7 +1,7 @@
 /**
  * inotify(7) without loss: the queue's overflow is an event of its own, which Node's fs.watch never shows.
- * Events are read in the caller's thread, without blocking, so that after {@link Inotify.read} returned nothing every
- * change made before the call has been told.
+ * Events are read in the caller's thread, without blocking, so that after a {@link Inotify.read} that was not cut short
+ * every change made before the call has been told.
  */
 import koffi from 'koffi'
 import { closeFd, KernelError, waitReadable } from './libc.ts'
@@ -54,12 +54,15 @@ export interface FileEvent {
 
 /** Some thousand events in one call. */
 const readBytes = 256 * 1024
+/** Of one event: a read with less room left than this may have left others unread. */
+const eventBytesMax = 16 + 256
 const headerBytes = 16
 
 export class Inotify {
   readonly #fd: number
   readonly #buffer = Buffer.alloc(readBytes)
   #closed = false
+  #hasMore = false
 
   constructor() {
     this.#fd = native.init(IN_CLOEXEC | IN_NONBLOCK)
@@ -76,9 +79,15 @@ export class Inotify {
     native.remove(this.#fd, watch)
   }
 
+  /** The last {@link read} may not have brought all that had happened before it. */
+  get hasMore(): boolean {
+    return this.#hasMore
+  }
+
   /** What is queued, at most some thousand events; empty when nothing is. */
   read(): FileEvent[] {
     const length = this.#closed ? 0 : Number(native.read(this.#fd, this.#buffer, readBytes))
+    this.#hasMore = length > readBytes - eventBytesMax
     const events: FileEvent[] = []
     for (let at = 0; at < length; ) {
       const nameBytes = this.#buffer.readUInt32LE(at + 12)

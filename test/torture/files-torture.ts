@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
-import { existsSync, lstatSync } from 'node:fs'
+import { existsSync, lstatSync, mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -17,6 +18,8 @@ export interface TortureOptions {
   seed: number
   durationMs: number
   writers: number
+  /** In a directory of its own, which the writers change too; 0: there is none. */
+  wideNames?: number
   say: (line: string) => void
 }
 
@@ -26,6 +29,8 @@ export interface TortureResult {
   differences: string
   /** How late a beat as the core's was meanwhile, in a process scheduled as the core is. */
   heartbeatLateMs: { p99: number; max: number }
+  /** For how much CPU time at most a worker gave nothing else its turn. */
+  busiestMs: number
 }
 
 const writerProgram = fileURLToPath(new URL('./files-operations.ts', import.meta.url))
@@ -35,6 +40,7 @@ const barrierLimitMs = 3000
 const scrubsMax = 4
 const explainedMax = 10
 const scrubPauseMs = 1500
+const loopLookMs = 250
 
 class Writer {
   readonly name: string
@@ -117,6 +123,7 @@ class Torture {
   #epoch = 1
   #marks = 0
   #lives = 0
+  #busiestMs = 0
 
   constructor(pair: FilesPair, options: TortureOptions) {
     this.#pair = pair
@@ -125,6 +132,33 @@ class Torture {
   }
 
   async run(): Promise<Omit<TortureResult, 'heartbeatLateMs'>> {
+    const { wideNames = 0 } = this.#options
+    if (wideNames > 0) this.#makeWide(wideNames)
+    const looking = setInterval(() => this.#lookAtLoops(), loopLookMs)
+    try {
+      return { ...(await this.#tortured()), busiestMs: Math.round(this.#busiestMs) }
+    } finally {
+      clearInterval(looking)
+    }
+  }
+
+  #makeWide(names: number): void {
+    const folder = this.#pair.path(this.#primary, 'shared', 'wide')
+    mkdirSync(folder, { recursive: true })
+    for (let i = 0; i < names; i += 1) writeFileSync(join(folder, `one of many ${i}`), '')
+  }
+
+  /** A worker that was just killed does not answer. */
+  #lookAtLoops(): void {
+    for (const host of ['a', 'b'] as const) {
+      const look = async (): Promise<void> => {
+        this.#busiestMs = Math.max(this.#busiestMs, await this.#pair.busiestMs(host))
+      }
+      look().catch(() => undefined)
+    }
+  }
+
+  async #tortured(): Promise<Omit<TortureResult, 'heartbeatLateMs' | 'busiestMs'>> {
     this.#startWriters()
     const end = performance.now() + this.#options.durationMs
     while (performance.now() < end) {

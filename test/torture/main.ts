@@ -2,12 +2,16 @@ import { parseArgs } from 'node:util'
 import { ensureDebianPackages, unsuitable } from '../../infra/dev/debian-packages.ts'
 import { torture } from './files-torture.ts'
 
-/** `npm run torture:files -- --seed N --minutes M`: the long form of what `npm test` does for some seconds. */
+/**
+ * `npm run torture:files -- --seed N --minutes M`: the long form of what `npm test` does for some seconds. `--wide N`: with a
+ * directory of N names among those that are changed.
+ */
 const { values } = parseArgs({
   options: {
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
     minutes: { type: 'string', default: '10' },
     writers: { type: 'string', default: '3' },
+    wide: { type: 'string', default: '0' },
   },
 })
 const say = (line: string): void => {
@@ -22,6 +26,7 @@ const result = await torture({
   seed,
   durationMs: Number(values.minutes) * 60_000,
   writers: Number(values.writers),
+  wideNames: Number(values.wide),
   say,
 })
 process.stdout.write(`${JSON.stringify({ seed, ...result })}\n`)
