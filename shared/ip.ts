@@ -38,6 +38,9 @@ export const sameAddress = (one: Address, other: Address): boolean =>
 export function isSpecial(address: Address): boolean {
   return (address.family === 4 ? specialV4 : specialV6).some(text => contains(parsePrefix(text)!, address))
 }
+
+/** fe80::/10: on every link of its own (RFC 4291, 2.5.6). */
+export const isLinkLocal = (address: Address): boolean => contains(parsePrefix('fe80::/10')!, address)
 const specialV4 = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/4', '255.255.255.255/32']
 const specialV6 = ['::/128', '::1/128', 'fe80::/10', 'ff00::/8', '::ffff:0:0/96']
 

@@ -38,7 +38,7 @@ const vswitchRow = (one: ObservedVswitch): string[] => [
   list(one.types),
   one.vlan === null ? '-' : `${one.vlan}`,
   `${list(one.nics)}${one.bond === null ? '' : ` (${one.bond})`}`,
-  list(one.addresses),
+  list(one.addresses.map(address => `${address}${one.learned.includes(address) ? ' (learned)' : ''}`)),
   `${one.mtu}`,
   `${one.backend}${one.owned ? '' : ', not made by us'}`,
 ]
@@ -54,9 +54,9 @@ const nicRow = (nic: Nic): string[] => [
   nic.mac,
 ]
 
-const routeRow = ({ destination, gateway, device, metric, protocol }: Route): string[] => [
+const routeRow = ({ destination, gateway, device, metric, protocol, weight }: Route): string[] => [
   destination,
-  gateway ?? '-',
+  `${gateway ?? '-'}${weight === null ? '' : ` (weight ${weight})`}`,
   device,
   metric === null ? '-' : `${metric}`,
   protocol ?? '-',

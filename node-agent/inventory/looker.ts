@@ -92,7 +92,10 @@ export class Looker {
         child.unref()
         reject(new Error(why))
       }
-      const timer = setTimeout(() => giveUp(`a driver hangs: the process did not end within ${ownMs} ms`), ownMs)
+      const timer = setTimeout(
+        () => giveUp(`the process did not end within ${ownMs} ms: a driver hangs, or this host is starved`),
+        ownMs,
+      )
       child.once('error', error => {
         clearTimeout(timer)
         reject(error)

@@ -225,6 +225,26 @@ export function waitReadable(fd: number, limitMs: number): Promise<boolean> {
   })
 }
 
+/** Whether one of several descriptors has something to read, with one call for all of them; it never waits. */
+export class ReadySet {
+  readonly #poll: Buffer
+  readonly #count: number
+
+  constructor(fds: readonly number[]) {
+    this.#count = fds.length
+    this.#poll = Buffer.alloc(8 * fds.length)
+    for (const [index, fd] of fds.entries()) {
+      this.#poll.writeInt32LE(fd, index * 8)
+      this.#poll.writeInt16LE(POLLIN, index * 8 + 4)
+    }
+  }
+
+  /** An error of one, such as an overrun, is something to read as well. */
+  any(): boolean {
+    return native.poll(this.#poll, this.#count, 0) > 0
+  }
+}
+
 const timespec = Buffer.alloc(16)
 /** Reads a POSIX clock, in milliseconds with a fraction. */
 export function clockMs(clockId: number): number {

@@ -1,8 +1,10 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { BondMode, HostNetwork, Nic, ObservedVswitch, Route, Vswitch } from '../../shared/hosts/network.ts'
+import { parseAddress } from '../../shared/ip.ts'
 import { type ExecResult, exec } from '../exec.ts'
-import { type Link, parseAddresses, parseLinks, parseRoutes } from './ip-json.ts'
+import { type Addresses, type Link, parseAddresses, parseLinks, parseRoutes } from './ip-json.ts'
+import { type KernelRoute, parseKernelRoutes, routeQuestion } from './kernel-routes.ts'
 import { findManager } from './managers.ts'
 import { type OvsBridge, ovsColumns, parseOvs } from './ovs-json.ts'
 
@@ -11,7 +13,7 @@ import { type OvsBridge, ovsColumns, parseOvs } from './ovs-json.ts'
 /** Everything a look brings, so that what follows from it is pure. */
 export interface NetworkFacts {
   links: readonly Link[]
-  addresses: ReadonlyMap<string, string[]>
+  addresses: ReadonlyMap<string, Addresses>
   routes: readonly Route[]
   ovs: readonly OvsBridge[]
   /** By NIC: what sysfs adds. */
@@ -58,6 +60,16 @@ export async function readNetwork(options: {
     root,
     unknown: ovs.why === null ? [] : [ovs.why],
   })
+}
+
+/** As they are put back: of all tables, with all that they have. */
+export async function readRoutes(ask: Ask = askHere): Promise<KernelRoute[]> {
+  const [v4, v6] = await Promise.all(
+    (['-4', '-6'] as const).map(async family =>
+      parseKernelRoutes(textOf(await ask(routeQuestion(family), ipLimitMs)), family),
+    ),
+  )
+  return [...(v4 ?? []), ...(v6 ?? [])]
 }
 
 function textOf(result: ExecResult): string {
@@ -116,7 +128,7 @@ function nicOf(link: Link, facts: NetworkFacts): Nic {
     carrier: link.up ? link.carrier : null,
     mtu: link.mtu,
     master: onOvs?.name ?? link.master,
-    addresses: facts.addresses.get(link.name) ?? [],
+    addresses: facts.addresses.get(link.name)?.all ?? [],
     ...facts.hardware(link.name),
   }
 }
@@ -178,11 +190,18 @@ function ovsBridgeOf(bridge: OvsBridge, facts: NetworkFacts): ObservedVswitch {
   }
 }
 
-const layerThree = (device: string, facts: NetworkFacts): Pick<Vswitch, 'addresses' | 'gateways'> => ({
-  addresses: facts.addresses.get(device) ?? [],
+/** A gateway is one that people set: a router's word comes and goes (RFC 4861), and one of several is no setting of ours. */
+const layerThree = (
+  device: string,
+  facts: NetworkFacts,
+): Pick<ObservedVswitch, 'addresses' | 'learned' | 'gateways'> => ({
+  addresses: facts.addresses.get(device)?.all ?? [],
+  learned: facts.addresses.get(device)?.learned ?? [],
   gateways: facts.routes
-    .filter(route => route.destination === 'default' && route.device === device && route.gateway !== null)
-    .map(route => route.gateway!),
+    .filter(route => route.destination === 'default' && route.device === device)
+    .filter(route => route.protocol !== 'ra' && route.weight === null)
+    .flatMap(route => route.gateway ?? [])
+    .filter(gateway => parseAddress(gateway) !== null),
 })
 
 function hardwareOf(root: string, nic: string): { driver: string; speedMbps: number | null } {

@@ -61,25 +61,41 @@ const addressSchema = z.array(
   z.object({
     ifname: z.string().optional(),
     addr_info: z
-      .array(z.object({ local: z.string().optional(), prefixlen: z.number().optional(), scope: z.string().optional() }))
+      .array(
+        z.object({
+          local: z.string().optional(),
+          prefixlen: z.number().optional(),
+          scope: z.string().optional(),
+          dynamic: z.boolean().default(false),
+        }),
+      )
       .default([]),
   }),
 )
 
+/** Of one device. */
+export interface Addresses {
+  all: string[]
+  /** Given for a time: by a router (SLAAC) or a DHCP server. */
+  learned: string[]
+}
+
 /** Global addresses by device, with their prefixes. A virtual one, or one of a whole length, is no address of the host. */
-export function parseAddresses(text: string, virtual: readonly string[] = []): Map<string, string[]> {
+export function parseAddresses(text: string, virtual: readonly string[] = []): Map<string, Addresses> {
   const isVirtual = new Set(virtual.map(keyOf))
-  const found = new Map<string, string[]>()
+  const found = new Map<string, Addresses>()
   for (const { ifname, addr_info } of addressSchema.parse(JSON.parse(text === '' ? '[]' : text))) {
     if (ifname === undefined) continue
     const own = addr_info.filter(
       one => one.scope === 'global' && one.local !== undefined && !isVirtual.has(keyOf(one.local)),
     )
-    const full = own.map(one => `${one.local}/${one.prefixlen}`)
-    found.set(
-      ifname,
-      full.filter(one => !/\/(32|128)$/.test(one)),
-    )
+    const shown = own
+      .map(one => ({ text: `${one.local}/${one.prefixlen}`, dynamic: one.dynamic }))
+      .filter(one => !/\/(32|128)$/.test(one.text))
+    found.set(ifname, {
+      all: shown.map(one => one.text),
+      learned: shown.filter(one => one.dynamic).map(one => one.text),
+    })
   }
   return found
 }
@@ -90,25 +106,29 @@ function keyOf(text: string): string {
   return parsed === null ? text : `${parsed.family} ${parsed.value}`
 }
 
+/** An IPv4 route may lead through a neighbour that has IPv6 (RFC 5549). */
+const hopSchema = z.object({
+  gateway: z.string().optional(),
+  via: z.object({ family: z.string(), host: z.string() }).optional(),
+  dev: z.string().optional(),
+})
 const routeSchema = z.array(
-  z.object({
+  hopSchema.extend({
     dst: z.string(),
-    gateway: z.string().optional(),
-    dev: z.string().optional(),
     metric: z.number().optional(),
     protocol: z.string().optional(),
+    nexthops: z.array(hopSchema.extend({ weight: z.number().default(1) })).optional(),
   }),
 )
 
+/** Of the main table: those over a device, one for each next hop. */
 export function parseRoutes(text: string): Route[] {
-  return routeSchema
-    .parse(JSON.parse(text === '' ? '[]' : text))
-    .filter(route => route.dev !== undefined)
-    .map(({ dst, gateway = null, dev, metric = null, protocol = null }) => ({
-      destination: dst,
-      gateway,
-      device: dev!,
-      metric,
-      protocol,
-    }))
+  return routeSchema.parse(JSON.parse(text === '' ? '[]' : text)).flatMap(route => {
+    const { dst, metric = null, protocol = null, nexthops = [{ ...route, weight: null }] } = route
+    return nexthops.flatMap(({ gateway, via, dev, weight }) => {
+      if (dev === undefined) return []
+      const neighbour = gateway ?? (via === undefined ? null : `${via.family} ${via.host}`)
+      return [{ destination: dst, gateway: neighbour, device: dev, metric, protocol, weight }]
+    })
+  })
 }

@@ -1,5 +1,13 @@
 import { isDeepStrictEqual } from 'node:util'
-import type { BondMode, HostNetwork, ObservedVswitch, Vswitch } from '../../shared/hosts/network.ts'
+import {
+  type BondMode,
+  type HostNetwork,
+  type ObservedVswitch,
+  setAddresses,
+  type Vswitch,
+} from '../../shared/hosts/network.ts'
+import { ip, ovs } from './commands.ts'
+import type { KernelRoute } from './kernel-routes.ts'
 import { routeSteps } from './routes.ts'
 
 /**
@@ -17,24 +25,26 @@ export interface Change {
   from: ObservedVswitch | null
   to: Vswitch | null
   host: HostNetwork
+  /** Of all tables, as they are put back. */
+  routes: readonly KernelRoute[]
   /** Open vSwitch's: the kernel's, or one in user space where the kernel has none (ovs-vswitchd.conf.db(5)). */
   ovsDatapath: 'system' | 'netdev'
 }
 
-const ip = (...words: string[]): string[] => ['ip', ...words]
-/** Without a time limit ovs-vsctl waits for a dead ovs-vswitchd for ever. */
-const ovs = (...words: string[]): string[] => ['ovs-vsctl', '--timeout=10', ...words]
-
 /** From what is there to what is wanted; null stands for nothing. */
 export function planChange(change: Change): Step[] {
-  const { from, to, host } = change
-  if (from !== null && to !== null && from.backend !== to.backend) {
-    return [...planChange({ ...change, to: null }), ...planChange({ ...change, from: null })]
-  }
-  const layerTwo = (to ?? from)?.backend === 'ovs' ? ovsSteps(change) : bridgeSteps(from, to, host)
-  const { before, after } = addressSteps(from, to, host)
+  const layerTwo = isRemade(change)
+    ? [...deviceSteps({ ...change, to: null }), ...deviceSteps({ ...change, from: null })]
+    : deviceSteps(change)
+  const { before, after } = addressSteps(change)
   return [...before, ...layerTwo, ...after]
 }
+
+/** The other back end is another device of that name. */
+const isRemade = ({ from, to }: Change): boolean => from !== null && to !== null && from.backend !== to.backend
+
+const deviceSteps = (change: Change): Step[] =>
+  (change.to ?? change.from)?.backend === 'ovs' ? ovsSteps(change) : bridgeSteps(change.from, change.to, change.host)
 
 // ---------------------------------------------------------------- Linux bridge
 
@@ -205,13 +215,11 @@ function ovsUplinkAdd({ name, nics, bond }: Vswitch): string[] {
  * Addresses leave before the devices go and come when they are there. What a NIC itself had goes to its vSwitch: a NIC
  * in a bridge receives nothing for itself.
  */
-function addressSteps(
-  from: ObservedVswitch | null,
-  to: Vswitch | null,
-  host: HostNetwork,
-): { before: Step[]; after: Step[] } {
+function addressSteps(change: Change): { before: Step[]; after: Step[] } {
+  const { from, to, host } = change
   const name = (to ?? from)?.name ?? ''
-  const [had, wanted] = [from?.addresses ?? [], to?.addresses ?? []]
+  // What is learned goes with its device alone, and is learned again.
+  const [had, wanted] = [from === null ? [] : setAddresses(from), to?.addresses ?? []]
   const remove = (address: string, device: string): Step => ({
     argv: ip('address', 'del', address, 'dev', device),
     undo: ip('address', 'add', address, 'dev', device, ...noDad(address)),
@@ -219,14 +227,15 @@ function addressSteps(
   const taken = (to?.nics ?? [])
     .filter(nic => from?.nics.includes(nic) !== true)
     .flatMap(nic => (host.nics.find(one => one.name === nic)?.addresses ?? []).map(address => ({ address, nic })))
-  const routes = routeSteps({ from, to, host })
+  const routes = routeSteps(change)
+  const stays = (address: string): boolean => !isRemade(change) && had.includes(address) && wanted.includes(address)
   const before = [
     ...routes.before,
     ...taken.map(({ address, nic }) => remove(address, nic)),
-    ...had.filter(address => !wanted.includes(address)).map(address => remove(address, name)),
+    ...had.filter(address => !stays(address)).map(address => remove(address, name)),
   ]
   const after: Step[] = wanted
-    .filter(address => !had.includes(address))
+    .filter(address => !stays(address))
     .map(address => ({
       argv: ip('address', 'add', address, 'dev', name, ...noDad(address)),
       undo: ip('address', 'del', address, 'dev', name),

@@ -1,92 +1,191 @@
-import type { HostNetwork, ObservedVswitch, Route, Vswitch } from '../../shared/hosts/network.ts'
-import { contains, parseAddress, parsePrefix } from '../../shared/ip.ts'
+import { type HostNetwork, type ObservedVswitch, setAddresses, type Vswitch } from '../../shared/hosts/network.ts'
+import { contains, isLinkLocal, parseAddress, parsePrefix } from '../../shared/ip.ts'
+import { familyOf, ip } from './commands.ts'
+import { type Hop, type KernelRoute, routeCommand, showRoute } from './kernel-routes.ts'
 import type { Step } from './plan.ts'
 
 /**
- * What a change of a vSwitch does to routes through a gateway. With its last address a device loses all of them, those that
- * were not to change too, and a NIC in a bridge sends nothing by its own: so what goes on is made again, and what was there
- * is put back on the way back, as it was.
+ * What a change of a vSwitch does to routes, of any table. With its last address a device loses all of them, those that
+ * were not to change too; a NIC in a bridge sends nothing by itself; and a route goes with the source address that it has.
+ * So what goes on is made again, and what was there is put back on the way back, as it was.
  */
-interface Ends {
+export interface Ends {
   from: ObservedVswitch | null
   to: Vswitch | null
-  host: Pick<HostNetwork, 'routes'>
+  host: Pick<HostNetwork, 'nics'>
+  routes: readonly KernelRoute[]
 }
-type Via = Route & { gateway: string }
 
-export function routeSteps({ from, to, host }: Ends): { before: Step[]; after: Step[] } {
-  const name = (to ?? from)?.name ?? ''
-  const routes = routesAtStake({ from, to, host })
-  const gateways = (to?.gateways ?? []).filter(gateway => from?.gateways.includes(gateway) !== true)
-  const kept = routes.filter(route => route.device === name && goesOn(route, to))
-  const carried = routes.filter(route => isCarried(route, to))
+export function routeSteps(ends: Ends): { before: Step[]; after: Step[] } {
+  const name = nameOf(ends)
+  const atStake = routesAtStake(ends)
+  const added = newGateways(ends)
   return {
-    before: routes.map(route => ({
-      // Of the others nothing is known but that they may go: the kernel takes them.
-      argv: carried.includes(route) || isReplaced(route, to) ? routeCommand('del', route) : null,
-      undo: routeCommand('replace', route),
+    // Backwards they are put back in this order turned round: what others lead through first.
+    before: [...atStake].sort(nearestLast).map(route => ({
+      // Of the others nothing is known but that the kernel may take them.
+      argv: isTaken(route, ends) ? routeCommand('del', route) : null,
+      undo: routeCommand(makes(route, ends), route),
     })),
     after: [
-      ...gateways.map(gateway => ({
+      ...added.map(gateway => ({
         argv: ip(familyOf(gateway), 'route', 'replace', 'default', 'via', gateway, 'dev', name),
         undo: ip(familyOf(gateway), 'route', 'del', 'default', 'via', gateway, 'dev', name),
       })),
-      ...kept.map(route => ({ argv: routeCommand('replace', route), undo: null })),
-      ...carried
-        .map(route => ({ ...route, device: name }))
-        .map(route => ({ argv: routeCommand('replace', route), undo: routeCommand('del', route) })),
+      ...[...atStake]
+        .sort(nearestLast)
+        .reverse()
+        .flatMap(route => {
+          const goingOn = onwards(route, ends)
+          if (goingOn === null) return []
+          // What is as it was is put back as it was, and not taken away before that.
+          const undo = isSame(goingOn, route) ? null : routeCommand('del', goingOn)
+          return [{ argv: routeCommand(makes(route, ends), goingOn), undo }]
+        }),
     ],
   }
 }
 
+/** Why the change can't be made: what it would lose could not be put back. */
+export function routesRefusal(ends: Ends): string | null {
+  const found = routesAtStake(ends).find(route => route.unrepeatable !== null)
+  if (found === undefined) return null
+  const devices = [...new Set(found.hops.map(hop => hop.device))].join(' and ')
+  return `the route ${showRoute(found)} on ${devices} would be lost with this change and can't be put back, since "${found.unrepeatable}" of it is not known here: take it away first, and set it again after the change`
+}
+
 /** Of routes that are no part of a vSwitch, for people; '' where nothing becomes of any. */
-export function routesTold({ from, to, host }: Ends): string {
-  const shown = (routes: readonly Via[]): string =>
-    routes.map(one => `${one.destination} via ${one.gateway}, which was on ${one.device}`).join('; ')
-  const routes = routesAtStake({ from, to, host })
-  const carried = routes.filter(route => isCarried(route, to))
-  const gone = routes.filter(route => !goesOn(route, to))
+export function routesTold(ends: Ends): string {
+  const devices = (route: KernelRoute): string => [...new Set(route.hops.map(hop => hop.device))].join(' and ')
+  const shown = (routes: readonly KernelRoute[]): string =>
+    routes.map(one => `${showRoute(one)}, which was on ${devices(one)}`).join('; ')
+  const routes = routesAtStake(ends)
+  const isWished = (route: KernelRoute): boolean =>
+    isGateway(route) && ends.to?.gateways.includes(route.hops[0]?.gateway ?? '') === true
+  const carried = routes.filter(route => {
+    const goingOn = onwards(route, ends)
+    return goingOn !== null && !isSame(goingOn, route)
+  })
+  const gone = routes.filter(route => onwards(route, ends) === null && !isWished(route))
   return [
-    carried.length > 0 ? `; goes over ${to?.name} now, until the next boot: ${shown(carried)}` : '',
+    carried.length > 0 ? `; goes over ${nameOf(ends)} now, until the next boot: ${shown(carried)}` : '',
     gone.length > 0 ? `; is no more: ${shown(gone)}` : '',
   ].join('')
 }
 
-/** On a NIC that the vSwitch takes, or on the vSwitch itself where it loses an address or this very gateway. */
-function routesAtStake({ from, to, host }: Ends): Via[] {
-  const name = (to ?? from)?.name
-  const newNics = (to?.nics ?? []).filter(nic => from?.nics.includes(nic) !== true)
-  const loses = to === null || from === null || from.addresses.some(address => !to.addresses.includes(address))
-  return host.routes
-    .filter((route): route is Via => route.gateway !== null)
-    .filter(route => newNics.includes(route.device) || (route.device === name && (loses || isReplaced(route, to))))
+const nameOf = ({ from, to }: Pick<Ends, 'from' | 'to'>): string => (to ?? from)?.name ?? ''
+const newNics = ({ from, to }: Ends): string[] => (to?.nics ?? []).filter(nic => from?.nics.includes(nic) !== true)
+const newGateways = ({ from, to }: Ends): string[] =>
+  (to?.gateways ?? []).filter(gateway => from?.gateways.includes(gateway) !== true)
+const hostPart = (address: string): string => address.split('/')[0] ?? ''
+
+function routesAtStake(ends: Ends): KernelRoute[] {
+  const lost = lostAddresses(ends)
+  return ends.routes.filter(
+    route =>
+      route.hops.some(hop => isOnLost(hop, ends)) ||
+      (route.source !== null && lost.has(route.source)) ||
+      isOutdone(route, ends) ||
+      isUnwanted(route, ends),
+  )
 }
 
-/** Whether the vSwitch is to have it: a default route as its wish says, another one where it reaches the gateway. */
-function goesOn({ destination, gateway }: Via, to: Vswitch | null): boolean {
-  if (to === null) return false
-  if (destination === 'default') return to.gateways.includes(gateway)
+/** Those that leave a device, if only to come back on another one. */
+function lostAddresses(ends: Ends): Set<string> {
+  const { from, to, host } = ends
+  const ofNics = newNics(ends).flatMap(nic => host.nics.find(one => one.name === nic)?.addresses ?? [])
+  const own = (from === null ? [] : setAddresses(from)).filter(
+    address => leaves(from, to) || to?.addresses.includes(address) !== true,
+  )
+  return new Set([...ofNics, ...own].map(hostPart))
+}
+
+/** The device itself goes: the vSwitch, or its back end. */
+const leaves = (from: ObservedVswitch | null, to: Vswitch | null): boolean =>
+  from !== null && (to === null || from.backend !== to.backend)
+
+/** On a NIC that the vSwitch takes, or on the vSwitch itself where it goes or loses an address. */
+function isOnLost({ device }: Hop, ends: Ends): boolean {
+  const { from, to } = ends
+  if (newNics(ends).includes(device)) return true
+  if (device !== nameOf(ends)) return false
+  return (
+    from === null || leaves(from, to) || setAddresses(from).some(address => to?.addresses.includes(address) !== true)
+  )
+}
+
+/** A default route of the main table, as people set it: what a vSwitch calls its gateway. */
+const isGateway = ({ destination, table, hops, protocol }: KernelRoute): boolean =>
+  destination === 'default' && table === null && protocol !== 'ra' && hops.length === 1 && hops[0]?.via.length === 2
+
+/** The kernel keeps one default route of a metric, so a new one takes the place of another device's. */
+function isOutdone(route: KernelRoute, ends: Ends): boolean {
+  const { family, destination, table, metric } = route
+  const plain = metric === null || (family === '-6' && metric === defaultMetricV6)
+  if (destination !== 'default' || table !== null || !plain) return false
+  return newGateways(ends).some(gateway => familyOf(gateway) === family)
+}
+/** IP6_RT_PRIO_USER (linux/ipv6_route.h). */
+const defaultMetricV6 = '1024'
+
+/** A gateway that the vSwitch is to have no longer. */
+const isUnwanted = (route: KernelRoute, { from, to }: Ends): boolean =>
+  isGateway(route) &&
+  from !== null &&
+  route.hops[0]?.device === from.name &&
+  to?.gateways.includes(route.hops[0]?.gateway ?? '') !== true
+
+/** The route as it is after the change; null: it is no more, or has become one of the vSwitch's gateways. */
+function onwards(route: KernelRoute, ends: Ends): KernelRoute | null {
+  const { to } = ends
+  if (isOutdone(route, ends)) return null
+  if (isGateway(route)) {
+    const [hop] = route.hops
+    return hop?.device === to?.name && to?.gateways.includes(hop?.gateway ?? '') === true ? route : null
+  }
+  const { source } = route
+  const has = to === null ? [] : [...to.addresses, ...(ends.from?.learned ?? [])]
+  if (source !== null && lostAddresses(ends).has(source) && !has.map(hostPart).includes(source)) return null
+  const hops = route.hops.flatMap(hop => {
+    if (!isOnLost(hop, ends)) return [hop]
+    return to !== null && isReached(hop, route, has) ? [{ ...hop, device: to.name }] : []
+  })
+  return hops.length === 0 ? null : { ...route, hops }
+}
+
+function isReached({ gateway, words }: Hop, { family }: KernelRoute, addresses: readonly string[]): boolean {
+  const own = addresses.filter(address => familyOf(address) === family)
+  if (gateway === null || words.includes('onlink')) return own.length > 0
   const neighbour = parseAddress(gateway)
-  return to.addresses.some(address => {
+  if (neighbour === null) return false
+  if (isLinkLocal(neighbour)) return own.length > 0
+  return own.some(address => {
     const segment = parsePrefix(address)
-    return segment !== null && neighbour !== null && contains(segment, neighbour)
+    return segment !== null && contains(segment, neighbour)
   })
 }
 
-/** From a NIC to its vSwitch; a default route is one of the vSwitch's own gateways. */
-const isCarried = (route: Via, to: Vswitch | null): boolean =>
-  route.device !== to?.name && route.destination !== 'default' && goesOn(route, to)
-
-/** A default route that is the vSwitch's no longer, or was a NIC's. */
-const isReplaced = (route: Via, to: Vswitch | null): boolean =>
-  route.destination === 'default' && !(route.device === to?.name && goesOn(route, to))
-
-function routeCommand(verb: 'replace' | 'del', { destination, gateway, device, metric, protocol }: Via): string[] {
-  const words = [destination, 'via', gateway, 'dev', device, ...(metric === null ? [] : ['metric', `${metric}`])]
-  const made = verb === 'replace' && protocol !== null ? ['proto', protocol] : []
-  return ip(familyOf(gateway), 'route', verb, ...words, ...made)
+/** It is not left to the kernel, which may keep it, or let it stand in the way of what comes. */
+function isTaken(route: KernelRoute, ends: Ends): boolean {
+  const goingOn = onwards(route, ends)
+  return goingOn === null || !isSame(goingOn, route) || hasRival(route, ends)
 }
 
-const ip = (...words: string[]): string[] => ['ip', ...words]
+const isSame = (one: KernelRoute, other: KernelRoute): boolean =>
+  one.hops.length === other.hops.length && one.hops.every((hop, index) => hop.device === other.hops[index]?.device)
 
-const familyOf = (address: string): string => (address.includes(':') ? '-6' : '-4')
+/** Another one to the same destination with the same metric: "replace" would take that one's place. */
+const hasRival = (route: KernelRoute, { routes }: Ends): boolean =>
+  routes.some(
+    other =>
+      other !== route &&
+      other.family === route.family &&
+      other.destination === route.destination &&
+      other.table === route.table &&
+      other.metric === route.metric,
+  )
+const makes = (route: KernelRoute, ends: Ends): 'replace' | 'append' => (hasRival(route, ends) ? 'append' : 'replace')
+
+/** What is on the link itself comes before what may be reached through it. */
+const nearestLast = (one: KernelRoute, other: KernelRoute): number => nearness(one) - nearness(other)
+const nearness = ({ hops }: KernelRoute): number => (hops.every(hop => hop.gateway === null) ? 1 : 0)

@@ -5,11 +5,11 @@ import { deleteRefusal, type HostContext, vswitchFaults } from '../../shared/hos
 import type { ExecResult } from '../exec.ts'
 import { lockFolder } from '../state-file/lock.ts'
 import { applyChange, type ChangeParts, isUnfinished, removeJournal, undoUnfinished } from './change.ts'
-import { type Ask, readNetwork } from './inventory.ts'
+import { type Ask, readNetwork, readRoutes } from './inventory.ts'
 import { findManager, foreignBootFile, foreignNicFile } from './managers.ts'
 import { planChange } from './plan.ts'
 import { readRecord, writeRecord } from './record.ts'
-import { routesTold } from './routes.ts'
+import { routesRefusal, routesTold } from './routes.ts'
 import { writeBootFiles } from './write-boot-files.ts'
 
 /** Making, changing and deleting vSwitches on this host: check, do, confirm, remember. One change at a time. */
@@ -62,7 +62,10 @@ async function change(parts: VswitchParts, wish: Wish): Promise<Outcome> {
   if (refusal !== null) return { ok: false, why: `${refusal}; nothing was changed` }
   const from = host.vswitches.find(one => one.name === name) ?? null
   const to = 'set' in wish ? wish.set : null
-  const steps = planChange({ from, to, host, ovsDatapath: parts.ovsDatapath })
+  const planned = { from, to, host, routes: await readRoutes(parts.ask), ovsDatapath: parts.ovsDatapath }
+  const unrepeatable = routesRefusal(planned)
+  if (unrepeatable !== null) return { ok: false, why: `${unrepeatable}; nothing was changed` }
+  const steps = planChange(planned)
   const foreign = foreignBootFile(parts.root, name)
   if (foreign !== null && steps.length > 0) return { ok: false, why: foreignRefusal(name, foreign) }
   for (const nic of to?.nics ?? []) {
@@ -74,9 +77,7 @@ async function change(parts: VswitchParts, wish: Wish): Promise<Outcome> {
   const remember = (which: 'before' | 'after'): Promise<void> =>
     writeDown(parts, { manager: host.manager, record: which === 'before' ? record : kept })
   const result = await applyChange(changeParts(parts), { why: what, steps, record, remember })
-  const why = result.ok
-    ? `${what}; everything that was reached before is reached${routesTold({ from, to, host })}`
-    : result.why
+  const why = result.ok ? `${what}; everything that was reached before is reached${routesTold(planned)}` : result.why
   return { ok: result.ok, why }
 }
 
@@ -168,7 +169,8 @@ async function restore(parts: VswitchParts, { to, host }: { to: Vswitch; host: H
   const lost = from === null ? [] : [...to.addresses, ...to.gateways].filter(one => !hasThere(from, one))
   if (from !== null && (lost.length === 0 || foreignBootFile(parts.root, to.name) !== null)) return null
   const wanted = from === null ? to : { ...from, addresses: to.addresses, gateways: to.gateways }
-  for (const step of planChange({ from, to: wanted, host, ovsDatapath: parts.ovsDatapath })) {
+  const routes = await readRoutes(parts.ask)
+  for (const step of planChange({ from, to: wanted, host, routes, ovsDatapath: parts.ovsDatapath })) {
     if (step.argv === null) continue
     const result = await parts.ask(step.argv, stepLimitMs)
     if (!result.ok) return `the vSwitch ${to.name} could not be made whole again: ${result.why}`

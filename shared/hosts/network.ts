@@ -50,6 +50,8 @@ export interface Route {
   metric: number | null
   /** Who made it, as ip-route(8) names it ("static", "dhcp"); null: it does not say. */
   protocol: string | null
+  /** Of several next hops that share the traffic, each of which is a route here; null: the only one. */
+  weight: number | null
 }
 
 /** As it was found. */
@@ -58,7 +60,14 @@ export interface ObservedVswitch extends Vswitch {
   owned: boolean
   /** Interfaces on it that are neither NICs nor its own: machines' ports. */
   ports: string[]
+  /** Of its addresses those that a router or a DHCP server has given for a time: nothing that is set here. */
+  learned: string[]
 }
+
+/** An older agent does not say which are learned. */
+type WithAddresses = Pick<ObservedVswitch, 'addresses'> & Partial<Pick<ObservedVswitch, 'learned'>>
+export const setAddresses = ({ addresses, learned = [] }: WithAddresses): string[] =>
+  addresses.filter(address => !learned.includes(address))
 
 /** What brings the host's network up at boot. */
 export const networkManagers = ['systemd-networkd', 'netplan', 'ifupdown', 'NetworkManager', 'none'] as const

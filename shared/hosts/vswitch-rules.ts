@@ -1,4 +1,4 @@
-import { contains, isSpecial, type Prefix, parseAddress, parsePrefix, sameAddress } from '../ip.ts'
+import { contains, isLinkLocal, isSpecial, type Prefix, parseAddress, parsePrefix, sameAddress } from '../ip.ts'
 import type { Fault } from './fault.ts'
 import type { Nic, ObservedVswitch, Vswitch } from './network.ts'
 
@@ -37,7 +37,7 @@ export function vswitchFaults(wish: Vswitch, context: HostContext): Fault[] {
     ...linkFaults(wish, { ...context, others }),
     ...mtuFaults(wish),
     ...addressFaults(wish, { ...context, others }),
-    ...vipFaults(wish, context),
+    ...vipFaults(wish, { now, vips: context.vips }),
     ...gatewayFaults(wish, others),
   ]
 }
@@ -178,9 +178,14 @@ function addressRule(
 }
 
 /** The virtual addresses on it have to lie where the host has an address, before the change as after it. */
-function vipFaults({ name, addresses }: Vswitch, { vips }: Pick<HostContext, 'vips'>): Fault[] {
+function vipFaults(
+  { name, addresses }: Vswitch,
+  { now, vips }: Pick<HostContext, 'vips'> & { now: ObservedVswitch | null },
+): Fault[] {
+  // What it has from a router it has after the change too.
+  const has = [...addresses, ...(now?.learned ?? [])]
   return vips
-    .filter(vip => vip.vswitch === name && !liesIn(vip.address, addresses))
+    .filter(vip => vip.vswitch === name && !liesIn(vip.address, has))
     .map(vip => {
       const rule = `must have one in the segment of the virtual address ${vip.address}, which is on it`
       return { field: 'addresses', value: addresses.join(', '), rule }
@@ -222,7 +227,9 @@ function gatewayFaults(wish: Vswitch, others: readonly ObservedVswitch[]): Fault
     const elsewhere = others.find(other => other.gateways.some(sameFamily))
     if (elsewhere !== undefined)
       return fault(`is a second default gateway for IPv${gateway.family}; ${elsewhere.name} has one`)
-    if (!prefixes.some(prefix => contains(prefix, gateway)))
+    // What every IPv6 link has is reached where there is IPv6 at all.
+    const near = isLinkLocal(gateway) && prefixes.some(prefix => prefix.family === 6)
+    if (!near && !prefixes.some(prefix => contains(prefix, gateway)))
       return fault('must lie in the network of one of the addresses of this vSwitch')
     return prefixes.some(prefix => sameAddress(prefix, gateway)) ? fault('must not be an address of this host') : []
   })

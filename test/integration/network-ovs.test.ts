@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
+import type { ChildProcess } from 'node:child_process'
 import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { before, describe, test } from 'node:test'
 import { exec } from '../../node-agent/exec.ts'
 import type { Reach } from '../../node-agent/network/change.ts'
 import { readNetwork } from '../../node-agent/network/inventory.ts'
+import { OvsEvents } from '../../node-agent/network/ovs-events.ts'
 import type { Vswitch } from '../../shared/hosts/network.ts'
 import { until } from '../fixtures/until.ts'
 import { allReached, ChangedHost, wish } from './support/changed-host.ts'
@@ -12,17 +14,23 @@ import { allReached, ChangedHost, wish } from './support/changed-host.ts'
 /** The same on a real Open vSwitch in user space. */
 const at = new ChangedHost('ovs')
 
+const socket = `${at.ovsDir}/db.sock`
+const startDatabase = (): ChildProcess =>
+  at.host.spawn('ovsdb-server', [`${at.ovsDir}/conf.db`, `--remote=punix:${socket}`, '--no-chdir'], {
+    env: at.env,
+    stdio: 'ignore',
+  })
+
 describe('vSwitches on Open vSwitch', () => {
+  let database: ChildProcess
+
   before(async () => {
     mkdirSync(at.ovsDir)
     const schema = '/usr/share/openvswitch/vswitch.ovsschema'
     const made = await exec(['ovsdb-tool', 'create', `${at.ovsDir}/conf.db`, schema], { limitMs: 10_000, env: at.env })
     assert.ok(made.ok, made.ok ? '' : made.why)
-    at.host.spawn('ovsdb-server', [`${at.ovsDir}/conf.db`, `--remote=punix:${at.ovsDir}/db.sock`, '--no-chdir'], {
-      env: at.env,
-      stdio: 'ignore',
-    })
-    await until(() => existsSync(`${at.ovsDir}/db.sock`))
+    database = startDatabase()
+    await until(() => existsSync(socket))
     at.host.spawn('ovs-vswitchd', [`unix:${at.ovsDir}/db.sock`, '--no-chdir'], { env: at.env, stdio: 'ignore' })
     await at.inHost(['ovs-vsctl', '--timeout=10', 'init'])
   })
@@ -32,7 +40,7 @@ describe('vSwitches on Open vSwitch', () => {
   test('one with an address reaches the network behind its NIC', async () => {
     assert.deepEqual(await at.change(ovs()), { ok: true })
     const made = await at.vswitch('svc0')
-    assert.deepEqual({ ...made, ports: [] }, { ...ovs(), owned: true, ports: [] })
+    assert.deepEqual({ ...made, ports: [] }, { ...ovs(), owned: true, ports: [], learned: [] })
     await at.untilReaches('10.41.0.1')
   })
 
@@ -48,6 +56,39 @@ describe('vSwitches on Open vSwitch', () => {
     await at.failsAnywhere(ovs({ addresses: ['10.41.0.77/24'], nics: [], vlan: 20, mtu: 1300 }))
     await at.failsAnywhere(null, 'svc0')
     await at.untilReaches('10.41.0.1')
+  })
+
+  test('what anybody changes of it is heard, once for each look, and after a restart of its database again', async () => {
+    let heard = 0
+    const changed = (): void => {
+      heard += 1
+    }
+    const events = new OvsEvents({ changed, path: socket })
+    const set = async (tag: string): Promise<void> => {
+      const done = await at.inHost(['ovs-vsctl', '--timeout=10', 'set', 'port', 'svc0', tag])
+      assert.ok(done.ok, done.ok ? '' : done.why)
+    }
+    const hears = async (cause: () => unknown): Promise<void> => {
+      const before = heard
+      events.attend()
+      await cause()
+      await until(() => heard > before)
+    }
+    try {
+      await hears(() => {})
+      await hears(() => set('tag=30'))
+      const before = heard
+      await set('tag=31')
+      assert.equal(heard, before, 'nobody has looked since')
+      await hears(() => {})
+      await hears(() => database.kill('SIGKILL'))
+      await hears(() => {
+        database = startDatabase()
+      })
+      await hears(() => set('tag=[]'))
+    } finally {
+      events.close()
+    }
   })
 
   test('two NICs are one uplink', async () => {

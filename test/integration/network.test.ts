@@ -2,9 +2,11 @@ import assert from 'node:assert/strict'
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { before, describe, test } from 'node:test'
+import { HostEvents } from '../../node-agent/kernel/host-events.ts'
+import { AF_NETLINK, closeFd, openSocket, SOCK_RAW, trySend } from '../../node-agent/kernel/libc.ts'
 import { applyChange, type Reach, removeJournal, undoUnfinished } from '../../node-agent/network/change.ts'
 import { planChange } from '../../node-agent/network/plan.ts'
-import { routesTold } from '../../node-agent/network/routes.ts'
+import { routesRefusal, routesTold } from '../../node-agent/network/routes.ts'
 import { changeVswitch, restoreVswitches, type VswitchParts } from '../../node-agent/network/vswitches.ts'
 import { allReached, ChangedHost, wish } from './support/changed-host.ts'
 
@@ -25,11 +27,48 @@ describe('vSwitches on Linux bridges', () => {
     assert.deepEqual(vswitches, [])
   })
 
+  test('a change of a link, a disk or an adapter is heard, and nothing else of devices is', () => {
+    const events = at.host.run(() => new HostEvents())
+    // As the kernel writes them (lib/kobject_uevent.c); nobody else hears them in this namespace.
+    const device = (action: string, subsystem: string, name: string): string =>
+      ['', `ACTION=${action}`, `SUBSYSTEM=${subsystem}`, `DEVNAME=${name}`, 'SEQNUM=7', ''].join('\0')
+    const tell = (event: string): boolean => {
+      at.host.run(() => {
+        const fd = openSocket({ domain: AF_NETLINK, type: SOCK_RAW, protocol: 15 })
+        const group = Buffer.alloc(12)
+        group.writeUInt16LE(AF_NETLINK)
+        group.writeUInt32LE(1, 8)
+        assert.equal(trySend(fd, Buffer.from(`add@/devices/some${event}`), group), 0)
+        closeFd(fd)
+      })
+      return events.changed()
+    }
+    try {
+      events.changed()
+      assert.equal(events.changed(), false)
+      at.host.exec('ip', 'link', 'set', 'eth1', 'mtu', '1490')
+      assert.equal(events.changed(), true)
+      at.host.exec('ip', 'link', 'set', 'eth1', 'mtu', '1500')
+      assert.equal(events.changed(), true)
+      assert.equal(tell(device('add', 'block', 'loop3')), false)
+      assert.equal(tell(device('change', 'block', 'sdq')), true)
+      assert.equal(tell(device('change', 'block', 'dm-4')), true)
+      assert.equal(tell(device('remove', 'fc_remote_ports', '')), true)
+      assert.equal(tell(device('add', 'cpu', 'sda')), false)
+      assert.equal(events.changed(), false)
+    } finally {
+      events.close()
+    }
+  })
+
   test('a new one takes over the address of its NIC, and the network behind it is reached', async () => {
     const result = await at.change(wish({ gateways: ['10.41.0.1'] }))
     assert.deepEqual(result, { ok: true })
     const made = await at.vswitch('svc0')
-    assert.deepEqual({ ...made, ports: [] }, { ...wish({ gateways: ['10.41.0.1'] }), owned: true, ports: [] })
+    assert.deepEqual(
+      { ...made, ports: [] },
+      { ...wish({ gateways: ['10.41.0.1'] }), owned: true, ports: [], learned: [] },
+    )
     await at.untilReaches('10.41.0.1')
     assert.ok(!existsSync(join(at.folder, 'network-change.json')))
   })
@@ -40,6 +79,23 @@ describe('vSwitches on Linux bridges', () => {
     assert.deepEqual((await at.vswitch('svc0'))?.addresses, ['10.41.0.5/24', 'fd41::5/64'])
     assert.equal((await at.vswitch('svc0'))?.mtu, 1500)
     await at.untilReaches('10.41.0.1')
+  })
+
+  test('an address that a router gave for a time, and its gateway, are no settings: a change leaves them alone', async () => {
+    const given = ['fd99::5/64', 'dev', 'svc0', 'valid_lft', '3000', 'preferred_lft', '3000', 'noprefixroute']
+    at.host.exec('ip', 'address', 'add', ...given)
+    at.host.exec('ip', '-6', 'route', 'add', 'default', 'via', 'fe80::1', 'dev', 'svc0', 'proto', 'ra')
+    const there = await at.vswitch('svc0')
+    assert.deepEqual([there?.learned, there?.gateways], [['fd99::5/64'], ['10.41.0.1']])
+    const moved = wish({ gateways: ['10.41.0.1'], addresses: ['10.41.0.8/24', 'fd41::5/64'], mtu: 1500 })
+    assert.deepEqual(await at.change(moved), { ok: true })
+    const now = await at.vswitch('svc0')
+    assert.deepEqual([...(now?.addresses ?? [])].sort(), ['10.41.0.8/24', 'fd41::5/64', 'fd99::5/64'])
+    assert.deepEqual([now?.learned, now?.gateways], [there?.learned, there?.gateways])
+    assert.match(at.host.exec('ip', '-6', 'route', 'show', 'default'), /^default via fe80::1 dev svc0 proto ra/)
+    assert.deepEqual(await at.change({ ...moved, addresses: ['10.41.0.5/24', 'fd41::5/64'] }), { ok: true })
+    at.host.exec('ip', '-6', 'route', 'del', 'default')
+    at.host.exec('ip', 'address', 'del', 'fd99::5/64', 'dev', 'svc0')
   })
 
   const routeTo = (network: string) =>
@@ -69,29 +125,54 @@ describe('vSwitches on Linux bridges', () => {
     assert.deepEqual([await routeTo('10.66.0.0/16'), await routeTo('default')], [route, gateway])
     await at.untilReaches('10.41.0.1')
     assert.deepEqual(await at.change(there), { ok: true })
-    const elsewhere = {
-      from: await at.vswitch('svc0'),
-      to: { ...there, addresses: ['10.44.0.5/24'] },
-      host: await at.look(),
-    }
-    assert.equal(routesTold(elsewhere), '; is no more: 10.66.0.0/16 via 10.41.0.1, which was on svc0')
+    const elsewhere = { ...there, addresses: ['10.44.0.5/24'] }
+    assert.equal(routesTold(await at.planned(elsewhere)), '; is no more: 10.66.0.0/16 via 10.41.0.1, which was on svc0')
     at.host.exec('ip', 'route', 'del', '10.66.0.0/16')
   })
+
+  /** As `ip route` takes them: what shares the traffic of two NICs, and a table that rules choose by source. */
+  const viaBoth = 'nexthop via 10.40.0.1 dev eth0 weight 2 nexthop via 10.41.0.1 dev svc0 weight 3'.split(' ')
+  const ownTable = 'via 10.40.0.1 dev eth0 src 10.40.0.5 mtu lock 1300 table 100'.split(' ')
 
   test('the routes of a NIC go with its address into its vSwitch', async () => {
     at.host.exec('ip', 'route', 'add', '10.55.0.0/16', 'via', '10.40.0.1', 'dev', 'eth0', 'proto', 'static')
     at.host.exec('ip', '-6', 'address', 'add', 'fd40::5/64', 'dev', 'eth0', 'nodad')
     at.host.exec('ip', '-6', 'route', 'add', 'fd55::/64', 'via', 'fd40::1', 'dev', 'eth0')
     const taking = wish({ name: 'new0', nics: ['eth0'], addresses: ['10.40.0.5/24', 'fd40::5/64'] })
-    const told = routesTold({ from: null, to: taking, host: await at.look() })
+    at.host.exec('ip', 'route', 'add', '10.56.0.0/16', ...viaBoth)
+    at.host.exec('ip', 'route', 'add', 'default', ...ownTable)
+    const told = routesTold(await at.planned(taking))
     assert.match(
       told,
-      /^; goes over new0 now, until the next boot: 10\.55\.0\.0\/16 via 10\.40\.0\.1, .*; fd55::\/64 via/,
+      /^; goes over new0 now, until the next boot: .*10\.55\.0\.0\/16 via 10\.40\.0\.1, which was on eth0; .*fd55::\/64 via/,
+    )
+    assert.match(
+      told,
+      /default via 10\.40\.0\.1 of table 100, .*10\.56\.0\.0\/16 via 10\.40\.0\.1 and via 10\.41\.0\.1/,
     )
     assert.deepEqual(await at.change(taking), { ok: true })
-    for (const network of ['10.55.0.0/16', 'fd55::/64']) assert.equal((await routeTo(network))?.device, 'new0', network)
+    for (const network of ['10.55.0.0/16', 'fd55::/64', '10.56.0.0/16'])
+      assert.equal((await routeTo(network))?.device, 'new0', network)
+    assert.match(
+      at.host.exec('ip', 'route', 'show', 'table', '100'),
+      /^default via 10\.40\.0\.1 dev new0 src 10\.40\.0\.5 mtu lock 1300 *\n$/,
+    )
     assert.deepEqual(await at.change(null, { name: 'new0' }), { ok: true })
+    assert.equal((await routeTo('10.56.0.0/16'))?.device, 'svc0')
+    at.host.exec('ip', 'route', 'del', '10.56.0.0/16')
     at.host.exec('ip', 'address', 'add', '10.40.0.5/24', 'dev', 'eth0')
+  })
+
+  test('a route that could not be put back is refused to be lost', async () => {
+    at.host.exec('ip', 'nexthop', 'add', 'id', '7', 'via', '10.40.0.1', 'dev', 'eth0')
+    at.host.exec('ip', 'route', 'add', '10.59.0.0/16', 'nhid', '7')
+    const taking = await at.planned(wish({ name: 'new0', nics: ['eth0'], addresses: ['10.40.0.5/24'] }))
+    assert.match(
+      routesRefusal(taking) ?? '',
+      /the route 10\.59\.0\.0\/16 via 10\.40\.0\.1 on eth0 would be lost .* since "nhid" of it is not known here/,
+    )
+    assert.equal(routesRefusal(await at.planned(wish({ gateways: ['10.41.0.1'], mtu: 1300 }))), null)
+    at.host.exec('ip', 'nexthop', 'del', 'id', '7')
   })
 
   test('a change that cuts the host from its peer is taken back by the host, which says so', async () => {
@@ -122,10 +203,25 @@ describe('vSwitches on Linux bridges', () => {
     )
     at.host.exec('ip', '-6', 'address', 'add', 'fd40::5/64', 'dev', 'eth0', 'nodad')
     at.host.exec('ip', '-6', 'route', 'add', 'fd55::/64', 'via', 'fd40::1', 'dev', 'eth0')
-    await at.failsAnywhere(wish({ name: 'new0', nics: ['eth0'], addresses: ['10.40.0.5/24', 'fd40::5/64'] }))
+    const others = [
+      ['default', ...ownTable],
+      ['10.56.0.0/16', ...viaBoth],
+      // Another one to the same network, with another metric; one over the link alone, and one that leads through it.
+      '10.55.0.0/16 via 10.40.0.1 dev eth0 metric 78 advmss 1200'.split(' '),
+      '10.40.9.9 dev eth0 scope link'.split(' '),
+      '10.57.0.0/16 via 10.40.9.9 dev eth0'.split(' '),
+      // It goes with an address of another device.
+      '10.58.0.0/16 via 10.41.0.1 dev svc0 src 10.40.0.5'.split(' '),
+    ]
+    for (const words of others) at.host.exec('ip', 'route', 'add', ...words)
+    // The other vSwitch has the default route, whose place a new one takes.
+    const taking = { name: 'new0', nics: ['eth0'], gateways: ['10.40.0.1'] }
+    await at.failsAnywhere(wish({ ...taking, addresses: ['10.40.0.5/24', 'fd40::5/64'] }))
+    for (const words of others.splice(2, 3).reverse()) at.host.exec('ip', 'route', 'del', ...words)
     const moved = wish({ gateways: [], addresses: ['10.41.0.77/24'], nics: ['eth0'], mtu: 1300 })
     await at.failsAnywhere(moved)
     await at.failsAnywhere(null, 'svc0')
+    for (const words of others.reverse()) at.host.exec('ip', 'route', 'del', ...words)
     at.host.exec('ip', 'route', 'del', '10.55.0.0/16')
     at.host.exec('ip', '-6', 'route', 'del', 'fd55::/64')
     at.host.exec('ip', '-6', 'address', 'del', 'fd40::5/64', 'dev', 'eth0')
@@ -134,12 +230,7 @@ describe('vSwitches on Linux bridges', () => {
   test('a NIC that vanished between the look and the change fails it, and the rest is as it was', async () => {
     at.host.exec('ip', 'link', 'add', 'gone0', 'type', 'veth', 'peer', 'name', 'gone1')
     const plugged = await at.everything()
-    const steps = planChange({
-      from: null,
-      to: wish({ name: 'new0', nics: ['gone0'] }),
-      host: await at.look(),
-      ovsDatapath: 'netdev',
-    })
+    const steps = planChange(await at.planned(wish({ name: 'new0', nics: ['gone0'] })))
     at.host.exec('ip', 'link', 'del', 'gone0')
     const before = await at.everything()
     assert.notDeepEqual(before, plugged)

@@ -50,7 +50,7 @@ describe('a vSwitch at boot, under systemd-networkd', { skip: whyNoMachines(), t
 
   test('it is as it was wanted: NIC, address, gateway and MTU', async () => {
     machine.must('systemctl', 'start', 'systemd-networkd')
-    const made = { ...wanted, owned: true, ports: [] }
+    const made = { ...wanted, owned: true, ports: [], learned: [] }
     let found: object | undefined
     // One after the other, as networkd comes to it.
     await until(async () => {

@@ -32,6 +32,7 @@ const vswitch = (change: Partial<ObservedVswitch>): ObservedVswitch => ({
   mtu: 1500,
   owned: true,
   ports: [],
+  learned: [],
   ...change,
 })
 const network: HostNetwork = {

@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { after, before } from 'node:test'
 import { exec } from '../../../node-agent/exec.ts'
 import { applyChange, type ChangeParts, type ChangeResult, type Reach } from '../../../node-agent/network/change.ts'
-import { readNetwork } from '../../../node-agent/network/inventory.ts'
-import { planChange } from '../../../node-agent/network/plan.ts'
+import { readNetwork, readRoutes } from '../../../node-agent/network/inventory.ts'
+import { type Change, planChange } from '../../../node-agent/network/plan.ts'
 import type { HostNetwork, ObservedVswitch, Vswitch } from '../../../shared/hosts/network.ts'
 import { until } from '../../fixtures/until.ts'
 import { Netns } from './netns.ts'
@@ -79,9 +79,14 @@ export class ChangedHost {
     }
   }
 
+  async planned(to: Vswitch | null, name = to?.name ?? ''): Promise<Change> {
+    const [from, host, routes] = [await this.vswitch(name), await this.look(), await readRoutes(this.inHost)]
+    return { from, to, host, routes, ovsDatapath: 'netdev' }
+  }
+
   async change(to: Vswitch | null, options: { name?: string; parts?: ChangeParts } = {}): Promise<ChangeResult> {
     const name = to?.name ?? options.name ?? ''
-    const steps = planChange({ from: await this.vswitch(name), to, host: await this.look(), ovsDatapath: 'netdev' })
+    const steps = planChange(await this.planned(to, name))
     const remember = async (which: 'before' | 'after'): Promise<void> => {
       if (which === 'after')
         this.record = [...this.record.filter(one => one.name !== name), ...(to === null ? [] : [to])]
@@ -92,7 +97,7 @@ export class ChangedHost {
   /** Each step of the change fails once, and once all of it is done and the peer is gone: the host is as it was each time. */
   async failsAnywhere(to: Vswitch | null, name = to?.name ?? ''): Promise<void> {
     const was = await this.everything()
-    const steps = planChange({ from: await this.vswitch(name), to, host: await this.look(), ovsDatapath: 'netdev' })
+    const steps = planChange(await this.planned(to, name))
     const { run } = this.parts()
     const doing = steps.flatMap(step => (step.argv === null ? [] : [step.argv]))
     for (let failing = 0; failing <= doing.length; failing += 1) {
@@ -103,7 +108,7 @@ export class ChangedHost {
         reach: async () => ({ ...allReached, peer: ++asked === 1 }),
       })
       const words = failing === doing.length ? 'the confirmation' : doing[failing]!.join(' ')
-      const result = await this.change(to, { name, parts: broken })
+      const result = await applyChange(broken, { why: 'a test', steps, record: this.record, remember: async () => {} })
       assert.ok(!result.ok && result.undone, `${words}: ${JSON.stringify(result)}`)
       assert.deepEqual(await this.everything(), was, `it failed at ${words}`)
     }

@@ -12,7 +12,10 @@ export async function networkState(run: (argv: readonly string[]) => Promise<Exe
   }
   const links = await read('-details', 'link', 'show')
   const addresses = await read('address', 'show')
-  const routes = [...(await read('-4', 'route', 'show')), ...(await read('-6', 'route', 'show'))]
+  const routes = [
+    ...(await read('-4', 'route', 'show', 'table', 'all')),
+    ...(await read('-6', 'route', 'show', 'table', 'all')),
+  ]
   const ofLink = links.map(one => ({ ...one, up: (one.flags as string[]).includes('UP') }))
   return {
     links: picked(ofLink, ['ifname', 'up', 'mtu', 'master']),
@@ -22,8 +25,8 @@ export async function networkState(run: (argv: readonly string[]) => Promise<Exe
     ]),
     routes: picked(
       // The kernel makes these with each link.
-      routes.filter(one => !/^(fe80|ff00|multicast)/.test(one.dst as string)),
-      ['dst', 'gateway', 'dev', 'metric', 'protocol'],
+      routes.filter(one => !/^(fe80|ff00|multicast)/.test(one.dst as string) && one.table !== 'local'),
+      ['dst', 'gateway', 'dev', 'metric', 'protocol', 'table', 'prefsrc', 'scope', 'metrics', 'nexthops', 'flags'],
     ),
   }
 }

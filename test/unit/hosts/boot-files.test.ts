@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { bootFiles, ownFiles } from '../../../node-agent/network/boot-files.ts'
+import { parseKernelRoutes } from '../../../node-agent/network/kernel-routes.ts'
 import { findManager } from '../../../node-agent/network/managers.ts'
 import { bondName, planChange, vlanName } from '../../../node-agent/network/plan.ts'
 import { writeBootFiles } from '../../../node-agent/network/write-boot-files.ts'
@@ -106,13 +107,14 @@ const host: HostNetwork = {
     addresses: name === 'eth1' ? ['10.1.0.5/24'] : [],
   })),
   vswitches: [],
-  routes: [{ destination: 'default', gateway: '10.1.0.1', device: 'eth1', metric: 100, protocol: 'dhcp' }],
+  routes: [],
   manager: 'none',
   unknown: [],
 }
 
 test('the address and the default route of a NIC move to its vSwitch, and back where the change is taken back', () => {
-  const steps = planChange({ from: null, to: vswitch, host, ovsDatapath: 'system' })
+  const routes = parseKernelRoutes('default via 10.1.0.1 dev eth1 proto dhcp metric 100 linkdown \n', '-4')
+  const steps = planChange({ from: null, to: vswitch, host, routes, ovsDatapath: 'system' })
   const done = steps.flatMap(step => (step.argv === null ? [] : [step.argv.join(' ')]))
   const undo = steps
     .filter(step => step.undo !== null)
@@ -132,7 +134,7 @@ test('the address and the default route of a NIC move to its vSwitch, and back w
   }
   order(
     done,
-    'ip -4 route del default via 10.1.0.1 dev eth1 metric 100',
+    'ip -4 route del default via 10.1.0.1 dev eth1 proto dhcp metric 100',
     'ip address del 10.1.0.5/24 dev eth1',
     'ip link add name svc0 type bridge',
     'ip link set bd-svc0.10 master svc0',
@@ -145,15 +147,15 @@ test('the address and the default route of a NIC move to its vSwitch, and back w
     'ip address del 10.1.0.5/24 dev svc0',
     'ip link del svc0',
     'ip address add 10.1.0.5/24 dev eth1',
-    'ip -4 route replace default via 10.1.0.1 dev eth1 metric 100 proto dhcp',
+    'ip -4 route replace default via 10.1.0.1 dev eth1 proto dhcp metric 100',
   )
 })
 
 test('a larger MTU comes from below and a smaller one from above, a VLAN and a bond between them, and so does its way back', () => {
   const order = (from: number, to: number) => {
-    const there = { ...vswitch, mtu: from, owned: true, ports: [] }
+    const there = { ...vswitch, mtu: from, owned: true, ports: [], learned: [] }
     const now = { ...host, nics: host.nics.map(nic => ({ ...nic, mtu: from })) }
-    const steps = planChange({ from: there, to: { ...vswitch, mtu: to }, host: now, ovsDatapath: 'system' })
+    const steps = planChange({ from: there, to: { ...vswitch, mtu: to }, host: now, routes: [], ovsDatapath: 'system' })
     const devices = (lines: (readonly string[] | null)[]) => lines.map(line => line?.[3])
     return [devices(steps.map(step => step.argv)), devices(steps.map(step => step.undo).reverse())]
   }
@@ -164,8 +166,8 @@ test('a larger MTU comes from below and a smaller one from above, a VLAN and a b
 })
 
 test('the way back of a deleted vSwitch brings everything up again: NICs, bond, VLAN, the vSwitch itself', () => {
-  const there = { ...vswitch, owned: true, ports: [] }
-  const steps = planChange({ from: there, to: null, host, ovsDatapath: 'system' })
+  const there = { ...vswitch, owned: true, ports: [], learned: [] }
+  const steps = planChange({ from: there, to: null, host, routes: [], ovsDatapath: 'system' })
   const back = steps.flatMap(step => (step.undo === null ? [] : [step.undo.join(' ')])).reverse()
   for (const [device, made] of [
     ['bd-svc0', 'ip link add name bd-svc0 type bond'],
@@ -182,9 +184,13 @@ test('the way back of a deleted vSwitch brings everything up again: NICs, bond, 
 })
 
 test('Open vSwitch is changed in one transaction with a time limit', () => {
-  const [first] = planChange({ from: null, to: { ...vswitch, backend: 'ovs' }, host, ovsDatapath: 'netdev' }).filter(
-    step => step.argv?.[0] === 'ovs-vsctl',
-  )
+  const [first] = planChange({
+    from: null,
+    to: { ...vswitch, backend: 'ovs' },
+    host,
+    routes: [],
+    ovsDatapath: 'netdev',
+  }).filter(step => step.argv?.[0] === 'ovs-vsctl')
   const text = first?.argv?.join(' ') ?? ''
   assert.match(text, /^ovs-vsctl --timeout=10 --may-exist add-br svc0 -- set bridge svc0 datapath_type=netdev -- /)
   assert.match(text, /add-bond svc0 bd-svc0 eth1 eth2 bond_mode=balance-tcp lacp=active -- set port svc0 tag=10/)

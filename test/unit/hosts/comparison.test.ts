@@ -117,7 +117,10 @@ test('an address of the pair is no address of the host that happens to hold it, 
       ],
     },
   ])
-  assert.deepEqual(parseAddresses(text, ['10.1.0.100/24', 'fd01:0:0::100/64']).get('svc0'), ['10.1.0.5/24'])
+  assert.deepEqual(parseAddresses(text, ['10.1.0.100/24', 'fd01:0:0::100/64']).get('svc0'), {
+    all: ['10.1.0.5/24'],
+    learned: [],
+  })
 })
 
 test('of the addresses before, those are taken off that are gone or stand elsewhere now', () => {

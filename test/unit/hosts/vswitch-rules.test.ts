@@ -36,6 +36,7 @@ const observed = (change: Partial<ObservedVswitch> = {}): ObservedVswitch => ({
   ...wish({ name: 'mgmt0', types: ['management'], nics: ['eth0'], addresses: ['10.0.0.5/24'], gateways: ['10.0.0.1'] }),
   owned: true,
   ports: [],
+  learned: [],
   ...change,
 })
 const context: HostContext = {
