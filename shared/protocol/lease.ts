@@ -161,7 +161,9 @@ export function onHeartbeat(turn: Turn, beat: Heartbeat): void {
 /** A forced takeover happened elsewhere: nothing of this host may serve until it has read the register. */
 export function yieldToHigherGen(turn: Turn, gen: number): void {
   const { s } = turn
-  closeGate(turn, `gen ${gen} is in force, this host knows gen ${genOf(s.durable.acc?.ballot ?? 0)}`)
+  // A gate that is shut stays as it is shut: each heartbeat of the other host comes by here until the register is read.
+  if (s.gate.set === 'open' || s.gate.set === 'untouched')
+    closeGate(turn, `gen ${gen} is in force, this host knows gen ${genOf(s.durable.acc?.ballot ?? 0)}`)
   const { process } = s.database.view
   if (process === 'primary' || process === 'dead') {
     say(turn, `kills the database: a forced takeover made gen ${gen}`)

@@ -164,3 +164,16 @@ test('whoever hears of a forced takeover has its gate closed and its database ki
   assert.equal(scene.a.cluster.process, 'none')
   scene.heal()
 })
+
+test('a host that hears of a forced takeover with each heartbeat, and is heard by nobody, shuts its gate once', () => {
+  const scene = Scene.protected()
+  scene.lose((from, to, message) => from === 'a' || (to === 'a' && message.kind !== 'heartbeat'))
+  scene.pair.operator.force(scene.b, { withWitness: true })
+  scene.until('the operator lets the old primary on again', () => scene.a.agent.upSince > 0)
+  scene.run(1000)
+  assert.equal(scene.a.gate.isOpen, false)
+  const changes = scene.a.state.gate.seq
+  scene.run(2000)
+  assert.equal(scene.a.state.gate.seq, changes)
+  scene.heal()
+})

@@ -208,8 +208,9 @@ export const register: readonly Mutant[] = [
     edits: [
       {
         file: 'shared/protocol/lease.ts',
-        before: '  closeGate(turn, `gen ${gen} is in force, this host knows gen',
-        after: '  if (gen > 0) return\n  closeGate(turn, `gen ${gen} is in force, this host knows gen',
+        before: "  if (s.gate.set === 'open' || s.gate.set === 'untouched')\n    closeGate(turn, `gen",
+        after:
+          "  if (gen > 0) return\n  if (s.gate.set === 'open' || s.gate.set === 'untouched')\n    closeGate(turn, `gen",
       },
     ],
     checks: [{ by: 'tests', files: ['test/scenarios/takeover.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
