@@ -37,7 +37,7 @@ function wantedChange(turn: Turn): Proposal | null {
   const { s, now } = turn
   const { acc } = s.durable
   if (acc === null) return null
-  if (leavesTheRegister(s, now)) return null
+  if (leavesTheRegister(s, now) || mayStandAlone(s, now)) return null
   // An unresolved own proposal is never left lying, nor by a host that was removed meanwhile: it would follow nobody for ever.
   // A candidate that may stand has begun its round before this; one that hears the primary reads what became of its
   // proposal, else it would acknowledge nothing for ever.
@@ -85,7 +85,7 @@ function officeWants(s: HostState, turn: Turn): Proposal | null {
   // Nobody took over: take the eligibility back, then the database may be started in place.
   if (isResigned(s)) return { change: 'shrink', ground: 'resigned' }
   if (canBeSealed(s, known.voters)) return { change: 'confirm', ground: 'seal' }
-  if (s.vacate !== null) return mayStandAlone(s, now) ? null : { change: 'handover', ground: 'released' }
+  if (s.vacate !== null) return { change: 'handover', ground: 'released' }
   if (known.successor) {
     const ground = shrinkGround(turn)
     return ground === null ? null : { change: 'shrink', ground }

@@ -177,8 +177,8 @@ export const replication: readonly Mutant[] = [
     edits: [
       {
         file: 'shared/protocol/duties.ts',
-        before: 'if (leavesTheRegister(s, now)) return null',
-        after: '',
+        before: 'if (leavesTheRegister(s, now) || mayStandAlone(s, now)) return null',
+        after: 'if (mayStandAlone(s, now)) return null',
       },
     ],
     checks: [{ by: 'tests', files: ['test/scenarios/office.test.ts'] }],
