@@ -6,6 +6,7 @@ import { acrossOrganisations } from '../../db/transaction.ts'
 import type { Deps } from '../../deps.ts'
 import { drainQuietly } from '../../http/mutate.ts'
 import { carryOn } from '../operation/carry-on.ts'
+import { tellNews } from '../operation/news.ts'
 
 /**
  * What became of a command. The signature counts, whoever brought it: the broker, a POST, the peer of the host.
@@ -28,9 +29,12 @@ export async function takeAck(deps: Deps, text: string): Promise<boolean> {
     if (row === undefined) return 'foreign'
     await tx.update(command).set({ phase: ack.phase }).where(eq(command.jti, ack.jti))
     await carryOn(tx, deps, { row, event: { kind: 'ack', ack } })
-    return 'taken'
+    return { operation: row.id }
   })
-  if (taken === 'taken') deps.later(drainQuietly(deps))
+  if (typeof taken === 'object') {
+    tellNews(taken.operation)
+    deps.later(drainQuietly(deps))
+  }
   return taken !== 'foreign'
 }
 const lastPhases: ReadonlySet<string> = new Set<Ack['phase']>(['done', 'failed', 'refused'])

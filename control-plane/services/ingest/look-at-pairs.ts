@@ -7,6 +7,7 @@ import { faultText } from '../../fault-text.ts'
 import { reconcileAlarms } from '../alarm/alarms.ts'
 import { causesOfPair } from '../alarm/causes.ts'
 import { carryOn } from '../operation/carry-on.ts'
+import { tellNews } from '../operation/news.ts'
 import { observationOf, pairView } from '../pair/pair-view.ts'
 import { holdToWish } from '../pair/push-desired.ts'
 import { type PairRows, readPairs } from '../pair/read-pairs.ts'
@@ -41,15 +42,18 @@ export async function lookAtPairsOf(deps: Deps, stored: readonly StoredReport[])
 }
 
 export async function lookAtPair(deps: Deps, id: string): Promise<void> {
-  await acrossOrganisations(deps.database, tx => look(tx, deps, id)).catch((error: unknown) => {
+  const carried = await acrossOrganisations(deps.database, tx => look(tx, deps, id)).catch((error: unknown) => {
     deps.log({
       level: 'error',
       message: `pair ${id} could not be looked at: ${faultText(error)}`,
     })
+    return []
   })
+  for (const operationId of carried) tellNews(operationId)
 }
 
-async function look(tx: Transaction, deps: Deps, id: string): Promise<void> {
+/** @returns the operations that went on */
+async function look(tx: Transaction, deps: Deps, id: string): Promise<string[]> {
   const now = deps.now()
   // Operations before their pair, as whoever takes an answer: in the other order each would wait for the other.
   const waiting = await tx
@@ -60,9 +64,9 @@ async function look(tx: Transaction, deps: Deps, id: string): Promise<void> {
     .for('update')
   // One looks at a time; another look that comes meanwhile would see the same.
   const held = await tx.execute(sql`select 1 from pair where id = ${id} for no key update skip locked`)
-  if (held.length === 0) return
+  if (held.length === 0) return []
   const [rows] = await readPairs(tx, { where: eq(pair.id, id), limit: 1 })
-  if (rows === undefined) return
+  if (rows === undefined) return []
   await noteRoleChange(tx, rows, now)
   await reconcileAlarms(tx, {
     organisation: rows.pair.organisation,
@@ -72,6 +76,7 @@ async function look(tx: Transaction, deps: Deps, id: string): Promise<void> {
   })
   const observed = observationOf(rows, now)
   for (const row of waiting) await carryOn(tx, deps, { row, event: { kind: 'look', observed } })
+  return waiting.map(row => row.id)
 }
 
 /** A takeover that the hosts decided by themselves is an event here, once for each epoch. */

@@ -3,13 +3,15 @@ import { inOrganisation } from '../../db/transaction.ts'
 import type { Call, Result } from '../../http/call.ts'
 import { hasEnded } from '../../operations/advance.ts'
 import { readOperation } from './change-operation.ts'
+import { listenFor } from './news.ts'
 import { type OperationRow, operationView } from './operation-view.ts'
 
 /**
- * Instances don't hear each other: the row is looked at. Often at first, since most commands are carried out within some
- * tens of milliseconds, and then ever less often: who waits for seconds does not notice a tenth of one.
+ * News in this process wakes whoever waits; other instances it does not hear, so the row is looked at besides. Often at
+ * first, since most commands are carried out within some tens of milliseconds, and then ever less often: who waits for
+ * seconds does not notice a tenth of one.
  */
-const lookEveryMs = { least: 10, shareOfWaited: 0.15, most: 100 }
+const lookEveryMs = { least: 20, shareOfWaited: 0.15, most: 100 }
 
 /** `Prefer: wait`: an operation that ends in time is answered with 200, else the 202 that it would have been. */
 export async function operationResult<R extends Result>(call: Call, result: R): Promise<R> {
@@ -23,11 +25,16 @@ export async function waitForEnd(call: Call, id: string): Promise<OperationRow> 
   const member = asMember(call.caller)
   const began = Date.now()
   const { least, shareOfWaited, most } = lookEveryMs
-  for (;;) {
-    const row = await inOrganisation(call.deps.database, member.organisation, tx => readOperation(tx, { id, member }))
-    const waitedMs = Date.now() - began
-    if (hasEnded(row.state) || waitedMs >= call.waitSeconds * 1000) return row
-    const pauseMs = Math.min(most, Math.max(least, waitedMs * shareOfWaited))
-    await new Promise(resolve => setTimeout(resolve, pauseMs))
+  const heard = listenFor(id)
+  try {
+    for (;;) {
+      const row = await inOrganisation(call.deps.database, member.organisation, tx => readOperation(tx, { id, member }))
+      const waitedMs = Date.now() - began
+      if (hasEnded(row.state) || waitedMs >= call.waitSeconds * 1000) return row
+      const pauseMs = Math.min(most, Math.max(least, waitedMs * shareOfWaited))
+      await Promise.race([heard.news(), new Promise(resolve => setTimeout(resolve, pauseMs))])
+    }
+  } finally {
+    heard.end()
   }
 }
