@@ -1,5 +1,6 @@
 import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import postgres from 'postgres'
+import { postgresPlace } from '../../shared/postgres-place.ts'
 import * as schema from './schema/index.ts'
 
 export type Database = PostgresJsDatabase<typeof schema>
@@ -27,6 +28,7 @@ const reconnectSeconds = (tries: number): number => Math.min(1, 0.05 * 2 ** trie
 
 export function openDatabase(options: DatabaseOptions): OpenDatabase {
   const sql = postgres(options.url, {
+    ...placeOf(options.url),
     max: options.max,
     // Types are known from the schema: no query for them at each connection.
     fetch_types: false,
@@ -41,3 +43,11 @@ export function openDatabase(options: DatabaseOptions): OpenDatabase {
   })
   return { database: drizzle(sql, { schema }), close: () => sql.end({ timeout: 5 }) }
 }
+
+/** Beside an address, where the driver would misread it. */
+export function placeOf(url: string): { host?: string; port?: number } {
+  const { hostname, port } = new URL(url)
+  if (!hostname.startsWith('[')) return {}
+  return postgresPlace({ host: hostname.slice(1, -1), port: Number(port || defaultPort) })
+}
+const defaultPort = 5432

@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url'
 import { drizzle } from 'drizzle-orm/postgres-js'
 import { migrate } from 'drizzle-orm/postgres-js/migrator'
 import postgres from 'postgres'
+import { placeOf } from './client.ts'
 
 const migrationsFolder = fileURLToPath(new URL('./migrations', import.meta.url))
 /** Any number; whoever migrates holds this lock, so that instances that start together take turns. */
@@ -12,7 +13,8 @@ const lockKey = 7_227_001
  * @returns why the row policies, the second wall between tenants, do not hold for this role; null: they do
  */
 export async function migrateDatabase(url: string): Promise<string | null> {
-  const sql = postgres(url, { max: 1, onnotice: () => {}, connection: { application_name: 'understudy-migrations' } })
+  const connection = { application_name: 'understudy-migrations' }
+  const sql = postgres(url, { ...placeOf(url), max: 1, onnotice: () => {}, connection })
   try {
     await sql`select pg_advisory_lock(${lockKey})`
     await migrate(drizzle(sql), { migrationsFolder })

@@ -2,6 +2,7 @@ import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import postgres from 'postgres'
 import { parseLsn, showLsn, showTimeline, timelineOfFile } from '../../shared/lsn.ts'
+import { postgresPlace } from '../../shared/postgres-place.ts'
 import { parseHistory, type RejoinFacts, type RejoinPlan, rejoinPlan } from '../../shared/protocol/rejoin.ts'
 import type { WalPosition } from '../../shared/protocol/types.ts'
 import { exec, execLines } from '../exec.ts'
@@ -158,8 +159,7 @@ async function remote(spec: ClusterSpec, source: { host: string; port: number })
   const read = (name: string): Promise<string> => readFile(join(spec.confDir, name), 'utf8')
   const tls = { ca: await read('ca.crt'), cert: await read('server.crt'), key: await read('server.key') }
   return postgres({
-    host: source.host,
-    port: source.port,
+    ...postgresPlace(source),
     user: replicationRole,
     database: 'postgres',
     max: 1,

@@ -84,8 +84,17 @@ function reporter(channel: Channel): (body: unknown) => void {
 }
 const reportAgainMs = 200
 
+/** One of those that start a process may have ended meanwhile. */
+function lowerPriority(thread: number): void {
+  try {
+    setPriority(thread, workerNice)
+  } catch (fault) {
+    if ((fault as { info?: { code?: string } }).info?.code !== 'ESRCH') throw fault
+  }
+}
+
 /** Nice values belong to threads (setpriority(2)), and V8 has started some already. */
 export function stepBack(): void {
-  for (const thread of readdirSync('/proc/self/task')) setPriority(Number(thread), workerNice)
+  for (const thread of readdirSync('/proc/self/task')) lowerPriority(Number(thread))
   writeFileSync('/proc/self/oom_score_adj', String(workerOomScore))
 }
