@@ -95,11 +95,14 @@ async function giveStateItsOwnVolume(host: HostName, trial: Trial): Promise<Stat
     fill: async () => {
       await does(`dd if=/dev/zero of='${stateDir}/filler' bs=4k 2>/dev/null; sync`)
     },
-    // An agent whose register could not be written has ended; systemd would start it again.
+    // An agent whose register could not be written has ended, or is about to; systemd would start it again.
     empty: async () => {
       await does(`rm -f '${stateDir}/filler'`)
-      const agent = readLabState(lab).agentPid[host]
-      if (agent === null || !isAlive(agent)) await trial.inject({ kind: 'start-agent', host })
+      for (let looks = 0; looks < 20; looks += 1) {
+        const agent = readLabState(lab).agentPid[host]
+        if (agent === null || !isAlive(agent)) return trial.inject({ kind: 'start-agent', host })
+        await sleep(50)
+      }
     },
   }
 }

@@ -34,7 +34,7 @@ function setUp(definition: Partial<WorkerDefinition> = {}, options: { runtimeDir
   made.push(workers)
   const state = (): WorkerState => workers.state()[0]!
   const ask = (verb: string, body: unknown = null, limitMs = 5000) => workers.ask(name, { verb, body, limitMs })
-  const running = (): Promise<void> => until(() => state().state === 'running', 20_000)
+  const running = (): Promise<void> => until(() => state().state === 'running')
   return { workers, notes, state, ask, running, runtimeDir }
 }
 
@@ -67,7 +67,7 @@ test('a worker that dies is started again with what was published, and its child
   assert.ok(stillRuns(sleeper))
   const first = state().pid
   assert.deepEqual(await ask('die'), { ok: false, why: 'the other side has gone' })
-  await until(() => state().state === 'running' && state().pid !== first, 20_000)
+  await until(() => state().state === 'running' && state().pid !== first)
   await until(() => JSON.stringify(state().report).includes('"epoch":5'))
   assert.equal(state().restarts, 1)
   assert.match(notes.join(), /the worker trial died: it ended with code 3; it is started again in \d+ ms/)
@@ -91,19 +91,18 @@ test('a worker that takes too much memory is killed and started again', async ()
   workers.start()
   await running()
   await ask('hoard', 400, 20_000)
-  await until(() => state().restarts === 1, 20_000)
-  await until(() => state().state === 'running', 20_000)
+  await until(() => state().restarts === 1)
+  await until(() => state().state === 'running')
   await workers.stop()
 })
 
 test('a worker that hangs is killed and started again, and the core says why', async () => {
-  const { workers, state, ask, running, notes } = setUp({ hangLimitMs: 1000 })
+  const { workers, state, ask, running, notes } = setUp({ hangLimitMs: 2000 })
   workers.start()
   await running()
   void ask('hang', null, 100)
-  await until(() => state().restarts === 1, 20_000)
-  assert.match(notes.join(), /died: it did not answer for \d+ s/)
-  await until(() => state().state === 'running', 20_000)
+  await until(() => notes.some(why => /died: it did not answer for \d+ s/.test(why)))
+  await until(() => state().restarts >= 1 && state().state === 'running')
   await workers.stop()
 })
 
@@ -122,7 +121,7 @@ test('a worker that floods the core waits in its own memory, and the core goes o
   t.after(() => clearInterval(timer))
   await ask('flood', 1500)
   await sleep(1500)
-  await until(() => /"dropped":[1-9]/.test(JSON.stringify(state().report)), 20_000)
+  await until(() => /"dropped":[1-9]/.test(JSON.stringify(state().report)))
   await until(() => heard > 100)
   // What is read in a turn takes a millisecond. By its processor time: how long it waited for one is the machine's.
   assert.ok(longestMs < 200, `the core's timer waited for ${longestMs} ms of its own work`)
