@@ -41,7 +41,7 @@ const standingSchema = z.object({
 
 /** `status` shows this often what the link knows. */
 const reportEveryMs = 2_000
-/** Disks and paths tell nobody of a change; each look is a process. */
+/** The state of a path tells nobody of a change; each look is a process. */
 const lookEveryMs = 60_000
 const askLimitMs = 5_000
 /** A command may overtake the wish it belongs to. */

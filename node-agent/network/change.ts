@@ -35,7 +35,7 @@ export interface ChangeParts {
   confirmMs: number
 }
 
-export type ChangeResult = { ok: true } | { ok: false; why: string; undone: boolean }
+export type ChangeResult = { ok: true; why: string } | { ok: false; why: string; undone: boolean }
 
 const lookEveryMs = 500
 /** The witness is asked each 10 s in calm. */
@@ -90,8 +90,14 @@ export async function applyChange(parts: ChangeParts, change: WantedChange): Pro
     return takeBack(parts, { done, why })
   }
   removeJournal(parts)
-  return { ok: true }
+  return { ok: true, why: isSomebody(before) ? reachedAgain : nobodyReached }
 }
+
+const isSomebody = ({ peer, witness, controlPlane }: Reach): boolean => peer || witness || controlPlane === true
+export const reachedAgain = 'everything that was reached before is reached'
+/** Without an agent, for one: then nothing can be missed either. */
+const nobodyReached =
+  'nothing is known to have been reached before it, neither the other host nor a witness, so nothing was there to confirm it by'
 
 export interface Undone {
   why: string

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import {
   type BondMode,
@@ -68,10 +69,13 @@ function bridgeSteps(from: ObservedVswitch | null, to: Vswitch | null, host: Hos
 
 const uplinkOf = ({ nics, bond, vlan }: Vswitch) => ({ nics: [...nics].sort(), bond, vlan })
 
-/** 15 bytes at most, and nobody else's: the vSwitch's name may take all of them. */
-export const bondName = (vswitch: string): string => `bd-${vswitch}`.slice(0, 15)
-/** A VLAN device is named after what it is on, as people know it ("eth1.10"), cut to fit. */
-export const vlanName = (base: string, vlan: number): string => `${base.slice(0, 14 - `${vlan}`.length)}.${vlan}`
+/** 15 bytes at most (IFNAMSIZ), and nobody else's: the vSwitch's name may take all of them. */
+export const bondName = (vswitch: string): string => fitted(`bd-${vswitch}`, 15)
+/** A VLAN device is named after what it is on, as people know it: "eth1.10". */
+export const vlanName = (base: string, vlan: number): string => `${fitted(base, 14 - `${vlan}`.length)}.${vlan}`
+/** What is cut off is often all that tells two apart ("enp129s0f0np0", "enp129s0f0np1"), so some letters stand for it. */
+const fitted = (name: string, max: number): string =>
+  name.length <= max ? name : `${name.slice(0, max - 4)}${createHash('sha256').update(name).digest('hex').slice(0, 4)}`
 
 const kernelBondMode: Record<BondMode, string> = {
   'active-backup': 'active-backup',

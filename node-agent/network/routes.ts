@@ -56,21 +56,24 @@ export function routesRefusal(ends: Ends): string | null {
 
 /** Of routes that are no part of a vSwitch, for people; '' where nothing becomes of any. */
 export function routesTold(ends: Ends): string {
-  const devices = (route: KernelRoute): string => [...new Set(route.hops.map(hop => hop.device))].join(' and ')
-  const shown = (routes: readonly KernelRoute[]): string =>
-    routes.map(one => `${showRoute(one)}, which was on ${devices(one)}`).join('; ')
-  const routes = routesAtStake(ends)
-  const isWished = (route: KernelRoute): boolean =>
-    isGateway(route) && ends.to?.gateways.includes(route.hops[0]?.gateway ?? '') === true
-  const carried = routes.filter(route => {
+  const told: { [what: string]: string[] } = {}
+  for (const route of routesAtStake(ends)) {
     const goingOn = onwards(route, ends)
-    return goingOn !== null && !isSame(goingOn, route)
-  })
-  const gone = routes.filter(route => onwards(route, ends) === null && !isWished(route))
-  return [
-    carried.length > 0 ? `; goes over ${nameOf(ends)} now, until the next boot: ${shown(carried)}` : '',
-    gone.length > 0 ? `; is no more: ${shown(gone)}` : '',
-  ].join('')
+    const what = whatBecomes(route, goingOn, ends)
+    if (what === null) continue
+    const devices = [...new Set(route.hops.map(hop => hop.device))].join(' and ')
+    told[what] = [...(told[what] ?? []), `${showRoute(route)}, which was on ${devices}`]
+  }
+  return Object.entries(told)
+    .map(([what, routes]) => `; ${what}: ${routes.join('; ')}`)
+    .join('')
+}
+
+function whatBecomes(route: KernelRoute, goingOn: KernelRoute | null, ends: Ends): string | null {
+  const isWished = isGateway(route) && ends.to?.gateways.includes(route.hops[0]?.gateway ?? '') === true
+  if (goingOn === null) return isWished ? null : 'is no more'
+  if (goingOn.hops.length < route.hops.length) return 'goes on over what is left of it'
+  return isSame(goingOn, route) ? null : `goes over ${nameOf(ends)} now, until the next boot`
 }
 
 const nameOf = ({ from, to }: Pick<Ends, 'from' | 'to'>): string => (to ?? from)?.name ?? ''

@@ -77,8 +77,7 @@ async function change(parts: VswitchParts, wish: Wish): Promise<Outcome> {
   const remember = (which: 'before' | 'after'): Promise<void> =>
     writeDown(parts, { manager: host.manager, record: which === 'before' ? record : kept })
   const result = await applyChange(changeParts(parts), { why: what, steps, record, remember })
-  const why = result.ok ? `${what}; everything that was reached before is reached${routesTold(planned)}` : result.why
-  return { ok: result.ok, why }
+  return result.ok ? { ok: true, why: `${what}; ${result.why}${routesTold(planned)}` } : { ok: false, why: result.why }
 }
 
 /** In our own record, and for the next boot. */
@@ -131,6 +130,7 @@ function contextOf(parts: VswitchParts, host: HostNetwork): HostContext {
   return {
     nics: host.nics,
     vswitches: host.vswitches,
+    routes: host.routes,
     peerAddresses: parts.pair.peerAddresses,
     vips: parts.pair.vips,
     peerPathDevices: [...host.nics, ...host.vswitches].filter(one => carries(one.addresses)).map(one => one.name),

@@ -1,6 +1,6 @@
 import { contains, isLinkLocal, isSpecial, type Prefix, parseAddress, parsePrefix, sameAddress } from '../ip.ts'
 import type { Fault } from './fault.ts'
-import type { Nic, ObservedVswitch, Vswitch } from './network.ts'
+import type { Nic, ObservedVswitch, Route, Vswitch } from './network.ts'
 
 /** What a wish is held against. */
 export interface HostContext {
@@ -11,6 +11,8 @@ export interface HostContext {
   peerAddresses: readonly string[]
   /** Virtual addresses of the pair, and the vSwitch each is on. */
   vips: readonly { address: string; vswitch: string }[]
+  /** Of the main table. */
+  routes: readonly Route[]
   /** NICs and vSwitches that heartbeats run over. */
   peerPathDevices: readonly string[]
 }
@@ -31,14 +33,14 @@ export function vswitchFaults(wish: Vswitch, context: HostContext): Fault[] {
   const others = context.vswitches.filter(one => one.name !== wish.name)
   const now = context.vswitches.find(one => one.name === wish.name) ?? null
   return [
-    ...nameFaults(wish),
+    ...nameFaults(wish, context),
     ...backendFaults(wish, now),
     ...typeFaults(wish, { now, others }),
     ...linkFaults(wish, { ...context, others }),
     ...mtuFaults(wish),
     ...addressFaults(wish, { ...context, others }),
     ...vipFaults(wish, { now, vips: context.vips }),
-    ...gatewayFaults(wish, others),
+    ...gatewayFaults(wish, { others, routes: context.routes }),
   ]
 }
 
@@ -49,13 +51,14 @@ function backendFaults({ backend }: Vswitch, now: ObservedVswitch | null): Fault
   return [{ field: 'backend', value: backend, rule }]
 }
 
-function nameFaults({ name, description }: Vswitch): Fault[] {
+function nameFaults({ name, description }: Vswitch, { nics }: Pick<HostContext, 'nics'>): Fault[] {
   const faults: Fault[] = []
   const fault = (rule: string) => faults.push({ field: 'name', value: name, rule })
   if (new TextEncoder().encode(name).length > nameBytesMax) fault(`must have at most ${nameBytesMax} bytes (IFNAMSIZ)`)
   else if (!/^[A-Za-z][A-Za-z0-9._-]*$/.test(name))
     fault('must begin with a letter and contain only letters, digits, ".", "_" and "-"')
   else if (reservedNames.has(name)) fault('must not be a name that the kernel or ip(8) uses for something else')
+  else if (nics.some(nic => nic.name === name)) fault('must not be the name of a NIC of this host')
   if (description.length > descriptionMax || /\p{Cc}/u.test(description)) {
     const rule = `must have at most ${descriptionMax} characters, none of them control characters`
     faults.push({ field: 'description', value: description.slice(0, 40), rule })
@@ -114,6 +117,10 @@ function linkFaults(
     if (nic === undefined) {
       const known = context.nics.map(one => one.name).join(', ') || 'none'
       faults.push({ field: 'nics', value: name, rule: `must be a NIC of this host; it has ${known}` })
+    } else if (!/^[\w.+-]+$/.test(name)) {
+      const rule =
+        'must have a name of letters, digits, ".", "_", "+" and "-" alone, for the files that set it up at boot'
+      faults.push({ field: 'nics', value: name, rule })
     } else if (user !== undefined)
       faults.push({ field: 'nics', value: name, rule: `is used by the vSwitch ${user.name}` })
     else if (vip !== undefined) {
@@ -216,7 +223,10 @@ function placeInNetwork(prefix: Prefix): string | null {
 const overlaps = (one: Prefix, other: Prefix | null): boolean =>
   other !== null && (contains(one, other) || contains(other, one))
 
-function gatewayFaults(wish: Vswitch, others: readonly ObservedVswitch[]): Fault[] {
+function gatewayFaults(
+  wish: Vswitch,
+  { others, routes }: { others: readonly ObservedVswitch[]; routes: readonly Route[] },
+): Fault[] {
   const prefixes = wish.addresses.map(parsePrefix).filter(prefix => prefix !== null)
   return wish.gateways.flatMap((value, index) => {
     const fault = (rule: string): Fault[] => [{ field: 'gateways', value, rule }]
@@ -227,6 +237,13 @@ function gatewayFaults(wish: Vswitch, others: readonly ObservedVswitch[]): Fault
     const elsewhere = others.find(other => other.gateways.some(sameFamily))
     if (elsewhere !== undefined)
       return fault(`is a second default gateway for IPv${gateway.family}; ${elsewhere.name} has one`)
+    const inPlace = routes.find(
+      one => takesItsPlace(one, gateway.family) && one.device !== wish.name && !wish.nics.includes(one.device),
+    )
+    if (inPlace !== undefined)
+      return fault(
+        `would take the place of the default route via ${inPlace.gateway} on ${inPlace.device}: take that one away there first, or give it a metric`,
+      )
     // What every IPv6 link has is reached where there is IPv6 at all.
     const near = isLinkLocal(gateway) && prefixes.some(prefix => prefix.family === 6)
     if (!near && !prefixes.some(prefix => contains(prefix, gateway)))
@@ -234,6 +251,15 @@ function gatewayFaults(wish: Vswitch, others: readonly ObservedVswitch[]): Fault
     return prefixes.some(prefix => sameAddress(prefix, gateway)) ? fault('must not be an address of this host') : []
   })
 }
+
+/** The kernel has one default route of a family and a metric; ours have that of a route without one (ip-route(8)). */
+const takesItsPlace = ({ destination, gateway, metric }: Route, family: 4 | 6): boolean =>
+  destination === 'default' &&
+  gateway !== null &&
+  parseAddress(gateway)?.family === family &&
+  (metric === null || (family === 6 && metric === defaultMetricV6))
+/** IP6_RT_PRIO_USER (linux/ipv6_route.h). */
+const defaultMetricV6 = 1024
 
 /** Why a vSwitch can't be deleted, as a sentence, or null. */
 export function deleteRefusal(name: string, context: HostContext): string | null {

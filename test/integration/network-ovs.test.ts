@@ -9,7 +9,7 @@ import { readNetwork } from '../../node-agent/network/inventory.ts'
 import { OvsEvents } from '../../node-agent/network/ovs-events.ts'
 import type { Vswitch } from '../../shared/hosts/network.ts'
 import { until } from '../fixtures/until.ts'
-import { allReached, ChangedHost, wish } from './support/changed-host.ts'
+import { allReached, ChangedHost, changed, wish } from './support/changed-host.ts'
 
 /** The same on a real Open vSwitch in user space. */
 const at = new ChangedHost('ovs')
@@ -38,32 +38,32 @@ describe('vSwitches on Open vSwitch', () => {
   const ovs = (more: Partial<Vswitch> = {}): Vswitch => wish({ backend: 'ovs', mtu: 1500, ...more })
 
   test('one with an address reaches the network behind its NIC', async () => {
-    assert.deepEqual(await at.change(ovs()), { ok: true })
+    assert.deepEqual(await at.change(ovs()), changed)
     const made = await at.vswitch('svc0')
     assert.deepEqual({ ...made, ports: [] }, { ...ovs(), owned: true, ports: [], learned: [] })
     await at.untilReaches('10.41.0.1')
   })
 
   test('a VLAN is tagged: the untagged other side is no longer reached, and is again without it', async () => {
-    assert.deepEqual(await at.change(ovs({ vlan: 10 })), { ok: true })
+    assert.deepEqual(await at.change(ovs({ vlan: 10 })), changed)
     assert.equal((await at.vswitch('svc0'))?.vlan, 10)
     assert.ok(!at.reaches('10.41.0.1'))
-    assert.deepEqual(await at.change(ovs()), { ok: true })
+    assert.deepEqual(await at.change(ovs()), changed)
     await at.untilReaches('10.41.0.1')
   })
 
   test('a change of an Open vSwitch that fails at any of its steps leaves the host as it was', async () => {
     await at.failsAnywhere(ovs({ addresses: ['10.41.0.77/24'], nics: [], vlan: 20, mtu: 1300 }))
-    await at.failsAnywhere(null, 'svc0')
+    await at.failsAnywhere(null, { name: 'svc0' })
     await at.untilReaches('10.41.0.1')
   })
 
   test('what anybody changes of it is heard, once for each look, and after a restart of its database again', async () => {
     let heard = 0
-    const changed = (): void => {
+    const count = (): void => {
       heard += 1
     }
-    const events = new OvsEvents({ changed, path: socket })
+    const events = new OvsEvents({ changed: count, path: socket })
     const set = async (tag: string): Promise<void> => {
       const done = await at.inHost(['ovs-vsctl', '--timeout=10', 'set', 'port', 'svc0', tag])
       assert.ok(done.ok, done.ok ? '' : done.why)
@@ -94,7 +94,7 @@ describe('vSwitches on Open vSwitch', () => {
   test('two NICs are one uplink', async () => {
     at.host.exec('ip', 'address', 'flush', 'dev', 'eth0')
     const bonded = ovs({ nics: ['eth0', 'eth1'], bond: 'active-backup' })
-    assert.deepEqual(await at.change(bonded), { ok: true })
+    assert.deepEqual(await at.change(bonded), changed)
     const made = await at.vswitch('svc0')
     assert.deepEqual([made?.nics, made?.bond], [['eth0', 'eth1'], 'active-backup'])
   })
@@ -113,7 +113,7 @@ describe('vSwitches on Open vSwitch', () => {
   })
 
   test('a deleted one is gone', async () => {
-    assert.deepEqual(await at.change(null, { name: 'svc0' }), { ok: true })
+    assert.deepEqual(await at.change(null, { name: 'svc0' }), changed)
     assert.equal(await at.vswitch('svc0'), null)
   })
 

@@ -8,7 +8,7 @@ import { applyChange, type Reach, removeJournal, undoUnfinished } from '../../no
 import { planChange } from '../../node-agent/network/plan.ts'
 import { routesRefusal, routesTold } from '../../node-agent/network/routes.ts'
 import { changeVswitch, restoreVswitches, type VswitchParts } from '../../node-agent/network/vswitches.ts'
-import { allReached, ChangedHost, wish } from './support/changed-host.ts'
+import { allReached, ChangedHost, changed, wish } from './support/changed-host.ts'
 
 /** Networks of a host that are changed, on Linux bridges. */
 const at = new ChangedHost('net')
@@ -63,7 +63,7 @@ describe('vSwitches on Linux bridges', () => {
 
   test('a new one takes over the address of its NIC, and the network behind it is reached', async () => {
     const result = await at.change(wish({ gateways: ['10.41.0.1'] }))
-    assert.deepEqual(result, { ok: true })
+    assert.deepEqual(result, changed)
     const made = await at.vswitch('svc0')
     assert.deepEqual(
       { ...made, ports: [] },
@@ -75,7 +75,7 @@ describe('vSwitches on Linux bridges', () => {
 
   test('it is modified while the rest stays', async () => {
     const more = wish({ gateways: ['10.41.0.1'], addresses: ['10.41.0.5/24', 'fd41::5/64'], mtu: 1500 })
-    assert.deepEqual(await at.change(more), { ok: true })
+    assert.deepEqual(await at.change(more), changed)
     assert.deepEqual((await at.vswitch('svc0'))?.addresses, ['10.41.0.5/24', 'fd41::5/64'])
     assert.equal((await at.vswitch('svc0'))?.mtu, 1500)
     await at.untilReaches('10.41.0.1')
@@ -88,12 +88,12 @@ describe('vSwitches on Linux bridges', () => {
     const there = await at.vswitch('svc0')
     assert.deepEqual([there?.learned, there?.gateways], [['fd99::5/64'], ['10.41.0.1']])
     const moved = wish({ gateways: ['10.41.0.1'], addresses: ['10.41.0.8/24', 'fd41::5/64'], mtu: 1500 })
-    assert.deepEqual(await at.change(moved), { ok: true })
+    assert.deepEqual(await at.change(moved), changed)
     const now = await at.vswitch('svc0')
     assert.deepEqual([...(now?.addresses ?? [])].sort(), ['10.41.0.8/24', 'fd41::5/64', 'fd99::5/64'])
     assert.deepEqual([now?.learned, now?.gateways], [there?.learned, there?.gateways])
     assert.match(at.host.exec('ip', '-6', 'route', 'show', 'default'), /^default via fe80::1 dev svc0 proto ra/)
-    assert.deepEqual(await at.change({ ...moved, addresses: ['10.41.0.5/24', 'fd41::5/64'] }), { ok: true })
+    assert.deepEqual(await at.change({ ...moved, addresses: ['10.41.0.5/24', 'fd41::5/64'] }), changed)
     at.host.exec('ip', '-6', 'route', 'del', 'default')
     at.host.exec('ip', 'address', 'del', 'fd99::5/64', 'dev', 'svc0')
   })
@@ -121,10 +121,10 @@ describe('vSwitches on Linux bridges', () => {
     const there = wish({ gateways: ['10.41.0.1'], mtu: 1500, addresses })
     const moved = { ...there, addresses: ['10.41.0.6/24', 'fd41::5/64'] }
     await at.failsAnywhere(moved)
-    assert.deepEqual(await at.change(moved), { ok: true })
+    assert.deepEqual(await at.change(moved), changed)
     assert.deepEqual([await routeTo('10.66.0.0/16'), await routeTo('default')], [route, gateway])
     await at.untilReaches('10.41.0.1')
-    assert.deepEqual(await at.change(there), { ok: true })
+    assert.deepEqual(await at.change(there), changed)
     const elsewhere = { ...there, addresses: ['10.44.0.5/24'] }
     assert.equal(routesTold(await at.planned(elsewhere)), '; is no more: 10.66.0.0/16 via 10.41.0.1, which was on svc0')
     at.host.exec('ip', 'route', 'del', '10.66.0.0/16')
@@ -150,14 +150,15 @@ describe('vSwitches on Linux bridges', () => {
       told,
       /default via 10\.40\.0\.1 of table 100, .*10\.56\.0\.0\/16 via 10\.40\.0\.1 and via 10\.41\.0\.1/,
     )
-    assert.deepEqual(await at.change(taking), { ok: true })
+    assert.deepEqual(await at.change(taking), changed)
     for (const network of ['10.55.0.0/16', 'fd55::/64', '10.56.0.0/16'])
       assert.equal((await routeTo(network))?.device, 'new0', network)
     assert.match(
       at.host.exec('ip', 'route', 'show', 'table', '100'),
       /^default via 10\.40\.0\.1 dev new0 src 10\.40\.0\.5 mtu lock 1300 *\n$/,
     )
-    assert.deepEqual(await at.change(null, { name: 'new0' }), { ok: true })
+    assert.match(routesTold(await at.planned(null, 'new0')), /; goes on over what is left of it: 10\.56\.0\.0\/16/)
+    assert.deepEqual(await at.change(null, { name: 'new0' }), changed)
     assert.equal((await routeTo('10.56.0.0/16'))?.device, 'svc0')
     at.host.exec('ip', 'route', 'del', '10.56.0.0/16')
     at.host.exec('ip', 'address', 'add', '10.40.0.5/24', 'dev', 'eth0')
@@ -186,7 +187,7 @@ describe('vSwitches on Linux bridges', () => {
     await at.untilReaches('10.41.0.1')
   })
 
-  test('a change of a bridge that fails at any of its steps leaves the host as it was: devices, addresses, routes', async () => {
+  test('a change of a bridge that fails or is killed at any of its steps leaves the host as it was: devices, addresses, routes', async () => {
     at.host.exec(
       'ip',
       'route',
@@ -220,7 +221,8 @@ describe('vSwitches on Linux bridges', () => {
     for (const words of others.splice(2, 3).reverse()) at.host.exec('ip', 'route', 'del', ...words)
     const moved = wish({ gateways: [], addresses: ['10.41.0.77/24'], nics: ['eth0'], mtu: 1300 })
     await at.failsAnywhere(moved)
-    await at.failsAnywhere(null, 'svc0')
+    await at.failsAnywhere(moved, { how: 'dies' })
+    await at.failsAnywhere(null, { name: 'svc0' })
     for (const words of others.reverse()) at.host.exec('ip', 'route', 'del', ...words)
     at.host.exec('ip', 'route', 'del', '10.55.0.0/16')
     at.host.exec('ip', '-6', 'route', 'del', 'fd55::/64')
@@ -263,7 +265,7 @@ describe('vSwitches on Linux bridges', () => {
   })
 
   test('a deleted one is gone, and its NIC free', async () => {
-    assert.deepEqual(await at.change(null, { name: 'svc0' }), { ok: true })
+    assert.deepEqual(await at.change(null, { name: 'svc0' }), changed)
     assert.equal(await at.vswitch('svc0'), null)
     assert.equal((await at.look()).nics.find(one => one.name === 'eth1')?.master, null)
   })

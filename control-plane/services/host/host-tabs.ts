@@ -212,6 +212,7 @@ function contextOf({
   return {
     nics: network.nics,
     vswitches: network.vswitches,
+    routes: Array.isArray(network.routes) ? network.routes : [],
     peerAddresses: of?.settings.hosts[peer].addresses ?? [],
     vips: (of?.settings.vips ?? []).map(vip => ({ address: vip.address, vswitch: vip.interface })),
     peerPathDevices: carriers.map(one => one.name),

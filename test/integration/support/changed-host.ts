@@ -4,7 +4,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before } from 'node:test'
 import { exec } from '../../../node-agent/exec.ts'
-import { applyChange, type ChangeParts, type ChangeResult, type Reach } from '../../../node-agent/network/change.ts'
+import {
+  applyChange,
+  type ChangeParts,
+  type ChangeResult,
+  type Reach,
+  reachedAgain,
+  removeJournal,
+  undoUnfinished,
+} from '../../../node-agent/network/change.ts'
 import { readNetwork, readRoutes } from '../../../node-agent/network/inventory.ts'
 import { type Change, planChange } from '../../../node-agent/network/plan.ts'
 import type { HostNetwork, ObservedVswitch, Vswitch } from '../../../shared/hosts/network.ts'
@@ -94,23 +102,46 @@ export class ChangedHost {
     return applyChange(options.parts ?? this.parts(), { why: 'a test', steps, record: this.record, remember })
   }
 
-  /** Each step of the change fails once, and once all of it is done and the peer is gone: the host is as it was each time. */
-  async failsAnywhere(to: Vswitch | null, name = to?.name ?? ''): Promise<void> {
+  /**
+   * At each step of the change once, and once all of it is done and the peer is gone, the step fails, or the process that
+   * does it dies and another one takes back what it left: the host is as it was each time.
+   */
+  async failsAnywhere(
+    to: Vswitch | null,
+    { name = to?.name ?? '', how = 'fails' }: { name?: string; how?: 'fails' | 'dies' } = {},
+  ): Promise<void> {
     const was = await this.everything()
     const steps = planChange(await this.planned(to, name))
     const { run } = this.parts()
     const doing = steps.flatMap(step => (step.argv === null ? [] : [step.argv]))
+    const change = { why: 'a test', steps, record: this.record, remember: async () => {} }
     for (let failing = 0; failing <= doing.length; failing += 1) {
       let at = -1
       let asked = 0
+      const died = (): never => {
+        throw new Error('it dies here')
+      }
       const broken = this.parts({
-        run: async argv => (failing < doing.length && ++at === failing ? 'the test lets it fail' : run(argv)),
-        reach: async () => ({ ...allReached, peer: ++asked === 1 }),
+        run: async argv => {
+          at += 1
+          if (at !== failing || failing === doing.length) return run(argv)
+          return how === 'dies' ? died() : 'the test lets it fail'
+        },
+        reach: async () => {
+          asked += 1
+          return how === 'dies' && asked > 1 ? died() : { ...allReached, peer: asked === 1 }
+        },
       })
       const words = failing === doing.length ? 'the confirmation' : doing[failing]!.join(' ')
-      const result = await applyChange(broken, { why: 'a test', steps, record: this.record, remember: async () => {} })
-      assert.ok(!result.ok && result.undone, `${words}: ${JSON.stringify(result)}`)
-      assert.deepEqual(await this.everything(), was, `it failed at ${words}`)
+      if (how === 'dies') {
+        await assert.rejects(applyChange(broken, change), /it dies here/)
+        assert.notEqual(await undoUnfinished(this.parts()), null)
+        removeJournal(this.parts())
+      } else {
+        const result = await applyChange(broken, change)
+        assert.ok(!result.ok && result.undone, `${words}: ${JSON.stringify(result)}`)
+      }
+      assert.deepEqual(await this.everything(), was, `it ${how} at ${words}`)
     }
   }
 
@@ -137,6 +168,7 @@ export class ChangedHost {
   }
 }
 
+export const changed: ChangeResult = { ok: true, why: reachedAgain }
 export const allReached: Reach = { peer: true, witness: true, controlPlane: null }
 
 export const wish = (more: Partial<Vswitch> = {}): Vswitch => ({

@@ -89,10 +89,12 @@ test('a host without such files is left to the agent', () => {
   assert.equal(bootFiles('none', [vswitch]), null)
 })
 
-test('names that are made fit into the kernel’s 15 bytes', () => {
+test('names that are made fit into the kernel’s 15 bytes, and what is cut off still tells them apart', () => {
   assert.equal(bondName('a-name-of-15-by').length, 15)
-  assert.equal(vlanName('enp129s0f1np1', 4094), 'enp129s0f1.4094')
-  assert.ok(vlanName('enp129s0f1np1', 4094).length <= 15)
+  assert.notEqual(bondName('a-name-of-15-by'), bondName('a-name-of-15-bx'))
+  assert.equal(vlanName('enp129s0f1', 4094), 'enp129s0f1.4094')
+  assert.match(vlanName('enp129s0f1np1', 4094), /^enp129[0-9a-f]{4}\.4094$/)
+  assert.notEqual(vlanName('enp129s0f1np0', 10), vlanName('enp129s0f1np1', 10))
 })
 
 const host: HostNetwork = {

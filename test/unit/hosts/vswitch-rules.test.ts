@@ -40,11 +40,12 @@ const observed = (change: Partial<ObservedVswitch> = {}): ObservedVswitch => ({
   ...change,
 })
 const context: HostContext = {
-  nics: ['eth0', 'eth1', 'eth2', 'eth3'].map(nic),
+  nics: ['eth0', 'eth1', 'eth2', 'eth3', 'a;b'].map(nic),
   vswitches: [
     observed(),
     observed({ name: 'bak0', types: ['backup'], nics: [], addresses: ['10.2.0.5/24'], gateways: [] }),
   ],
+  routes: [],
   peerAddresses: ['10.1.0.6'],
   vips: [
     { address: '10.1.0.100/24', vswitch: 'svc0' },
@@ -85,8 +86,10 @@ const wrong: [string, Partial<Vswitch>, RegExp][] = [
   [
     'a NIC that is not there',
     { nics: ['eth9'] },
-    /^nics is "eth9" and must be a NIC of this host; it has eth0, eth1, eth2, eth3/,
+    /^nics is "eth9" and must be a NIC of this host; it has eth0, eth1, eth2, eth3, a;b/,
   ],
+  ['a NIC that no file could name', { nics: ['a;b'] }, /^nics is "a;b" and must have a name of letters, digits/],
+  ['the name of a NIC', { name: 'eth3' }, /^name is "eth3" and must not be the name of a NIC of this host/],
   ['a NIC that another one has', { nics: ['eth0'] }, /^nics is "eth0" and is used by the vSwitch mgmt0/],
   ['a NIC twice', { nics: ['eth1', 'eth1'], bond: 'balance' }, /^nics .* once/],
   ['two NICs without a bond', { nics: ['eth1', 'eth3'] }, /^bond is "null" and must say how/],
@@ -123,6 +126,29 @@ const wrong: [string, Partial<Vswitch>, RegExp][] = [
 for (const [what, change, rule] of wrong) {
   test(`${what} is refused with field, value and rule`, () => assert.match(faults(change), rule))
 }
+
+test('a gateway that every IPv6 link has is one where the vSwitch has IPv6', () => {
+  const gateways = ['fe80::1']
+  assert.match(faults({ gateways }), /gateways is "fe80::1" and must lie in the network/)
+  assert.equal(faults({ gateways, addresses: ['10.1.0.5/24', 'fd01::5/64'] }), '')
+})
+
+test('a gateway does not take the place of the default route of another device', () => {
+  const route = (device: string, metric: number | null) => ({
+    destination: 'default',
+    gateway: 'fd09::1',
+    device,
+    metric,
+    protocol: null,
+    weight: null,
+  })
+  const told = (routes: HostContext['routes']): string =>
+    vswitchFaults(wish({ addresses: ['10.1.0.5/24', 'fd01::5/64'], gateways: ['fd01::1'] }), { ...context, routes })
+      .map(showFault)
+      .join('\n')
+  assert.match(told([route('eth2', 1024)]), /^gateways is "fd01::1" and would take the place .* via fd09::1 on eth2/)
+  assert.equal(told([route('eth1', 1024), route('eth2', 100)]), '')
+})
 
 test('what may not be deleted may not be changed into something else either', () => {
   const management = { name: 'mgmt0', nics: ['eth0'], addresses: ['10.0.0.5/24'] }
