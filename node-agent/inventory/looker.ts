@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { hostSummary } from '../../shared/contract/host-summary.ts'
 import type { HostNetwork } from '../../shared/hosts/network.ts'
 import type { StorageInventory } from '../../shared/hosts/storage.ts'
+import { takeEndCalmly } from '../kernel/child-end.ts'
 import type { LeftChange } from '../network/left-change.ts'
 import { bundledChild } from '../self.ts'
 import { type LookRequest, lookVerb } from './look-process.ts'
@@ -76,6 +77,7 @@ export class Looker {
     if (this.#hanging >= hangingMax)
       return Promise.reject(new Error(`${this.#hanging} looks still hang in a driver, so no other one is begun`))
     const child = spawn(program.command, program.args, { stdio: ['pipe', 'pipe', 'ignore'] })
+    takeEndCalmly(child)
     child.stdin.on('error', () => {})
     child.stdin.end(JSON.stringify({ settings, what, root } satisfies LookRequest))
     return new Promise((resolve, reject) => {

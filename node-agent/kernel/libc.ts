@@ -16,6 +16,7 @@ koffi.struct('us_sched_param', { priority: 'int' })
 const native = {
   socket: lib.func('int socket(int domain, int type, int protocol)'),
   close: lib.func('int close(int fd)'),
+  connect: lib.func('int connect(int fd, const void *address, uint32 length)'),
   bind: lib.func('int bind(int fd, const void *address, uint32 length)'),
   getsockname: lib.func('int getsockname(int fd, void *address, _Inout_ uint32 *length)'),
   setsockopt: lib.func('int setsockopt(int fd, int level, int name, const void *value, uint32 length)'),
@@ -31,18 +32,23 @@ const native = {
   ifNametoindex: lib.func('uint32 if_nametoindex(const char *name)'),
 }
 
+export const AF_UNIX = 1
 export const AF_INET = 2
 export const AF_INET6 = 10
 export const AF_NETLINK = 16
 export const AF_PACKET = 17
+export const SOCK_STREAM = 1
+export const SOCK_DGRAM = 2
 export const SOCK_RAW = 3
 const SOCK_CLOEXEC = 0x80000
+const SOCK_NONBLOCK = 0x800
 const MSG_DONTWAIT = 0x40
 const MSG_TRUNC = 0x20
 const SOL_SOCKET = 1
 const SO_RCVBUFFORCE = 33
 const SO_ATTACH_FILTER = 26
 const POLLIN = 1
+const SCHED_OTHER = 0
 const SCHED_RR = 2
 /** Children (PostgreSQL, services) must not inherit it. */
 const SCHED_RESET_ON_FORK = 0x40000000
@@ -80,7 +86,10 @@ function must(result: number, what: string): number {
 /** Opens a close-on-exec socket. Throws {@link KernelError} (EPERM: CAP_NET_RAW or CAP_NET_ADMIN is missing). */
 export function openSocket(options: { domain: number; type: number; protocol: number }): number {
   const { domain, type, protocol } = options
-  return must(native.socket(domain, type | SOCK_CLOEXEC, protocol), `socket(${domain}, ${type}, ${protocol})`)
+  return must(
+    native.socket(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol),
+    `socket(${domain}, ${type}, ${protocol})`,
+  )
 }
 
 /** Closes a descriptor; a second close is a bug of the caller and throws EBADF. */
@@ -103,6 +112,20 @@ export function closeFdLater(fd: number): void {
 
 export function bindSocket(fd: number, address: Buffer): void {
   must(native.bind(fd, address, address.length), 'bind')
+}
+
+/** sockaddr_un, unix(7): "@name" is an abstract address, which begins with a zero byte. */
+export function unixAddress(path: string): Buffer {
+  const name = Buffer.from(path.startsWith('@') ? `\0${path.slice(1)}` : `${path}\0`)
+  const family = Buffer.alloc(2)
+  family.writeUInt16LE(AF_UNIX)
+  return Buffer.concat([family, name])
+}
+
+/** Connects without waiting. Returns 0, or the errno: EAGAIN where whoever listens has as many waiting as he takes. */
+export function connectUnix(fd: number, path: string): number {
+  const address = unixAddress(path)
+  return native.connect(fd, address, address.length) === 0 ? 0 : koffi.errno()
 }
 
 /** The address a socket is bound to, at most `maxBytes` of it. */
@@ -160,10 +183,13 @@ export function tryReceive(fd: number, into: Buffer): number {
 
 /** struct mmsghdr of 64-bit Linux (recvmmsg(2)): a msghdr of 56 bytes, the length that arrived, padding. */
 const MMSGHDR_BYTES = 64
+const MMSGHDR_NAME_LENGTH = 8
 const MMSGHDR_IOV = 16
 const MMSGHDR_IOV_COUNT = 24
 const MMSGHDR_LENGTH = 56
 const IOVEC_BYTES = 16
+/** The longest of an IP address; a longer one is cut. */
+const SOCKADDR_BYTES = 28
 
 /**
  * Room for several datagrams that are taken with one call: an answer of netlink is one datagram for each message of the
@@ -172,18 +198,23 @@ const IOVEC_BYTES = 16
 export class ReceiveRoom {
   readonly #slots: readonly Buffer[]
   readonly #headers: Buffer
-  /** The headers point at it. */
+  /** The headers point at these. */
   readonly #vectors: Buffer
+  readonly #names: Buffer
 
   constructor(room: { datagrams: number; bytesEach: number }) {
     this.#slots = Array.from({ length: room.datagrams }, () => Buffer.alloc(room.bytesEach))
     this.#headers = Buffer.alloc(room.datagrams * MMSGHDR_BYTES)
     this.#vectors = Buffer.alloc(room.datagrams * IOVEC_BYTES)
+    this.#names = Buffer.alloc(room.datagrams * SOCKADDR_BYTES)
     const addressOf = (buffer: Buffer): bigint => BigInt(koffi.address(buffer))
     for (const [i, slot] of this.#slots.entries()) {
       this.#vectors.writeBigUInt64LE(addressOf(slot), i * IOVEC_BYTES)
       this.#vectors.writeBigUInt64LE(BigInt(slot.length), i * IOVEC_BYTES + 8)
       const iov = addressOf(this.#vectors) + BigInt(i * IOVEC_BYTES)
+      const name = addressOf(this.#names) + BigInt(i * SOCKADDR_BYTES)
+      this.#headers.writeBigUInt64LE(name, i * MMSGHDR_BYTES)
+      this.#headers.writeUInt32LE(SOCKADDR_BYTES, i * MMSGHDR_BYTES + MMSGHDR_NAME_LENGTH)
       this.#headers.writeBigUInt64LE(iov, i * MMSGHDR_BYTES + MMSGHDR_IOV)
       this.#headers.writeBigUInt64LE(1n, i * MMSGHDR_BYTES + MMSGHDR_IOV_COUNT)
     }
@@ -202,10 +233,14 @@ export class ReceiveRoom {
     return count < 0 ? -koffi.errno() : count
   }
 
-  /** One of the datagrams of the last call, and its whole length, which may exceed what fitted. */
-  datagram(index: number): { bytes: Buffer; length: number } {
-    const length = this.#headers.readUInt32LE(index * MMSGHDR_BYTES + MMSGHDR_LENGTH)
-    return { bytes: this.#slots[index]!.subarray(0, length), length }
+  /** One of the datagrams of the last call, its whole length, which may exceed what fitted, and the address it came from. */
+  datagram(index: number): { bytes: Buffer; length: number; from: Buffer } {
+    const at = index * MMSGHDR_BYTES
+    const length = this.#headers.readUInt32LE(at + MMSGHDR_LENGTH)
+    // The kernel has written how long the address is; for the next call it is how much room there is.
+    this.#headers.writeUInt32LE(SOCKADDR_BYTES, at + MMSGHDR_NAME_LENGTH)
+    const from = this.#names.subarray(index * SOCKADDR_BYTES, (index + 1) * SOCKADDR_BYTES)
+    return { bytes: this.#slots[index]!.subarray(0, length), length, from }
   }
 }
 
@@ -245,12 +280,17 @@ export class ReadySet {
   }
 }
 
-const timespec = Buffer.alloc(16)
+/** struct timespec in halves, since a BigInt for each costs more than the call: seconds low and high, nanoseconds low. */
+const timespec = new Uint32Array(4)
 /** Reads a POSIX clock, in milliseconds with a fraction. */
 export function clockMs(clockId: number): number {
-  must(native.clockGettime(clockId, timespec), `clock_gettime(${clockId})`)
-  return Number(timespec.readBigInt64LE(0)) * 1000 + Number(timespec.readBigInt64LE(8)) / 1e6
+  const failed = native.clockGettime(clockId, timespec)
+  if (failed !== 0) must(failed, `clock_gettime(${clockId})`)
+  return (timespec[0]! + timespec[1]! * 2 ** 32) * 1000 + timespec[2]! / 1e6
 }
+
+/** 0: none was asked for. */
+let realTimePriority = 0
 
 /** Makes the calling thread, and no other, a real-time one (sched(7), SCHED_RR). `priority` 1 to 99. */
 export function runRealTime(priority: number): void {
@@ -258,6 +298,21 @@ export function runRealTime(priority: number): void {
     native.schedSetscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, { priority }),
     `sched_setscheduler(SCHED_RR, ${priority})`,
   )
+  realTimePriority = priority
+}
+
+/** For a while, where the thread is a real-time one; see child-end.ts. */
+export function runOrdinary(): void {
+  if (realTimePriority === 0) return
+  must(
+    native.schedSetscheduler(0, SCHED_OTHER | SCHED_RESET_ON_FORK, { priority: 0 }),
+    'sched_setscheduler(SCHED_OTHER)',
+  )
+}
+
+/** After `runOrdinary`. */
+export function runRealTimeAgain(): void {
+  if (realTimePriority > 0) runRealTime(realTimePriority)
 }
 
 const WNOHANG = 1

@@ -9,6 +9,7 @@ import { identityFileOf } from '../control/core-side.ts'
 import { readIdentity } from '../control/identity.ts'
 import { exec } from '../exec.ts'
 import { loadConfig } from '../host-file.ts'
+import { takeEndCalmly } from '../kernel/child-end.ts'
 import { readBootId } from '../kernel/clock.ts'
 import type { StatusReport } from '../report/status-report.ts'
 import { bundledChild } from '../self.ts'
@@ -57,6 +58,7 @@ async function runProcess(config: string, wish: Wish | Undo): Promise<Outcome | 
     changeVerb,
   ]
   const child = spawn(command, args, { detached: true, stdio: ['pipe', 'pipe', 'inherit'] })
+  takeEndCalmly(child)
   child.stdin.on('error', () => {})
   child.stdin.end(JSON.stringify({ config, wish } satisfies z.input<typeof requestSchema>))
   const limit = setTimeout(() => child.stdout.destroy(), processLimitMs)

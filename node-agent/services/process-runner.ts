@@ -4,6 +4,7 @@ import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ServiceConfig } from '../config-services.ts'
+import { takeEndCalmly } from '../kernel/child-end.ts'
 import {
   type ProcessIdentity,
   parseIdentity,
@@ -48,6 +49,7 @@ export class ProcessRunner implements Runner {
       cwd: '/',
       ...owner,
     })
+    takeEndCalmly(child)
     const failed = await new Promise<string>(resolve => {
       child.once('error', error => resolve(`${file} could not be started: ${error.message}`))
       child.once('spawn', () => resolve(''))

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { takeEndCalmly } from '../kernel/child-end.ts'
 import { encodeFrame } from './writer-frames.ts'
 
 export interface WriterCommand {
@@ -36,6 +37,7 @@ export async function startWriter(part: {
     // It needs nothing of what this process was told.
     env: {},
   })
+  takeEndCalmly(child)
   const writer = new WriterProcess(child)
   const why = await writer.ready(startLimitMs)
   if (why === null) return { ok: true, writer }

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
+import { takeEndCalmly } from '../kernel/child-end.ts'
 import { parseIdentity, signalGroup, startTicksOf, stillRuns } from '../process-identity.ts'
 import { type Answer, Channel } from './channel.ts'
 import {
@@ -187,6 +188,7 @@ class SupervisedWorker {
       cwd: '/',
       ...user,
     })
+    takeEndCalmly(child)
     child.once('error', error => this.#died(child, `it could not be started: ${error.message}`))
     child.once('exit', (code, signal) => this.#died(child, `it ended with ${signal ?? `code ${code}`}`))
     this.#child = child
