@@ -1,6 +1,7 @@
 import type { Config } from '../config.ts'
 import { bootMs } from '../kernel/clock.ts'
 import { KernelError } from '../kernel/libc.ts'
+import { RouteEvents } from '../kernel/route-events.ts'
 import { RouteSocket } from '../kernel/rtnetlink.ts'
 import type { ClientConnection, VipPort, VipState } from '../ports.ts'
 import { readClaimed, writeClaimed } from '../vip/claimed-file.ts'
@@ -14,8 +15,15 @@ import { addressOf, lengthOf } from './host-addresses.ts'
 
 /** Addresses that are lost while they should be there (a link that went down takes IPv6 ones along) are put back. */
 const restoreEveryMs = 1000
+/** The kernel tells of addresses that come and go; without a word they are looked at all the same. */
+const restoreAnywayMs = 10_000
 /** How often the network is asked whether somebody else has taken an address that is here. */
 const askEveryMs = 60_000
+/**
+ * Who takes the addresses over announces them for a second while this host still has them. A stranger answers after that,
+ * too, and to a host that has them still.
+ */
+const askAgainAfterMs = 1200
 
 export class VipDriver implements VipPort {
   readonly #config: Config
@@ -25,7 +33,12 @@ export class VipDriver implements VipPort {
   readonly #route = new RouteSocket()
   readonly #conflicts = new Map<string, string>()
   #wanted = false
+  /** Grows whenever the addresses become this host's or cease to be: what was asked before says nothing then. */
+  #tenure = 0
+  readonly #events = new RouteEvents()
   #checkedAt = 0
+  /** All of them were there. */
+  #seenAt = Number.NEGATIVE_INFINITY
   #askedAt = 0
   /** Not put up, since somebody else had them when they were new here. */
   readonly #withheld = new Set<string>()
@@ -84,6 +97,7 @@ export class VipDriver implements VipPort {
   }
 
   up(): void {
+    if (!this.#wanted) this.#tenure += 1
     this.#wanted = true
     this.#guarded('put the addresses up', () => {
       if (this.#addresses.add().added.length > 0) void this.#askBeside()
@@ -92,6 +106,9 @@ export class VipDriver implements VipPort {
 
   down(): void {
     this.#wanted = false
+    this.#tenure += 1
+    // Whoever has them now: it is not this host's affair any more. What was not put up is still asked for before it is.
+    for (const address of this.#conflicts.keys()) if (!this.#withheld.has(address)) this.#conflicts.delete(address)
     this.#guarded('remove the addresses', () => {
       // Before the address goes: a reset needs it as its source.
       this.#connections.destroy({
@@ -109,12 +126,18 @@ export class VipDriver implements VipPort {
 
   tick(nowMs: number): void {
     this.#guarded('announce the addresses', () => this.#addresses.tick(nowMs))
-    if (!this.#wanted || nowMs - this.#checkedAt < restoreEveryMs) return
+    if (nowMs - this.#checkedAt < restoreEveryMs) return
     this.#checkedAt = nowMs
+    if (this.#events.changed()) this.#seenAt = Number.NEGATIVE_INFINITY
+    if (!this.#wanted) return
     this.#guarded('put a freed address up', () => this.#claimFreed())
     if (nowMs - this.#askedAt > askEveryMs) void this.#askBeside()
+    if (nowMs - this.#seenAt < restoreAnywayMs) return
     this.#guarded('put a lost address back', () => {
-      if (this.#addresses.missing().length === 0) return
+      if (this.#addresses.missing().length === 0) {
+        this.#seenAt = nowMs
+        return
+      }
       const { added } = this.#addresses.add()
       if (added.length === 0) return
       this.#tell(`${added.join(', ')} had been removed by somebody else and was put back`)
@@ -170,6 +193,7 @@ export class VipDriver implements VipPort {
     this.#addresses.close()
     this.#connections.close()
     this.#route.close()
+    this.#events.close()
   }
 
   /** Which addresses a stranger has, and what to do about it; '' in calm. */
@@ -177,8 +201,8 @@ export class VipDriver implements VipPort {
     return [...this.#conflicts]
       .map(([address, mac]) =>
         this.#withheld.has(address)
-          ? `${address} is in use by ${mac}, which belongs to neither host, and is not put up here: free it there, or choose another address`
-          : `${address} is also answered by ${mac}, which belongs to neither host: clients may reach it instead; find it and give it another address`,
+          ? `${address} is in use by ${mac}, which is not this host, and is not put up here: free it there, or choose another address`
+          : `${address} is also answered by ${mac}, which is not this host: clients may reach it instead; find it and give it another address`,
       )
       .join('; ')
   }
@@ -207,7 +231,10 @@ export class VipDriver implements VipPort {
   async #probeOne(iface: string, address: string): Promise<void> {
     const link = this.#route.link(iface)
     if (link === undefined) return
-    const result = await probe({ iface, mac: link.mac, address, othersProbes: 'ignored' })
+    const tenure = this.#tenure
+    const confirm = this.#conflicts.has(address) ? {} : { confirmAfterMs: askAgainAfterMs }
+    const result = await probe({ iface, mac: link.mac, address, othersProbes: 'ignored', ...confirm })
+    if (this.#tenure !== tenure) return
     if (result.kind === 'taken' && this.#wanted) this.#conflicts.set(address, result.mac)
     else this.#conflicts.delete(address)
   }

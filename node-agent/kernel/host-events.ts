@@ -1,8 +1,7 @@
 import { AF_NETLINK, bindSocket, closeFd, EAGAIN, openSocket, ReadySet, SOCK_RAW, tryReceive } from './libc.ts'
 import { NETLINK_ROUTE, NetlinkSocket } from './netlink.ts'
+import { routeGroups } from './route-events.ts'
 
-/** RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE (linux/rtnetlink.h). */
-const routeGroups = [1, 5, 7, 9, 11]
 const NETLINK_KOBJECT_UEVENT = 15
 /** The kernel's own; group 2 is what udevd makes of them (systemd, sd-device/device-monitor.c). */
 const uevents = 1

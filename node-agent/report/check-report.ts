@@ -65,7 +65,7 @@ export function checkReport(
   for (const { address, conflict } of asked.addresses) {
     if (conflict !== null)
       warnings.push(
-        `${address} is answered by ${conflict}, which belongs to neither host: find it and give it another address`,
+        `${address} is answered by ${conflict}, which is not this host: find it and give it another address`,
       )
   }
   const healthy = blocking.length === 0

@@ -21,6 +21,8 @@ const MAX_PROBE_WINDOW_MS = 10_000
 const LOOK_EVERY_MS = 5
 /** A flood of frames must not hold the loop up. */
 const MAX_FRAMES_PER_LOOK = 64
+/** What waited while nobody was asked is dropped; a flood goes on in any case. */
+const MAX_FRAMES_MEANWHILE = 1024
 
 /** ICMPv6 neighbour solicitations and advertisements only: next header at 20, type at 54. */
 export const NEIGHBOUR_FILTER: readonly FilterInstruction[] = [
@@ -41,32 +43,47 @@ export async function probe(options: {
   windowMs?: number
   /** Whoever probes for it as well counts as its holder: before a claim, not while it is held. Default: yes. */
   othersProbes?: 'count' | 'ignored'
+  /** Whoever answers is asked once more so long after, and counts if he answers then too: not who announces it in passing. */
+  confirmAfterMs?: number
   signal?: AbortSignal
 }): Promise<ProbeResult> {
-  const { iface, mac, address, othersProbes = 'count', signal } = options
+  const { iface, mac, address, confirmAfterMs, signal } = options
   const windowMs = Math.min(options.windowMs ?? PROBE_WINDOW_MS, MAX_PROBE_WINDOW_MS)
   const isIpv4 = familyOf(address) === 4
   const frame = isIpv4 ? arpProbe(mac, address) : duplicateSolicitation(mac, address)
   const socket = isIpv4
     ? new PacketSocket({ iface, etherType: ETH_P_ARP })
     : new PacketSocket({ iface, etherType: ETH_P_IPV6, filter: NEIGHBOUR_FILTER })
+  const asking = { mac, address, othersProbes: options.othersProbes ?? 'count', frame, windowMs, signal }
   try {
-    const startMs = monotonicMs()
-    for (let sent = 0; monotonicMs() - startMs < windowMs; await sleep(LOOK_EVERY_MS, undefined, { signal })) {
-      if (sent < PROBE_COUNT && monotonicMs() - startMs >= (sent * windowMs) / PROBE_COUNT) {
-        const errno = socket.send(frame)
-        if (errno !== 0) return { kind: 'unknown', why: `The probe for ${address} on ${iface} failed: errno ${errno}.` }
-        sent++
-      }
-      const holder = findHolder(socket, { mac, address, othersProbes })
-      if (holder !== undefined) return { kind: 'taken', mac: holder }
-    }
-    // The window may have ended while this process waited for a processor: what was answered meanwhile lies in the socket.
-    const holder = findHolder(socket, { mac, address, othersProbes })
-    return holder === undefined ? { kind: 'free' } : { kind: 'taken', mac: holder }
+    const first = await ask(socket, asking)
+    if (first.kind !== 'taken' || confirmAfterMs === undefined) return first
+    await sleep(confirmAfterMs, undefined, { signal })
+    for (let i = 0; i < MAX_FRAMES_MEANWHILE && socket.receive() !== undefined; i++);
+    return await ask(socket, asking)
   } finally {
     socket.close()
   }
+}
+
+async function ask(
+  socket: PacketSocket,
+  { frame, windowMs, signal, ...sought }: Sought & { frame: Buffer; windowMs: number; signal: AbortSignal | undefined },
+): Promise<ProbeResult> {
+  const startMs = monotonicMs()
+  for (let sent = 0; monotonicMs() - startMs < windowMs; await sleep(LOOK_EVERY_MS, undefined, { signal })) {
+    if (sent < PROBE_COUNT && monotonicMs() - startMs >= (sent * windowMs) / PROBE_COUNT) {
+      const errno = socket.send(frame)
+      const what = `The probe for ${sought.address} on ${socket.iface}`
+      if (errno !== 0) return { kind: 'unknown', why: `${what} failed: errno ${errno}.` }
+      sent++
+    }
+    const holder = findHolder(socket, sought)
+    if (holder !== undefined) return { kind: 'taken', mac: holder }
+  }
+  // The window may have ended while this process waited for a processor: what was answered meanwhile lies in the socket.
+  const holder = findHolder(socket, sought)
+  return holder === undefined ? { kind: 'free' } : { kind: 'taken', mac: holder }
 }
 
 interface Sought {

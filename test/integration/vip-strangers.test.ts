@@ -6,6 +6,7 @@ import { after, before, beforeEach, describe, test } from 'node:test'
 import { parseConfig } from '../../node-agent/config.ts'
 import { VipDriver } from '../../node-agent/drivers/vip-port.ts'
 import { bootMs } from '../../node-agent/kernel/clock.ts'
+import { AnnouncementSender } from '../../node-agent/vip/announce.ts'
 import { until } from '../fixtures/until.ts'
 import { exampleConfig } from '../unit/example-config.ts'
 import { whyNoNamespaces } from './support/netns.ts'
@@ -92,6 +93,31 @@ describe('virtual addresses that a stranger has', { skip: whyNoNamespaces(), tim
       await until(() => driver.trouble().startsWith(`${NEW4} is also answered by ${STRANGER_MAC}`))
     })
     stranger('del', NEW4)
+  })
+
+  test('the host that takes the addresses over is no stranger to the one that had them', async () => {
+    writeFileSync(join(stateDir, 'claimed-addresses.json'), JSON.stringify({ addresses: [VIP4, VIP6] }))
+    await withDriver([`${VIP4}/24`, `${VIP6}/64`], async driver => {
+      await net.host.run(() => driver.prepare({ isPrimary: true }))
+      net.host.run(() => driver.up())
+      const sender = new AnnouncementSender()
+      const announce = (): void => {
+        for (const address of [VIP4, VIP6])
+          net.peer.run(() => sender.announce({ iface: 'lan0', mac: '52:54:00:00:09:02', address }))
+      }
+      // It announces them while this one still has them and is asking; this one then gives them up, or goes on.
+      for (const then of ['gives them up', 'goes on']) {
+        const asked = net.host.run(() => {
+          driver.up()
+          return driver.probe()
+        })
+        announce()
+        if (then === 'gives them up') net.host.run(() => driver.down())
+        await asked
+        assert.equal(driver.trouble(), '', then)
+      }
+      sender.close()
+    })
   })
 
   for (const address of [VIP4, VIP6]) {
