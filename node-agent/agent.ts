@@ -23,6 +23,7 @@ import { PeerNews, type PeerNewsOptions } from './peer-news.ts'
 import type { Ports, ServiceContext, ServiceState, StoredHost } from './ports.ts'
 import type { Pulse } from './pulse.ts'
 import { Quiet } from './quiet.ts'
+import type { StopTimes } from './stop-times.ts'
 import { lastVerdict, type Verdict, verdictMark } from './verdict.ts'
 import { standingTopic } from './workers/definition.ts'
 import type { Workers } from './workers/supervisor.ts'
@@ -241,7 +242,7 @@ export class Agent {
   }
 
   /** Stops deciding. What runs (PostgreSQL, address, gate with its grant, services) is left for the next agent. */
-  async detach(): Promise<void> {
+  async detach(times: StopTimes): Promise<void> {
     const { ports } = this
     this.#loop.stop()
     this.#executor.stop()
@@ -251,10 +252,10 @@ export class Agent {
     ports.witness?.close()
     ports.uplink?.close()
     ports.vip.close()
-    await ports.gate.detach()
-    await ports.database.detach()
-    await this.workers.stop()
-    await ports.store.close()
+    await times.part('gate', ports.gate.detach())
+    await times.part('database', ports.database.detach())
+    await times.part('workers', this.workers.stop())
+    await times.part('state', ports.store.close())
   }
 
   #end(why: string): void {

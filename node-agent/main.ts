@@ -35,6 +35,7 @@ import { beginAnew } from './socket/program-verbs.ts'
 import { SocketServer } from './socket/server.ts'
 import { verbsOf } from './socket/verbs.ts'
 import { readState } from './state-file/state-file.ts'
+import { StopTimes } from './stop-times.ts'
 import { prepareStop, type StopKind, stopKindOf } from './stopping.ts'
 import { leftBehind, readPutUp, writePutUp } from './vip/left-behind.ts'
 import { runWaiting } from './waiting.ts'
@@ -141,7 +142,7 @@ export async function runAgent(configPath: string): Promise<void> {
   watchPaths(agent, pulse)
   comeFirst(agent)
   releaseMemory()
-  anew = attend(agent, { server, decisions, config })
+  anew = attend(agent, { server, decisions, config, pulse })
 }
 
 /** After the start, and now and then, for what an incident needed. */
@@ -255,7 +256,7 @@ async function makeNetworks(config: Config): Promise<void> {
 /** From here on the process only reacts: to its watchdog, to signals, to the core. */
 function attend(
   agent: Agent,
-  parts: { server: SocketServer; decisions: Decisions; config: Config },
+  parts: { server: SocketServer; decisions: Decisions; config: Config; pulse: Pulse },
 ): (why: string) => Promise<void> {
   const manager = notifier()
   const summary = (): string => {
@@ -263,16 +264,18 @@ function attend(
     return `pair ${parts.config.pair}, ${role}: ${protection}: ${why}`
   }
   manager.ready(summary())
-  setInterval(() => manager.status(summary()), statusEveryMs).unref()
+  parts.pulse.every(statusEveryMs, () => manager.status(summary()))
   if (manager.aliveEveryMs > 0) setInterval(() => manager.alive(), manager.aliveEveryMs)
   let stopping = false
   const end = async (why: string, kind: StopKind): Promise<void> => {
     agent.note(
       `${why}: ${kind === 'handOff' ? 'hands over, then stops' : 'stops and leaves what runs to the next agent'}`,
     )
-    await prepareStop(agent, kind)
-    await agent.detach()
+    const times = new StopTimes()
+    await times.part(kind === 'handOff' ? 'hand-over' : 'maintenance', prepareStop(agent, kind))
+    await agent.detach(times)
     parts.server.close()
+    agent.note(times.sentence())
     await parts.decisions.flush(lastWordsMs)
   }
   const stop = async (signal: string): Promise<void> => {

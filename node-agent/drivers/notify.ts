@@ -1,12 +1,9 @@
-import { closeFd, openSocket, trySend } from '../kernel/libc.ts'
+import { AF_UNIX, closeFd, openSocket, SOCK_DGRAM, trySend, unixAddress } from '../kernel/libc.ts'
 
 /** sd_notify(3): one datagram to the socket that systemd names, without a library and without a child. */
-const AF_UNIX = 1
-const SOCK_DGRAM = 2
-
 export interface Notifier {
   ready(status: string): void
-  /** Shown by `systemctl status`. */
+  /** Shown by `systemctl status`; the same text once more costs nothing. */
   status(text: string): void
   stopping(): void
   /** Says that the loop still turns; systemd kills and restarts an agent that stops saying so. */
@@ -18,13 +15,17 @@ export interface Notifier {
 export function notifier(env: NodeJS.ProcessEnv = process.env): Notifier {
   const path = env.NOTIFY_SOCKET ?? ''
   const watchdogUs = Number(env.WATCHDOG_USEC ?? 0)
+  let said = ''
   const ours = env.WATCHDOG_PID === undefined || Number(env.WATCHDOG_PID) === process.pid
   const send = (text: string): void => {
     if (path !== '') notify(path, text)
   }
   return {
     ready: status => send(`READY=1\nSTATUS=${status}`),
-    status: text => send(`STATUS=${text}`),
+    status: text => {
+      if (text !== said) send(`STATUS=${text}`)
+      said = text
+    },
     stopping: () => send('STOPPING=1'),
     alive: () => send('WATCHDOG=1'),
     // Half of the limit, as sd_watchdog_enabled(3) advises.
@@ -37,12 +38,4 @@ function notify(path: string, text: string): void {
   const fd = openSocket({ domain: AF_UNIX, type: SOCK_DGRAM, protocol: 0 })
   trySend(fd, Buffer.from(text), unixAddress(path))
   closeFd(fd)
-}
-
-/** sockaddr_un, unix(7): "@name" is an abstract address, which begins with a zero byte. */
-function unixAddress(path: string): Buffer {
-  const name = Buffer.from(path.startsWith('@') ? `\0${path.slice(1)}` : `${path}\0`)
-  const family = Buffer.alloc(2)
-  family.writeUInt16LE(AF_UNIX)
-  return Buffer.concat([family, name])
 }
