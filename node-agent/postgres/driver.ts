@@ -13,7 +13,7 @@ import { nameRelations } from './evidence.ts'
 import { FlushedEnd } from './flushed-end.ts'
 import { HealthProbe } from './health.ts'
 import { initialise } from './initialise.ts'
-import { lookAtPrimary, lookAtStandby, unprotectedCommits } from './observer.ts'
+import { lookAtPrimary, lookAtStandby, type PrimaryLook, unprotectedCommits } from './observer.ts'
 import {
   awaitReaped,
   findPostmaster,
@@ -48,8 +48,8 @@ export interface DriverOptions {
 
 /** A look. The end of the process is an event, or that of our connection to it. */
 const lookEveryMs = 100
-/** Of so many looks one is taken while a pair follows each other in calm and no commit waits: as often as the probe writes. */
-const calmLooks = 3
+/** With each third turn the probe writes. While a pair follows each other in calm and no commit waits, there is no other look. */
+const turnsOfWrite = 3
 /** Our backend notices the end of a postmaster at once, and this process its: which of them is seen first is chance. */
 const goneSoonMs = 100
 /** A timer this late was held up by a stop or by hunger, not by the loop's own work. */
@@ -80,6 +80,8 @@ export class PostgresDriver {
   readonly #pulse: Pulse
   #ends: (() => void)[] = []
   #looking: Promise<void> | null = null
+  /** Grows with each look: one that was overtaken by a later one tells nothing any more. */
+  #looks = 0
   #lookAgain = false
   #calm = false
   #turn = 0
@@ -99,7 +101,7 @@ export class PostgresDriver {
     this.#options = options
     this.#spec = options.spec
     this.#pulse = options.pulse ?? new Pulse()
-    this.#health = new HealthProbe(options.spec, this.#pulse)
+    this.#health = new HealthProbe(options.spec)
     this.#log = new ServerLog(options.spec)
     this.#warmth = new Warmth(options.spec)
   }
@@ -125,11 +127,7 @@ export class PostgresDriver {
     this.#pid = await findPostmaster(this.#spec)
     this.#epoch = await readEpoch(this.#spec)
     this.#ends = [
-      this.#pulse.every(lookEveryMs, () => {
-        this.#watch()
-        this.#turn = this.#calm ? (this.#turn + 1) % calmLooks : 0
-        if (this.#turn === 0) this.look()
-      }),
+      this.#pulse.every(lookEveryMs, () => this.#takeTurn()),
       this.#pulse.every(logEveryMs, () => void this.#log.read()),
     ]
     await this.#log.read()
@@ -169,6 +167,19 @@ export class PostgresDriver {
     this.#ends = []
     this.#health.stop()
     this.#drop()
+  }
+
+  #takeTurn(): void {
+    this.#watch()
+    this.#health.turn()
+    this.#turn = (this.#turn + 1) % turnsOfWrite
+    const writes = this.#turn === 0
+    // A write that takes long shows nothing of what else there is to see: there are looks beside it then.
+    if (!this.#calm || this.#health.isWriting) {
+      this.look()
+      if (writes) void this.#health.write()
+    } else if (writes && this.#view.process === 'primary') void this.#lookWriting()
+    else if (writes) this.look()
   }
 
   look(): void {
@@ -525,12 +536,29 @@ export class PostgresDriver {
     const sql = this.#sql
     if (sql === null || this.#pid === null) return
     this.#lookSince = performance.now()
+    this.#looks += 1
     // A primary becomes a standby only as another process.
     const standby = this.#view.process === 'primary' ? null : await this.#standbyView(sql)
-    const seen = standby ?? (await this.#primaryView(sql))
+    const seen = standby ?? this.#primaryView(await lookAtPrimary(sql, this.#spec))
     // A look that was overtaken by a kill shows a server that is gone.
     if (sql !== this.#sql) return
     this.#lookSince = 0
+    this.#saw(seen, sql)
+  }
+
+  /** In calm: one question less, and one wake-up. */
+  async #lookWriting(): Promise<void> {
+    const sql = this.#sql
+    this.#looks += 1
+    const number = this.#looks
+    const look = await this.#health.write()
+    if (sql === null || sql !== this.#sql || number !== this.#looks) return
+    // Another look tells why.
+    if (look === null) this.look()
+    else this.#saw(this.#primaryView(look), sql)
+  }
+
+  #saw(seen: DatabaseView, sql: Sql): void {
     const inStep = seen.process === 'primary' ? seen.sender !== null && this.#stall === null : seen.streaming
     this.#calm = inStep && !seen.hanging && seen.process === this.#view.process
     if (seen.process === 'primary') this.#health.start()
@@ -553,8 +581,7 @@ export class PostgresDriver {
     }
   }
 
-  async #primaryView(sql: Sql): Promise<DatabaseView> {
-    const { waiting, flushed: onDisk, ...look } = await lookAtPrimary(sql, this.#spec)
+  #primaryView({ waiting, flushed: onDisk, ...look }: PrimaryLook): DatabaseView {
     this.#flushed.note({ end: look.end, flushed: onDisk })
     // Before its silence is judged: what arrived during a standstill is read before the timer that forgives it.
     this.#forgiveStarvation()

@@ -1,15 +1,19 @@
 import { readFileSync } from 'node:fs'
-import { connect as connectSocket } from 'node:net'
-import type { Pulse } from '../pulse.ts'
+import { UnixSocket } from '../kernel/unix-socket.ts'
 import type { ClusterSpec } from './cluster.ts'
+import { lookWriting, type PrimaryLook } from './observer.ts'
 import { connect, disconnect, type Sql } from './sql.ts'
 
 /**
  * Two probes of a primary, because each is blind where the other sees: an open connection goes on answering reads, and
- * even commits, when the postmaster is stopped; a new connection says nothing of a disk that takes no writes.
+ * even commits, when the postmaster is stopped; a new connection says nothing of a disk that takes no writes. Whoever
+ * looks at the database calls `turn` each 100 ms or so, and says when a write is due.
  */
-const writeEveryMs = 300
 const connectEveryMs = 1000
+/** Turns come a little early or late. */
+const turnSlackMs = 50
+/** A stopped postmaster accepts and says nothing: a connection is given up for another one when it is so many times too late. */
+const givenUpAfter = 4
 /** Far beyond what a write takes, far below what counts as a hang. */
 const writeLongMs = 100
 /** "SSLRequest": the server answers one byte once a backend was forked (manual, 55.2.10). */
@@ -18,24 +22,29 @@ const sslRequest = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47])
 export class HealthProbe {
   readonly #spec: ClusterSpec
   #sql: Sql | null = null
-  readonly #pulse: Pulse
-  #ends: (() => void)[] = []
   #writeSince = 0
+  readonly #newcomer = new UnixSocket()
+  #connectAt = 0
   #connectSince = 0
   /** The process that answers the writes, and what it had waited for a processor when the open one began to take long. */
   #backend: number | null = null
   #waited: { ms: number; at: number } | null = null
 
-  constructor(spec: ClusterSpec, pulse: Pulse) {
+  constructor(spec: ClusterSpec) {
     this.#spec = spec
-    this.#pulse = pulse
   }
 
   /** A probe has been without an answer for longer than hangMs. */
   get hanging(): boolean {
     const now = performance.now()
     this.#noteWait(now)
+    this.#hearNewcomer()
     return this.#isLate(this.#writeSince, now) || this.#isLate(this.#connectSince, now)
+  }
+
+  /** A write is under way. */
+  get isWriting(): boolean {
+    return this.#writeSince > 0
   }
 
   #isLate(since: number, now: number): boolean {
@@ -75,53 +84,61 @@ export class HealthProbe {
   }
 
   start(): void {
-    if (this.#ends.length > 0) return
     // Its writes flush the log here and do not wait for the standby: its silence is another matter.
-    this.#sql = connect(this.#spec, { settings: { synchronous_commit: 'local' } })
-    this.#ends = [
-      this.#pulse.every(writeEveryMs, () => void this.#write()),
-      this.#pulse.every(connectEveryMs, () => this.#connect()),
-    ]
+    this.#sql ??= connect(this.#spec, { settings: { synchronous_commit: 'local' } })
   }
 
   stop(): void {
-    for (const end of this.#ends) end()
-    this.#ends = []
     if (this.#sql !== null) disconnect(this.#sql)
     this.#sql = null
+    this.#newcomer.close()
     this.#writeSince = 0
     this.#connectSince = 0
     this.#backend = null
   }
 
-  async #write(): Promise<void> {
+  /** Hears and sends the probe by a new connection. */
+  turn(): void {
+    const now = performance.now()
+    this.#hearNewcomer()
+    if (this.#sql === null) return
+    // Where the queue was full there is no connection yet that could be answered.
+    const isWaited = this.#newcomer.isOpen && now - this.#connectAt < this.#spec.hangMs * givenUpAfter
+    const isDue = now - this.#connectAt > connectEveryMs - turnSlackMs || this.#connectSince > 0
+    if (isDue && !isWaited) this.#connect(now)
+  }
+
+  /** Begins a write, unless one is under way, and looks at the server in it. null: it failed, or this probe was stopped. */
+  async write(): Promise<PrimaryLook | null> {
     const sql = this.#sql
-    if (sql === null || this.#writeSince > 0) return
+    if (sql === null || this.#writeSince > 0) return null
     this.#writeSince = performance.now()
     try {
-      const [row] = await sql`select pg_logical_emit_message(true, 'understudy', ''), pg_backend_pid() as pid`
-      if (sql !== this.#sql) return
+      const { backend, ...look } = await lookWriting(sql, this.#spec)
+      if (sql !== this.#sql) return null
       this.#writeSince = 0
-      this.#backend = row?.pid ?? null
+      this.#backend = backend
+      return look
     } catch {
       // A server that refuses (too many connections, shutting down) answers; one that is dead is seen by its process.
       if (sql === this.#sql) this.#writeSince = 0
+      return null
     }
   }
 
-  #connect(): void {
-    if (this.#connectSince > 0) return
-    this.#connectSince = performance.now()
-    const socket = connectSocket(`${this.#spec.socketDir}/.s.PGSQL.${this.#spec.port}`)
-    const done = (): void => {
-      this.#connectSince = 0
-      socket.destroy()
-    }
-    socket.once('connect', () => socket.write(sslRequest))
-    socket.once('data', done)
-    socket.once('error', done)
-    // A stopped postmaster accepts and says nothing: the socket is given up when the probe is far too late.
-    socket.setTimeout(this.#spec.hangMs * 4, done)
+  #connect(now: number): void {
+    this.#connectAt = now
+    const opened = this.#newcomer.open(`${this.#spec.socketDir}/.s.PGSQL.${this.#spec.port}`)
+    if (opened === 'open') this.#newcomer.send(sslRequest)
+    // Nobody listens: its process is looked at elsewhere. A queue that is full has nobody who takes from it.
+    this.#connectSince = opened === 'refused' ? 0 : this.#connectSince || now
+  }
+
+  /** The end of the connection is an answer as well. */
+  #hearNewcomer(): void {
+    if (!this.#newcomer.isOpen || this.#newcomer.heard() === 'nothing') return
+    this.#newcomer.close()
+    this.#connectSince = 0
   }
 }
 

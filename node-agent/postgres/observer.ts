@@ -1,13 +1,13 @@
 import { parseLsn, timelineOfFile } from '../../shared/lsn.ts'
 import type { DatabaseView, WalPosition } from '../../shared/protocol/types.ts'
 import { type ClusterSpec, otherNode, standbyName } from './cluster.ts'
-import type { Sql } from './sql.ts'
+import type { Row, Sql } from './sql.ts'
 
 /** One look at a running server: a statement for a primary, one for a standby. Both read shared memory only. */
-const primaryLook = (spec: ClusterSpec): string => `
+const primaryLook = (spec: ClusterSpec, also = ''): string => `
     select pg_current_wal_insert_lsn() as "end", pg_current_wal_flush_lsn() as flushed, pg_walfile_name(pg_current_wal_insert_lsn()) as file,
       current_setting('synchronous_standby_names') as names,
-      s.session, s.flush, s.state, (select count(*) from pg_stat_activity where wait_event = 'SyncRep')::int as waiting
+      s.session, s.flush, s.state, (select count(*) from pg_stat_activity where wait_event = 'SyncRep')::int as waiting${also}
     from (select 1) one left join lateral (
       select pid || '.' || extract(epoch from backend_start)::text as session, flush_lsn as flush, state
       from pg_stat_replication where application_name = '${standbyName(otherNode(spec.node))}' and flush_lsn is not null
@@ -18,6 +18,19 @@ const prepared = { prepare: true, simple: false }
 export async function lookAtPrimary(sql: Sql, spec: ClusterSpec): Promise<PrimaryLook> {
   // Without `simple: false` a text without parameters is sent, parsed and planned anew each time.
   const [row] = await sql.unsafe(primaryLook(spec), [], prepared)
+  return seenIn(row, spec)
+}
+
+/** After the look, whose positions are those before it: a message in the log that nobody reads. */
+const aWrite = `, pg_backend_pid() as backend, pg_logical_emit_message(true, 'understudy', '')`
+
+/** The same with a write in it: what it tells is as old as that write took. `backend` is the process that answered. */
+export async function lookWriting(sql: Sql, spec: ClusterSpec): Promise<PrimaryLook & { backend: number }> {
+  const [row] = await sql.unsafe(primaryLook(spec, aWrite), [], prepared)
+  return { ...seenIn(row, spec), backend: row?.backend }
+}
+
+function seenIn(row: Row | undefined, spec: ClusterSpec): PrimaryLook {
   if (row === undefined) throw new Error('the server answered a look with nothing')
   const timeline = timelineOfFile(row.file)
   return {

@@ -3,6 +3,7 @@ import type { ClusterSpec } from './cluster.ts'
 
 /** A connection of the agent to its own server, by the Unix socket, which passes a shut gate. */
 export type Sql = postgres.Sql
+export type Row = postgres.Row
 
 /** A statement that takes longer than this is given up with its connection. */
 const connectLimitS = 2
