@@ -5,18 +5,21 @@ import { keysOf, readKeyRing } from '../pair/key-ring.ts'
 import { PeerLink } from '../peer/link.ts'
 import { zeroDiscards } from '../peer/link-report.ts'
 import type { LinkPath, PeerAnswer, PeerLinkPort, RefusedPackets } from '../ports.ts'
+import type { Pulse } from '../pulse.ts'
 import { softwareVersion } from '../version.ts'
 
 export class PeerDriver implements PeerLinkPort {
   readonly #config: Config
+  readonly #pulse: Pulse
   readonly #keys: readonly Buffer[]
   #link: PeerLink | null = null
   #hear: (message: Message) => void = () => {}
   #answer: (verb: string, body: unknown) => unknown = () => null
   #trouble = { why: '', at: 0 }
 
-  constructor(config: Config) {
+  constructor(config: Config, pulse: Pulse) {
     this.#config = config
+    this.#pulse = pulse
     this.#keys = keysOf(readKeyRing(config.pairKeyFile))
   }
 
@@ -28,6 +31,7 @@ export class PeerDriver implements PeerLinkPort {
       paths: peer.paths.map(path => ({ localAddress: path.local, peerAddress: path.peer, port: path.port })),
       agentVersion: softwareVersion,
       now: bootMs,
+      pulse: this.#pulse,
       onMessage: message => this.#hear(message),
       onRefused: (_why, sentence) => {
         this.#trouble = { why: sentence, at: bootMs() }

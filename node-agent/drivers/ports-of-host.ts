@@ -33,7 +33,7 @@ export async function openPorts(
       stateDir: config.stateDir,
       freeDiskMb: config.limits.freeDiskMb,
     }),
-    peer: new PeerDriver(config),
+    peer: new PeerDriver(config, options.pulse),
     witness: config.witness === null ? null : await WitnessDriver.open(config, config.witness, note),
     store,
     services: new Services({ ...config, runtimeDir: config.stateDir, reachable, note }),

@@ -1,5 +1,6 @@
 import { assert } from '../../shared/assert.ts'
 import type { DataNode, Message } from '../../shared/protocol/types.ts'
+import { Pulse } from '../pulse.ts'
 import { type Content, decodeBody, decodeMessage, encodeBody, encodeContent, encodeMessage } from './body.ts'
 import type { VersionRange } from './handshake.ts'
 import { KeyedHandshakes } from './keyed-handshakes.ts'
@@ -13,7 +14,7 @@ import {
   zeroDiscards,
 } from './link-report.ts'
 import { PathQuality } from './path-quality.ts'
-import { type PathConfig, PathSocket, sameAddress } from './path-socket.ts'
+import { type PathConfig, PathSocket } from './path-socket.ts'
 import { type PeerIdentity, type Session, sessionPacketsMax } from './session.ts'
 import { type Answer, type Handler, Transfers } from './transfers.ts'
 import { type DataPacket, type HelloPacket, type Parsed, parsePacket, wireVersion } from './wire.ts'
@@ -36,6 +37,8 @@ export interface PeerLinkOptions {
   /** Answers `ask` of the peer. What it throws is the answer's `why`. */
   onAsked?: Handler
   speaks?: VersionRange
+  /** What wakes the process anyway; one of its own where there is none. */
+  pulse?: Pulse
 }
 
 const pathsMax = 8
@@ -77,6 +80,7 @@ export class PeerLink {
   readonly #messages = { sent: 0, unsent: 0, received: 0, copies: 0 }
   readonly #startedAt: number
   #timer: NodeJS.Timeout
+  readonly #endCalmTicks: () => void
   #closed = false
   #messageNumber = 0
   #peerStart = ''
@@ -107,6 +111,7 @@ export class PeerLink {
       received: 0,
     }))
     this.#timer = setTimeout(() => this.#tick(), 1)
+    this.#endCalmTicks = (options.pulse ?? new Pulse()).every(calmTickMs, () => this.#tick())
   }
 
   /** At once, on every path that is open. False: there is no conversation yet, and the message is gone. */
@@ -156,6 +161,7 @@ export class PeerLink {
   close(): void {
     this.#closed = true
     clearTimeout(this.#timer)
+    this.#endCalmTicks()
     for (const { socket } of this.#paths) socket.close()
   }
 
@@ -201,8 +207,7 @@ export class PeerLink {
       }
     }
     void this.#sendExtras()
-    const active = session === null || this.#transfers.busy
-    this.#timer = setTimeout(() => this.#tick(), active ? activeTickMs : calmTickMs)
+    if (session === null || this.#transfers.busy) this.#tickSoon()
   }
 
   #askForSession(now: number): void {
@@ -217,11 +222,10 @@ export class PeerLink {
 
   // ---------------------------------------------------------------- in
 
-  #receive(index: number, bytes: Buffer, from: string): void {
+  #receive(index: number, bytes: Buffer, from: 'peer' | 'stranger'): void {
     const path = this.#paths[index]!
-    const refused = sameAddress(from, path.socket.config.peerAddress)
-      ? this.#read(path, parsePacket(bytes, this.#handshake.pairTags))
-      : ({ why: 'stranger' } as const)
+    const refused =
+      from === 'peer' ? this.#read(path, parsePacket(bytes, this.#handshake.pairTags)) : ({ why: 'stranger' } as const)
     if (refused !== null) this.#discard(refused)
   }
 

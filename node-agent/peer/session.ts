@@ -62,6 +62,7 @@ export class Session {
   /** For copies of one message that came over several paths. */
   readonly messages = new ReplayWindow()
   readonly #pairTag: Buffer
+  readonly #tag: Buffer
   readonly #sendKey: KeyObject
   readonly #receiveKey: KeyObject
   readonly #counters = new ReplayWindow()
@@ -80,7 +81,8 @@ export class Session {
     const other = self === 'a' ? 'b' : 'a'
     const keyOf = (from: DataNode): KeyObject =>
       createSecretKey(derive({ pairKey, salt, info: `session ${version} from ${from}`, bytes: 32 }))
-    this.tag = derive({ pairKey, salt, info: `session ${version} tag`, bytes: tagBytes }).toString('hex')
+    this.#tag = derive({ pairKey, salt, info: `session ${version} tag`, bytes: tagBytes })
+    this.tag = this.#tag.toString('hex')
     this.peer = part.peer
     this.version = version
     this.#pairTag = part.pairTag
@@ -95,7 +97,7 @@ export class Session {
   seal(body: Buffer): Buffer {
     assert(this.#sent < counterMax, 'a session ran out of numbers')
     const counter = this.#sent++
-    const header = dataHeader({ pairTag: this.#pairTag, session: Buffer.from(this.tag, 'hex'), counter })
+    const header = dataHeader({ pairTag: this.#pairTag, session: this.#tag, counter })
     return Buffer.concat([header, seal({ key: this.#sendKey, nonce: nonceOf(counter), header, body })])
   }
 
