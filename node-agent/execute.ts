@@ -168,9 +168,10 @@ export class Executor {
     this.#gateSeq = effect.seq
     switch (effect.set) {
       case 'open': {
-        const refused = ports.gate.open(effect.until)
+        const { refused, report } = ports.gate.open(effect.until)
         if (refused !== '') note(`the gate did not open: ${refused}`)
-        break
+        post({ event: 'gate', seq: effect.seq, report })
+        return
       }
       case 'frozen':
         ports.gate.freeze()

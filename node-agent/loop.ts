@@ -76,14 +76,18 @@ export class Loop<S> {
       return
     }
     this.#stepping = true
+    let now = 0
     try {
       // Before a message that waited while the machine was paused is believed.
       const jumped = this.#noticeJump()
       if (jumped !== null) this.#events.push(jumped)
       this.#events.push(event)
+      // Read a moment ago, to notice a jump; each reading serves what comes next, since it is a call into the C library.
+      now = this.#last.boot
       for (let next = this.#events.shift(); next !== undefined && !this.#stopped; next = this.#events.shift()) {
         if (this.#events.length > eventsMax) throw new Error(`${eventsMax} events wait for the core`)
-        this.#step(next)
+        this.#step(next, now)
+        now = this.#options.clock.bootMs()
       }
     } catch (error) {
       this.stop()
@@ -91,7 +95,7 @@ export class Loop<S> {
     } finally {
       this.#stepping = false
     }
-    this.#schedule()
+    this.#schedule(now)
     this.#options.after?.()
   }
 
@@ -100,7 +104,7 @@ export class Loop<S> {
     this.#wall = { boot: this.#last.boot, wall: this.#options.clock.wallMs() }
     this.#tickedAt = this.#last.boot
     this.#running = true
-    this.#schedule()
+    this.#schedule(this.#last.boot)
   }
 
   stop(): void {
@@ -109,19 +113,18 @@ export class Loop<S> {
     this.#timer.clear()
   }
 
-  #step(body: EventBody): void {
+  #step(body: EventBody, now: number): void {
     const { clock, step, run, decided } = this.#options
-    const { state, effects, why } = step(this.#state, { ...body, now: clock.bootMs(), random: clock.random() })
+    const { state, effects, why } = step(this.#state, { ...body, now, random: clock.random() })
     this.#state = state
     for (const sentence of why) decided(sentence, state)
     run(effects)
   }
 
   /** The next tick: soon, or at the end of a rest. Set again only when it has moved. */
-  #schedule(): void {
+  #schedule(now: number): void {
     if (!this.#running || this.#stopped) return
-    const { clock, timing, rest } = this.#options
-    const now = clock.bootMs()
+    const { timing, rest } = this.#options
     const restUntil = Math.min(rest(this.#state, now), now + restMaxOf(timing))
     const dueAt = Math.max(restUntil, this.#tickedAt + tickMsOf(timing))
     if (Math.abs(dueAt - this.#dueAt) < timerSlackMs) return
@@ -131,17 +134,18 @@ export class Loop<S> {
 
   #tick(): void {
     if (this.#stopped) return
-    const lateMs = this.#options.clock.bootMs() - this.#dueAt
+    const now = this.#options.clock.bootMs()
+    const lateMs = now - this.#dueAt
     this.#dueAt = 0
     // After a stop the answers that waited in the sockets are read first: a tick before them would take the other host
     // for silent. setImmediate runs after the poll phase.
-    if (lateMs > this.#options.timing.heartbeatMs) setImmediate(() => this.#tickNow())
-    else this.#tickNow()
+    if (lateMs > this.#options.timing.heartbeatMs) setImmediate(() => this.#tickAt(this.#options.clock.bootMs()))
+    else this.#tickAt(now)
   }
 
-  #tickNow(): void {
+  #tickAt(now: number): void {
     if (this.#stopped) return
-    this.#tickedAt = this.#options.clock.bootMs()
+    this.#tickedAt = now
     this.post({ event: 'tick' })
   }
 

@@ -31,8 +31,8 @@ export interface Clock {
 export interface GatePort {
   /** Takes over what an agent before left, or creates the gate frozen. Never passes through open. */
   adopt(): GateReport
-  /** Opens or renews until at most `untilMs` (CLOCK_BOOTTIME). '' or why it was refused: the report says what holds. */
-  open(untilMs: number): string
+  /** Opens or renews until at most `untilMs` (CLOCK_BOOTTIME). '' or why it was refused, and what the kernel holds. */
+  open(untilMs: number): { refused: string; report: GateReport }
   freeze(): void
   close(): void
   read(): GateReport

@@ -44,9 +44,10 @@ export class GateDriver implements GatePort {
     return this.read()
   }
 
-  open(untilMs: number): string {
+  open(untilMs: number): { refused: string; report: GateReport } {
     const result = this.#gate.open(untilMs)
-    return result.ok ? '' : result.why
+    if (!result.ok) return { refused: result.why, report: this.read() }
+    return { refused: '', report: { state: 'open', expiresUntil: result.acknowledgedUntilBootMs } }
   }
 
   freeze(): void {

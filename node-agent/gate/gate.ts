@@ -20,7 +20,13 @@ export type GateReading = { state: GateState | 'absent'; expiresInMs: number; co
  * replaced: another process took the gate over. lost: the tables are gone or changed. refused: anything else.
  */
 export type OpenRefusal = 'too-short' | 'late' | 'replaced' | 'lost' | 'refused'
-export type OpenResult = { ok: true; expiresByBootMs: number } | { ok: false; code: OpenRefusal; why: string }
+/**
+ * expiresByBootMs: the latest end of the grant, whatever its answer says. acknowledgedUntilBootMs: the latest end of one that
+ * was in force when the kernel answered, so the same as a question after it would show, and up to 28 ms earlier.
+ */
+export type OpenResult =
+  | { ok: true; expiresByBootMs: number; acknowledgedUntilBootMs: number }
+  | { ok: false; code: OpenRefusal; why: string }
 
 export interface Gate {
   /** Adopts the tables of an agent before us if they match, else creates them frozen. Never passes through open. */

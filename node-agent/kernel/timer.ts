@@ -16,16 +16,17 @@ const timerfdSettime = libc.func('int timerfd_settime(int fd, int flags, const v
 const CLOCK_MONOTONIC = 1
 const TFD_NONBLOCK = 0o4000
 const TFD_CLOEXEC = 0o2000000
-/** struct itimerspec: interval, then time until the first expiry, each of seconds and nanoseconds. */
-const ITIMERSPEC_BYTES = 32
-const VALUE_SECONDS = 16
-const VALUE_NANOSECONDS = 24
+/** struct itimerspec in halves of its numbers: interval, then time until the first expiry, each of seconds and nanoseconds. */
+const ITIMERSPEC_WORDS = 8
+const VALUE_SECONDS = 4
+const VALUE_NANOSECONDS = 6
+const NS_PER_S = 1e9
 /** A time of zero would switch the timer off. */
-const leastNs = 1n
+const leastNs = 1
 
 export class KernelTimer {
   readonly #run: () => void
-  readonly #value = Buffer.alloc(ITIMERSPEC_BYTES)
+  readonly #value = new Uint32Array(ITIMERSPEC_WORDS)
   /** Open while it is set: a process in which no timer is set may end. */
   #open: { fd: number; watch: { close: () => void } } | null = null
   #isSet = false
@@ -36,10 +37,9 @@ export class KernelTimer {
 
   /** Fires once, so many milliseconds from now (fractions count), whatever it was set to before. */
   set(inMs: number): void {
-    const ns = BigInt(Math.max(0, Math.round(inMs * 1e6)))
     this.#open ??= this.#watch()
     this.#isSet = true
-    this.#arm(this.#open.fd, ns > leastNs ? ns : leastNs)
+    this.#arm(this.#open.fd, Math.max(leastNs, Math.round(inMs * 1e6)))
   }
 
   /** Does not fire any more; it may be set again. */
@@ -64,14 +64,14 @@ export class KernelTimer {
       this.#run()
     } finally {
       // It stays readable until it is set anew, which most often has just been done.
-      if (this.#open?.fd === fd && !this.#isSet) this.#arm(fd, 0n)
+      if (this.#open?.fd === fd && !this.#isSet) this.#arm(fd, 0)
     }
   }
 
   /** 0: not at all. */
-  #arm(fd: number, ns: bigint): void {
-    this.#value.writeBigInt64LE(ns / 1_000_000_000n, VALUE_SECONDS)
-    this.#value.writeBigInt64LE(ns % 1_000_000_000n, VALUE_NANOSECONDS)
+  #arm(fd: number, ns: number): void {
+    this.#value[VALUE_SECONDS] = Math.floor(ns / NS_PER_S)
+    this.#value[VALUE_NANOSECONDS] = ns % NS_PER_S
     if (timerfdSettime(fd, 0, this.#value, null) < 0) throw new KernelError('timerfd_settime', koffi.errno())
   }
 }

@@ -5,7 +5,8 @@
 import { contains, parseAddress, parsePrefix } from '../../shared/ip.ts'
 import { addressBytes, familyOf } from '../kernel/address.ts'
 import { ETH_P_ARP, ETH_P_IPV6, PacketSocket } from '../kernel/packet.ts'
-import type { RouteSocket } from '../kernel/rtnetlink.ts'
+import { RouteEvents } from '../kernel/route-events.ts'
+import type { Link, RouteSocket } from '../kernel/rtnetlink.ts'
 import { arpRequest, neighbourSolicitation, readArp, readNeighbour } from './frames.ts'
 import { NEIGHBOUR_FILTER } from './probe.ts'
 
@@ -19,6 +20,8 @@ export type UplinkState = 'reachable' | 'silent' | 'no-carrier' | 'no-interface'
 export const GATEWAY_ASK_EVERY_MS = 500
 /** So many askings in a row without an answer make it silent. */
 export const GATEWAY_SILENT_AFTER_MS = 2000
+/** The kernel tells of links, addresses and routes that change; without a word what was read counts for so long. */
+const READ_ANYWAY_MS = 5000
 /** A flood of ARP must not hold the loop up. */
 const MAX_FRAMES_PER_TICK = 64
 
@@ -29,6 +32,8 @@ export class Uplink {
   readonly #route: RouteSocket
   readonly #iface: string
   readonly #wanted: string | undefined
+  #events: RouteEvents | undefined
+  #read: { atMs: number; link: Link | undefined; towards: Map<string, string | undefined> } | undefined
   #socket: PacketSocket | undefined
   #askedMs = -Infinity
   #gateway: string | undefined
@@ -45,7 +50,7 @@ export class Uplink {
   }
 
   tick(nowMs: number): UplinkReading {
-    const link = this.#route.link(this.#iface)
+    const { link } = this.#readAgain(nowMs)
     if (link === undefined || !link.carrier) {
       this.#forget()
       return this.#reading(link === undefined ? 'no-interface' : 'no-carrier')
@@ -60,6 +65,17 @@ export class Uplink {
 
   close(): void {
     this.#forget()
+    this.#events?.close()
+  }
+
+  /** Asked of the kernel five times a second it would be half of what this takes. */
+  #readAgain(nowMs: number): { link: Link | undefined; towards: Map<string, string | undefined> } {
+    // Listened to before anything is read, so that no change falls between the two.
+    this.#events ??= new RouteEvents()
+    const changed = this.#events.changed()
+    if (this.#read === undefined || changed || nowMs - this.#read.atMs >= READ_ANYWAY_MS)
+      this.#read = { atMs: nowMs, link: this.#route.link(this.#iface), towards: new Map() }
+    return this.#read
   }
 
   #ask(mac: string, nowMs: number): void {
@@ -84,6 +100,14 @@ export class Uplink {
 
   /** An address of ours in the gateway's subnet; never a virtual one (/32), from which only a serving host may speak. */
   #addressTowards(gateway: string): string | undefined {
+    const known = this.#read?.towards
+    if (known?.has(gateway) === true) return known.get(gateway)
+    const found = this.#findAddress(gateway)
+    known?.set(gateway, found)
+    return found
+  }
+
+  #findAddress(gateway: string): string | undefined {
     const wanted = parseAddress(gateway)
     if (wanted === null) return undefined
     const own = this.#route.addresses(this.#iface).find(({ address, prefixLength }) => {

@@ -34,7 +34,7 @@ export function fakePorts(): Fakes {
       open: untilMs => {
         say(`gate open until ${untilMs}`)
         gate = { state: 'open', expiresUntil: untilMs }
-        return ''
+        return { refused: '', report: gate }
       },
       freeze: () => {
         say('gate frozen')
