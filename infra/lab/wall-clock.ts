@@ -3,7 +3,7 @@
  * says, so that it can jump on one host alone. Linux has no namespace for CLOCK_REALTIME.
  */
 
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 
 /** The file is looked at no more often than this; a jump is seen that late. */
 const LOOK_EVERY_MS = 20
@@ -18,9 +18,9 @@ function currentOffsetMs(path: string): number {
   if (now - lookedAtMs >= LOOK_EVERY_MS) {
     lookedAtMs = now
     try {
-      offsetMs = Number(readFileSync(path, 'utf8')) || 0
+      // No file, no offset; mostly there is none, and an exception for each look would be the most of what it takes.
+      offsetMs = existsSync(path) ? Number(readFileSync(path, 'utf8')) || 0 : 0
     } catch {
-      // No file, no offset: the host has just been switched on.
       offsetMs = 0
     }
   }
