@@ -37,6 +37,7 @@ export class Uplink {
   #socket: PacketSocket | undefined
   #askedMs = -Infinity
   #gateway: string | undefined
+  #gatewayBytes: Buffer = Buffer.alloc(0)
   #gatewaySinceMs = 0
   #answeredMs: number | undefined
   /** The gateway that has answered once: its silence means something. */
@@ -84,6 +85,7 @@ export class Uplink {
     const own = gateway === undefined ? undefined : this.#addressTowards(gateway)
     if (gateway !== this.#gateway) {
       this.#gateway = gateway
+      this.#gatewayBytes = gateway === undefined ? Buffer.alloc(0) : addressBytes(gateway)
       this.#gatewaySinceMs = nowMs
       this.#answeredMs = undefined
     }
@@ -121,11 +123,10 @@ export class Uplink {
   /** Anything the gateway says counts, an answer to somebody else or a question of its own too. */
   #listen(nowMs: number): void {
     if (this.#socket === undefined || this.#gateway === undefined) return
-    const wanted = addressBytes(this.#gateway)
     for (let i = 0; i < MAX_FRAMES_PER_TICK; i++) {
       const frame = this.#socket.receive()
       if (frame === undefined) return
-      if (!speaks(frame, wanted)) continue
+      if (!speaks(frame, this.#gatewayBytes)) continue
       this.#answeredMs = nowMs
       this.#proven = this.#gateway
     }
