@@ -1,6 +1,10 @@
 import { and, gt } from 'drizzle-orm'
+import type { z } from 'zod'
+import type { operation } from '../../shared/contract/api/operations.ts'
 import * as contract from '../../shared/contract/api/pairs.ts'
+import type { Route } from '../../shared/contract/api/route.ts'
 import { asMember } from '../auth/caller.ts'
+import type { Transaction } from '../db/client.ts'
 import { pair } from '../db/schema/index.ts'
 import { inOrganisation } from '../db/transaction.ts'
 import type { Api } from '../http/api.ts'
@@ -97,13 +101,6 @@ export function pairRoutes(api: Api): void {
 }
 
 function operationRoutesOfPairs(api: Api): void {
-  api.implement(contract.startPrechecks, async call =>
-    operationResult(
-      call,
-      await mutate(call, async tx => begun(call, await prechecks(tx, call.deps, { ...part(call), wanted: null }))),
-    ),
-  )
-
   api.implement(contract.switchOver, async call => {
     const result = await mutate(call, async tx => {
       const answer = await switchover(tx, call.deps, { ...part(call), wanted: call.body })
@@ -112,68 +109,41 @@ function operationRoutesOfPairs(api: Api): void {
     })
     return operationResult(call, result)
   })
-
-  api.implement(contract.takeOver, async call =>
-    operationResult(
-      call,
-      await mutate(call, async tx =>
-        begun(call, await forcedTakeover(tx, call.deps, { ...part(call), wanted: call.body })),
-      ),
-    ),
+  begins(api, contract.startPrechecks, (tx, call) => prechecks(tx, call.deps, { ...part(call), wanted: null }))
+  begins(api, contract.takeOver, (tx, call) => forcedTakeover(tx, call.deps, { ...part(call), wanted: call.body }))
+  begins(api, contract.beginMaintenance, (tx, call) =>
+    maintenance(tx, call.deps, { ...part(call), version: call.ifMatch, wanted: call.body }),
   )
-
-  api.implement(contract.beginMaintenance, async call =>
-    operationResult(
-      call,
-      await mutate(call, async tx =>
-        begun(call, await maintenance(tx, call.deps, { ...part(call), version: call.ifMatch, wanted: call.body })),
-      ),
-    ),
+  begins(api, contract.endMaintenance, (tx, call) =>
+    maintenance(tx, call.deps, { ...part(call), version: call.ifMatch, wanted: null }),
   )
-
-  api.implement(contract.endMaintenance, async call =>
-    operationResult(
-      call,
-      await mutate(call, async tx =>
-        begun(call, await maintenance(tx, call.deps, { ...part(call), version: call.ifMatch, wanted: null })),
-      ),
-    ),
+  begins(api, contract.replaceMember, (tx, call) =>
+    joinReplacement(tx, call.deps, { ...part(call), wanted: call.body }),
   )
-
-  api.implement(contract.replaceMember, async call =>
-    operationResult(
-      call,
-      await mutate(call, async tx =>
-        begun(call, await joinReplacement(tx, call.deps, { ...part(call), wanted: call.body })),
-      ),
-    ),
+  begins(api, contract.admitWitness, (tx, call) =>
+    admitWitness(tx, call.deps, { ...part(call), reason: call.body.reason }),
   )
-
-  api.implement(contract.admitWitness, async call =>
-    operationResult(
-      call,
-      await mutate(call, async tx =>
-        begun(call, await admitWitness(tx, call.deps, { ...part(call), reason: call.body.reason })),
-      ),
-    ),
+  begins(api, contract.changeKeys, (tx, call) => changeKeys(tx, call.deps, { ...part(call), reason: call.body.reason }))
+  begins(api, contract.unpair, (tx, call) =>
+    unpair(tx, call.deps, { ...part(call), version: call.ifMatch, wanted: call.body }),
   )
+}
 
-  api.implement(contract.changeKeys, async call =>
-    operationResult(
-      call,
-      await mutate(call, async tx =>
-        begun(call, await changeKeys(tx, call.deps, { ...part(call), reason: call.body.reason })),
-      ),
-    ),
-  )
+type Begins<Params extends z.ZodType, Query extends z.ZodType, Body extends z.ZodType> = Route<
+  Params,
+  Query,
+  Body,
+  typeof operation
+>
 
-  api.implement(contract.unpair, async call =>
-    operationResult(
-      call,
-      await mutate(call, async tx =>
-        begun(call, await unpair(tx, call.deps, { ...part(call), version: call.ifMatch, wanted: call.body })),
-      ),
-    ),
+/** A route that begins an operation of a pair, and answers with it. */
+function begins<Params extends z.ZodType<{ pair: string }>, Query extends z.ZodType, Body extends z.ZodType>(
+  api: Api,
+  route: Begins<Params, Query, Body>,
+  begin: (tx: Transaction, call: Call<Begins<Params, Query, Body>>) => Promise<OperationRow>,
+): void {
+  api.implement(route, async call =>
+    operationResult(call, await mutate(call, async tx => begun(call, await begin(tx, call)))),
   )
 }
 
