@@ -18,6 +18,7 @@ import { bootstrap } from './bootstrap.ts'
 import { keepRunning } from './local/kept.ts'
 import { type LocalMosquitto, startLocalMosquitto } from './local/mosquitto.ts'
 import { type LocalPostgres, startLocalPostgres } from './local/postgres.ts'
+import { RetiredHosts } from './local/retired.ts'
 import { localAuthority, localSecrets } from './local/secrets.ts'
 import { startWitnessListener } from './local/witness-listener.ts'
 
@@ -115,7 +116,10 @@ export async function startControlPlane(options: NodeOptions): Promise<RunningCo
       closing.push(listener.close)
       deps.witness = listener.place
     }
-    const timer = startSweeping(deps)
+    const retired = new RetiredHosts()
+    const timer = startSweeping(deps, async () => {
+      if (mosquitto !== null) await retired.tell(deps, mosquitto.present())
+    })
     closing.push(async () => {
       await timer.stop()
       await Promise.all(working)
@@ -223,13 +227,14 @@ function listen(options: NodeOptions, deps: Deps): Promise<{ app: App; url: stri
   })
 }
 
-function startSweeping(deps: Deps): { stop: () => Promise<void> } {
+function startSweeping(deps: Deps, besides: () => Promise<void>): { stop: () => Promise<void> } {
   let running: Promise<unknown> = Promise.resolve()
   let idle = true
   const timer = setInterval(() => {
     if (!idle) return
     idle = false
     running = sweep(deps)
+      .then(besides)
       .catch((error: unknown) => {
         deps.log({
           level: 'error',

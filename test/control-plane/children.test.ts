@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { generateKeyPairSync } from 'node:crypto'
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -6,11 +7,13 @@ import { after, before, test } from 'node:test'
 import mqtt from 'mqtt'
 import { keepRunning, type Running, restartsMax } from '../../control-plane/entry/local/kept.ts'
 import { type RunningControlPlane, startControlPlane } from '../../control-plane/entry/node-server.ts'
+import { getHost, retireHost } from '../../shared/contract/api/hosts.ts'
 import { createOrganisation, getOrganisation } from '../../shared/contract/api/organisations.ts'
 import { health, ready } from '../../shared/contract/api/public.ts'
-import { downTopic } from '../../shared/contract/topics.ts'
+import { downTopic, upTopic } from '../../shared/contract/topics.ts'
 import { until } from '../fixtures/until.ts'
-import { adoptedPair } from './support/pair.ts'
+import type { TestHost } from './support/host.ts'
+import { adoptedPair, twoHosts } from './support/pair.ts'
 import { ApiClient } from './support/route-client.ts'
 
 /** The servers that the Node entry brings along, killed under it. */
@@ -109,6 +112,46 @@ test('a broker that is killed is started again at the same address, with what it
     await reader.endAsync(true)
   }
   assert.equal(gone, null)
+})
+
+test('a host that was retired is not heard by the broker any more, nor reads there, with the certificate it still has', async () => {
+  const { client: admin, a, b } = await twoHosts({ ...running, instanceToken: running.tokens!.instance } as never)
+  const connected = async ({ identity, cloud }: TestHost) => {
+    const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+    const answer = await cloud.certificate(publicKey.export({ type: 'spki', format: 'der' }).toString('base64url'))
+    assert.ok(answer.ok)
+    const { certificate: cert, authority: ca } = answer.value
+    const key = privateKey.export({ type: 'pkcs8', format: 'pem' })
+    const host = await mqtt.connectAsync(running.broker!.url, { ca, cert, key, protocolVersion: 5 })
+    const says = async (): Promise<boolean> =>
+      host.publishAsync(upTopic(identity, 'presence'), '{"v":1,"state":"online","boot":1}', { qos: 1 }).then(
+        packet => (packet as { reasonCode?: number } | undefined)?.reasonCode !== 0x87,
+        () => false,
+      )
+    return { host, says }
+  }
+  const [one, other] = [await connected(a), await connected(b)]
+  try {
+    assert.deepEqual([await one.says(), await other.says()], [true, true])
+    const params = { host: a.identity.host }
+    const { etag } = await admin.call(getHost, { params })
+    await admin.call(retireHost, { params, body: { reason: 'sold' }, ifMatch: etag! })
+    await until(async () => !(await one.says()), 30_000)
+    assert.equal(await other.says(), true)
+    const { tls, url } = running.broker!
+    const as = { ca: tls!.authorityPem, cert: tls!.certificatePem, key: tls!.keyPem, protocolVersion: 5 as const }
+    const own = await mqtt.connectAsync(url, as)
+    for (const { identity } of [a, b]) await own.publishAsync(downTopic(identity, 'cmd'), 'x', { qos: 1, retain: true })
+    await own.endAsync(true)
+    const heard: string[] = []
+    for (const { host } of [one, other]) host.on('message', topic => heard.push(topic))
+    await one.host.subscribeAsync(downTopic(a.identity, 'cmd'), { qos: 1 }).catch(() => {})
+    await other.host.subscribeAsync(downTopic(b.identity, 'cmd'), { qos: 1 })
+    await until(async () => heard.length > 0, 30_000)
+    assert.deepEqual(heard, [downTopic(b.identity, 'cmd')])
+  } finally {
+    await Promise.all([one, other].map(({ host }) => host.endAsync(true)))
+  }
 })
 
 /** A server that ends when it is told to. */

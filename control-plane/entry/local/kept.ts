@@ -21,6 +21,8 @@ export interface KeptOptions<Server extends Running> {
 
 export interface Kept<Server extends Running> {
   first: Server
+  /** What runs, or ran last. */
+  present: () => Server
   health: () => ChildHealth
   /** Resolves when it is given up, with why: without it there is nothing to serve. */
   failed: Promise<string>
@@ -95,7 +97,7 @@ export async function keepRunning<Server extends Running>(options: KeptOptions<S
     await present?.close()
     await working
   }
-  return { first, health: () => ({ ...health }), failed, close }
+  return { first, present: () => last, health: () => ({ ...health }), failed, close }
 }
 
 /** It holds up no end of this process. */

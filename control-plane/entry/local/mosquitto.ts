@@ -14,6 +14,8 @@ export interface LocalMosquitto {
   url: string
   port: number
   access: BrokerAccess
+  /** Who has a certificate that has not ended yet and may do nothing with it any more, by the names in them. */
+  deny: (names: readonly string[]) => void
   close: () => Promise<void>
   ended: Promise<string>
 }
@@ -42,6 +44,8 @@ pattern read ${topicRoot}/%u/dn/#
 pattern write ${topicRoot}/%u/+/dn/cmd
 pattern read ${topicRoot}/%u/+/up/ack
 `
+
+const denied = (names: readonly string[]): string => names.map(name => `\nuser ${name}\ntopic deny #\n`).join('')
 
 export async function startLocalMosquitto(
   folder: string,
@@ -82,6 +86,11 @@ export async function startLocalMosquitto(
     url,
     port,
     access: { url, tls: { authorityPem: authorityPem(authority), ...own } },
+    deny: names => {
+      writeFileSync(path('acl'), accessList + denied(names))
+      // It reads its lists again, for those who are connected too.
+      child.process.kill('SIGHUP')
+    },
     close: () => child.stop('SIGTERM'),
     ended: child.ended,
   }

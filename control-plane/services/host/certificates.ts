@@ -7,7 +7,7 @@ import { Refusal } from '../../http/problem.ts'
  * end: a host that slept for months comes back by itself, and a retired one never. `name`: what the broker knows the
  * client by, of `brokerName`.
  */
-const lifeHours = 72
+export const certificateLifeHours = 72
 
 export async function brokerCertificate(
   authority: AuthoritySecrets | null,
@@ -18,7 +18,7 @@ export async function brokerCertificate(
   const spki = fromBase64url(part.publicKey)
   if (spki === null || !(await isPublicKey(spki)))
     throw new Refusal('invalid', 'body.publicKey is no P-256 key (SubjectPublicKeyInfo, DER, base64url)')
-  const notAfter = new Date(part.now.getTime() + lifeHours * 3_600_000)
+  const notAfter = new Date(part.now.getTime() + certificateLifeHours * 3_600_000)
   const certificate = await issueCertificate(
     authority,
     {
