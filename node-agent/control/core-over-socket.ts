@@ -48,9 +48,10 @@ export function coreOverSocket(path: string, agent: HostReport['agent']): CoreOv
         agent: { version: status.agent.version, startedAt: status.agent.startedAt },
       }
     },
-    run: async (command, progress) => {
-      if (command.verb !== 'pairLeave') return run(path, command, progress)
-      return leave(path, { status: await read<StatusReport>('status'), progress })
+    // What the core tells meanwhile are its own decisions: told back to it they would be new ones, without end.
+    run: async command => {
+      if (command.verb !== 'pairLeave') return run(path, command)
+      return leave(path, await read<StatusReport>('status'))
     },
     status: () => read<StatusReport>('status'),
     read: verb => read<unknown>(verb),
@@ -63,22 +64,16 @@ const readLimitMs = 5_000
 /** A switchover says something meanwhile; a forced takeover may replay for long. */
 const actLimitMs = 120_000
 
-async function run(path: string, command: Command, progress: (message: string) => void): Promise<RunOutcome> {
+async function run(path: string, command: Command): Promise<RunOutcome> {
   const call = callOf(command)
   if (call === null)
     return { phase: 'refused', message: `this version of the agent knows no ${command.verb} from afar` }
-  return act({ path, ...call, progress })
+  return act({ path, ...call })
 }
 
-async function act(part: {
-  path: string
-  verb: string
-  args: Record<string, unknown>
-  progress: (message: string) => void
-}): Promise<RunOutcome> {
-  const { progress, ...call } = part
+async function act(call: { path: string; verb: string; args: Record<string, unknown> }): Promise<RunOutcome> {
   try {
-    const answer = await ask({ ...call, silenceMs: actLimitMs, progress: line => progress(whyOf(line)) })
+    const answer = await ask({ ...call, silenceMs: actLimitMs })
     return { phase: 'done', message: whyOf(answer) }
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error)
@@ -88,12 +83,9 @@ async function act(part: {
 }
 
 /** Both hosts are asked to leave, the backup first: the one that is left over has nothing more to do than to go on. */
-async function leave(
-  path: string,
-  { status, progress }: { status: StatusReport | null; progress: (message: string) => void },
-): Promise<RunOutcome> {
+async function leave(path: string, status: StatusReport | null): Promise<RunOutcome> {
   if (status === null) return { phase: 'refused', message: 'the core does not answer' }
-  if (status.role !== 'primary') return act({ path, verb: 'depart', args: {}, progress })
+  if (status.role !== 'primary') return act({ path, verb: 'depart', args: {} })
   return status.peer.admitted
     ? { phase: 'refused', message: `${status.peer.node} is a member still and has to leave first` }
     : { phase: 'done', message: `${status.node} goes on alone, unprotected` }

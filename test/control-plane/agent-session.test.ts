@@ -198,8 +198,9 @@ test('asked to leave, a backup departs, and a primary goes on alone once the oth
     path: socket,
     verbs: {
       status: async () => status,
-      depart: async () => {
+      depart: async (_args, call) => {
         asked.push('depart')
+        call.progress({ id: 1, why: 'decided to go' })
         return { why: 'b is no member of pair orders any more' }
       },
     },
@@ -212,7 +213,8 @@ test('asked to leave, a backup departs, and a primary goes on alone once the oth
     const ids = { organisation: id, audience: id, pair: id, operation: id, jti: id }
     const times = { issuedAt: 0, expiresAt: 0 }
     const command = { v: 1 as const, ...ids, ...times, verb: 'pairLeave' as const, args: {}, only: {}, actor: '' }
-    assert.deepEqual(await core.run(command, () => {}), {
+    const echoed = (message: string): void => assert.fail(`the core is told back what it said: ${message}`)
+    assert.deepEqual(await core.run(command, echoed), {
       phase: 'done',
       message: 'b is no member of pair orders any more',
     })

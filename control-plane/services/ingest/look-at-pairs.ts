@@ -66,7 +66,7 @@ async function look(tx: Transaction, deps: Deps, id: string): Promise<string[]> 
   const held = await tx.execute(sql`select 1 from pair where id = ${id} for no key update skip locked`)
   if (held.length === 0) return []
   const [rows] = await readPairs(tx, { where: eq(pair.id, id), limit: 1 })
-  if (rows === undefined) return []
+  if (rows === undefined || rows.pair.state === 'unpaired') return []
   await noteRoleChange(tx, rows, now)
   await reconcileAlarms(tx, {
     organisation: rows.pair.organisation,

@@ -6,6 +6,7 @@ import type { LastSwitchover } from '../../db/schema/pairs.ts'
 import type { Deps } from '../../deps.ts'
 import { measuredIn, unreadable } from '../../operations/measured-results.ts'
 import type { OperationWork } from '../../operations/work.ts'
+import { reconcileAlarms } from '../alarm/alarms.ts'
 import { issueDesired } from '../pair/issue-desired.ts'
 import { recordEvents } from '../record/events.ts'
 import type { OperationRow } from './operation-view.ts'
@@ -90,7 +91,8 @@ async function settlePair(
       const forMs = step?.action.do === 'command' ? Number(step.action.args.forMs) : 0
       await change(
         forMs === 0
-          ? { maintenanceUntil: null, maintenanceReason: null }
+          ? // The host's own end of it may be heard a little later.
+            { maintenanceUntil: now, maintenanceReason: null }
           : { maintenanceUntil: new Date(now.getTime() + forMs), maintenanceReason: row.reason },
       )
       return
@@ -99,6 +101,7 @@ async function settlePair(
       const [ended] = await tx.select().from(pair).where(eq(pair.id, pairId))
       await change({ state: 'unpaired' })
       await endPlanned(tx, deps, pairId)
+      await reconcileAlarms(tx, { organisation: row.organisation, about: { pair: pairId }, causes: [], now })
       if (ended !== undefined)
         await issueDesired(tx, deps, { organisation: row.organisation, hosts: [ended.hostA, ended.hostB] })
       return

@@ -112,7 +112,7 @@ function ofOneHost(input: PrecheckInput, slot: 'a' | 'b'): Finding[] {
       severity: own.length === 0 ? 'unknown' : missing.length === 0 ? 'passed' : 'blocking',
       measured: own.length === 0 ? 'no address reported' : own.join(', '),
       limit: `has ${wanted.join(', ')}`,
-      remedy: 'give the addresses that the host really has; they stay as they are afterwards',
+      remedy: `name addresses that the host has${missing.length === 0 ? '' : `, or give it ${missing.join(', ')} first`}`,
     },
     {
       code: 'data_space',

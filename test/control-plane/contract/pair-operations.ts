@@ -239,6 +239,9 @@ export function pairOperationTests(runtime: () => Runtime): void {
     await a.ack(await a.nextCommand(), { phase: 'done' })
     await client.call(getOperation, { params: { operation: ended.body.id }, wait: 5 })
     assert.equal((await client.call(getPair, { params })).body.status.maintenance, null)
+    await a.send({ pair: { ...pairReport({ role: 'primary', primary: 'a' }), maintenance: true } })
+    const { body: alarms } = await client.call(listAlarms, { query: { pair: id } })
+    assert.deepEqual(alarms.data, [], 'the host’s last word of it is no forgotten maintenance')
     const { body: told } = await client.call(listEvents, { query: { pair: id, kind: 'operation_started', limit: 100 } })
     assert.deepEqual(
       told.data.slice(-2).map(one => one.message),
@@ -351,9 +354,16 @@ export function pairOperationTests(runtime: () => Runtime): void {
     const first = await b.nextCommand()
     assert.equal(first.verb, 'pairLeave')
     await b.ack(first, { phase: 'done' })
+    const unprotected = { protection: 'serving but unprotected', why: 'the other one has left' } as const
+    await a.send({ pair: { ...pairReport({ role: 'primary', primary: 'a' }), ...unprotected } })
     await a.ack(await a.nextCommand(), { phase: 'done' })
     const done = await client.call(getOperation, { params: { operation: begun.body.id }, wait: 5 })
     assert.equal(done.body.state, 'succeeded')
+    const { body: alarms } = await client.call(listAlarms, { query: { pair: id } })
+    assert.deepEqual(
+      alarms.data.map(one => [one.kind, one.state]),
+      [['protection_lost', 'cleared']],
+    )
     assert.ok('id' in planned.body)
     const { body: never } = await client.call(getOperation, { params: { operation: planned.body.id } })
     assert.deepEqual([never.state, never.message], ['cancelled', 'the pair was ended'])
