@@ -8,7 +8,7 @@ import type { ScanResult } from '../storage/scan.ts'
 export function showNetwork(network: HostNetwork): string {
   return [
     ...table(
-      ['vSwitch', 'types', 'VLAN', 'NICs', 'addresses', 'MTU', 'back end'],
+      ['vSwitch', 'types', 'VLAN', 'NICs', 'addresses', 'MTU', 'back end', 'description'],
       network.vswitches.map(vswitchRow),
       'no vSwitches',
     ),
@@ -41,6 +41,7 @@ const vswitchRow = (one: ObservedVswitch): string[] => [
   list(one.addresses.map(address => `${address}${one.learned.includes(address) ? ' (learned)' : ''}`)),
   `${one.mtu}`,
   `${one.backend}${one.owned ? '' : ', not made by us'}`,
+  one.description,
 ]
 
 const nicRow = (nic: Nic): string[] => [
@@ -102,7 +103,7 @@ function deviceRow(device: StorageDevice): string[] {
 }
 
 export const showTargets = (targets: readonly DiscoveredTarget[]): string =>
-  targets.map(target => `${target.portal}  ${target.name}\n`).join('') || 'it offers no target\n'
+  targets.map(target => `${plain(target.portal)}  ${plain(target.name)}\n`).join('') || 'it offers no target\n'
 
 export function showScan({ adapters, change }: ScanResult): string {
   const news = [
@@ -125,9 +126,12 @@ export function size(bytes: number): string {
   return `${value >= 100 || Number.isInteger(value) ? Math.round(value) : value.toFixed(1)} ${units[power]}`
 }
 
+/** What a device or a portal calls itself is not to move the cursor. */
+const plain = (text: string): string => text.replaceAll(/\p{Cc}/gu, '?')
+
 function table(head: readonly string[], rows: readonly (readonly string[])[], empty: string): string[] {
   if (rows.length === 0) return [empty]
-  const all = [head, ...rows]
+  const all = [head, ...rows.map(row => row.map(plain))]
   const widths = head.map((_, column) => Math.max(...all.map(row => row[column]?.length ?? 0)))
   return all.map(row =>
     row

@@ -217,7 +217,7 @@ export function wwn(text: string | null): string | null {
   return digits === undefined ? text : (digits.toLowerCase().match(/../g)?.join(':') ?? text)
 }
 
-const known = (text: string | null): string | null => (text === null || /^unknown/i.test(text) ? null : text)
+const known = (text: string | null): string | null => (text === null || /^<?unknown/i.test(text) ? null : text)
 
 /** Kinds for which a name can be set here. */
 export const nameIsEditable = (adapter: Pick<StorageAdapter, 'kind' | 'name'>): boolean =>

@@ -1,6 +1,7 @@
 import type { StorageAdapter, StorageDevice, StoragePath } from '../../shared/hosts/storage.ts'
 import { mountLines } from '../kernel/mountinfo.ts'
 import type { MultipathMap } from './multipath.ts'
+import { namespacePaths, subsystemOf, subsystemPolicy } from './nvme-paths.ts'
 import type { Sysfs } from './sysfs.ts'
 
 /**
@@ -28,7 +29,10 @@ interface Disk {
   sizeBytes: number
   vendor: string
   model: string
-  path: StoragePath
+  /** One, or the several of an NVMe namespace that the kernel puts together itself. */
+  paths: StoragePath[]
+  /** Of the kernel; null: each path is a disk of its own. */
+  policy: string | null
   /** Names of device-mapper and md devices on it or on its partitions, directly. */
   holders: string[]
   parts: string[]
@@ -96,24 +100,43 @@ function readDisk(sysfs: Sysfs, { name, adapterOf, parts, holders }: DiskFacts):
   if (sectors === null) return null
   const real = sysfs.link(base) ?? ''
   const address = /\/(\d+:\d+:\d+:(\d+))\/block\//.exec(real)
-  const nvme = /\/(nvme\d+)(?:\/|c\d+n\d+|n\d+)/.exec(real)?.[1]
-  const host = address === null ? undefined : `host${address[1]!.split(':')[0]}`
-  const adapter = host === undefined ? nvme : (adapterOf.get(host) ?? host)
+  const nvme = name.startsWith('nvme')
+  const subsystem = subsystemOf(real)
+  const paths =
+    subsystem === null
+      ? onlyPath(sysfs, { name, adapterOf, address: address?.[1] ?? null, real })
+      : namespacePaths(sysfs, { name, subsystem })
   // A paravirtual disk has no adapter of its own and is nobody else's.
-  if (adapter === undefined) return null
-  const state = sysfs.text(`${base}/device/state`) ?? 'unknown'
+  if (paths === null) return null
   return {
     name,
     // "naa.6001405…", "eui.…", "t10.…" (SPC-4, page 0x83), or NVMe's own. A disk that only names itself has none.
-    wwid: sysfs.text(nvme === undefined ? `${base}/device/wwid` : `${base}/wwid`),
-    lun: address === null ? namespaceOf(name) : Number(address[2]),
+    wwid: sysfs.text(nvme ? `${base}/wwid` : `${base}/device/wwid`),
+    lun: address === null ? (sysfs.number(`${base}/nsid`) ?? namespaceOf(name)) : Number(address[2]),
     sizeBytes: sectors * sectorBytes,
-    vendor: sysfs.text(`${base}/device/vendor`) ?? (nvme === undefined ? 'unknown' : 'NVMe'),
+    vendor: sysfs.text(`${base}/device/vendor`) ?? (nvme ? 'NVMe' : 'unknown'),
     model: sysfs.text(`${base}/device/model`) ?? 'unknown',
-    path: { name, adapter, address: address?.[1] ?? null, state, up: upStates.has(state) },
+    paths,
+    policy: subsystem === null ? null : subsystemPolicy(sysfs, subsystem),
     holders: [...new Set(holders)],
     parts,
   }
+}
+
+interface PathFacts {
+  name: string
+  adapterOf: ReadonlyMap<string, string>
+  /** host:channel:target:lun */
+  address: string | null
+  real: string
+}
+
+function onlyPath(sysfs: Sysfs, { name, adapterOf, address, real }: PathFacts): StoragePath[] | null {
+  const host = address === null ? undefined : `host${address.split(':')[0]}`
+  const adapter = host === undefined ? /\/(nvme\d+)\//.exec(real)?.[1] : (adapterOf.get(host) ?? host)
+  if (adapter === undefined) return null
+  const state = sysfs.text(`sys/block/${name}/device/state`) ?? 'unknown'
+  return [{ name, adapter, address, state, up: upStates.has(state) }]
 }
 
 /** An NVMe namespace's id is in its name, counted from 1. */
@@ -129,8 +152,8 @@ const single = (disk: Disk, users: Users): StorageDevice => ({
   sizeBytes: disk.sizeBytes,
   vendor: disk.vendor,
   model: disk.model,
-  paths: [disk.path],
-  multipathPolicy: null,
+  paths: disk.paths,
+  multipathPolicy: disk.policy,
   usedBy: users.of([disk.name, ...disk.parts], disk.holders),
 })
 
@@ -144,7 +167,7 @@ function multipath(
   return {
     ...single(first, users),
     name: users.nameOf(map),
-    paths: paths.map(({ path }) => ({ ...path, up: path.up && !down.has(path.name) })),
+    paths: paths.flatMap(one => one.paths).map(path => ({ ...path, up: path.up && !down.has(path.name) })),
     multipathPolicy: policy?.policy ?? 'unknown',
     usedBy: users.of([map], holders),
   }

@@ -37,6 +37,10 @@ export const ahci = `
   sys/devices/pci0000:00/0000:00:1f.2/vendor = 0x8086
   sys/devices/pci0000:00/0000:00:1f.2/device = 0x2922
   sys/class/ata_link/link1/sata_spd = 6.0 Gbps
+  sys/class/scsi_host/host1 -> sys/devices/pci0000:00/0000:00:1f.2/ata2/host1/scsi_host/host1
+  sys/devices/pci0000:00/0000:00:1f.2/ata2/host1/scsi_host/host1/proc_name = ahci
+  sys/devices/pci0000:00/0000:00:1f.2/ata2/host1/scsi_host/host1/scan =
+  sys/class/ata_link/link2/sata_spd = <unknown>
   sys/block/sda -> sys/devices/pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/block/sda
   sys/devices/pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/block/sda/size = 1000215216
   sys/devices/pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/block/sda/device -> sys/devices/pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0
@@ -158,6 +162,28 @@ export const fcoeAndNvme = `
   sys/devices/pci0000:00/0000:01:00.0/nvme/nvme0/nvme0n1/device -> sys/devices/pci0000:00/0000:01:00.0/nvme/nvme0
   sys/devices/pci0000:00/0000:01:00.0/nvme/nvme0/state = live
   sys/devices/pci0000:00/0000:01:00.0/nvme/nvme0/model = SAMSUNG MZVL2512HCJQ
+`
+
+/** Two controllers over TCP to one subsystem, whose namespaces the kernel puts together (drivers/nvme/host/multipath.c). */
+export const nvmeMultipath = `
+  sys/class/nvme/nvme2/transport = tcp
+  sys/class/nvme/nvme2/subsysnqn = nqn.2026-01.example.store:shared
+  sys/class/nvme/nvme2/state = live
+  sys/class/nvme/nvme2/nvme2c2n1/ana_state = optimized
+  sys/class/nvme/nvme3/transport = tcp
+  sys/class/nvme/nvme3/subsysnqn = nqn.2026-01.example.store:shared
+  sys/class/nvme/nvme3/state = live
+  sys/class/nvme/nvme3/nvme2c3n1/ana_state = inaccessible
+  sys/class/nvme-subsystem/nvme-subsys2 -> sys/devices/virtual/nvme-subsystem/nvme-subsys2
+  sys/devices/virtual/nvme-subsystem/nvme-subsys2/iopolicy = numa
+  sys/devices/virtual/nvme-subsystem/nvme-subsys2/model = Linux
+  sys/devices/virtual/nvme-subsystem/nvme-subsys2/nvme2 -> sys/class/nvme/nvme2
+  sys/devices/virtual/nvme-subsystem/nvme-subsys2/nvme3 -> sys/class/nvme/nvme3
+  sys/block/nvme2n1 -> sys/devices/virtual/nvme-subsystem/nvme-subsys2/nvme2n1
+  sys/devices/virtual/nvme-subsystem/nvme-subsys2/nvme2n1/size = 131072
+  sys/devices/virtual/nvme-subsystem/nvme-subsys2/nvme2n1/nsid = 7
+  sys/devices/virtual/nvme-subsystem/nvme-subsys2/nvme2n1/wwid = uuid.6c1e4f0a-7d7a-4f5b-9d62-0a4f3b0f4f11
+  sys/devices/virtual/nvme-subsystem/nvme-subsys2/nvme2n1/device -> sys/devices/virtual/nvme-subsystem/nvme-subsys2
 `
 
 export const mounts = `

@@ -64,7 +64,10 @@ test('what is a matter of the pair is no verb of the host alone', async () => {
 test('a scan asks the adapters that are named, and refuses one that this host has not before any is asked', async () => {
   const missing = await scan(['host0', 'host77'])
   assert.equal(missing?.phase, 'refused')
-  assert.match(missing?.message ?? '', /adapters is "host77" and must be adapters of this host; it has host0, host3/)
+  assert.match(
+    missing?.message ?? '',
+    /adapters is "host77" and must be adapters of this host; it has host0, host1, host3/,
+  )
   assert.equal(read('sys/class/scsi_host/host0/scan'), '')
   const done = await scan(['host0'])
   assert.equal(done?.message, '1 adapter looked again')

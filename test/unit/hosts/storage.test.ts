@@ -11,9 +11,9 @@ import { parseMultipath } from '../../../node-agent/storage/multipath.ts'
 import { chooseAdapters, Scanner } from '../../../node-agent/storage/scan.ts'
 import { Sysfs } from '../../../node-agent/storage/sysfs.ts'
 import { deviceChange, lunDifferences, type StorageDevice, sharedLuns } from '../../../shared/hosts/storage.ts'
-import { ahci, fakeSysfs, fcoeAndNvme, iscsiTcp, mounts, qla2xxx, sas } from './fake-sysfs.ts'
+import { ahci, fakeSysfs, fcoeAndNvme, iscsiTcp, mounts, nvmeMultipath, qla2xxx, sas } from './fake-sysfs.ts'
 
-const tree = fakeSysfs([ahci, qla2xxx, iscsiTcp, sas, fcoeAndNvme, mounts].join('\n'))
+const tree = fakeSysfs([ahci, qla2xxx, iscsiTcp, sas, fcoeAndNvme, nvmeMultipath, mounts].join('\n'))
 after(() => tree.remove())
 const sysfs = new Sysfs(tree.root)
 const adapters = listAdapters(sysfs, { initiatorName: readInitiatorName(tree.root) })
@@ -42,12 +42,15 @@ test('every kind of adapter is listed once, sessions of the software initiator u
   const kinds = Object.fromEntries(adapters.map(one => [one.name, one.kind]))
   assert.deepEqual(kinds, {
     host0: 'scsi',
+    host1: 'scsi',
     host3: 'fc',
     host4: 'sas',
     host6: 'fcoe',
     iscsi: 'iscsi',
     nvme0: 'nvme',
     nvme1: 'nvme',
+    nvme2: 'nvme',
+    nvme3: 'nvme',
   })
 })
 
@@ -63,6 +66,7 @@ test('a local SATA host has a model from its PCI function, a speed, and no ident
     targets: [],
     hosts: ['host0'],
   })
+  assert.equal(adapter('host1')?.speed, null, 'nothing is plugged in there')
 })
 
 test('a Fibre Channel host shows its port name, and only remote ports that are targets', () => {
@@ -122,6 +126,21 @@ test('an NVMe namespace hangs on its controller', () => {
     { name: 'nvme0n1', adapter: 'nvme0', address: null, state: 'live', up: true },
   ])
   assert.equal(device('nvme0n1').lun, 1)
+})
+
+test('an NVMe namespace that several controllers lead to has a path by each, up where it may be used there', () => {
+  const shared = device('nvme2n1')
+  assert.deepEqual(
+    [shared.lun, shared.wwid, shared.model, shared.multipathPolicy],
+    [7, 'uuid.6c1e4f0a-7d7a-4f5b-9d62-0a4f3b0f4f11', 'Linux', 'numa'],
+  )
+  assert.deepEqual(
+    shared.paths.map(path => [path.name, path.adapter, path.state, path.up]),
+    [
+      ['nvme2c2n1', 'nvme2', 'live, optimized', true],
+      ['nvme2c3n1', 'nvme3', 'live, inaccessible', false],
+    ],
+  )
 })
 
 test('the real machine can be listed too, whatever it has', () => {
