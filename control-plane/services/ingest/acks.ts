@@ -23,10 +23,12 @@ export async function takeAck(deps: Deps, text: string): Promise<boolean> {
     const ack = parsed.data
     const [sent] = await tx.select().from(command).where(eq(command.jti, ack.jti))
     if (sent === undefined || sent.host !== from.id || sent.organisation !== from.organisation) return 'foreign'
-    // It comes by HTTPS too, and after a crash of the host again as "not known": nothing follows from either any more.
-    if (lastPhases.has(sent.phase)) return 'repeated'
+    if (isPast(ack.phase, sent.phase)) return 'repeated'
     const [row] = await tx.select().from(operation).where(eq(operation.id, sent.operation)).for('update')
     if (row === undefined) return 'foreign'
+    // Another answer to it may have been taken while this one waited for its turn.
+    const [now] = await tx.select({ phase: command.phase }).from(command).where(eq(command.jti, ack.jti))
+    if (now === undefined || isPast(ack.phase, now.phase)) return 'repeated'
     await tx.update(command).set({ phase: ack.phase }).where(eq(command.jti, ack.jti))
     await carryOn(tx, deps, { row, event: { kind: 'ack', ack } })
     return { operation: row.id }
@@ -38,6 +40,13 @@ export async function takeAck(deps: Deps, text: string): Promise<boolean> {
   return taken !== 'foreign'
 }
 const lastPhases: ReadonlySet<string> = new Set<Ack['phase']>(['done', 'failed', 'refused'])
+
+/**
+ * An answer comes over the broker and by HTTPS, the one late, and after a crash of the host again as "not known": nothing
+ * follows after the last one, and that a command began is no news once something was told of its way.
+ */
+const isPast = (phase: Ack['phase'], before: string): boolean =>
+  lastPhases.has(before) || (phase === 'accepted' && before === 'progress')
 
 /** Not verified yet: it only says whose key is to be tried. */
 function kidOf(text: string): string | null {

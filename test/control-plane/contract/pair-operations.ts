@@ -96,6 +96,19 @@ export function pairOperationTests(runtime: () => Runtime): void {
     assert.equal(body.state, 'running')
   })
 
+  test('that a command began, told late, takes back nothing that was told after it', async () => {
+    const { client, id, a } = await adoptedPair(runtime())
+    const begun = await client.call(switchOver, { params: { pair: id }, body: { reason: 'update' } })
+    assert.ok('id' in begun.body)
+    const params = { operation: begun.body.id }
+    const asked = await a.nextCommand()
+    await a.ack(asked, { phase: 'progress', message: 'half of it' })
+    // The host tells over two ways, and one of them may be slow.
+    await a.ack(asked, { phase: 'accepted', message: 'begins' })
+    const { body } = await client.call(getOperation, { params })
+    assert.deepEqual([body.steps[0]?.state, body.steps[0]?.message], ['running', 'half of it'])
+  })
+
   test('a switchover is planned for a window, shown as scheduled, and called off', async () => {
     const { client, id } = await adoptedPair(runtime())
     const params = { pair: id }
