@@ -59,6 +59,7 @@ describe('vSwitches on Open vSwitch', () => {
   })
 
   test('what anybody changes of it is heard, once for each look, and after a restart of its database again', async () => {
+    assert.deepEqual(await at.change(ovs()), changed)
     let heard = 0
     const count = (): void => {
       heard += 1

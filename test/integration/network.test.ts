@@ -81,7 +81,10 @@ describe('vSwitches on Linux bridges', () => {
     await at.untilReaches('10.41.0.1')
   })
 
+  const inPlace = wish({ gateways: ['10.41.0.1'], addresses: ['10.41.0.5/24', 'fd41::5/64'], mtu: 1500 })
+
   test('an address that a router gave for a time, and its gateway, are no settings: a change leaves them alone', async () => {
+    assert.deepEqual(await at.change(inPlace), changed)
     const given = ['fd99::5/64', 'dev', 'svc0', 'valid_lft', '3000', 'preferred_lft', '3000', 'noprefixroute']
     at.host.exec('ip', 'address', 'add', ...given)
     at.host.exec('ip', '-6', 'route', 'add', 'default', 'via', 'fe80::1', 'dev', 'svc0', 'proto', 'ra')
@@ -135,6 +138,7 @@ describe('vSwitches on Linux bridges', () => {
   const ownTable = 'via 10.40.0.1 dev eth0 src 10.40.0.5 mtu lock 1300 table 100'.split(' ')
 
   test('the routes of a NIC go with its address into its vSwitch', async () => {
+    assert.deepEqual(await at.change(inPlace), changed)
     at.host.exec('ip', 'route', 'add', '10.55.0.0/16', 'via', '10.40.0.1', 'dev', 'eth0', 'proto', 'static')
     at.host.exec('ip', '-6', 'address', 'add', 'fd40::5/64', 'dev', 'eth0', 'nodad')
     at.host.exec('ip', '-6', 'route', 'add', 'fd55::/64', 'via', 'fd40::1', 'dev', 'eth0')
