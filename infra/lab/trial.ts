@@ -28,6 +28,7 @@ import { type Judgement, judgeObservations } from './observations.ts'
 import { databaseUri, queryHost, until } from './pair.ts'
 import {
   errorCounts,
+  errorsIn,
   judgeWrites,
   parseRows,
   WRITE_TABLE,
@@ -50,6 +51,9 @@ export interface Step {
   outage: WriteOutage
   /** Errors clients saw in the window, by code. */
   errors: { [code: string]: number }
+  /** The same one by one, and when the window began, on the writer's clock. */
+  errorsAt: { code: string; connection: number; atMs: number }[]
+  fromMs: number
 }
 
 export interface TrialVerdict {
@@ -108,7 +112,13 @@ export class Trial {
     await sleep(CALM_AFTER_MS)
     const window = { fromMs, toMs: nowMs() }
     const events = this.log.events()
-    const step = { name, outage: writeOutage(events, window), errors: errorCounts(events, window) }
+    const step = {
+      name,
+      outage: writeOutage(events, window),
+      errors: errorCounts(events, window),
+      errorsAt: errorsIn(events, window),
+      fromMs,
+    }
     this.steps.push(step)
     return step
   }

@@ -101,6 +101,17 @@ export function errorCounts(events: readonly WriteEvent[], window?: Window): { [
   return counts
 }
 
+/** One by one, with the writer's connection that saw it. */
+export function errorsIn(
+  events: readonly WriteEvent[],
+  window: Window,
+): { code: string; connection: number; atMs: number }[] {
+  return events
+    .filter(event => event.kind === 'error')
+    .filter(event => event.atMs >= window.fromMs && event.atMs <= window.toMs)
+    .map(({ id, code, atMs }) => ({ code, connection: Number(id / SEQUENCE_LIMIT), atMs }))
+}
+
 export interface StoredRow {
   id: bigint
   attempts: number

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type HostName, otherOf } from '../../infra/lab/addresses.ts'
+import { nowMs } from '../../infra/lab/database-client.ts'
 import { readLabState } from '../../infra/lab/lab-state.ts'
 import { servingHost, until, untilProtected } from '../../infra/lab/pair.ts'
 import { isAlive } from '../../infra/lab/processes.ts'
@@ -26,6 +27,8 @@ export interface Run {
   protectedAgainMs?: number
   /** The longest time in which the primary said that it serves unprotected. */
   unprotectedMs?: number
+  /** When roles were changed before a fault that must not move the service; of the writer's clock. */
+  changedRolesMs?: number
 }
 
 export interface Scenario {
@@ -88,6 +91,7 @@ function stay(words: string, fault: Act): Scenario['run'] {
   return async context => {
     const { lab, trial } = context
     const before = await untilProtected(lab, REJOIN_LIMIT_MS)
+    const changedRolesMs = nowMs()
     await switchOver(context, before)
     await untilServing(lab, otherOf(before))
     const primary = await begin(context)
@@ -97,7 +101,7 @@ function stay(words: string, fault: Act): Scenario['run'] {
     const unprotectedMs = await watch.end()
     const now = await untilProtected(lab, REJOIN_LIMIT_MS)
     if (now !== primary) throw new Error(`${words} moved the service from ${primary} to ${now}, and should not have.`)
-    return { step, unprotectedMs }
+    return { step, unprotectedMs, changedRolesMs }
   }
 }
 

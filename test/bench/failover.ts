@@ -6,7 +6,6 @@
  * the fault at a random phase of the heartbeat. `--json`: the last line of stdout is one JSON object.
  */
 import { cpus } from 'node:os'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { ensureDebianPackages, LAB_PACKAGES, unsuitable } from '../../infra/dev/debian-packages.ts'
 import type { ObserverTargets } from '../../infra/lab/instruments.ts'
@@ -27,11 +26,6 @@ const LAB = 'bench'
 /** Eight connections in turn: a write every 5 ms, which with 20 looks a second leaves the hosts most of one machine. */
 const WRITE_EVERY_MS = 40
 const OBSERVE_EVERY_MS = 50
-/**
- * The other host is told of clients four times a second. Those it does not know yet at the first change of roles, which is
- * no row, would hear of it a second or more later, in the middle of the row without a fault.
- */
-const TOLD_AFTER_MS = 1000
 const RUNS_RANGE = { least: 1, most: 1000 }
 const MINUTES_RANGE = { least: 0, most: 24 * 60 }
 
@@ -139,7 +133,6 @@ async function measureIn(
       writer: { intervalMs: WRITE_EVERY_MS },
     })
     const newcomers = await Newcomers.start(LAB)
-    await sleep(TOLD_AFTER_MS)
     const powerCuts: Run[] = []
     for (const name of names) {
       const scenario = scenarios[name]!
@@ -148,6 +141,7 @@ async function measureIn(
         const run = await scenario.run({ lab: LAB, trial, nextBundle })
         runs.push(run)
         say(`${scenario.words}: ${runs.map(one => one.step.outage.gapMs.toFixed(0)).join(' ')} ms`)
+        if (run.changedRolesMs !== undefined) for (const line of strayErrors(run, run.changedRolesMs)) say(line)
         if (options.explain) for (const line of timeline(LAB, run.step.outage)) say(line)
       }
       if (name === 'powerCutMs') powerCuts.push(...runs)
@@ -177,6 +171,14 @@ function ownAddresses(lab: string): ObserverTargets {
   const { client } = observerTargets(lab)
   const own = Object.fromEntries(Object.entries(client).filter(([name]) => name.includes(':')))
   return { client: own, inside: { a: {}, b: {} }, rhythmMs: OBSERVE_EVERY_MS }
+}
+
+/** A fault that moves nothing costs no client an error: where one has seen one, it is told when, and since when roles are as they are. */
+function strayErrors({ step }: Run, changedRolesMs: number): string[] {
+  return step.errorsAt.map(
+    ({ code, connection, atMs }) =>
+      `  ${code} on connection ${connection}, ${(atMs - step.fromMs).toFixed(0)} ms into the row, ${(atMs - changedRolesMs).toFixed(0)} ms after the change of roles before it`,
+  )
 }
 
 function figureOf(scenario: Scenario, runs: readonly Run[], profile: Profile): Figure {
