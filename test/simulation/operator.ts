@@ -1,6 +1,6 @@
 import { genHeard, waitsForGiveUp } from '../../shared/protocol/facts.ts'
 import { statusOf } from '../../shared/protocol/status.ts'
-import type { DataNode, Effect } from '../../shared/protocol/types.ts'
+import type { DataNode, Effect, Voters } from '../../shared/protocol/types.ts'
 import type { Host } from './host.ts'
 import type { Pair } from './pair.ts'
 import type { Random } from './random.ts'
@@ -113,6 +113,9 @@ export class Operator {
     const voters = host.file.content.overruled?.voters
     if (voters === undefined) return false
     const { witness } = this.pair
+    // One that was replaced is a member no more, and asked by nobody.
+    const asked = host.state.durable.known?.value.voters.w
+    if (asked !== undefined && asked !== voters.w) return true
     return !witness.has(voters.w) || off.file.content.inc !== voters[off.node]
   }
 
@@ -220,13 +223,19 @@ export class Operator {
     const { named } = pair
     if (named === null) return
     const host = pair.hosts[named]
-    const voters = host.state.durable.acc?.value.voters ?? {}
     const { hosts, witness } = pair
-    const w = witness.has(voters.w) ? voters.w : witness.inc
-    const there = { a: hosts.a.file.content.inc, b: hosts.b.file.content.inc, w }
-    const nodes = (['a', 'b', 'w'] as const).filter(node => voters[node] !== undefined)
-    const alive = nodes.filter(node => voters[node] === there[node])
-    const stuck = nodes.length > 0 && alive.length * 2 <= nodes.length && host.agent.process === 'running'
+    const has = ({ w, a, b }: Voters): boolean => {
+      const alive = [
+        w === undefined ? null : w === witness.inc || witness.has(w),
+        a === undefined ? null : a === hosts.a.file.content.inc,
+        b === undefined ? null : b === hosts.b.file.content.inc,
+      ].filter(one => one !== null)
+      return alive.length === 0 || alive.filter(one => one).length * 2 > alive.length
+    }
+    // A change of members that is in doubt needs the majority before it as well as its own.
+    const { known, acc } = host.state.durable
+    const lost = [known, acc].some(one => one !== null && !has(one.value.voters))
+    const stuck = lost && host.agent.process === 'running'
     this.after('quorum', { needed: stuck, least: 5000, most: 15_000 }, () => this.force(host, { withWitness: false }))
   }
 
