@@ -256,12 +256,17 @@ test('fleet tooling switches over by a command of its own key over MQTT, and rea
     })
     return seen.includes('done') ? seen : null
   })
-  assert.deepEqual(phases, ['accepted', 'done'])
+  // That it began is not told where its end is told at once.
+  assert.deepEqual(
+    phases.filter(phase => phase !== 'accepted'),
+    ['done'],
+  )
+  const answered = answers.length
   // The same once more, and a forced takeover, which no tooling may command.
   const takeover = commandOf(primary, { verb: 'takeover', args: { withWitness: true }, only: await presentOf(primary) })
   for (const again of [text, await signer.sign('command', takeover)])
     await tool.publishAsync(downTopic(identityOf(primary), 'cmd'), again, { qos: 1 })
-  await until(10_000, 'the takeover is not refused', async () => (answers.length >= 3 ? true : null))
+  await until(10_000, 'the takeover is not refused', async () => (answers.length > answered ? true : null))
   assert.equal(await untilProtected(lab), otherOf(primary))
   await tool.endAsync(true)
 })
