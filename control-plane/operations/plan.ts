@@ -180,7 +180,7 @@ function prechecksOf(slot: Slot, pairing: Pairing, { vips, witness }: Measured):
 }
 
 export function setUpPlan(pairing: Pairing, { first, measured }: { first: Slot; measured: Measured }): OperationWork {
-  return workOf([prechecks(pairing, measured), ...joining(pairing, first)])
+  return workOf([prechecks(pairing, measured), ...joining(pairing, first, `host ${first} begins the pair`)])
 }
 
 /** The host that is left serves, and so has the virtual addresses: the new one is not asked whether they are free. */
@@ -189,16 +189,19 @@ export function replacementPlan(
   { slot, measured }: { slot: Slot; measured: Measured },
 ): OperationWork {
   const left = slot === 'a' ? 'b' : 'a'
-  return workOf([[prechecksOf(slot, pairing, { ...measured, vips: [] })], ...joining(pairing, left)])
+  return workOf([
+    [prechecksOf(slot, pairing, { ...measured, vips: [] })],
+    ...joining(pairing, left, `host ${left} lets another machine join`),
+  ])
 }
 
-function joining(pairing: Pairing, first: Slot): PlannedStep[][] {
+function joining(pairing: Pairing, first: Slot, beginning: string): PlannedStep[][] {
   const second = first === 'a' ? 'b' : 'a'
   return [
     [
       {
         id: 'begin',
-        title: `host ${first} begins the pair`,
+        title: beginning,
         slot: first,
         action: commandTo(pairing.hosts[first].id, 'pairBegin', {
           args: { peerSealingKey: pairing.hosts[second].sealingKey },

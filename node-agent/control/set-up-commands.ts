@@ -39,11 +39,16 @@ async function begin(command: Command, wish: PairWish, context: SetUpContext): P
   if (command.args.peerSealingKey !== wish.peer.sealingKey)
     return refused('the command names another sealing key than the wish of this pair does')
   const { beginPair } = await import('../pair/set-up.ts')
+  const runs = readState(loadHost(context.configPath).base.stateDir).ok
   const parts = await partsOf(wish, context)
   const enrolled = { own: await enrolmentKeyOf(context.identity.key), otherKey: wish.peer.publicKey }
   const token = await beginPair({ ...parts, enrolmentToken: witnessToken(context.configPath), enrolled })
   const sealed = await seal(token, { to: wish.peer.sealingKey, purpose: purposeOf(wish) })
-  return { phase: 'done', message: 'this host has begun the pair', result: { sealed } }
+  return {
+    phase: 'done',
+    message: runs ? 'the joining secret is told once more' : 'this host has begun the pair',
+    result: { sealed },
+  }
 }
 
 async function joinIn(command: Command, wish: PairWish, context: SetUpContext): Promise<RunOutcome> {

@@ -51,8 +51,14 @@ export function tlsPaths(config: Config): TlsPaths {
   return { authority: at('authority.pem'), key: at('host.key'), certificate: at('host.pem') }
 }
 
+interface PairCertificates {
+  authority: KeyAndCertificate
+  /** Of the other host. */
+  other: KeyAndCertificate
+}
+
 /** The pair's authority and this host's certificate; answers with the certificate of the other host. */
-export async function ensureCertificates(config: Config): Promise<{ authorityPem: string; other: KeyAndCertificate }> {
+export async function ensureCertificates(config: Config): Promise<PairCertificates> {
   const folder = join(config.stateDir, 'tls')
   makeFolder(folder, 0o700)
   const paths = tlsPaths(config)
@@ -70,12 +76,12 @@ export async function ensureCertificates(config: Config): Promise<{ authorityPem
   const made = await ensure(folder, { key: `${other}.key`, certificate: `${other}.pem` }, () =>
     makeHostCertificate(folder, { authority, name: nameOf(other, remote) }),
   )
-  return { authorityPem: authority.certificatePem, other: made }
+  return { authority, other: made }
 }
 
 /**
  * A new certificate from the pair's authority, beside the one in use, which stays valid: whoever has one is let in, so they
- * are replaced on one host at a time. null: the authority's key is on the other host, which began the pair.
+ * are replaced on one host at a time. null: the authority's key is not here, but on the other host.
  */
 export async function newCertificate(
   config: Config,
@@ -110,17 +116,19 @@ export async function certificateForOther(config: Config): Promise<KeyAndCertifi
   const made = config.postgres.tls === null ? await newCertificate(config, 'the other host') : null
   if (made !== null) return made
   throw new Error(
-    `host ${config.node} does not have the key of the pair’s authority either: the host that began the pair had it`,
+    `host ${config.node} does not have the key of the pair’s authority either: a host that is gone had it`,
   )
 }
 
 export async function writeCertificates(
   config: Config,
-  tls: { authorityPem: string } & KeyAndCertificate,
+  tls: { authorityPem: string; authorityKeyPem: string | null } & KeyAndCertificate,
 ): Promise<void> {
-  makeFolder(join(config.stateDir, 'tls'), 0o700)
+  const folder = join(config.stateDir, 'tls')
+  makeFolder(folder, 0o700)
   const paths = tlsPaths(config)
   await writeSecret(paths.authority, Buffer.from(tls.authorityPem))
+  if (tls.authorityKeyPem !== null) await writeSecret(join(folder, 'authority.key'), Buffer.from(tls.authorityKeyPem))
   await writeKeyAndCertificate(paths, tls)
 }
 

@@ -13,6 +13,7 @@ import { existingAbove, makeFolder } from '../folders.ts'
 import { bootMs } from '../kernel/clock.ts'
 import { RouteSocket } from '../kernel/rtnetlink.ts'
 import { type HostKey, hostKeyOf, makeHostKeyPem, readHostKey } from '../keys/host-key.ts'
+import { readSecret } from '../keys/secret-file.ts'
 import { postgresMajor, preflight } from '../preflight.ts'
 import { checkLocation, kernelsOwn } from '../state-file/location.ts'
 import { createStateFile, readState } from '../state-file/state-file.ts'
@@ -48,10 +49,14 @@ export interface BeginOptions {
   enrolled: { own: HostKey; otherKey: string } | null
 }
 
-/** This host begins the pair. Answers with the token for the other one; running it again answers with the same. */
+/**
+ * This host begins the pair. Answers with the token for the other one; running it again answers with the same, also on the
+ * host that joined: whoever of the two is left has another machine join in the other one's place.
+ */
 export async function beginPair(options: SetUpOptions & BeginOptions): Promise<string> {
   const { config, progress } = options
   const before = readSetup(config.stateDir)
+  if (before?.part === 'joins') return tokenAgain(config, before)
   const major = await check(options, { part: 'begins', before })
   makeStateDir(config.stateDir)
   let setup: Setup = before ?? {
@@ -64,9 +69,9 @@ export async function beginPair(options: SetUpOptions & BeginOptions): Promise<s
   }
   if (before === null) await writeSetup(config.stateDir, setup)
   progress('keys of the pair and of both hosts')
-  const pairKey = await ensurePairKey(config.pairKeyFile)
+  await ensurePairKey(config.pairKeyFile)
   await ensureHostKey(config.hostKeyFile)
-  const tls = config.postgres.tls === null ? await ensureCertificates(config) : null
+  if (config.postgres.tls === null) await ensureCertificates(config)
   if (config.witness !== null && setup.witnessInc === null) {
     progress(`admission at the witness ${config.witness.url}`)
     setup = { ...setup, witnessInc: await admit(config, setup, options) }
@@ -79,19 +84,41 @@ export async function beginPair(options: SetUpOptions & BeginOptions): Promise<s
     await options.prepareDatabase(config, progress)
     await makeState(config, progress)
   }
+  return tokenOf(config, setup, major)
+}
+
+async function tokenOf(config: Config, setup: Setup, postgresMajor: number): Promise<string> {
   const { witness } = config
+  const tls = config.postgres.tls === null ? await ensureCertificates(config) : null
   const token: JoinToken = {
     v: 1,
     pair: config.pair,
     node: config.node === 'a' ? 'b' : 'a',
-    pairKey,
+    pairKey: await ensurePairKey(config.pairKeyFile),
     hostKeyPem: setup.otherHostKeyPem,
-    witness: witness === null ? null : { ...ofToken(witness), inc: setup.witnessInc ?? '' },
-    tls: tls === null ? null : { authorityPem: tls.authorityPem, ...tls.other },
-    agreed: agreedOf(config, major, await heldTrees(config)),
+    witness: witness === null ? null : { ...ofToken(witness), inc: witness.inc ?? setup.witnessInc ?? '' },
+    tls: tls === null ? null : { authorityPem: tls.authority.certificatePem, ...tls.other },
+    inviter: { hostKeyPem: readText(config.hostKeyFile), authorityKeyPem: tls?.authority.keyPem ?? null },
+    agreed: agreedOf(config, postgresMajor, await heldTrees(config)),
   }
   return encodeToken(token)
 }
+
+/** Nothing is checked but whose place this is: the host runs, and nothing of it is changed. @throws with a sentence */
+async function tokenAgain(config: Config, setup: Setup): Promise<string> {
+  refuseOther(config, setup, 'joins')
+  if (!hasState(config) || setup.leftAt !== undefined)
+    throw new Error(
+      `host ${config.node} is no member of pair ${config.pair}: it has to join first, and others after it`,
+    )
+  if (setup.otherHostKeyPem === '')
+    throw new Error(
+      `host ${config.node} joined pair ${config.pair} by a token that did not let it have others join: copy setup.json, the keys and tls of stateDir from a backup of the other host, or set the pair up anew with postgres.mode adopt`,
+    )
+  return tokenOf(config, setup, await postgresMajor(config))
+}
+
+const readText = (path: string): string => readSecret(path)?.toString() ?? ''
 
 /** This host joins a pair that another one began. */
 export async function joinPair(options: SetUpOptions & { token: JoinToken }): Promise<void> {
@@ -102,14 +129,16 @@ export async function joinPair(options: SetUpOptions & { token: JoinToken }): Pr
   progress('keys from the token')
   await writePairKey(config.pairKeyFile, token.pairKey)
   await ensureHostKey(config.hostKeyFile, token.hostKeyPem)
-  if (token.tls !== null && config.postgres.tls === null) await writeCertificates(config, token.tls)
+  const { inviter } = token
+  if (token.tls !== null && config.postgres.tls === null)
+    await writeCertificates(config, { ...token.tls, authorityKeyPem: inviter?.authorityKeyPem ?? null })
   await writeSetup(config.stateDir, {
     pair: config.pair,
     node: config.node,
     part: 'joins',
     admissionNonce: null,
     witnessInc: token.witness?.inc ?? null,
-    otherHostKeyPem: '',
+    otherHostKeyPem: inviter?.hostKeyPem ?? '',
   })
   await prepareTrees(config, progress)
   await makeState(config, progress)
@@ -142,17 +171,7 @@ async function check(
   await preflight(config)
   hasState(config)
   const major = await postgresMajor(config)
-  if (before !== null && (before.pair !== config.pair || before.node !== config.node || before.part !== part)) {
-    const rule = `belongs to host ${before.node} of pair ${before.pair}, which ${before.part} its pair`
-    throw new ConfigError('this set-up', [
-      {
-        field: 'stateDir',
-        value: config.stateDir,
-        rule,
-        remedy: 'name another folder, or move this one away once that host is off for good',
-      },
-    ])
-  }
+  if (before !== null) refuseOther(config, before, part)
   const { dataDir, mode, configFile, hbaFile } = config.postgres
   const faults = [
     ...folderFaults(config),
@@ -164,6 +183,13 @@ async function check(
   ]
   if (faults.length > 0) throw new ConfigError('this set-up', faults)
   return major
+}
+
+function refuseOther(config: Config, before: Setup, part: Setup['part']): void {
+  if (before.pair === config.pair && before.node === config.node && before.part === part) return
+  const rule = `belongs to host ${before.node} of pair ${before.pair}, which ${before.part} its pair`
+  const remedy = 'name another folder, or move this one away once that host is off for good'
+  throw new ConfigError('this set-up', [{ field: 'stateDir', value: config.stateDir, rule, remedy }])
 }
 
 /** Said before anything is made in the others. */

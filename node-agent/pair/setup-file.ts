@@ -15,7 +15,7 @@ export const setupSchema = z.strictObject({
   part: z.enum(['begins', 'joins']),
   admissionNonce: z.string().nullable(),
   witnessInc: z.string().nullable(),
-  /** The host key of the other host, made here and handed over in the token; '' once it has joined. */
+  /** The host key of the other host, for whoever joins in its place; '' where this host joined by an older token. */
   otherHostKeyPem: z.string(),
   /** ISO 8601 of when this host left its pair; absent while it belongs to it. */
   leftAt: z.exactOptional(z.string()),

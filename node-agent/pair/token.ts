@@ -23,6 +23,11 @@ export const tokenSchema = z.strictObject({
     })
     .nullable(),
   tls: z.strictObject({ authorityPem: z.string(), keyPem: z.string(), certificatePem: z.string() }).nullable(),
+  /**
+   * What the joining host needs to have another machine join in the place of this one, should it be lost. `authorityKeyPem`:
+   * null where certificates are the operator's own. Absent in tokens of before there was such a thing.
+   */
+  inviter: z.exactOptional(z.strictObject({ hostKeyPem: z.string(), authorityKeyPem: z.string().nullable() })),
   agreed: z.strictObject({
     profile: z.string(),
     /** As the joining host has to write them. */

@@ -14,7 +14,7 @@ import {
 } from '../../node-agent/pair/keys.ts'
 import { exampleConfig } from './example-config.ts'
 
-test('the host that began the pair makes a new certificate for either; both are of the authority that both hosts have', async t => {
+test('a host with the key of the pair’s authority makes a new certificate for either; both are of the authority that both hosts have', async t => {
   const folder = mkdtempSync(join(tmpdir(), 'understudy-certificates-'))
   t.after(() => rmSync(folder, { recursive: true, force: true }))
   const configOf = (node: 'a' | 'b'): Config => {
@@ -23,10 +23,12 @@ test('the host that began the pair makes a new certificate for either; both are 
     return parseConfig(JSON.stringify({ ...exampleConfig, node, stateDir }), 'agent.json')
   }
   const [a, b] = [configOf('a'), configOf('b')]
-  const { authorityPem, other } = await ensureCertificates(a)
-  await writeCertificates(b, { authorityPem, ...other })
-  assert.equal(await newCertificate(b, 'this host'), null, 'the authority’s key never left host a')
+  const { authority: theirs, other } = await ensureCertificates(a)
+  const told = { authorityPem: theirs.certificatePem, ...other }
+  await writeCertificates(b, { ...told, authorityKeyPem: null })
+  assert.equal(await newCertificate(b, 'this host'), null, 'it was given no key of the authority')
   await assert.rejects(certificateForOther(b), /does not have the key of the pair’s authority/)
+  await writeCertificates(b, { ...told, authorityKeyPem: theirs.keyPem })
   const authority = new X509Certificate(readFileSync(tlsPaths(b).authority))
   for (const [made, name, address] of [
     [await newCertificate(a, 'this host'), 'a', '10.9.0.1'],

@@ -47,8 +47,8 @@ async function hosts(t: TestContext) {
     }),
   )
   const [a, b] = [made[0]!, made[1]!]
-  const { authorityPem, other } = await ensureCertificates(a.config)
-  await writeCertificates(b.config, { authorityPem, ...other })
+  const { authority, other } = await ensureCertificates(a.config)
+  await writeCertificates(b.config, { authorityPem: authority.certificatePem, authorityKeyPem: null, ...other })
   const certificate = (config: Config) => renewedCertificate(config, () => certificateForOther(a.config))
   const wishOf = (peer: typeof a): PairWish =>
     ({

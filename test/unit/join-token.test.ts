@@ -1,0 +1,63 @@
+import assert from 'node:assert/strict'
+import { X509Certificate } from 'node:crypto'
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { type Config, parseConfig } from '../../node-agent/config.ts'
+import { makeHostKeyPem } from '../../node-agent/keys/host-key.ts'
+import { ensureCertificates, ensureHostKey, writeCertificates, writePairKey } from '../../node-agent/pair/keys.ts'
+import { beginPair } from '../../node-agent/pair/set-up.ts'
+import { type Setup, writeSetup } from '../../node-agent/pair/setup-file.ts'
+import { decodeToken } from '../../node-agent/pair/token.ts'
+import { encodeRecord } from '../../node-agent/state-file/record.ts'
+import { stateFormat, stateName } from '../../node-agent/state-file/state-file.ts'
+import { emptyDurable } from '../fixtures/durable.ts'
+import { exampleConfig } from './example-config.ts'
+
+test('a host that joined its pair has another machine join in the place of the one that began it, which gets that one’s keys', async t => {
+  const folder = mkdtempSync(join(tmpdir(), 'understudy-join-token-'))
+  t.after(() => rmSync(folder, { recursive: true, force: true }))
+  const binDir = join(folder, 'bin')
+  mkdirSync(binDir)
+  writeFileSync(join(binDir, 'postgres'), '#!/bin/sh\necho "postgres (PostgreSQL) 15.14"\n')
+  chmodSync(join(binDir, 'postgres'), 0o755)
+  const configOf = (node: 'a' | 'b'): Config => {
+    const stateDir = join(folder, node)
+    mkdirSync(stateDir)
+    const keys = { pairKeyFile: join(stateDir, 'pair.key'), hostKeyFile: join(stateDir, 'host.key') }
+    const postgres = { ...exampleConfig.postgres, binDir }
+    return parseConfig(JSON.stringify({ ...exampleConfig, node, stateDir, ...keys, postgres }), 'agent.json')
+  }
+  const [a, b] = [configOf('a'), configOf('b')]
+  const keyOfA = makeHostKeyPem()
+  const { authority, other } = await ensureCertificates(a)
+  await writePairKey(b.pairKeyFile, Buffer.alloc(32, 7).toString('base64url'))
+  await ensureHostKey(b.hostKeyFile)
+  const tls = { authorityPem: authority.certificatePem, authorityKeyPem: authority.keyPem, ...other }
+  await writeCertificates(b, tls)
+  const setup: Setup = {
+    ...{ pair: 'orders', node: 'b', part: 'joins', admissionNonce: null, witnessInc: 'inc-w-1' },
+    otherHostKeyPem: keyOfA,
+  }
+  const ask = () =>
+    beginPair({
+      ...{ config: b, progress: assert.fail, prepareDatabase: assert.fail, erase: null },
+      ...{ enrolmentToken: null, enrolled: null },
+    })
+  await writeSetup(b.stateDir, setup)
+  await assert.rejects(ask(), /host b is no member of pair orders: it has to join first/)
+  writeFileSync(join(b.stateDir, stateName), encodeRecord(stateFormat, emptyDurable))
+  await writeSetup(b.stateDir, { ...setup, otherHostKeyPem: '' })
+  await assert.rejects(ask(), /joined pair orders by a token that did not let it have others join/)
+  await writeSetup(b.stateDir, setup)
+  const token = decodeToken(await ask())
+  assert.ok(token !== null && token.tls !== null)
+  assert.deepEqual([token.node, token.hostKeyPem, token.witness?.inc], ['a', keyOfA, 'inc-w-1'])
+  const { inviter } = token
+  assert.equal(inviter?.hostKeyPem, readFileSync(b.hostKeyFile, 'utf8'))
+  assert.equal(inviter?.authorityKeyPem, authority.keyPem)
+  const certificate = new X509Certificate(token.tls.certificatePem)
+  assert.ok(certificate.verify(new X509Certificate(authority.certificatePem).publicKey))
+  assert.equal(certificate.checkIP('10.9.0.2'), '10.9.0.2', 'of the other end of this host’s paths')
+})
