@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { statAt } from '../kernel/file-calls.ts'
-import type { NewOperation, Transfer } from './emitter-part.ts'
+import { type NewOperation, type Transfer, unreadableWhy } from './emitter-part.ts'
 import type { Filter } from './filter.ts'
 import type { LinkIndex } from './link-index.ts'
 import { digestOf, isReplicated, type Listing, listNames } from './listing.ts'
@@ -151,7 +151,7 @@ export class Comparison {
       againMs = dir.isGone || why !== null ? null : yield* this.#parts(entry, run)
       problem(dir.path || '.', why)
     } catch (error) {
-      problem(dir.path || '.', `it can't be read: ${error instanceof Error ? error.message : String(error)}`)
+      problem(dir.path || '.', unreadableWhy(error))
       againMs = unreadableMs
     }
     if (againMs !== null) {

@@ -1,5 +1,5 @@
 import type { FileStat } from '../kernel/file-calls.ts'
-import { KernelError } from '../kernel/libc.ts'
+import { errorName } from '../kernel/libc.ts'
 import type { Known } from './big-file.ts'
 import type { FramePool } from './framing.ts'
 import type { LinkIndex } from './link-index.ts'
@@ -50,7 +50,11 @@ export interface Transfer {
 /** moved: an event that says where to is on its way. */
 export type Said = 'said' | 'moved' | 'unreadable'
 
-export const unreadableWhy = (errno: number): string => `it can't be read: ${new KernelError('open', -errno).code}`
+/** For people. `error`: what was thrown, or an errno. */
+export function unreadableWhy(error: unknown): string {
+  const errno = error instanceof Error && 'errno' in error ? Number(error.errno) : error
+  return `it can't be read: ${typeof errno === 'number' ? errorName(Math.abs(errno)) : String(error)}`
+}
 
 export interface FileInHand {
   entry: NameEntry

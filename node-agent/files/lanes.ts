@@ -1,7 +1,7 @@
 import type { Comparison } from './comparison.ts'
 import type { Contents } from './contents.ts'
 import type { Emitter } from './emitter.ts'
-import type { Transfer } from './emitter-part.ts'
+import { type Transfer, unreadableWhy } from './emitter-part.ts'
 import type { Outflow } from './outflow.ts'
 import { type Problems, pathOf } from './problems.ts'
 import type { Entry, WorkQueue } from './work-queue.ts'
@@ -124,7 +124,7 @@ export class Lanes {
       state = transfer.step()
     } catch (error) {
       const { problems, queue, now } = this.#part
-      problems.set(pathOf(transfer.entry), `it can't be read: ${String(error)}`)
+      problems.set(pathOf(transfer.entry), unreadableWhy(error))
       transfer.abort()
       if (transfer.entry.kind === 'name') queue.retry(transfer.entry, now() + unreadableMs)
       state = false

@@ -66,11 +66,20 @@ export const EADDRNOTAVAIL = 99
 export const ENOBUFS = 105
 
 /** A system call or a netlink request that the kernel refused. `errno` is positive. */
+/** Of errors that Node has no name for: a file system that finds itself damaged says EBADMSG or EUCLEAN. */
+const otherNames: { [errno: number]: string } = { 74: 'EBADMSG', 117: 'EUCLEAN' }
+
+/** Always begins with an E: callers tell errors of the kernel by that. */
+export function errorName(errno: number): string {
+  const name = getSystemErrorName(-errno)
+  return name.startsWith('E') ? name : (otherNames[errno] ?? `E${errno}`)
+}
+
 export class KernelError extends Error {
   readonly errno: number
   readonly code: string
   constructor(what: string, errno: number, hint = '') {
-    const code = getSystemErrorName(-errno)
+    const code = errorName(errno)
     super(`${what}: ${code} (${getSystemErrorMessage(-errno)})${hint === '' ? '' : `: ${hint}`}`)
     this.name = 'KernelError'
     this.errno = errno

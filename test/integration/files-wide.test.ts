@@ -9,7 +9,7 @@ import { filesScene, same } from '../fixtures/files-scene.ts'
 
 const scene = filesScene()
 /** `UNDERSTUDY_WIDE=300000` measures what nobody wants to wait for each time. */
-const names = Number(process.env.UNDERSTUDY_WIDE ?? 20_000)
+const names = Number(process.env.UNDERSTUDY_WIDE ?? 12_000)
 /** Of a loop's work; a listing in one go is 0.38 to 0.48 of it, one by parts 0.04 to 0.1. */
 const shareMax = 0.3
 const limitMs = 400_000
