@@ -1,7 +1,7 @@
 import { assert, unreachable } from '../assert.ts'
 import { ballotOf, genAfter } from './ballot.ts'
 import { closeGate, freezeGate } from './effects.ts'
-import { genHeard, inDoubt, isBackup, isOutvoted, isPrimary, knownValue } from './facts.ts'
+import { genHeard, inDoubt, isBackup, isOutvoted, isPrimary, isSealed, knownValue } from './facts.ts'
 import { readyToSwitch } from './primary-conditions.ts'
 import { describe } from './proposer.ts'
 import type { HostState } from './state.ts'
@@ -140,17 +140,20 @@ function force(turn: Turn, command: OperatorCommand & { command: 'force' }): voi
     successor: false,
     voters: { [s.node]: s.durable.inc, ...(command.withWitness && w !== undefined && { w }) },
   }
+  // Forced before, and not sealed yet: the value that was overruled then may still have a majority.
+  const before = isSealed(s) ? null : s.durable.overruled
   freezeGate(turn, 'a forced takeover')
   decree(turn, value)
   const outvoted = (voters: Voters) => isOutvoted(voters, voters[s.node] === s.durable.inc ? [s.node] : [])
   // What this host accepted may have been chosen although it is not known here: neither value may have a majority left.
   const overruled = outvoted(known.voters) ? newest.voters : known.voters
-  const sealed = outvoted(overruled)
-  persist(turn, { resigned: 0, overruled: sealed ? null : { gen: value.gen, voters: overruled } })
+  const standing = before !== null && !outvoted(before.voters) ? before.voters : overruled
+  const sealed = outvoted(standing)
+  persist(turn, { resigned: 0, overruled: sealed ? null : { gen: value.gen, voters: standing } })
   done(
     turn,
     'force',
-    `${s.node} is primary of gen ${value.gen}; ${sealed ? `${s.peer} may come back` : unsealed(s, overruled)}`,
+    `${s.node} is primary of gen ${value.gen}; ${sealed ? `${s.peer} may come back` : unsealed(s, standing)}`,
   )
 }
 

@@ -66,8 +66,8 @@ export const foundBefore: readonly Mutant[] = [
     edits: [
       {
         file: 'shared/protocol/operator.ts',
-        before: 'const sealed = outvoted(overruled)',
-        after: 'const sealed = overruled.w === undefined || outvoted(overruled)',
+        before: 'const sealed = outvoted(standing)',
+        after: 'const sealed = standing.w === undefined || outvoted(standing)',
       },
     ],
     checks: [{ by: 'tests', files: ['test/unit/protocol-commands.test.ts'] }, { by: 'sim' }],
