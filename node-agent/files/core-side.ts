@@ -73,6 +73,8 @@ export interface ReportedTree {
   seed?: { percent: number; leftS: number | null } | null
   blocked?: string | null
   refusal?: string | null
+  /** Why changes are only found by comparing. */
+  unwatched?: string | null
   problemCount?: number
 }
 
@@ -90,6 +92,7 @@ export function filesObstacles(trees: readonly ReportedTree[]): string[] {
     .filter(tree => tree.policy === 'required' && tree.role === 'primary')
     .flatMap(tree => {
       const isCurrent = tree.state === 'in sync' || (tree.state === 'behind' && (tree.behindS ?? 0) <= tree.lagLimitS)
+      if (tree.unwatched) return [`the files of ${tree.tree} are required on the backup: ${tree.unwatched}`]
       if (isCurrent) return []
       return [
         `the files of ${tree.tree} are required on the backup and are ${tree.state} by ${tree.behindS ?? 0} s (limit ${tree.lagLimitS} s)`,
@@ -106,6 +109,7 @@ export function filesWarnings(trees: readonly ReportedTree[]): string[] {
         ? [`the files of ${tree.tree} are ${tree.behindS} s behind on the backup (limit ${tree.lagLimitS} s)`]
         : []),
       ...(tree.blocked ? [`the files of ${tree.tree}: ${tree.blocked}`] : []),
+      ...(tree.unwatched ? [`the files of ${tree.tree}: ${tree.unwatched}`] : []),
       ...((tree.problemCount ?? 0) > 0 ? [`${tree.problemCount} files of ${tree.tree} are not replicated`] : []),
     ])
 }

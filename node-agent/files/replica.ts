@@ -68,7 +68,7 @@ export class Replica {
 
   /** Nothing is on its way, and nothing is compared. */
   get isAtRest(): boolean {
-    return (this.#sender?.sender.isInSync ?? true) && (this.#receiver?.receiver.isIdle ?? true)
+    return (this.#sender?.sender.isSettled ?? true) && (this.#receiver?.receiver.isIdle ?? true)
   }
 
   /** The tree's path leads to another directory by now, or to none. */
@@ -301,5 +301,5 @@ function stateOf(sender: Sender): SyncState {
   if (!sender.isAttached) return 'no backup'
   if (sender.isSeeding) return 'seeding'
   if ((running?.why === 'scrub' && running.differences > 0) || sender.isDiverged) return 'diverged'
-  return sender.behind() === 0 ? 'in sync' : 'behind'
+  return sender.behind() === 0 && sender.unwatched === null ? 'in sync' : 'behind'
 }

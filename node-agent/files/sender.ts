@@ -7,7 +7,6 @@ import { Comparison, type Verdict } from './comparison.ts'
 import { Contents } from './contents.ts'
 import { Emitter } from './emitter.ts'
 import type { NewOperation } from './emitter-part.ts'
-import type { Filter } from './filter.ts'
 import { Idle } from './idle.ts'
 import { behindS, SeedProgress, waitingBytes } from './lag.ts'
 import { Lanes } from './lanes.ts'
@@ -19,23 +18,10 @@ import { Outflow, type Outlet } from './outflow.ts'
 import { Problems } from './problems.ts'
 import { RootPlace } from './root-place.ts'
 import { isRefusal, lookAgain, refusedRetryMs } from './second-look.ts'
+import type { SenderPart } from './sender-part.ts'
 import { Barriers, HashQuestions, SentLog } from './sent-log.ts'
-import type { Tree } from './tree.ts'
 import { TreeWatcher } from './watcher.ts'
 import { type Entry, isQuestion, type NameEntry, WorkQueue } from './work-queue.ts'
-
-export interface SenderPart {
-  tree: Tree
-  filter: Filter
-  /** Monotonic, ms. */
-  now: () => number
-  /** Bytes a second for seed and repair; 0 = no limit. */
-  bulkBytesPerS: number
-  /** Bytes a second for comparing contents. */
-  contentBytesPerS: number
-  /** A sentence for the log and the events. */
-  note: (why: string) => void
-}
 
 /** The loop looks at events and answers at least this often. */
 const sliceMs = 4
@@ -69,7 +55,9 @@ export class Sender {
   #stopped = false
   #ended: Promise<void> = Promise.resolve()
   readonly #blockage: Blockage
-  #unwatched: string | null = null
+  /** Why some directories can't be watched; null while all are. */
+  unwatched: string | null = null
+  #isUnwatchedSaid = false
   readonly #root: RootPlace
 
   constructor(part: SenderPart) {
@@ -94,8 +82,9 @@ export class Sender {
         this.compare('missed')
       },
       onUnwatched: why => {
-        if (this.#unwatched === null) note(`${tree.path}: ${why}`)
-        this.#unwatched = why
+        if (!this.#isUnwatchedSaid) note(`${tree.path}: ${why}`)
+        this.#isUnwatchedSaid = true
+        this.unwatched = why
       },
     })
     this.#emitter = new Emitter({
@@ -153,7 +142,7 @@ export class Sender {
 
   /** The backup has not had everything since it began to know this log. */
   get isSeeding(): boolean {
-    this.#seed.look({ waiting: this.#seedWaiting(), isInSync: this.isInSync })
+    this.#seed.look({ waiting: this.#seedWaiting(), isInSync: this.isSettled })
     return this.#seed.isRunning
   }
 
@@ -208,7 +197,10 @@ export class Sender {
   }
 
   compare(why: 'seed' | 'reconnected' | 'missed' | 'scrub'): void {
-    this.comparison.begin(why)
+    const isUnwatched = this.unwatched !== null
+    this.unwatched = null
+    if (isUnwatched) this.#watcher.watchAgain()
+    this.comparison.begin(isUnwatched && why === 'scrub' ? 'missed' : why)
     this.#idle.wake()
   }
 
@@ -219,6 +211,8 @@ export class Sender {
   async barrier(signal: AbortSignal): Promise<void> {
     if (!this.#root.look()) throw new Error(this.#root.why)
     this.#watcher.drain()
+    // What nobody watches is only found by looking at all of it.
+    if (this.unwatched !== null) this.compare('missed')
     this.queue.settle(Number.POSITIVE_INFINITY)
     return new Promise(done => {
       this.#barriers.add(this.queue.nextMark(), done)
@@ -246,12 +240,17 @@ export class Sender {
   /** What was changed before this time of the wall clock is durable on the backup. */
   provenUntilMs(wallMs: number): number {
     this.look()
-    const oldest = this.#open.oldest()
+    const oldest = this.unwatched === null ? this.#open.oldest() : -1
     return oldest < 0 ? 0 : oldest === Number.POSITIVE_INFINITY ? wallMs : wallMs - this.queue.ageMs(oldest)
   }
 
-  /** Everything seen so far is durable on the backup. */
+  /** Everything so far is durable on the backup. */
   get isInSync(): boolean {
+    return this.unwatched === null && this.isSettled
+  }
+
+  /** Everything seen so far is. */
+  get isSettled(): boolean {
     return (
       this.#root.isKept && this.isAttached && this.behind() === 0 && this.#watcher.isSettled && this.comparison.isIdle
     )
@@ -274,7 +273,7 @@ export class Sender {
       acknowledged,
       sentBytes: this.#out.sentBytes,
       directories: this.#watcher.watched,
-      unwatched: this.#unwatched,
+      unwatched: this.unwatched,
       blocked: this.#root.isKept ? this.#blockage.why : this.#root.why,
       seed: this.isSeeding ? this.#seed.status(this.#seedWaiting()) : null,
       problems: problems.shown(),

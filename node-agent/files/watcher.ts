@@ -148,6 +148,11 @@ export class TreeWatcher {
     }
   }
 
+  /** Tries once more to watch what could not be; a comparison has to follow, for what happened there meanwhile. */
+  watchAgain(): void {
+    for (const node of this.#part.root.all()) if (node.watch < 0) this.#watch(node, 0)
+  }
+
   /** No half of a rename is awaited, and all names of what appeared are known. */
   get isSettled(): boolean {
     return this.#halves.size === 0 && this.#adopting === null && this.#adoptions.length === 0
@@ -244,7 +249,7 @@ export class TreeWatcher {
     const watch = this.#inotify.add(fd, more)
     if (watch === -ENOSPC) {
       this.#part.onUnwatched(
-        `the limit of watches is used up after ${this.#byWatch.size} directories: raise fs.inotify.max_user_watches`,
+        `the limit of watches is used up after ${this.#byWatch.size} directories: what changes in others is found by comparing alone; raise fs.inotify.max_user_watches`,
       )
       return true
     }

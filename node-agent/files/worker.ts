@@ -210,7 +210,7 @@ export class FilesWorker implements WorkerProgram {
   /** A pass ends some time after it began; the next one begins so long after that, or after this worker's start. */
   #compareOldContents(): void {
     for (const { sender, contentEveryH } of this.#replicas) {
-      if (sender === null || !sender.isInSync || contentEveryH === 0) continue
+      if (sender === null || !sender.isSettled || contentEveryH === 0) continue
       const { last, running } = sender.contents.status()
       const sinceMs = performance.now() - (last?.endedMs ?? sender.startedMs)
       if (running === null && sinceMs > contentEveryH * hourMs) sender.compareContents()
@@ -219,7 +219,7 @@ export class FilesWorker implements WorkerProgram {
 
   #scrub(tree?: string): void {
     for (const { name, sender } of this.#replicas) {
-      if (sender !== null && (tree === undefined || name === tree) && sender.isInSync) sender.compare('scrub')
+      if (sender !== null && (tree === undefined || name === tree) && sender.isSettled) sender.compare('scrub')
     }
   }
 }

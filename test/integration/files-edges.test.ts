@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import {
   closeSync,
   existsSync,
@@ -139,4 +139,29 @@ test('a file of more than a tebibyte, nearly all of it a hole, goes by what is i
     assert.equal(bytes.toString(), text)
   }
   closeSync(read)
+})
+
+const isUserOfOwn = spawnSync('unshare', ['--user', '--map-root-user', 'true']).status === 0
+const skip = isUserOfOwn ? false : 'this machine gives no namespaces of users'
+
+test('with fewer watches than directories nothing is promised that was not looked at, and it is told', {
+  skip,
+}, async () => {
+  const it = await scene.made()
+  const watches = 10
+  for (let i = 0; i < 2 * watches; i += 1) mkdirSync(it.path('a', `d${i}`))
+  // In a namespace of its own a user has a limit of his own.
+  const program = join(it.folder, 'with few watches')
+  const inside = `echo ${watches} > /proc/sys/user/max_inotify_watches && exec "${process.execPath}" "$@"`
+  writeFileSync(program, `#!/bin/sh\nexec unshare --user --map-root-user sh -c '${inside}' sh "$@"\n`, { mode: 0o755 })
+  await Promise.all([it.start('a', program), it.start('b')])
+  await it.role('b', { role: 'backup', epoch: 1 })
+  await it.role('a', { role: 'primary', epoch: 1 })
+  await it.barrier('a')
+  for (let i = 0; i < 2 * watches; i += 1) writeFileSync(it.path('a', `d${i}`, 'file'), `in ${i}`)
+  await it.barrier('a')
+  for (let i = 0; i < 2 * watches; i += 1) assert.equal(readFileSync(it.path('b', `d${i}`, 'file'), 'utf8'), `in ${i}`)
+  assert.ok(it.host('a').notes.some(note => /the limit of watches is used up after \d+ directories/.test(note)))
+  const { state } = await it.status('a')
+  assert.notEqual(state, 'in sync')
 })
