@@ -77,6 +77,7 @@ row(
   async ({ pair, primary, backup }) => {
     const had = evidenceOf(pair, primary)
     // A commit that had been sent before waits too, for an answer that is not read: the backup has it, and nothing diverges.
+    // Of eight connections that wait within some milliseconds, more than one or two are later than that.
     const waiting = `select count(*) from pg_stat_activity, pg_stat_replication where wait_event = 'SyncRep' and pg_current_wal_flush_lsn() > sent_lsn`
     const isSuccessor = async (): Promise<boolean> => (await pair.present(primary)).successor
     for (let tries = 0; ; tries += 1) {
@@ -84,7 +85,7 @@ row(
       // What is written from here on reaches the primary's log alone, and nobody is told that it is there.
       signal(databaseProcess(hostProcesses(pair.lab, primary, 'postgres'), 'walsender'), 'SIGSTOP')
       await until(TAKEOVER_BOUND_MS, 'No commit waits for the backup', async () =>
-        !(await isSuccessor()) || Number(await queryHost(pair.lab, primary, { sql: waiting })) > 0 ? true : null,
+        !(await isSuccessor()) || Number(await queryHost(pair.lab, primary, { sql: waiting })) > 3 ? true : null,
       )
       if (await isSuccessor()) break
       // A backup that stalls is dropped in less than half a second, and nobody can take over then: not quick enough.
