@@ -56,7 +56,7 @@ export function considerFailure(turn: Turn): void {
   if (!isPrimary(s) || s.vacate?.kind === 'failure') return
   const failure = failureOf(s) ?? staysDown(s, now)
   if (failure === null) {
-    considerUplink(turn)
+    if (s.vacate === null && !triedLately(s, now) && readyToSwitch(s, now) === null) considerGoing(turn)
     return
   }
   say(turn, `the database of the primary failed: ${failure}`)
@@ -102,12 +102,15 @@ function staysDown(s: HostState, now: number): string | null {
     : null
 }
 
-/** The clients' network is gone here and fine there: a planned hand-over, not an expiry of the lease. */
-function considerUplink(turn: Turn): void {
+/**
+ * A host that is about to stop hands over as soon as it can, also where it was told in the middle of a change; and one whose
+ * clients' network is gone here and fine there: a planned hand-over, not an expiry of the lease.
+ */
+function considerGoing(turn: Turn): void {
   const { s } = turn
-  if (s.uplink || s.vacate !== null || triedLately(s, turn.now) || s.lease.ack?.uplink !== true) return
-  if (readyToSwitch(s, turn.now) !== null) return
-  beginSwitchover(turn, 'the uplink of the primary is down and the backup has its own', null)
+  if (s.duty.leaving === 'for now') beginSwitchover(turn, 'this host is about to stop', null)
+  else if (!s.uplink && s.lease.ack?.uplink === true)
+    beginSwitchover(turn, 'the uplink of the primary is down and the backup has its own', null)
 }
 
 export function driveVacating(turn: Turn): void {

@@ -106,3 +106,23 @@ test('a backup whose register takes no write any more is not called a protection
   scene.b.registerDisk.goOn()
   scene.heal()
 })
+
+test('a primary that is told to stop while a change is in doubt hands over once that is settled', () => {
+  const scene = Scene.protected()
+  const { silenceMs, leaseMs } = scene.a.agent.timing
+  scene.lose(from => from === 'b')
+  scene.until(
+    'a change is in doubt',
+    () => scene.a.state.durable.lastOwn > (scene.a.state.durable.known?.ballot ?? 0),
+    2 * silenceMs,
+  )
+  scene.tell(scene.a, { command: 'leave' })
+  scene.run(5)
+  assert.equal(scene.value.primary, 'a')
+  scene.lose(() => false)
+  scene.until('the backup serves', () => scene.b.serves, leaseMs / 2)
+  scene.a.powerCut()
+  scene.run(500)
+  scene.a.boot()
+  scene.heal()
+})

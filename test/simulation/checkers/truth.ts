@@ -72,7 +72,9 @@ export const shownIsTrue: MakeChecker = pair => {
   }
   return {
     name: 'truth',
-    step: (host, _before, _after, _event, effects) => {
+    step: (host, _before, _after, event, effects) => {
+      // One that comes and goes between two samples answers all the same.
+      if (event.event === 'message' && event.from === 'w') witnessAt = pair.world.now
       for (const effect of effects) {
         if (effect.do === 'send' && effect.message.kind === 'ack' && effect.message.promise)
           ableAt[host.node] = pair.world.now
