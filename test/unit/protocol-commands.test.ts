@@ -143,3 +143,15 @@ test('a force is not sealed while a value that this host has only accepted leave
   assert.equal(isSealed(state), false)
   assert.deepEqual(state.durable.overruled?.voters, { ...known, w: 'w1' })
 })
+
+test('a force that is repeated before the first one is sealed is not sealed either: the first value may still have a majority', () => {
+  const all = { a: 'a1', b: 'b1', w: 'w1' }
+  const first = forceOver(all, all).state
+  const second = take(first, {
+    event: 'operator',
+    command: { command: 'force', gen: 2, epoch: 2, withWitness: true },
+  }).state
+  const { gen } = second.durable.known?.value ?? { gen: 0 }
+  assert.ok(gen > (first.durable.known?.value.gen ?? 0))
+  assert.deepEqual(second.durable.overruled, { gen, voters: all })
+})
