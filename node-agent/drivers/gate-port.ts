@@ -30,6 +30,7 @@ export class GateDriver implements GatePort {
   readonly #gate: KernelGate
   readonly #watch: GateWatch
   #tell: (why: string) => void = () => {}
+  #replaced: string | undefined
 
   constructor(config: Config) {
     const route = new RouteSocket()
@@ -39,7 +40,7 @@ export class GateDriver implements GatePort {
   }
 
   adopt(): GateReport {
-    this.#gate.install()
+    this.#replaced = this.#gate.install().replaced
     this.#watch.start({ now: bootMs, alarm: alarm => this.#tell(sentenceOf(alarm)) })
     return this.read()
   }
@@ -67,6 +68,10 @@ export class GateDriver implements GatePort {
 
   onTampered(tell: (why: string) => void): void {
     this.#tell = tell
+    if (this.#replaced !== undefined)
+      tell(
+        `the gate's tables from before this start were not those of this configuration (${this.#replaced}); they were made anew, frozen`,
+      )
   }
 
   counters(): Record<string, number> {

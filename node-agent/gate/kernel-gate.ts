@@ -85,11 +85,13 @@ export class KernelGate implements Gate {
     return this.#nft.socket.portId
   }
 
-  install(): { found: GateState; expiresInMs: number } {
+  install(): { found: GateState; expiresInMs: number; replaced?: string } {
     this.#tables = this.#layout()
-    if (this.difference() !== undefined || !this.#adopt()) {
-      this.#createFrozen()
-      return { found: 'frozen', expiresInMs: 0 }
+    const why = this.difference() ?? (this.#adopt() ? undefined : 'they cannot be owned as the others are')
+    if (why !== undefined) {
+      const before = this.#present()
+      this.#createFrozen(before)
+      return { found: 'frozen', expiresInMs: 0, ...(before.length > 0 && { replaced: why }) }
     }
     const { state, expiresInMs } = this.readState()
     assert(state !== 'absent', 'the tables vanished while they were adopted')
