@@ -124,7 +124,7 @@ function keysAreOthers(config: Config): boolean {
 const wellLimitMs = 30_000
 const lookMs = 200
 
-/** The agent that began after this one, serving if this one did, with the addresses that it should have then. */
+/** The agent that began after this one, serving if this one did, with the addresses and certificates that it should have then. */
 async function untilWell(
   command: Command,
   { before, running, next }: { before: StatusReport; running: Config; next: Config },
@@ -137,7 +137,7 @@ async function untilWell(
     const held = now.vips.every(vip => vip.present === now.serving || vip.conflict !== null)
     const sameWitness = JSON.stringify(running.witness) === JSON.stringify(next.witness)
     const voted = sameWitness || !now.serving || now.witness === null || now.witness.isMember
-    if (known && held && voted && (now.serving || !before.serving)) return now
+    if (known && held && voted && !keysAreOthers(next) && (now.serving || !before.serving)) return now
   }
   return null
 }
