@@ -90,7 +90,8 @@ export function drawOptions(seed: number): Options {
     rates: { a: rate(), b: rate() },
     tickMs: timing.heartbeatRetryMs * r.between(0.7, 1),
     ticks: seed % 4 === 0 ? 'all' : 'outside of rests',
-    observeMs: r.between(50, 220),
+    // In calm the agent looks each 300 ms, and later where it has to wait for a processor.
+    observeMs: r.between(50, 220) * (seed % 5 === 1 ? 2 : 1),
     paths: r.chance(0.6) ? 2 : 1,
     linkMs: r.spread(0.05, 0.5),
     linkJitterMs: r.spread(0.05, 2),
