@@ -87,7 +87,9 @@ export class KernelGate implements Gate {
 
   install(): { found: GateState; expiresInMs: number; replaced?: string } {
     this.#tables = this.#layout()
-    const why = this.difference() ?? (this.#adopt() ? undefined : 'they cannot be owned as the others are')
+    // To make them anew costs the clients packets, to look again nothing: only a difference that stays counts.
+    const differs = this.difference() === undefined ? undefined : this.difference()
+    const why = differs ?? (this.#adopt() ? undefined : 'they cannot be owned as the others are')
     if (why !== undefined) {
       const before = this.#present()
       this.#createFrozen(before)
