@@ -94,7 +94,8 @@ export class ControlMemory {
     const parsed = bytes === null ? null : memorySchema.safeParse(jsonOf(bytes.toString()))
     if (parsed !== null && !parsed.success)
       throw new Error(`${path} is damaged; move it away when no command of the last five minutes can come again`)
-    const { round, ...held } = parsed?.data ?? { ...empty, round: 0 }
+    // Without the file there may still be a journal of an earlier one, whose rounds were counted: none of them is used again.
+    const { round, ...held } = parsed?.data ?? { ...empty, round: Date.now() }
     const entries = parsed === null ? [] : rememberedSince(path, round)
     const present = { ...held, boot: held.boot + 1, seen: entries.reduce(withEntry, held.seen) }
     const part = { folder: await openFolderWriter(dirname(path)), name: basename(path), present, round: round + 1 }

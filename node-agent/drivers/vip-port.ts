@@ -118,8 +118,6 @@ export class VipDriver implements VipPort {
       })
       this.#addresses.remove()
     })
-    // Who answers for it now is the other host. What was withheld from this one stays so until the network is asked again.
-    for (const address of this.#conflicts.keys()) if (!this.#withheld.has(address)) this.#conflicts.delete(address)
   }
 
   announce(): void {

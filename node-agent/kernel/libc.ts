@@ -65,7 +65,6 @@ export const EOPNOTSUPP = 95
 export const EADDRNOTAVAIL = 99
 export const ENOBUFS = 105
 
-/** A system call or a netlink request that the kernel refused. `errno` is positive. */
 /** Of errors that Node has no name for: a file system that finds itself damaged says EBADMSG or EUCLEAN. */
 const otherNames: { [errno: number]: string } = { 74: 'EBADMSG', 117: 'EUCLEAN' }
 
@@ -75,6 +74,7 @@ export function errorName(errno: number): string {
   return name.startsWith('E') ? name : (otherNames[errno] ?? `E${errno}`)
 }
 
+/** A system call or a netlink request that the kernel refused. `errno` is positive. */
 export class KernelError extends Error {
   readonly errno: number
   readonly code: string

@@ -56,7 +56,7 @@ export function considerFailure(turn: Turn): void {
   if (!isPrimary(s) || s.vacate?.kind === 'failure') return
   const failure = failureOf(s) ?? staysDown(s, now)
   if (failure === null) {
-    if (s.vacate === null && !triedLately(s, now) && readyToSwitch(s, now) === null) considerGoing(turn)
+    considerGoing(turn)
     return
   }
   say(turn, `the database of the primary failed: ${failure}`)
@@ -108,6 +108,7 @@ function staysDown(s: HostState, now: number): string | null {
  */
 function considerGoing(turn: Turn): void {
   const { s } = turn
+  if (s.vacate !== null || triedLately(s, turn.now)) return
   if (s.duty.leaving === 'for now') beginSwitchover(turn, 'this host is about to stop', null)
   else if (!s.uplink && s.lease.ack?.uplink === true)
     beginSwitchover(turn, 'the uplink of the primary is down and the backup has its own', null)
