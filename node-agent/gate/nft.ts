@@ -228,7 +228,8 @@ export class Nftables {
     const w = this.#queryWriter.reset()
     w.begin({ type, flags: message.flags ?? 0, seq: this.socket.nextSeq() }).raw(nfgen(PROTO[message.family]))
     content(w)
-    const answer = this.socket.request(w.end().bytes())
+    const bytes = w.end().bytes()
+    const answer = message.flags === NLM_F_DUMP ? this.socket.dump(bytes) : this.socket.request(bytes)
     const error = answer.errors[0]
     if (error === undefined) return answer
     if (error.errno === ENOENT) return undefined

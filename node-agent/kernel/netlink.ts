@@ -11,6 +11,7 @@ import {
   bindSocket,
   closeFd,
   EAGAIN,
+  EINTR,
   ENOBUFS,
   forceReceiveBuffer,
   KernelError,
@@ -36,6 +37,9 @@ export const NLM_F_EXCL = 0x200
 export const NLM_F_CREATE = 0x400
 export const NLM_F_APPEND = 0x800
 
+/** What was listed changed while it was read (linux/netlink.h). */
+const NLM_F_DUMP_INTR = 0x10
+
 const NLMSG_ERROR = 2
 const NLMSG_DONE = 3
 const SOL_NETLINK = 270
@@ -59,6 +63,8 @@ const RECEIVE_BYTES = 64 * 1024
 const RECEIVE_BUFFER_BYTES = 1024 * 1024
 /** No answer here comes near this many datagrams; beyond it the socket is not what we think it is. */
 const MAX_DATAGRAMS = 20_000
+/** Whoever changes a list as often as this while it is read does so all the time. */
+const DUMP_TRIES = 5
 /** A transaction of the gate has eleven acknowledgements. */
 const DATAGRAMS_AT_ONCE = 16
 
@@ -217,8 +223,17 @@ export function textOf(data: Buffer | undefined): string {
   return data.toString('utf8', 0, end === -1 ? data.length : end)
 }
 
-/** What came back for a request: acknowledgements without error, errors by message, and everything else. */
-export type Answer = { acks: number; errors: { seq: number; errno: number }[]; messages: Message[]; done: boolean }
+/**
+ * What came back for a request: acknowledgements without error, errors by message, and everything else. `done`: the end
+ * of a list was among it; `interrupted`: the list changed while it was read.
+ */
+export type Answer = {
+  acks: number
+  errors: { seq: number; errno: number }[]
+  messages: Message[]
+  done: boolean
+  interrupted: boolean
+}
 
 export class NetlinkSocket {
   readonly fd: number
@@ -276,6 +291,19 @@ export class NetlinkSocket {
     return this.#collect()
   }
 
+  /**
+   * A request for a list (NLM_F_DUMP), which is either whole or an error: one that ended early, or was read while it
+   * changed (netlink documentation of the kernel, "Dump consistency"), would pass for a smaller one, so it is asked for
+   * again. Throws {@link KernelError} EINTR when it never was whole.
+   */
+  dump(bytes: Buffer): Answer {
+    for (let i = 0; i < DUMP_TRIES; i++) {
+      const answer = this.request(bytes)
+      if (answer.errors.length > 0 || (answer.done && !answer.interrupted)) return answer
+    }
+    throw new KernelError(`a list of netlink was not whole in ${DUMP_TRIES} attempts`, EINTR)
+  }
+
   /** A request of one message that must succeed; `what` begins the error's sentence. */
   must(bytes: Buffer, what: string): Answer {
     const answer = this.request(bytes)
@@ -308,7 +336,7 @@ export class NetlinkSocket {
   }
 
   #collect(): Answer {
-    const answer: Answer = { acks: 0, errors: [], messages: [], done: false }
+    const answer: Answer = { acks: 0, errors: [], messages: [], done: false, interrupted: false }
     for (let i = 0; i < MAX_DATAGRAMS && !answer.done; i += room.datagrams) {
       const count = room.receive(this.fd)
       if (count < 0 && count !== -EAGAIN) throw new KernelError('netlink receive', -count)
@@ -327,6 +355,7 @@ export class NetlinkSocket {
 }
 
 function sortMessage(answer: Answer, message: Message): void {
+  if ((message.flags & NLM_F_DUMP_INTR) !== 0) answer.interrupted = true
   if (message.type === NLMSG_DONE) {
     const status = message.body.length >= 4 ? message.body.readInt32LE(0) : 0
     if (status < 0) answer.errors.push({ seq: message.seq, errno: -status })

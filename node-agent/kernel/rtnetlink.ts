@@ -4,6 +4,7 @@ import { AF_INET, AF_INET6, EADDRNOTAVAIL, EEXIST, ENODEV, interfaceIndex, Kerne
 import {
   type Answer,
   attributeMap,
+  type Message,
   MessageWriter,
   NETLINK_ROUTE,
   NetlinkSocket,
@@ -69,7 +70,7 @@ export class RouteSocket {
   addresses(iface: string): { address: string; prefixLength: number }[] {
     const index = interfaceIndex(iface)
     const found: { address: string; prefixLength: number }[] = []
-    for (const { body } of this.#request(RTM_GETADDR, NLM_F_DUMP, Buffer.alloc(8)).messages) {
+    for (const { body } of this.#list(RTM_GETADDR, Buffer.alloc(8))) {
       const attributes = attributeMap(body, 8)
       const bytes = attributes.get(IFA_LOCAL) ?? attributes.get(IFA_ADDRESS)
       const flags = attributes.get(IFA_FLAGS)?.readUInt32LE() ?? body[2]!
@@ -102,7 +103,7 @@ export class RouteSocket {
     const header = Buffer.alloc(12)
     header[0] = AF_INET
     let best: { gateway: string; metric: number } | undefined
-    for (const { body } of this.#request(RTM_GETROUTE, NLM_F_DUMP, header).messages) {
+    for (const { body } of this.#list(RTM_GETROUTE, header)) {
       const isDefault = body[1] === 0 && body[4] === RT_TABLE_MAIN && body[7] === RTN_UNICAST
       const attributes = attributeMap(body, 12)
       const gateway = attributes.get(RTA_GATEWAY)
@@ -124,7 +125,8 @@ export class RouteSocket {
     header[1] = wanted.prefixLength
     header[2] = familyOf(wanted.address) === 6 && type === RTM_NEWADDR ? IFA_F_NODAD : 0
     const index = interfaceIndex(wanted.iface)
-    if (index === 0) return { acks: 0, errors: [{ seq: 0, errno: ENODEV }], messages: [], done: true }
+    if (index === 0)
+      return { acks: 0, errors: [{ seq: 0, errno: ENODEV }], messages: [], done: true, interrupted: false }
     header.writeUInt32LE(index, 4)
     return this.#request(type, flags | NLM_F_ACK, header, w => {
       w.attribute(IFA_LOCAL, bytes).attribute(IFA_ADDRESS, bytes)
@@ -141,8 +143,20 @@ export class RouteSocket {
   }
 
   #request(type: number, flags: number, header: Buffer, content: (w: MessageWriter) => void = () => undefined): Answer {
-    const w = this.#writer.reset().begin({ type, flags, seq: this.#socket.nextSeq() }).raw(header)
+    const w = this.#begin(type, flags, header)
     content(w)
     return this.#socket.request(w.end().bytes())
+  }
+
+  /** The whole list. Throws {@link KernelError} where the kernel does not give it. */
+  #list(type: number, header: Buffer): Message[] {
+    const answer = this.#socket.dump(this.#begin(type, NLM_F_DUMP, header).end().bytes())
+    const error = answer.errors[0]
+    if (error !== undefined) throw new KernelError(`list by rtnetlink (${type})`, error.errno)
+    return answer.messages
+  }
+
+  #begin(type: number, flags: number, header: Buffer): MessageWriter {
+    return this.#writer.reset().begin({ type, flags, seq: this.#socket.nextSeq() }).raw(header)
   }
 }

@@ -81,8 +81,8 @@ export class Connections {
   }
 
   #request(type: number, flags: number, body: Buffer) {
-    const w = this.#writer.reset().begin({ type, flags, seq: this.#socket.nextSeq() }).raw(body).end()
-    return this.#socket.request(w.bytes())
+    const bytes = this.#writer.reset().begin({ type, flags, seq: this.#socket.nextSeq() }).raw(body).end().bytes()
+    return flags === NLM_F_DUMP ? this.#socket.dump(bytes) : this.#socket.request(bytes)
   }
 }
 

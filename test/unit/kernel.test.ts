@@ -4,7 +4,16 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { bootMs, monotonicMs, readBootId } from '../../node-agent/kernel/clock.ts'
-import { attributeMap, attributes, MessageWriter, messages, textOf } from '../../node-agent/kernel/netlink.ts'
+import {
+  type Answer,
+  attributeMap,
+  attributes,
+  MessageWriter,
+  messages,
+  NETLINK_ROUTE,
+  NetlinkSocket,
+  textOf,
+} from '../../node-agent/kernel/netlink.ts'
 
 test('the clocks go forward and agree up to the time in suspend', () => {
   const first = bootMs()
@@ -61,4 +70,18 @@ test('netlink data that contradicts its lengths is read up to there and no furth
   assert.deepEqual([...messages(cut)], [])
   assert.deepEqual([...attributes(Buffer.from([2, 0, 1, 0]))], [])
   assert.deepEqual([...attributes(Buffer.from([200, 0, 1, 0, 5]))], [])
+})
+
+test('a list that ended early or changed while it was read is asked for again, and never passes for a whole one', t => {
+  const whole: Answer = { acks: 0, errors: [], messages: [], done: true, interrupted: false }
+  const refused: Answer = { ...whole, errors: [{ seq: 1, errno: 16 }], done: false }
+  const dump = (...answers: Answer[]) => {
+    const socket = new NetlinkSocket(NETLINK_ROUTE)
+    t.after(() => socket.close())
+    socket.request = () => answers.shift() ?? { ...whole, interrupted: true }
+    return socket.dump(Buffer.alloc(0))
+  }
+  assert.equal(dump({ ...whole, done: false }, { ...whole, interrupted: true }, whole), whole)
+  assert.equal(dump(refused, whole), refused)
+  assert.throws(() => dump(), /not whole in 5 attempts/)
 })
