@@ -79,7 +79,6 @@ export interface VipPort {
   probe(): Promise<VipState[]>
   state(): VipState[]
   /** Which addresses a stranger has, as a sentence; '' in calm. */
-  /** Which addresses a stranger has, as a sentence; '' in calm. */
   trouble(): string
   onAlarm(tell: (why: string) => void): void
   /** Leaves the addresses as they are. */
