@@ -4,7 +4,15 @@ import { createInterface } from 'node:readline'
 /** How a program ended; an operating error is one of these, never an exception. */
 export type ExecResult =
   | { ok: true; stdout: string; stderr: string }
-  | { ok: false; why: string; code: number | null; stdout: string; stderr: string }
+  | {
+      ok: false
+      why: string
+      code: number | null
+      /** It began and did not end by itself: what it was to do may be done. */
+      killed: boolean
+      stdout: string
+      stderr: string
+    }
 
 export interface ExecOptions {
   /** It is killed then. */
@@ -13,43 +21,65 @@ export interface ExecOptions {
   uid?: number
   gid?: number
   signal?: AbortSignal
+  /** For one that answers in more than lines. */
+  outputBytesMax?: number
+  /**
+   * `leave`: one that does not even end when it is killed, as in a driver that hangs, is not waited for; for what does no
+   * harm when it goes on later. Otherwise it has ended when this has.
+   */
+  whenKilled?: 'await' | 'leave'
 }
 
 /** A program that prints more than this is killed: what we run answers in lines. */
 const outputBytesMax = 4 * 1024 * 1024
 /** Of an error output, what fits into a sentence. */
 const stderrCharsMax = 400
+/** A process that is killed has ended within milliseconds, unless it hangs in a driver. */
+const endOfKilledMs = 1000
 
 /** Runs a program without a shell. `argv[0]` is its path, or a name that PATH finds. */
 export function exec(argv: readonly string[], options: ExecOptions): Promise<ExecResult> {
   const [file = '', ...args] = argv
-  const { limitMs, env, uid, gid, signal } = options
+  const { limitMs, env, uid, gid, signal, outputBytesMax: ownMax = outputBytesMax, whenKilled = 'await' } = options
   return new Promise(resolve => {
+    let timer: NodeJS.Timeout | undefined
     const child = execFile(
       file,
       args,
       {
         timeout: limitMs,
         killSignal: 'SIGKILL',
-        maxBuffer: outputBytesMax,
+        maxBuffer: ownMax,
         env: env ?? process.env,
         ...(uid === undefined ? {} : { uid }),
         ...(gid === undefined ? {} : { gid }),
         ...(signal === undefined ? {} : { signal }),
       },
       (error, stdout, stderr) => {
+        clearTimeout(timer)
         if (error === null) return resolve({ ok: true, stdout, stderr })
         const code = typeof error.code === 'number' ? error.code : null
         const said = stderr.trim().slice(-stderrCharsMax)
         resolve({
           ok: false,
           code,
+          killed: wasKilled(error),
           stdout,
           stderr,
           why: `${file} ${outcome(error, limitMs)}${said === '' ? '' : `: ${said}`}`,
         })
       },
     )
+    const leave = (): void => {
+      child.unref()
+      const why = `${file} was killed after ${limitMs} ms and does not end: it hangs in the kernel`
+      resolve({ ok: false, code: null, killed: true, stdout: '', stderr: '', why })
+    }
+    // Its own time begins when the limit is noticed: whoever was stopped meanwhile looks at its end first.
+    const noticed = (): void => {
+      timer = setTimeout(leave, endOfKilledMs)
+    }
+    if (whenKilled === 'leave') timer = setTimeout(noticed, limitMs)
     // A program that ends without reading its input is no error of ours.
     child.stdin?.on('error', () => {})
     child.stdin?.end()
@@ -75,6 +105,9 @@ function missing(program: string): string {
 }
 
 type Failure = Error & { code?: unknown; killed?: boolean; signal?: unknown; path?: unknown }
+
+const wasKilled = ({ killed, signal, code }: Failure): boolean =>
+  killed === true || typeof signal === 'string' || code === 'ABORT_ERR' || code === 'ERR_CHILD_PROCESS_STDIO_MAXBUFFER'
 
 function outcome(error: Failure, limitMs: number): string {
   if (error.code === 'ENOENT') return missing(String(error.path))
@@ -123,7 +156,7 @@ export function execLines(argv: readonly string[], options: LinesOptions): Promi
       })
       const said = stderr.trim().slice(-stderrCharsMax)
       const why = `${file} ${outcome(error, limitMs)}${said === '' ? '' : `: ${said}`}`
-      resolve({ ok: false, code, stdout: '', stderr, why })
+      resolve({ ok: false, code, killed: wasKilled(error), stdout: '', stderr, why })
     })
   })
 }

@@ -107,9 +107,9 @@ export const showTargets = (targets: readonly DiscoveredTarget[]): string =>
 
 export function showScan({ adapters, change }: ScanResult): string {
   const news = [
-    ...change.added.map(name => `added    ${name}`),
-    ...change.removed.map(name => `removed  ${name}`),
-    ...change.resized.map(one => `resized  ${one.name}: ${size(one.fromBytes)} → ${size(one.toBytes)}`),
+    ...change.added.map(name => `added    ${plain(name)}`),
+    ...change.removed.map(name => `removed  ${plain(name)}`),
+    ...change.resized.map(one => `resized  ${plain(one.name)}: ${size(one.fromBytes)} → ${size(one.toBytes)}`),
   ]
   return [
     ...adapters.map(one => `${one.adapter}: ${one.ok ? `scanned in ${one.ms} ms` : `NOT scanned: ${one.why}`}`),

@@ -1,4 +1,5 @@
 import { dirname } from 'node:path'
+import { parsePortal } from '../../shared/hosts/iscsi-portal.ts'
 import {
   type AdapterKind,
   type StorageAdapter,
@@ -21,15 +22,19 @@ const softwareIscsiDriver = 'iscsi_tcp'
 
 export function listAdapters(sysfs: Sysfs, options: { initiatorName: string | null }): StorageAdapter[] {
   const hosts = sysfs.list('sys/class/scsi_host').slice(0, adaptersMax)
-  const scsi = hosts.map(host => scsiAdapter(sysfs, host)).filter(adapter => adapter !== null)
+  const sessions = listSessions(sysfs)
+  const scsi = hosts.map(host => scsiAdapter(sysfs, { host, sessions })).filter(adapter => adapter !== null)
   const nvme = sysfs
     .list('sys/class/nvme')
     .slice(0, adaptersMax)
     .map(name => nvmeAdapter(sysfs, name))
-  return [...scsi, ...softwareIscsi(sysfs, { hosts, initiatorName: options.initiatorName }), ...nvme]
+  return [...scsi, ...softwareIscsi(sysfs, { hosts, sessions, initiatorName: options.initiatorName }), ...nvme]
 }
 
-function scsiAdapter(sysfs: Sysfs, host: string): StorageAdapter | null {
+function scsiAdapter(
+  sysfs: Sysfs,
+  { host, sessions }: { host: string; sessions: readonly IscsiSession[] },
+): StorageAdapter | null {
   const base = `sys/class/scsi_host/${host}`
   const driver = driverOf(sysfs, host)
   if (driver === softwareIscsiDriver) return null
@@ -54,7 +59,7 @@ function scsiAdapter(sysfs: Sysfs, host: string): StorageAdapter | null {
       identifier: sysfs.text(`sys/class/iscsi_host/${host}/initiatorname`),
       state: sysfs.text(`sys/class/iscsi_host/${host}/port_state`) ?? state,
       speed: known(sysfs.text(`sys/class/iscsi_host/${host}/port_speed`)),
-      targets: sessionsOf(sysfs, host),
+      targets: targetsOf(sessions, host),
     }
   }
   return { ...common, kind: 'scsi', identifier: null, state, speed: ataSpeed(sysfs, host), targets: [] }
@@ -63,11 +68,11 @@ function scsiAdapter(sysfs: Sysfs, host: string): StorageAdapter | null {
 /** One adapter, whatever number of sessions: its identifier is the host's initiator name, its hosts are the sessions'. */
 function softwareIscsi(
   sysfs: Sysfs,
-  parts: { hosts: readonly string[]; initiatorName: string | null },
+  parts: { hosts: readonly string[]; sessions: readonly IscsiSession[]; initiatorName: string | null },
 ): StorageAdapter[] {
   const hosts = parts.hosts.filter(host => driverOf(sysfs, host) === softwareIscsiDriver)
   if (hosts.length === 0 && parts.initiatorName === null) return []
-  const targets = hosts.flatMap(host => sessionsOf(sysfs, host))
+  const targets = hosts.flatMap(host => targetsOf(parts.sessions, host))
   return [
     {
       name: softwareIscsiName,
@@ -87,6 +92,8 @@ export interface IscsiSession {
   id: string
   host: string
   target: string
+  /** "10.0.0.9:3260", as open-iscsi knows it (its own `session_info`); null where the kernel does not say. */
+  portal: string | null
   /** LOGGED_IN, FAILED, FREE. */
   state: string
   /** The name this session was logged in with: a session keeps it when the host's name changes. */
@@ -101,14 +108,23 @@ export function listSessions(sysfs: Sysfs): IscsiSession[] {
       id,
       host,
       target: sysfs.text(`${base}/targetname`) ?? 'unknown',
+      portal: portalOf(sysfs, id),
       state: sysfs.text(`${base}/state`) ?? 'unknown',
       initiatorName: sysfs.text(`${base}/initiatorname`),
     }
   })
 }
 
-const sessionsOf = (sysfs: Sysfs, host: string): StorageTarget[] =>
-  listSessions(sysfs)
+/** Software iSCSI has one connection a session. */
+function portalOf(sysfs: Sysfs, session: string): string | null {
+  const base = `sys/class/iscsi_connection/connection${session.slice('session'.length)}:0`
+  const [address, port] = [sysfs.text(`${base}/persistent_address`), sysfs.number(`${base}/persistent_port`)]
+  if (address === null || port === null) return null
+  return parsePortal(address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`)
+}
+
+const targetsOf = (sessions: readonly IscsiSession[], host: string): StorageTarget[] =>
+  sessions
     .filter(session => session.host === host)
     .map(session => ({ identifier: session.target, state: session.state }))
 

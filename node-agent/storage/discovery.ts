@@ -11,7 +11,7 @@ export interface DiscoveredTarget {
 /** `refused`: it is no portal, and nobody was asked. */
 export type Discovery = { ok: true; targets: DiscoveredTarget[] } | { ok: false; refused: boolean; why: string }
 
-const limitMs = 15_000
+const bounds = { limitMs: 15_000, whenKilled: 'leave' } as const
 
 /**
  * By iscsiadm, which remembers what it finds and may log in later; where it can't (no kernel module, as in a container)
@@ -23,10 +23,10 @@ export async function discover(portal: string): Promise<Discovery> {
   const at = parsePortal(portal) ?? portal
   const kernel = await exec(
     ['iscsiadm', '--mode', 'discoverydb', '--type', 'sendtargets', '--portal', at, '--discover'],
-    { limitMs },
+    bounds,
   )
   if (kernel.ok) return { ok: true, targets: parseIscsiadm(kernel.stdout) }
-  const library = await exec(['iscsi-ls', `iscsi://${at}`], { limitMs })
+  const library = await exec(['iscsi-ls', `iscsi://${at}`], bounds)
   if (library.ok) return { ok: true, targets: parseIscsiLs(library.stdout) }
   return { ok: false, refused: false, why: `the portal ${at} was not read: ${kernel.why}; ${library.why}` }
 }

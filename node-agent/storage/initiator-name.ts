@@ -26,13 +26,19 @@ export function readNameFile(root: string): string | null {
 export interface IscsiHost {
   readText(): string | null
   writeText(text: string): Promise<void>
-  sessions(): { id: string; target: string; initiatorName: string | null }[]
+  sessions(): (Login & { initiatorName: string | null })[]
   /** Devices of its sessions that somebody uses: "sdb (/srv)". */
   inUse(): Promise<string[]>
   /** Each ends with null, or a sentence that says what failed. */
   logOut(): Promise<string | null>
-  logIn(targets: readonly string[]): Promise<string | null>
+  logIn(logins: readonly Login[]): Promise<string | null>
   restartDaemon(): Promise<string | null>
+}
+
+export interface Login {
+  target: string
+  /** One of the target's; null: not known. */
+  portal: string | null
 }
 
 export interface NameChange {
@@ -72,17 +78,17 @@ export async function changeInitiatorName(host: IscsiHost, change: NameChange): 
       why: `devices of its sessions are in use: ${inUse.slice(0, shownMax).join(', ')}; a logout would take them away from under their users. Unmount or stop these first; nothing was changed`,
     }
   }
-  const targets = [...new Set(sessions.map(one => one.target))]
+  const logins = sessions.map(({ target, portal }) => ({ target, portal }))
   if (sessions.length > 0) {
     const why = await host.logOut()
-    if (why !== null) return undo(host, { before: null, targets, why: `could not log out: ${why}` })
+    if (why !== null) return undo(host, { before: null, logins, why: `could not log out: ${why}` })
   }
   const why =
     (await written(host, withName(before, name))) ??
     (await host.restartDaemon()) ??
-    (targets.length > 0 ? await host.logIn(targets) : null) ??
-    notVerified(host, { name, targets })
-  if (why !== null) return undo(host, { before, targets, why })
+    (logins.length > 0 ? await host.logIn(logins) : null) ??
+    notVerified(host, { name, logins })
+  if (why !== null) return undo(host, { before, logins, why })
   return {
     ok: true,
     from,
@@ -92,14 +98,21 @@ export async function changeInitiatorName(host: IscsiHost, change: NameChange): 
   }
 }
 
-/** Every target that was there is there again, by the new name: no session is no proof. */
-function notVerified(host: IscsiHost, { name, targets }: { name: string; targets: readonly string[] }): string | null {
+/** Every session that was there is there again, by the new name: no session is no proof. */
+function notVerified(host: IscsiHost, { name, logins }: { name: string; logins: readonly Login[] }): string | null {
   const sessions = host.sessions()
-  const gone = targets.find(target => !sessions.some(session => session.target === target))
-  if (gone !== undefined) return `no session with ${gone} came back`
+  const [gone] = missing(host, logins)
+  if (gone !== undefined)
+    return `no session with ${gone.target}${gone.portal === null ? '' : ` at ${gone.portal}`} came back`
   const other = sessions.find(session => session.initiatorName !== null && session.initiatorName !== name)
   return other === undefined ? null : `the session with ${other.target} still has the name ${other.initiatorName}`
 }
+
+const missing = (host: IscsiHost, logins: readonly Login[]): Login[] =>
+  logins.filter(
+    ({ target, portal }) =>
+      !host.sessions().some(session => session.target === target && (portal === null || session.portal === portal)),
+  )
 
 /** A full or read-only disk finds sessions logged out, so it is no exception. */
 const written = (host: IscsiHost, text: string): Promise<string | null> =>
@@ -112,14 +125,14 @@ const written = (host: IscsiHost, text: string): Promise<string | null> =>
 /** The host is as it was; what could not be put back is said. */
 async function undo(
   host: IscsiHost,
-  { before, targets, why }: { before: string | null; targets: readonly string[]; why: string },
+  { before, logins, why }: { before: string | null; logins: readonly Login[]; why: string },
 ): Promise<NameChangeResult> {
   const left: string[] = []
   if (before !== null) {
     if (host.sessions().length > 0) left.push((await host.logOut()) ?? '')
     left.push((await written(host, before)) ?? '', (await host.restartDaemon()) ?? '')
   }
-  const gone = targets.filter(target => !host.sessions().some(session => session.target === target))
+  const gone = missing(host, logins)
   if (gone.length > 0) left.push((await host.logIn(gone)) ?? '')
   const failed = left.filter(Boolean)
   const end =

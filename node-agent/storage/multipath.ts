@@ -18,10 +18,12 @@ const answerSchema = z.object({
 
 /** multipathd answers from memory; one that hangs with its paths is not waited for. */
 const limitMs = 3000
+/** Some 700 bytes a path, of which a large host has thousands. */
+const outputBytesMax = 32 * 2 ** 20
 
 /** [] where there is no multipathd, or none that answers: the maps are still found, their policy is unknown then. */
 export async function readMultipath(): Promise<MultipathMap[]> {
-  const result = await exec(['multipathd', 'show', 'maps', 'json'], { limitMs })
+  const result = await exec(['multipathd', 'show', 'maps', 'json'], { limitMs, outputBytesMax, whenKilled: 'leave' })
   return result.ok ? parseMultipath(result.stdout) : []
 }
 

@@ -105,7 +105,7 @@ export class Scanner {
     }
     if (nameIsEditable(adapter)) {
       if (adapter.hosts.length === 0) return null
-      const result = await exec(['iscsiadm', '--mode', 'session', '--rescan'], { limitMs })
+      const result = await exec(['iscsiadm', '--mode', 'session', '--rescan'], { limitMs, whenKilled: 'leave' })
       return result.ok ? null : result.why
     }
     if (adapter.kind === 'nvme') return write(`sys/class/nvme/${adapter.name}/rescan_controller`, '1')
@@ -120,7 +120,8 @@ export class Scanner {
     const paths = before.flatMap(device => device.paths.filter(path => path.adapter === adapter.name))
     for (const path of paths.slice(0, rescansMax)) {
       const resize = await write(`sys/block/${path.name}/device/rescan`, '1')
-      if (resize !== null) return resize
+      // A device that has gone since the look before is told as removed, and holds up no other one.
+      if (resize !== null && this.#parts.sysfs.has(`sys/block/${path.name}`)) return resize
     }
     return null
   }

@@ -108,6 +108,8 @@ export const iscsiTcp = `
   sys/devices/platform/host5/scsi_host/host5/proc_name = iscsi_tcp
   sys/devices/platform/host5/scsi_host/host5/state = running
   sys/class/iscsi_host/host5/initiatorname = (null)
+  sys/class/iscsi_connection/connection1:0/persistent_address = fd00::9
+  sys/class/iscsi_connection/connection1:0/persistent_port = 3260
   sys/class/iscsi_session/session1 -> sys/devices/platform/host5/session1/iscsi_session/session1
   sys/devices/platform/host5/session1/iscsi_session/session1/targetname = iqn.2026-01.example.store:data
   sys/devices/platform/host5/session1/iscsi_session/session1/state = LOGGED_IN

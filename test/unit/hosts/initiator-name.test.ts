@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { parseIscsiadm, parseIscsiLs } from '../../../node-agent/storage/discovery.ts'
-import { changeInitiatorName, type IscsiHost } from '../../../node-agent/storage/initiator-name.ts'
+import { changeInitiatorName, type IscsiHost, type Login } from '../../../node-agent/storage/initiator-name.ts'
 import { initiatorNameFault, iscsiNameFault } from '../../../shared/hosts/iscsi-name.ts'
 import { parsePortal } from '../../../shared/hosts/iscsi-portal.ts'
 
@@ -44,12 +44,14 @@ test('a name that another host has is refused with that host', () => {
 /** An initiator in memory: a session keeps the name it was logged in with, as the kernel's do. */
 class FakeIscsi implements IscsiHost {
   text: string | null = '# by Debian\nInitiatorName=iqn.2026-01.example:old\n'
-  live: { id: string; target: string; initiatorName: string | null }[] = []
+  live: (Login & { initiatorName: string | null })[] = []
   used: string[] = []
   readonly did: string[] = []
   fails: { [act: string]: string } = {}
   /** iscsiadm ends without an error and this target is not there. */
   unreachable = ''
+  /** A second portal of each target, which nobody reaches: a login that does not name a portal fails for it. */
+  deadPortal = ''
   #name = 'iqn.2026-01.example:old'
 
   readText() {
@@ -72,10 +74,12 @@ class FakeIscsi implements IscsiHost {
       this.live = []
     })
   }
-  logIn(targets: readonly string[]) {
+  async logIn(logins: readonly Login[]) {
+    if (this.deadPortal !== '' && logins.some(({ portal }) => portal === null || portal === this.deadPortal))
+      return `could not log in to ${this.deadPortal}`
     return this.#act('logIn', () => {
-      const back = targets.filter(target => target !== this.unreachable)
-      this.live = back.map((target, at) => ({ id: `session${at}`, target, initiatorName: this.#name }))
+      const back = logins.filter(({ target }) => target !== this.unreachable)
+      this.live = back.map(login => ({ ...login, initiatorName: this.#name }))
     })
   }
   restartDaemon() {
@@ -98,7 +102,7 @@ class FakeIscsi implements IscsiHost {
 const wanted = 'iqn.2026-01.example:new'
 const loggedIn = () => {
   const host = new FakeIscsi()
-  host.live = [{ id: 'session1', target: 'iqn.2026-01.example:t', initiatorName: 'iqn.2026-01.example:old' }]
+  host.live = [{ target: 'iqn.2026-01.example:t', portal: '10.0.0.9:3260', initiatorName: 'iqn.2026-01.example:old' }]
   return host
 }
 
@@ -158,8 +162,19 @@ test('a session that does not come back is no proof of the new name: the old one
   host.unreachable = 'iqn.2026-01.example:t'
   const result = await changeInitiatorName(host, { name: wanted, logOutSessions: true, theirs: null })
   assert.equal(result.ok, false)
-  assert.match(result.why, /no session with iqn\.2026-01\.example:t came back; the old name is back/)
+  assert.match(
+    result.why,
+    /no session with iqn\.2026-01\.example:t at 10\.0\.0\.9:3260 came back; the old name is back/,
+  )
   assert.match(host.text ?? '', /InitiatorName=iqn\.2026-01\.example:old/)
+})
+
+test('of a target with a portal that is not reached only the sessions that were there are logged in again', async () => {
+  const host = loggedIn()
+  host.deadPortal = '10.1.0.9:3260'
+  const result = await changeInitiatorName(host, { name: wanted, logOutSessions: true, theirs: null })
+  assert.ok(result.ok, result.why)
+  assert.deepEqual(host.live, [{ target: 'iqn.2026-01.example:t', portal: '10.0.0.9:3260', initiatorName: wanted }])
 })
 
 test('a name that the other host has is refused', async () => {

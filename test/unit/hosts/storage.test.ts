@@ -85,8 +85,8 @@ test('the software initiator has the name of the file, since its hosts say "(nul
   assert.equal(iscsi?.identifier, 'iqn.2026-01.example.host:a')
   assert.deepEqual(iscsi?.targets, [{ identifier: 'iqn.2026-01.example.store:data', state: 'LOGGED_IN' }])
   assert.deepEqual(
-    listSessions(sysfs).map(one => one.initiatorName),
-    ['iqn.2026-01.example.host:a'],
+    listSessions(sysfs).map(one => [one.initiatorName, one.portal]),
+    [['iqn.2026-01.example.host:a', '[fd00::9]:3260']],
   )
 })
 
@@ -275,6 +275,18 @@ test('an adapter that hangs is given up after its limit, holds no other one up, 
     again.adapters.map(({ ms: _, ...rest }) => rest),
     [{ adapter: 'host3', ok: true }],
   )
+})
+
+test('a device that has gone since the look before holds up no other one of its adapter', async () => {
+  const there = device('mpatha')
+  const [path] = there.paths
+  const gone = { ...there, name: 'gone', paths: [{ ...path!, name: 'sdgone' }] }
+  const rescan = join(tree.root, 'sys/block/sdb/device/rescan')
+  writeFileSync(rescan, '')
+  const both = new Scanner({ sysfs, devices: async () => [gone, there] })
+  const [result] = (await both.scan([adapter('host3')!], { limitMs: 5000, lip: false })).adapters
+  assert.equal(result?.ok === false ? result.why : '', '')
+  assert.equal(readFileSync(rescan, 'utf8'), '1\n')
 })
 
 test('an adapter that vanished meanwhile fails alone, with the path that is missing', async () => {
