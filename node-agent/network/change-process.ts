@@ -59,6 +59,8 @@ async function runProcess(config: string, wish: Wish | Undo): Promise<Outcome | 
   ]
   const child = spawn(command, args, { detached: true, stdio: ['pipe', 'pipe', 'inherit'] })
   takeEndCalmly(child)
+  // One that can't be started says nothing.
+  child.once('error', () => {})
   child.stdin.on('error', () => {})
   child.stdin.end(JSON.stringify({ config, wish } satisfies z.input<typeof requestSchema>))
   const limit = setTimeout(() => child.stdout.destroy(), processLimitMs)

@@ -1,6 +1,7 @@
-import { existsSync, readFileSync, rmSync } from 'node:fs'
+import { closeSync, constants, existsSync, fsyncSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
 import type { Vswitch } from '../../shared/hosts/network.ts'
 import { openFolderWriter } from '../state-file/atomic-write.ts'
@@ -25,7 +26,8 @@ export interface ChangeParts {
   /** Where the journal stands: outlives the process, not needed after a boot. */
   folder: string
   boot: string
-  run: (argv: readonly string[]) => Promise<string | null>
+  /** null: it is done. */
+  run: (argv: readonly string[]) => Promise<Failure | null>
   /** An answer from before the change proves nothing about the time after it. */
   reach: (withinMs: number) => Promise<Reach>
   sleep: (ms: number) => Promise<void>
@@ -33,6 +35,12 @@ export interface ChangeParts {
   begun: () => void
   /** A change that did not prove good by then is taken back. */
   confirmMs: number
+}
+
+export interface Failure {
+  why: string
+  /** It was killed: what it was to do may be done all the same. */
+  mayBeDone: boolean
 }
 
 export type ChangeResult = { ok: true; why: string } | { ok: false; why: string; undone: boolean }
@@ -72,9 +80,9 @@ export async function applyChange(parts: ChangeParts, change: WantedChange): Pro
   parts.begun()
   const done: Step[] = []
   for (const step of change.steps) {
-    const why = step.argv === null ? null : await parts.run(step.argv)
-    if (why !== null) return takeBack(parts, { done, why: `\`${step.argv?.join(' ')}\` failed: ${why}` })
-    done.push(step)
+    const failure = step.argv === null ? null : await parts.run(step.argv)
+    if (failure === null || failure.mayBeDone) done.push(step)
+    if (failure !== null) return takeBack(parts, { done, why: `\`${step.argv?.join(' ')}\` failed: ${failure.why}` })
   }
   const lost = await confirm(parts, before)
   if (lost !== null) {
@@ -99,25 +107,35 @@ export const reachedAgain = 'everything that was reached before is reached'
 const nobodyReached =
   'nothing is known to have been reached before it, neither the other host nor a witness, so nothing was there to confirm it by'
 
+/** What became of a change whose process has ended. */
 export interface Undone {
   why: string
+  /** What is to be remembered of vSwitches. */
   record: Vswitch[]
 }
 
 /**
  * A change that was under way when its process ended is taken back: at the next start, before the next change, and by
- * whoever waited for it. A boot has done so by itself, but for Open vSwitch. The record is left to be set back.
+ * whoever waited for it. A boot has done so by itself, but for Open vSwitch. The record is left to be set back. A change
+ * that is remembered already was confirmed, and stays: its process, or the power, ended before its journal did.
  */
-export async function undoUnfinished(parts: Pick<ChangeParts, 'folder' | 'boot' | 'run'>): Promise<Undone | null> {
+export async function undoUnfinished(
+  parts: Pick<ChangeParts, 'folder' | 'boot' | 'run'>,
+  remembered: readonly Vswitch[],
+): Promise<Undone | null> {
   const journal = readJournal(parts)
   if (journal === null) return null
+  if (!isDeepStrictEqual(remembered, journal.record)) {
+    const why = `the change "${journal.why}" was confirmed and remembered when its process ended: it stays`
+    return { why, record: [...remembered] }
+  }
   const sameBoot = journal.boot === parts.boot
   const commands = journal.undo.filter(argv => sameBoot || argv[0] === 'ovs-vsctl')
   const failed: string[] = []
   for (const argv of commands) {
-    const why = await parts.run(argv)
+    const failure = await runBackwards(parts, argv)
     // Steps that were never done have nothing to take back, and say so.
-    if (why !== null) failed.push(why)
+    if (failure !== null) failed.push(failure.why)
   }
   const left = failed.length > 0 ? ` (${failed.length} of ${commands.length} steps had nothing to take back)` : ''
   const why = `the change "${journal.why}" was under way when its process ended: it was taken back${left}`
@@ -130,12 +148,22 @@ async function takeBack(
 ): Promise<ChangeResult> {
   const failed: string[] = []
   for (const argv of undoOf(done)) {
-    const wrong = await parts.run(argv)
-    if (wrong !== null) failed.push(`\`${argv.join(' ')}\`: ${wrong}`)
+    const failure = await runBackwards(parts, argv)
+    if (failure !== null) failed.push(`\`${argv.join(' ')}\`: ${failure.why}`)
   }
   removeJournal(parts)
   if (failed.length === 0) return { ok: false, why: `${why}; the host is as it was`, undone: true }
   return { ok: false, why: `${why}; taking it back failed at ${failed.join('; ')}: look at the host`, undone: false }
+}
+
+/**
+ * ovs-vsctl changes the database at once and then waits for ovs-vswitchd, which may be dead. On the way back it is enough
+ * that the database is as it was: whatever takes the daemon's place begins with that (ovs-vsctl(8), "--no-wait").
+ */
+async function runBackwards({ run }: Pick<ChangeParts, 'run'>, argv: readonly string[]): Promise<Failure | null> {
+  const failure = await run(argv)
+  const [program = '', ...words] = argv
+  return failure?.mayBeDone === true && program === 'ovs-vsctl' ? run([program, '--no-wait', ...words]) : failure
 }
 
 const undoOf = (steps: readonly Step[]): string[][] =>
@@ -182,14 +210,28 @@ async function writeJournal(parts: ChangeParts, { why, steps, record }: WantedCh
 export const isUnfinished = (folder: string): boolean => existsSync(join(folder, journalName))
 
 function readJournal(parts: Pick<ChangeParts, 'folder'>): z.output<typeof journalSchema> | null {
-  let text: string
+  const path = join(parts.folder, journalName)
+  if (!existsSync(path)) return null // no change was under way
+  const damaged = (why: string): Error =>
+    new Error(
+      `${path}, which says how a change of the networks is taken back, is damaged (${why}): look at the networks of this host, and remove it then`,
+    )
   try {
-    text = readFileSync(join(parts.folder, journalName), 'utf8')
-  } catch {
-    return null // no change was under way
+    const journal = journalSchema.safeParse(JSON.parse(readFileSync(path, 'utf8')))
+    if (journal.success) return journal.data
+    throw damaged(z.prettifyError(journal.error))
+  } catch (error) {
+    throw error instanceof SyntaxError ? damaged(error.message) : error
   }
-  return journalSchema.parse(JSON.parse(text))
 }
 
-export const removeJournal = (parts: Pick<ChangeParts, 'folder'>): void =>
-  rmSync(join(parts.folder, journalName), { force: true })
+/** For good: a loss of power must not bring back what would be taken for a change under way. */
+export function removeJournal({ folder }: Pick<ChangeParts, 'folder'>): void {
+  rmSync(join(folder, journalName), { force: true })
+  const names = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY)
+  try {
+    fsyncSync(names)
+  } finally {
+    closeSync(names)
+  }
+}

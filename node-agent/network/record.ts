@@ -34,12 +34,15 @@ export function readRecord(folder: string): Vswitch[] {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
     throw error
   }
-  const record = recordSchema.safeParse(JSON.parse(text))
-  if (!record.success)
-    throw new Error(
-      `${join(folder, recordName)} is damaged: ${record.error.message}. Restore it, or remove it and adopt the vSwitches anew.`,
-    )
-  return record.data.vswitches
+  const damaged = (why: string): Error =>
+    new Error(`${join(folder, recordName)} is damaged (${why}): restore it, or remove it and adopt the vSwitches anew`)
+  try {
+    const record = recordSchema.safeParse(JSON.parse(text))
+    if (record.success) return record.data.vswitches
+    throw damaged(z.prettifyError(record.error))
+  } catch (error) {
+    throw error instanceof SyntaxError ? damaged(error.message) : error
+  }
 }
 
 export async function writeRecord(folder: string, vswitches: readonly Vswitch[]): Promise<void> {

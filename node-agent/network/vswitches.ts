@@ -1,10 +1,17 @@
 import { mkdirSync } from 'node:fs'
 import { showFault } from '../../shared/hosts/fault.ts'
-import type { HostNetwork, NetworkManager, ObservedVswitch, Vswitch } from '../../shared/hosts/network.ts'
+import {
+  type HostNetwork,
+  type NetworkManager,
+  type ObservedVswitch,
+  setAddresses,
+  type Vswitch,
+} from '../../shared/hosts/network.ts'
 import { deleteRefusal, type HostContext, vswitchFaults } from '../../shared/hosts/vswitch-rules.ts'
 import type { ExecResult } from '../exec.ts'
+import { addressBytes, addressText } from '../kernel/address.ts'
 import { lockFolder } from '../state-file/lock.ts'
-import { applyChange, type ChangeParts, isUnfinished, removeJournal, undoUnfinished } from './change.ts'
+import { applyChange, type ChangeParts, type Failure, isUnfinished, removeJournal, undoUnfinished } from './change.ts'
 import { type Ask, readNetwork, readRoutes } from './inventory.ts'
 import { findManager, foreignBootFile, foreignNicFile } from './managers.ts'
 import { planChange } from './plan.ts'
@@ -49,19 +56,24 @@ export async function changeVswitch(parts: VswitchParts, wish: Wish | Undo): Pro
     if ('undo' in wish) return { ok: true, why: undone ?? 'no change was under way' }
     const outcome = await change(parts, wish)
     return undone === null ? outcome : { ...outcome, why: `${undone}; ${outcome.why}` }
+  } catch (error) {
+    // What can't be read, ours or the kernel's. It is told, and the journal of a change that was begun is still there.
+    return { ok: false, why: messageOf(error) }
   } finally {
     locked.lock.release()
   }
 }
 
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+
 async function change(parts: VswitchParts, wish: Wish): Promise<Outcome> {
   const record = readRecord(parts.folder)
   const host = await look(parts, record)
   const name = 'set' in wish ? wish.set.name : wish.remove
-  const refusal = refuse(wish, contextOf(parts, host))
+  const refusal = unknownRefusal(wish, host) ?? refuse(wish, contextOf(parts, host))
   if (refusal !== null) return { ok: false, why: `${refusal}; nothing was changed` }
   const from = host.vswitches.find(one => one.name === name) ?? null
-  const to = 'set' in wish ? wish.set : null
+  const to = 'set' in wish ? asShown(wish.set) : null
   const planned = { from, to, host, routes: await readRoutes(parts.ask), ovsDatapath: parts.ovsDatapath }
   const unrepeatable = routesRefusal(planned)
   if (unrepeatable !== null) return { ok: false, why: `${unrepeatable}; nothing was changed` }
@@ -80,19 +92,28 @@ async function change(parts: VswitchParts, wish: Wish): Promise<Outcome> {
   return result.ok ? { ok: true, why: `${what}; ${result.why}${routesTold(planned)}` } : { ok: false, why: result.why }
 }
 
-/** In our own record, and for the next boot. */
+/** Its addresses as the kernel shows them, since what is there is compared as text. */
+function asShown(vswitch: Vswitch): Vswitch {
+  const shown = (text: string): string => {
+    const [address = '', length] = text.split('/')
+    return [addressText(addressBytes(address)), ...(length === undefined ? [] : [Number(length)])].join('/')
+  }
+  return { ...vswitch, addresses: vswitch.addresses.map(shown), gateways: vswitch.gateways.map(shown) }
+}
+
+/** For the next boot, and then in our own record: what that says is whole, whenever the power fails. */
 async function writeDown(
   { folder, root }: Pick<VswitchParts, 'folder' | 'root'>,
   { manager, record }: { manager: NetworkManager; record: readonly Vswitch[] },
 ): Promise<void> {
-  await writeRecord(folder, record)
   const ours = record.filter(one => foreignBootFile(root, one.name) === null)
   await writeBootFiles({ root, manager }, ours)
+  await writeRecord(folder, record)
 }
 
 /** @returns what was done, or null where no change was under way */
 async function takeBackUnfinished(parts: VswitchParts): Promise<string | null> {
-  const undone = await undoUnfinished(changeParts(parts))
+  const undone = await undoUnfinished(changeParts(parts), readRecord(parts.folder))
   if (undone === null) return null
   await writeDown(parts, { manager: findManager(parts.root), record: undone.record })
   removeJournal(parts)
@@ -124,6 +145,11 @@ function refuse(wish: Wish, context: HostContext): string | null {
   return faults.length === 0 ? null : faults.map(showFault).join('; ')
 }
 
+/** What is not seen would be taken for missing, and made, and taken away again where the change fails. */
+function unknownRefusal(wish: Wish, { unknown }: HostNetwork): string | null {
+  return 'set' in wish && wish.set.backend === 'ovs' && unknown.length > 0 ? unknown.join('; ') : null
+}
+
 function contextOf(parts: VswitchParts, host: HostNetwork): HostContext {
   const carries = (addresses: readonly string[]): boolean =>
     addresses.some(address => parts.pair.pathAddresses.includes(address.split('/')[0] ?? ''))
@@ -139,25 +165,31 @@ function contextOf(parts: VswitchParts, host: HostNetwork): HostContext {
 
 /**
  * At the agent's start: a change that was under way is taken back, and what a boot has lost is made again. Nothing is
- * confirmed here: it is what was confirmed when it was made.
+ * confirmed here: it is what was confirmed when it was made. What fails is said, and the pair starts all the same.
  */
 export async function restoreVswitches(parts: VswitchParts): Promise<string[]> {
-  // Most hosts have none of ours, and an agent's start is in a hurry.
-  if (readRecord(parts.folder).length === 0 && !isUnfinished(parts.folder)) return []
-  mkdirSync(parts.folder, { recursive: true, mode: 0o700 })
-  const locked = lockFolder(parts.folder)
-  if (!locked.ok) return [`the vSwitches were left as they are: ${locked.why}`]
+  const said: string[] = []
   try {
-    const said: string[] = []
+    // Most hosts have none of ours, and an agent's start is in a hurry.
+    if (readRecord(parts.folder).length > 0 || isUnfinished(parts.folder)) await restoreAll(parts, said)
+  } catch (error) {
+    said.push(`the vSwitches were left as they are: ${messageOf(error)}`)
+  }
+  return said
+}
+
+async function restoreAll(parts: VswitchParts, said: string[]): Promise<void> {
+  const locked = lockFolder(parts.folder)
+  if (!locked.ok) throw new Error(locked.why)
+  try {
     const undone = await takeBackUnfinished(parts)
     if (undone !== null) said.push(undone)
     const record = readRecord(parts.folder)
     for (const to of record) {
       const host = await look(parts, record)
-      const why = await restore(parts, { to, host })
+      const why = await restore(parts, { to: asShown(to), host })
       if (why !== null) said.push(why)
     }
-    return said
   } finally {
     locked.lock.release()
   }
@@ -168,7 +200,7 @@ async function restore(parts: VswitchParts, { to, host }: { to: Vswitch; host: H
   const from = host.vswitches.find(one => one.name === to.name) ?? null
   const lost = from === null ? [] : [...to.addresses, ...to.gateways].filter(one => !hasThere(from, one))
   if (from !== null && (lost.length === 0 || foreignBootFile(parts.root, to.name) !== null)) return null
-  const wanted = from === null ? to : { ...from, addresses: to.addresses, gateways: to.gateways }
+  const wanted = from === null ? to : { ...from, ...withLost(from, lost) }
   const routes = await readRoutes(parts.ask)
   for (const step of planChange({ from, to: wanted, host, routes, ovsDatapath: parts.ovsDatapath })) {
     if (step.argv === null) continue
@@ -180,17 +212,24 @@ async function restore(parts: VswitchParts, { to, host }: { to: Vswitch; host: H
     : `the vSwitch ${to.name} had lost ${lost.join(', ')}, which ${lost.length === 1 ? 'is' : 'are'} put back`
 }
 
+/** What somebody else has put there stays. */
+const withLost = (from: ObservedVswitch, lost: readonly string[]): Pick<Vswitch, 'addresses' | 'gateways'> => ({
+  addresses: [...setAddresses(from), ...lost.filter(one => one.includes('/'))],
+  gateways: [...from.gateways, ...lost.filter(one => !one.includes('/'))],
+})
+
 const hasThere = ({ addresses, gateways }: ObservedVswitch, one: string): boolean =>
   addresses.includes(one) || gateways.includes(one)
 
 const changeParts = (parts: VswitchParts): ChangeParts => ({
   folder: parts.folder,
   boot: parts.boot,
-  run: async argv => whyOf(await parts.ask(argv, stepLimitMs)),
+  run: async argv => failureOf(await parts.ask(argv, stepLimitMs)),
   reach: parts.reach,
   sleep: parts.sleep,
   begun: parts.begun,
   confirmMs: parts.confirmMs,
 })
 
-const whyOf = (result: ExecResult): string | null => (result.ok ? null : result.why)
+const failureOf = (result: ExecResult): Failure | null =>
+  result.ok ? null : { why: result.why, mayBeDone: result.killed }

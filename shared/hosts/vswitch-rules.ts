@@ -36,7 +36,7 @@ export function vswitchFaults(wish: Vswitch, context: HostContext): Fault[] {
     ...nameFaults(wish, context),
     ...backendFaults(wish, now),
     ...typeFaults(wish, { now, others }),
-    ...linkFaults(wish, { ...context, others }),
+    ...linkFaults(wish, { ...context, now, others }),
     ...mtuFaults(wish),
     ...addressFaults(wish, { ...context, others }),
     ...vipFaults(wish, { now, vips: context.vips }),
@@ -89,10 +89,11 @@ function typeFaults(
 
 function linkFaults(
   wish: Vswitch,
-  context: Pick<HostContext, 'nics' | 'vips'> & { others: readonly ObservedVswitch[] },
+  context: Pick<HostContext, 'nics' | 'vips'> & { now: ObservedVswitch | null; others: readonly ObservedVswitch[] },
 ): Fault[] {
   const faults: Fault[] = []
   const { vlan, nics, bond } = wish
+  const { now } = context
   if (vlan !== null && (!Number.isInteger(vlan) || vlan < 1 || vlan > 4094))
     faults.push({
       field: 'vlan',
@@ -117,13 +118,16 @@ function linkFaults(
     if (nic === undefined) {
       const known = context.nics.map(one => one.name).join(', ') || 'none'
       faults.push({ field: 'nics', value: name, rule: `must be a NIC of this host; it has ${known}` })
-    } else if (!/^[\w.+-]+$/.test(name)) {
+    } else if (!/^[\w.+][\w.+-]*$/.test(name)) {
       const rule =
-        'must have a name of letters, digits, ".", "_", "+" and "-" alone, for the files that set it up at boot'
+        'must have a name of letters, digits, ".", "_", "+" and "-" alone that does not begin with "-", for the programs and files that set it up'
       faults.push({ field: 'nics', value: name, rule })
     } else if (user !== undefined)
       faults.push({ field: 'nics', value: name, rule: `is used by the vSwitch ${user.name}` })
-    else if (vip !== undefined) {
+    else if (nic.master !== null && nic.master !== wish.name && now?.nics.includes(name) !== true) {
+      // The kernel would take it out of there without a word, and nobody would put it back.
+      faults.push({ field: 'nics', value: name, rule: `is a part of ${nic.master}: take it out of there first` })
+    } else if (vip !== undefined) {
       const rule = `carries the virtual address ${vip.address}, which would not be reached behind a vSwitch: remove it first, and add it on the vSwitch then`
       faults.push({ field: 'nics', value: name, rule })
     }

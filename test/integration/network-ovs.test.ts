@@ -23,6 +23,7 @@ const startDatabase = (): ChildProcess =>
 
 describe('vSwitches on Open vSwitch', () => {
   let database: ChildProcess
+  let daemon: ChildProcess
 
   before(async () => {
     mkdirSync(at.ovsDir)
@@ -31,7 +32,10 @@ describe('vSwitches on Open vSwitch', () => {
     assert.ok(made.ok, made.ok ? '' : made.why)
     database = startDatabase()
     await until(() => existsSync(socket))
-    at.host.spawn('ovs-vswitchd', [`unix:${at.ovsDir}/db.sock`, '--no-chdir'], { env: at.env, stdio: 'ignore' })
+    daemon = at.host.spawn('ovs-vswitchd', [`unix:${at.ovsDir}/db.sock`, '--no-chdir'], {
+      env: at.env,
+      stdio: 'ignore',
+    })
     await at.inHost(['ovs-vsctl', '--timeout=10', 'init'])
   })
 
@@ -55,6 +59,22 @@ describe('vSwitches on Open vSwitch', () => {
   test('a change of an Open vSwitch that fails at any of its steps leaves the host as it was', async () => {
     await at.failsAnywhere(ovs({ addresses: ['10.41.0.77/24'], nics: [], vlan: 20, mtu: 1300 }))
     await at.failsAnywhere(null, { name: 'svc0' })
+    await at.untilReaches('10.41.0.1')
+  })
+
+  test('a change that stands in the database, while the daemon that is to do it stands still, is taken back there', async () => {
+    assert.deepEqual(await at.change(ovs()), changed)
+    const before = await at.look()
+    const { run } = at.parts()
+    const impatient = at.parts({ run: argv => run(argv.map(word => word.replace('--timeout=10', '--timeout=1'))) })
+    daemon.kill('SIGSTOP')
+    try {
+      const result = await at.change(ovs({ vlan: 40 }), { parts: impatient })
+      assert.ok(!result.ok && result.undone, JSON.stringify(result))
+    } finally {
+      daemon.kill('SIGCONT')
+    }
+    assert.deepEqual(await at.look(), before)
     await at.untilReaches('10.41.0.1')
   })
 

@@ -260,12 +260,12 @@ describe('vSwitches on Linux bridges', () => {
     const second = wish({ name: 'two0', nics: ['eth0'], addresses: ['10.40.0.5/24'] })
     await assert.rejects(at.change(second, { parts: dies }), /dies here/)
     assert.notDeepEqual(await at.look(), before)
-    const undone = await undoUnfinished(at.parts())
+    const undone = await undoUnfinished(at.parts(), at.record)
     assert.match(undone?.why ?? '', /was under way when its process ended: it was taken back/)
     assert.deepEqual(undone?.record, at.record)
     assert.deepEqual(await at.look(), before)
     removeJournal(at.parts())
-    assert.equal(await undoUnfinished(at.parts()), null)
+    assert.equal(await undoUnfinished(at.parts(), at.record), null)
   })
 
   test('a deleted one is gone, and its NIC free', async () => {
@@ -312,6 +312,24 @@ describe('a vSwitch as an operator asks for it', () => {
     assert.equal(readFileSync(join(root, 'etc/network/interfaces'), 'utf8'), 'auto lo\niface lo inet loopback\n')
   })
 
+  test('a change that was confirmed stays, though a power cut brought its journal back', async () => {
+    const journal = join(own, 'network-change.json')
+    let kept = ''
+    const reach = async (): Promise<Reach> => {
+      if (existsSync(journal)) kept = readFileSync(journal, 'utf8')
+      return allReached
+    }
+    const described = wish({ description: 'confirmed' })
+    assert.equal((await changeVswitch({ ...asked(), reach }, { set: described })).ok, true)
+    assert.ok(!existsSync(journal) && kept !== '')
+    const [network, recorded] = [await at.everything(), readFileSync(join(own, 'vswitches.json'), 'utf8')]
+    writeFileSync(journal, kept)
+    const looked = await changeVswitch({ ...asked(), boot: 'next-boot' }, { undo: 'unfinished' })
+    assert.match(looked.why, /vSwitch svc0 is changed" was confirmed and remembered when its process ended: it stays/)
+    assert.deepEqual([await at.everything(), existsSync(journal)], [network, false])
+    assert.equal(readFileSync(join(own, 'vswitches.json'), 'utf8'), recorded)
+  })
+
   test('what a boot has lost is made again at the next start, and only that', async () => {
     at.host.exec('ip', 'link', 'del', 'svc0')
     at.host.exec('ip', 'link', 'set', 'eth1', 'mtu', '1500')
@@ -322,8 +340,44 @@ describe('a vSwitch as an operator asks for it', () => {
 
   test('what of it is lost while it is there is put back at the next start', async () => {
     at.host.exec('ip', 'address', 'flush', 'dev', 'svc0')
+    // Somebody's own, which is no business of ours.
+    at.host.exec('ip', 'address', 'add', '10.49.0.9/24', 'dev', 'svc0')
     assert.deepEqual(await restoreVswitches(asked()), ['the vSwitch svc0 had lost 10.41.0.5/24, which is put back'])
     await at.untilReaches('10.41.0.1')
+    assert.deepEqual((await at.vswitch('svc0'))?.addresses.sort(), ['10.41.0.5/24', '10.49.0.9/24'])
+    at.host.exec('ip', 'address', 'del', '10.49.0.9/24', 'dev', 'svc0')
+  })
+
+  test('an address is taken in any form of it: nothing is lost and put back at each start', async () => {
+    const set = await changeVswitch(asked(), { set: wish({ addresses: ['10.41.0.5/24', 'FD41:0::0005/064'] }) })
+    assert.ok(set.ok, set.why)
+    assert.deepEqual((await at.vswitch('svc0'))?.addresses, ['10.41.0.5/24', 'fd41::5/64'])
+    assert.deepEqual(await restoreVswitches(asked()), [])
+    assert.equal((await changeVswitch(asked(), { set: wish() })).ok, true)
+  })
+
+  test('a record or a journal that is damaged changes nothing, is told by name, and keeps no agent from starting', async () => {
+    const was = await at.everything()
+    for (const name of ['vswitches.json', 'network-change.json']) {
+      const path = join(own, name)
+      const whole = existsSync(path) ? readFileSync(path, 'utf8') : null
+      writeFileSync(path, '{"version":1')
+      const damaged = new RegExp(`${name}.* is damaged`, 's')
+      const changes = await changeVswitch(asked(), { remove: 'svc0' })
+      assert.ok(!changes.ok)
+      assert.match(changes.why, damaged)
+      assert.match((await restoreVswitches(asked())).join(), damaged)
+      if (whole === null) rmSync(path)
+      else writeFileSync(path, whole)
+    }
+    assert.deepEqual(await at.everything(), was)
+  })
+
+  test('while Open vSwitch does not answer nothing is made on it: what is there would be taken for missing', async () => {
+    const refused = await changeVswitch(asked(), {
+      set: wish({ name: 'ovs0', backend: 'ovs', nics: [], addresses: [] }),
+    })
+    assert.match(refused.why, /^Open vSwitch does not answer: .*; nothing was changed$/s)
   })
 
   test('a change that can’t be remembered is taken back, with what was written of it', async () => {

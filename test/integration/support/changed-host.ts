@@ -77,7 +77,7 @@ export class ChangedHost {
       boot: 'this-boot',
       run: async argv => {
         const result = await this.inHost(argv)
-        return result.ok ? null : result.why
+        return result.ok ? null : { why: result.why, mayBeDone: result.killed }
       },
       reach: async () => allReached,
       sleep: async () => {},
@@ -125,7 +125,7 @@ export class ChangedHost {
         run: async argv => {
           at += 1
           if (at !== failing || failing === doing.length) return run(argv)
-          return how === 'dies' ? died() : 'the test lets it fail'
+          return how === 'dies' ? died() : { why: 'the test lets it fail', mayBeDone: false }
         },
         reach: async () => {
           asked += 1
@@ -135,7 +135,7 @@ export class ChangedHost {
       const words = failing === doing.length ? 'the confirmation' : doing[failing]!.join(' ')
       if (how === 'dies') {
         await assert.rejects(applyChange(broken, change), /it dies here/)
-        assert.notEqual(await undoUnfinished(this.parts()), null)
+        assert.notEqual(await undoUnfinished(this.parts(), this.record), null)
         removeJournal(this.parts())
       } else {
         const result = await applyChange(broken, change)

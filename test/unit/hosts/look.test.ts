@@ -6,6 +6,7 @@ import { test } from 'node:test'
 import { newsOf } from '../../../node-agent/inventory/look-process.ts'
 import { Looker } from '../../../node-agent/inventory/looker.ts'
 import type { HostInventory } from '../../../node-agent/inventory/read-host.ts'
+import { runChange } from '../../../node-agent/network/change-process.ts'
 
 const inventory: HostInventory = {
   network: { nics: [], vswitches: [], routes: [], manager: 'none', unknown: [] },
@@ -45,4 +46,15 @@ test('a look that says nothing, or ends without an answer, is a sentence', async
   await assert.rejects(silent.host(), /could not be looked at: the process said nothing/)
   const missing = new Looker({ settings, program: { command: '/nowhere/look', args: [] } })
   await assert.rejects(missing.news(), /could not be looked at: .*ENOENT/)
+})
+
+test('a change of the networks whose process can’t be started is a sentence, and ends nobody else', async () => {
+  const program = process.execPath
+  process.execPath = '/nowhere/node'
+  try {
+    const outcome = await runChange('/nowhere/agent.json', { remove: 'svc0' })
+    assert.match(outcome.ok ? '' : outcome.why, /^the process of the change ended without a word/)
+  } finally {
+    process.execPath = program
+  }
 })

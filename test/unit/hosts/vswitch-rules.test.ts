@@ -40,7 +40,7 @@ const observed = (change: Partial<ObservedVswitch> = {}): ObservedVswitch => ({
   ...change,
 })
 const context: HostContext = {
-  nics: ['eth0', 'eth1', 'eth2', 'eth3', 'a;b'].map(nic),
+  nics: [...['eth0', 'eth1', 'eth2', 'eth3', 'a;b', '-x'].map(nic), { ...nic('eth4'), master: 'bond0' }],
   vswitches: [
     observed(),
     observed({ name: 'bak0', types: ['backup'], nics: [], addresses: ['10.2.0.5/24'], gateways: [] }),
@@ -86,11 +86,13 @@ const wrong: [string, Partial<Vswitch>, RegExp][] = [
   [
     'a NIC that is not there',
     { nics: ['eth9'] },
-    /^nics is "eth9" and must be a NIC of this host; it has eth0, eth1, eth2, eth3, a;b/,
+    /^nics is "eth9" and must be a NIC of this host; it has eth0, eth1, eth2, eth3, a;b, -x, eth4/,
   ],
   ['a NIC that no file could name', { nics: ['a;b'] }, /^nics is "a;b" and must have a name of letters, digits/],
+  ['a NIC that reads as an option', { nics: ['-x'] }, /^nics is "-x" and must have a name .* not begin with "-"/],
   ['the name of a NIC', { name: 'eth3' }, /^name is "eth3" and must not be the name of a NIC of this host/],
   ['a NIC that another one has', { nics: ['eth0'] }, /^nics is "eth0" and is used by the vSwitch mgmt0/],
+  ['a NIC in a bond of somebody else', { nics: ['eth4'] }, /^nics is "eth4" and is a part of bond0: take it out/],
   ['a NIC twice', { nics: ['eth1', 'eth1'], bond: 'balance' }, /^nics .* once/],
   ['two NICs without a bond', { nics: ['eth1', 'eth3'] }, /^bond is "null" and must say how/],
   ['a bond of one', { bond: 'lacp' }, /^bond is "lacp" and must be null/],
