@@ -7,7 +7,8 @@ import type { PeerLinkPort } from '../ports.ts'
 
 /**
  * Both hosts of a pair held against each other. Each asks the other now and then, naming what it holds, so that in calm
- * nothing travels but the question. What is not known (an older agent, a silent host) is no difference.
+ * nothing travels but the question. One that has news of itself asks at once, naming that too, and is asked back. What is
+ * not known (an older agent, a silent host) is no difference.
  */
 export const summaryVerb = 'summary'
 
@@ -18,7 +19,11 @@ const freshMs = 60_000
 
 const shownMax = 5
 
-const questionSchema = z.object({ sha256: z.string().max(64) })
+const questionSchema = z.object({
+  sha256: z.string().max(64),
+  /** Of the asking host's own summary; '' before its first look. An older agent does not say. */
+  own: z.string().max(64).default(''),
+})
 const answerSchema = z.object({ sha256: z.string().max(64), summary: hostSummary.nullable() })
 type Answer = z.output<typeof answerSchema>
 
@@ -64,6 +69,7 @@ export class HostComparison {
   }
 
   take(own: Held): void {
+    if (own.sha256 !== this.#own?.sha256) this.#askedAt = -Infinity
     this.#own = own
     this.#compare()
   }
@@ -72,7 +78,7 @@ export class HostComparison {
     this.#now = now
     if (now - this.#askedAt < askEveryMs) return
     this.#askedAt = now
-    const body = { sha256: this.#theirs?.sha256 ?? '' }
+    const body = { sha256: this.#theirs?.sha256 ?? '', own: this.#own?.sha256 ?? '' }
     void this.#peer.ask({ verb: summaryVerb, body, limitMs: askLimitMs }).then(answer => {
       const parsed = answer.ok ? answerSchema.safeParse(answer.body) : null
       if (parsed?.success === true) this.#hear(parsed.data)
@@ -81,7 +87,8 @@ export class HostComparison {
 
   /** The other host asks. */
   answer(body: unknown): Answer {
-    const { sha256 } = questionSchema.parse(body)
+    const { sha256, own } = questionSchema.parse(body)
+    if (own !== '' && own !== this.#theirs?.sha256) this.#askedAt = -Infinity
     if (this.#own === null) return { sha256: '', summary: null }
     return this.#own.sha256 === sha256 ? { sha256, summary: null } : { ...this.#own }
   }

@@ -106,6 +106,20 @@ test('both hosts see what differs, ask again without an answer in calm, and know
   assert.deepEqual([a.trouble(), a.theirs], ['', null])
 })
 
+test('what is new of one host is asked for by the other one at once, and once', async () => {
+  const { a, b, tick, answers } = twoHosts()
+  a.take({ sha256: 'a1', summary: summary() })
+  b.take({ sha256: 'b1', summary: other({ vswitches: [] }) })
+  await tick(1)
+  await tick(101)
+  assert.match(a.trouble(), /the vSwitch svc0 is on a and not on b/)
+  const before = answers()
+  b.take({ sha256: 'b2', summary: other() })
+  for (let now = 201; now < 5000; now += 100) await tick(now)
+  assert.equal(a.trouble(), '')
+  assert.equal(answers(), before + 1)
+})
+
 test('an address of the pair is no address of the host that happens to hold it, however it is written', () => {
   const text = JSON.stringify([
     {
