@@ -113,6 +113,7 @@ const stages: readonly Stage[] = [
         'test/integration/cli.test.ts',
         'test/integration/network.test.ts',
         'test/integration/network-ovs.test.ts',
+        'test/integration/network-wishes.test.ts',
         'test/integration/networkd.test.ts',
         'test/integration/postgres-adopt.test.ts',
         'test/integration/state-file.test.ts',
