@@ -18,6 +18,7 @@ import type { HostNetwork, Vswitch } from '../../shared/hosts/network.ts'
 import type { StorageInventory } from '../../shared/hosts/storage.ts'
 import type { Image } from './image.ts'
 import { bootLimitMs, Machine, until, type Wire } from './machine.ts'
+import { nvmeTarget } from './nvme-target.ts'
 
 const folder = process.env.UNDERSTUDY_VM_FOLDER ?? ''
 const root = join(import.meta.dirname, '../..')
@@ -129,6 +130,21 @@ describe('iSCSI, with open-iscsi and a target on the other machine', { timeout: 
     assert.match(spaces.stderr, /must not contain spaces/)
     await on('a').must('iscsiadm', '--mode', 'node', '--logout')
   })
+})
+
+test('an NVMe namespace over TCP has a path by each controller, and one that may not be used is not up', async () => {
+  const sh = (script: string) => on('a').must('sh', '-ec', script)
+  const seen = (...wanted: [string, boolean][]) =>
+    until(`paths ${wanted}`, async () => {
+      const { devices } = await told<StorageInventory>('a', 'storage', 'list')
+      const paths = devices.find(one => one.name === 'nvme0n1')?.paths.map(path => [path.state, path.up])
+      return isDeepStrictEqual(paths, wanted) ? true : null
+    })
+  await sh(nvmeTarget)
+  await seen(['live, optimized', true], ['live, optimized', true])
+  await sh('echo inaccessible > /sys/kernel/config/nvmet/ports/2/ana_groups/1/ana_state')
+  await seen(['live, optimized', true], ['live, inaccessible', false])
+  await sh('for controller in /sys/class/nvme/nvme*; do echo 1 > $controller/delete_controller; done')
 })
 
 describe('a vSwitch with a VLAN on a real kernel', { timeout: 4 * limitMs }, () => {
@@ -345,9 +361,8 @@ async function startWitness(): Promise<{ fingerprint: string; token: string }> {
   const data = join(folder, 'witness')
   mkdirSync(data, { recursive: true })
   const words = ['witness', '--listen', `127.0.0.1:${witnessPort}`, '--data-dir', data]
-  witness = spawn(process.execPath, [join(root, 'dist/understudy.mjs'), ...words], {
-    stdio: ['ignore', 'pipe', 'ignore'],
-  })
+  const program = join(root, 'dist/understudy.mjs')
+  witness = spawn(process.execPath, [program, ...words], { stdio: ['ignore', 'pipe', 'ignore'] })
   let said = ''
   witness.stdout?.on('data', (chunk: Buffer) => {
     said += chunk.toString()
