@@ -13,15 +13,38 @@ const lookEveryMs = 1000
 const looksOfOneFind = 10
 const mib = 2 ** 20
 
-export interface DiskSpaceOptions {
+interface Places {
   dataDir: string
   stateDir: string
+}
+export interface DiskSpaceOptions extends Places {
   /** Below this the reserve is not made: it must never be what fills the disk. */
   freeDiskMb: number
 }
 
 /** As much as a crash recovery and a checkpoint need at least; a small part of what is to be kept free. */
 export const reserveMbOf = (freeDiskMb: number): number => Math.max(1, Math.min(64, Math.floor(freeDiskMb / 8)))
+
+/** One path on each volume that the database and the agent write to. Rejects where one can't be looked at. */
+export async function volumePaths({ dataDir, stateDir }: Places): Promise<string[]> {
+  const found = new Map<number, string>()
+  for (const path of [dataDir, join(dataDir, 'pg_wal'), stateDir]) {
+    const real = await nearest(path)
+    const { dev } = await stat(real)
+    if (!found.has(dev)) found.set(dev, real)
+  }
+  return [...found.values()]
+}
+
+/** Answered from memory, unless a device hangs. */
+export function volumesAt(paths: readonly string[]): Promise<Volume[]> {
+  return Promise.all(
+    paths.map(async path => {
+      const { bavail, blocks, bsize } = await statfs(path)
+      return { path, freeMb: mb(bavail * bsize), totalMb: mb(blocks * bsize) }
+    }),
+  )
+}
 
 export class DiskSpace implements DiskPort {
   readonly #options: DiskSpaceOptions
@@ -33,6 +56,8 @@ export class DiskSpace implements DiskPort {
   #lookedAt = 0
   #now = 0
   #released = false
+  /** Being written, which takes a slow disk many seconds: no sign that it hangs. */
+  #making = false
 
   constructor(options: DiskSpaceOptions) {
     this.#options = options
@@ -60,37 +85,29 @@ export class DiskSpace implements DiskPort {
     const find = this.#paths.length === 0 || this.#looks % looksOfOneFind === 0
     this.#looks += 1
     // Empty until all is found: what fails half-way is found anew at the next look.
-    const paths = find ? await this.#find() : this.#paths
+    const paths = find ? await volumePaths(this.#options) : this.#paths
     this.#paths = []
-    const volumes: Volume[] = await Promise.all(
-      paths.map(async path => {
-        const { bavail, blocks, bsize } = await statfs(path)
-        return { path, freeMb: mb(bavail * bsize), totalMb: mb(blocks * bsize) }
-      }),
-    )
+    const volumes = await volumesAt(paths)
     this.#paths = paths
     this.#volumes = volumes
-    if (!this.#released && this.#reserveMb === 0) await this.#makeReserve()
-    else if (this.#released && this.#volumes.every(one => one.freeMb > freeDiskMb + reserveMbOf(freeDiskMb)))
+    if (this.#released && volumes.every(one => one.freeMb > freeDiskMb + reserveMbOf(freeDiskMb)))
       this.#released = false
-  }
-
-  /** One path on each volume. */
-  async #find(): Promise<string[]> {
-    const { dataDir, stateDir } = this.#options
-    const found = new Map<number, string>()
-    for (const path of [dataDir, join(dataDir, 'pg_wal'), stateDir]) {
-      const real = await nearest(path)
-      const { dev } = await stat(real)
-      if (!found.has(dev)) found.set(dev, real)
-    }
-    return [...found.values()]
+    if (!this.#released && this.#reserveMb === 0 && !this.#making) this.#beginReserve()
   }
 
   async releaseReserve(): Promise<void> {
     this.#released = true
     this.#reserveMb = 0
     await rm(await this.#reservePath(), { force: true })
+  }
+
+  #beginReserve(): void {
+    this.#making = true
+    void this.#makeReserve()
+      .catch(() => {})
+      .finally(() => {
+        this.#making = false
+      })
   }
 
   async #makeReserve(): Promise<void> {
@@ -106,13 +123,15 @@ export class DiskSpace implements DiskPort {
       const file = await open(path, 'w', 0o600)
       try {
         // Written, not sparse: only blocks that are taken can be given back.
-        for (let done = 0; done < wanted; done++) await file.write(Buffer.alloc(mib, 1))
+        for (let done = 0; done < wanted && !this.#released; done++) await file.write(Buffer.alloc(mib, 1))
         await file.sync()
       } finally {
         await file.close()
       }
     }
-    this.#reserveMb = wanted
+    // Given back while it was being written.
+    if (this.#released) await rm(path, { force: true })
+    else this.#reserveMb = wanted
   }
 
   /** On the volume of the log, outside the cluster where that can be: a base backup would copy it. */

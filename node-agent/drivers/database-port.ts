@@ -4,7 +4,7 @@ import { timingOf } from '../../shared/protocol/timing.ts'
 import type { DatabaseOp, DatabaseResult, DatabaseView } from '../../shared/protocol/types.ts'
 import type { Config } from '../config.ts'
 import { criticalMb, tightest } from '../disk/policy.ts'
-import { DiskSpace } from '../disk/space.ts'
+import { volumePaths, volumesAt } from '../disk/space.ts'
 import { evidenceDirOf } from '../evidence-store.ts'
 import { makeFolder } from '../folders.ts'
 import { flattenConfig } from '../pair/adopted-config.ts'
@@ -140,9 +140,11 @@ export class DatabaseDriver implements DatabasePort {
   async #noRoomFor({ op }: DatabaseOp): Promise<string> {
     if (op !== 'rejoin') return ''
     const { stateDir, postgres, limits } = this.#config
-    const space = new DiskSpace({ dataDir: postgres.dataDir, stateDir, freeDiskMb: limits.freeDiskMb })
-    await within(lookLimitMs, 'a look at the free space', space.look())
-    const least = tightest(space.state().volumes)
+    const look = volumePaths({ dataDir: postgres.dataDir, stateDir }).then(volumesAt)
+    const volumes = await within(lookLimitMs, 'a look at the free space', look).catch((error: Error) => error)
+    // Tried again by the core, as whatever a disk fails in.
+    if (volumes instanceof Error) return `${volumes.message}: look at the device and its cables`
+    const least = tightest(volumes)
     const needed = criticalMb(limits.freeDiskMb)
     if (least === null || least.freeMb >= needed) return ''
     return `${least.path} has ${least.freeMb} MiB free, a standby is started from ${needed} MiB on: free space or enlarge it`

@@ -4,24 +4,20 @@
  */
 
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdirSync, readFileSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { isDeepStrictEqual } from 'node:util'
-import type { ConfigInput } from '../../node-agent/config.ts'
 import { bootFiles } from '../../node-agent/network/boot-files.ts'
 import type { StatusReport } from '../../node-agent/report/status-report.ts'
-import { enrolmentTokenName } from '../../node-agent/witness-server/identity.ts'
 import type { HostNetwork, Vswitch } from '../../shared/hosts/network.ts'
 import type { StorageInventory } from '../../shared/hosts/storage.ts'
 import type { Image } from './image.ts'
 import { bootLimitMs, Machine, until, type Wire } from './machine.ts'
 import { nvmeTarget } from './nvme-target.ts'
+import { configOf, freePort, startWitness, type Witness } from './pair.ts'
 
 const folder = process.env.UNDERSTUDY_VM_FOLDER ?? ''
-const root = join(import.meta.dirname, '../..')
 /** Whatever a real machine does in a second, an emulated one beside another on a busy host does in a minute. */
 const limitMs = 6 * 60_000
 const target = 'iqn.2026-01.example.storage:disks'
@@ -32,8 +28,7 @@ const on = (name: 'a' | 'b'): Machine => {
   assert.ok(machine !== undefined, `machine ${name} was switched on`)
   return machine
 }
-let witness: ChildProcess | null = null
-let witnessPort = 0
+let witness: Witness | null = null
 
 before(
   async () => {
@@ -47,17 +42,8 @@ before(
 )
 after(async () => {
   for (const machine of Object.values(machines)) await machine.powerCut()
-  witness?.kill('SIGKILL')
+  witness?.process.kill('SIGKILL')
 })
-
-function freePort(): Promise<number> {
-  return new Promise(resolve => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as { port: number }
-      server.close(() => resolve(port))
-    })
-  })
-}
 
 async function newWire(): Promise<Wire> {
   return [await freePort(), await freePort()]
@@ -148,11 +134,13 @@ test('an NVMe namespace over TCP has a path by each controller, and one that may
 })
 
 describe('a vSwitch with a VLAN on a real kernel', { timeout: 4 * limitMs }, () => {
+  /** No agent runs, so nobody asks a witness. */
+  const nobody = { port: 7443, fingerprint: 'ab'.repeat(32) }
   const address = (name: 'a' | 'b'): string => `10.91.0.${name === 'a' ? 1 : 2}/24`
 
   before(async () => {
     for (const name of ['a', 'b'] as const)
-      await on(name).write('/etc/understudy/agent.json', JSON.stringify(configOf(name, 'ab'.repeat(32))))
+      await on(name).write('/etc/understudy/agent.json', JSON.stringify(configOf(name, nobody)))
   })
 
   test('made on both machines it carries its VLAN, and the network of another one is not reached', async () => {
@@ -300,10 +288,13 @@ describe('a pair of two machines', { timeout: 8 * limitMs }, () => {
     const answer = await understudy(name, 'status', '--json')
     return answer.code === 0 ? (JSON.parse(answer.stdout) as StatusReport) : null
   }
+  const said = async (name: 'a' | 'b') => (await on(name).run(['journalctl', '-u', 'understudy', '-n', '40'])).stdout
   const protectedBy = (name: 'a' | 'b') =>
     until(`${name} is protected`, async () => {
       const status = await statusOf(name)
       return status?.serving === true && status.protection === 'protected' ? status : null
+    }).catch(async error => {
+      throw new Error(`${error.message}\n${await said('a')}\n${await said('b')}`)
     })
   const psql = (name: 'a' | 'b', sql: string) =>
     on(name).must(
@@ -321,12 +312,12 @@ describe('a pair of two machines', { timeout: 8 * limitMs }, () => {
     )
 
   test('it is formed, and both machines hold what is written', async () => {
-    const { fingerprint, token } = await startWitness()
+    witness = await startWitness(folder)
     for (const name of ['a', 'b'] as const) {
-      await on(name).write('/etc/understudy/agent.json', JSON.stringify(configOf(name, fingerprint)))
+      await on(name).write('/etc/understudy/agent.json', JSON.stringify(configOf(name, witness)))
       await on(name).must('systemctl', 'disable', '--now', 'postgresql.service')
     }
-    await on('a').write('/root/enrolment.token', token)
+    await on('a').write('/root/enrolment.token', witness.token)
     const words = ['pair', 'init', '--enrolment-token-file', '/root/enrolment.token']
     const begun = await on('a').run(['understudy', ...words, '--token-file', '/root/join.token'], { limitMs })
     assert.equal(begun.code, 0, begun.stderr)
@@ -354,47 +345,3 @@ describe('a pair of two machines', { timeout: 8 * limitMs }, () => {
     assert.equal((await psql('a', 'select max(n) from kept')).trim(), '102')
   })
 })
-
-/** The third box is this machine. */
-async function startWitness(): Promise<{ fingerprint: string; token: string }> {
-  witnessPort = await freePort()
-  const data = join(folder, 'witness')
-  mkdirSync(data, { recursive: true })
-  const words = ['witness', '--listen', `127.0.0.1:${witnessPort}`, '--data-dir', data]
-  const program = join(root, 'dist/understudy.mjs')
-  witness = spawn(process.execPath, [program, ...words], { stdio: ['ignore', 'pipe', 'ignore'] })
-  let said = ''
-  witness.stdout?.on('data', (chunk: Buffer) => {
-    said += chunk.toString()
-  })
-  const fingerprint = await until(
-    'the witness says who it is',
-    async () => /\b([0-9a-f]{64})\b/.exec(said)?.[1] ?? null,
-  )
-  return { fingerprint, token: readFileSync(join(data, enrolmentTokenName), 'utf8') }
-}
-
-function configOf(name: 'a' | 'b', fingerprint: string): ConfigInput {
-  const [own, other] = name === 'a' ? [1, 2] : [2, 1]
-  return {
-    pair: 'machines',
-    node: name,
-    profile: 'conservative',
-    stateDir: '/var/lib/understudy',
-    socket: '/run/understudy/agent.sock',
-    pairKeyFile: '/var/lib/understudy/pair.key',
-    hostKeyFile: '/var/lib/understudy/host.key',
-    peer: { paths: [{ local: `10.90.0.${own}`, peer: `10.90.0.${other}`, port: 7400 }] },
-    vips: [{ address: '10.90.0.100/24', interface: 'eth1' }],
-    protectedPorts: [5432],
-    witness: { url: `https://10.0.2.2:${witnessPort || 7443}`, fingerprint },
-    postgres: {
-      binDir: '/usr/lib/postgresql/15/bin',
-      dataDir: '/var/lib/postgresql/15/understudy',
-      socketDir: '/run/understudy-postgres',
-      port: 5432,
-      user: 'postgres',
-      mode: 'create',
-    },
-  }
-}
