@@ -261,17 +261,31 @@ export function unpairPlan(
         pointOfNoReturn: true,
       },
     ],
-    [
-      {
-        id: 'primaryAlone',
-        title: `host ${primary} goes on alone`,
-        slot: primary,
-        action: commandTo(pairing.hosts[primary].id, 'pairLeave', { only: { gen, epoch, node: primary } }),
-        limitSeconds: limits.begin,
-      },
-    ],
+    [aloneStep(pairing, { primary, gen, epoch })],
   ])
 }
+
+/** `lost`: the other host is gone for good, and gets no command. Without: it never was a member. */
+export function alonePlan(
+  pairing: Pairing,
+  part: { primary: Slot; gen: number; epoch: number; lost: boolean },
+): OperationWork {
+  return workOf([[{ ...aloneStep(pairing, part), pointOfNoReturn: true }]])
+}
+
+const aloneStep = (
+  pairing: Pairing,
+  { primary, gen, epoch, lost = false }: { primary: Slot; gen: number; epoch: number; lost?: boolean },
+): PlannedStep => ({
+  id: 'primaryAlone',
+  title: `host ${primary} goes on alone`,
+  slot: primary,
+  action: commandTo(pairing.hosts[primary].id, 'pairLeave', {
+    args: lost ? { otherIsLost: true } : {},
+    only: { gen, epoch, node: primary },
+  }),
+  limitSeconds: limits.begin,
+})
 
 /** Settings that both hosts were told; they take them one after the other, the backup first, or go back together. */
 export function settingsPlan(

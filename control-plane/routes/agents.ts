@@ -3,7 +3,9 @@ import { brokerName } from '../../shared/contract/topics.ts'
 import { asHost } from '../auth/caller.ts'
 import { inOrganisation } from '../db/transaction.ts'
 import type { Api } from '../http/api.ts'
+import { drainQuietly } from '../http/mutate.ts'
 import { brokerCertificate } from '../services/host/certificates.ts'
+import { takeHostKeys } from '../services/host/host-keys.ts'
 import { documentsFor } from '../services/host/pull-desired.ts'
 import { takeAck } from '../services/ingest/acks.ts'
 import { storeHostEvents } from '../services/ingest/host-events.ts'
@@ -48,6 +50,16 @@ export function agentRoutes(api: Api): void {
     const name = brokerName.host({ organisation, host })
     const part = { name, publicKey: call.body.publicKey, now: call.deps.now() }
     return { body: await brokerCertificate(call.deps.authority, part) }
+  })
+
+  api.implement(contract.presentKeys, async call => {
+    const { organisation, host } = asHost(call.caller)
+    const { deps, body } = call
+    await inOrganisation(deps.database, organisation, tx =>
+      takeHostKeys(tx, deps, { organisation, host, presented: body }),
+    )
+    deps.later(drainQuietly(deps))
+    return { body: { publicKey: body.publicKey } }
   })
 
   api.implement(contract.getTime, async call => ({ body: { now: call.deps.now().toISOString() } }))

@@ -10,8 +10,11 @@ import { reading } from '../http/read.ts'
 import { renameHost, retireHost } from '../services/host/change-host.ts'
 import { enrolHost, makeEnrolmentToken } from '../services/host/enrolment.ts'
 import { enrolmentTokenView, listEnrolmentTokens, withdrawEnrolmentToken } from '../services/host/enrolment-tokens.ts'
+import { changeHostKeys } from '../services/host/host-keys.ts'
 import { type HostRows, hostView } from '../services/host/host-view.ts'
 import { hostsAfter, hostsSeenBy, readHost, readHosts } from '../services/host/read-hosts.ts'
+import { operationView } from '../services/operation/operation-view.ts'
+import { operationResult } from '../services/operation/wait.ts'
 
 export function hostRoutes(api: Api): void {
   api.implement(contract.createEnrolmentToken, call =>
@@ -67,6 +70,17 @@ export function hostRoutes(api: Api): void {
       return { ...seen(call, rows), details: call.body }
     }),
   )
+
+  api.implement(contract.changeHostKeys, async call => {
+    const { host } = call.params
+    const result = await mutate(call, async tx => {
+      const { reason } = call.body
+      const row = await changeHostKeys(tx, call.deps, { id: host, member: asMember(call.caller), reason })
+      const headers = { location: `/v1/operations/${row.id}` }
+      return { body: operationView(row), headers, resource: `host ${host}, operation ${row.id}`, details: call.body }
+    })
+    return operationResult(call, result)
+  })
 }
 
 type OfHost = Call & { params: { host: string } }

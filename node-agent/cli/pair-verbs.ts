@@ -1,9 +1,11 @@
 import type { Command } from 'commander'
 import { loadConfig } from '../host-file.ts'
 import type { SetUpOptions } from '../pair/set-up.ts'
+import { hasLeft } from '../pair/setup-file.ts'
 import { decodeToken, type JoinToken, tokenBytesMax } from '../pair/token.ts'
-import { done, long } from './act-verbs.ts'
-import { defaultConfigPath, type GlobalOptions } from './connection.ts'
+import type { StatusReport } from '../report/status-report.ts'
+import { confirmByName, done, long } from './act-verbs.ts'
+import { askAgent, defaultConfigPath, type GlobalOptions, socketPath } from './connection.ts'
 import { Exit } from './exit-codes.ts'
 import { readTextArgument } from './text-file.ts'
 
@@ -42,6 +44,30 @@ export function addPairVerbs(program: Command): void {
       say('Now stop the agent here, which takes no part any more: systemctl disable --now understudy')
       say('`understudy pair join` makes this host a member again, with the data it has.')
     })
+  pair
+    .command('alone')
+    .description('the other host is gone for good: go on without it, with keys that it does not have')
+    .option('--yes', 'confirm that it is off for good, where nobody can be asked')
+    .addHelpText('after', '\nExample, after the other host burnt down:\n  understudy pair alone\n')
+    .action(alone)
+}
+
+async function alone(options: { yes?: boolean }, command: Command): Promise<void> {
+  const config = loadConfig(configOf(command))
+  const status = (await askAgent(command, 'status')) as StatusReport
+  const { pair, node, peer } = status
+  say(`Host ${peer.node} is shut out: nothing that it knows of pair ${pair} opens anything on ${node} any more.`)
+  say('To have another machine in its place, now or later: `understudy pair init` here prints the token for it.')
+  if (!options.yes) await confirmByName(pair, 'that the other host is off for good')
+  const [{ goOnAlone }, { shutOut }] = await Promise.all([
+    import('../control/core-over-socket.ts'),
+    import('../pair/keys.ts'),
+  ])
+  const outcome = await goOnAlone(socketPath(command.optsWithGlobals<GlobalOptions>()), status)
+  if (outcome.phase !== 'done') throw new Exit(outcome.phase, outcome.message)
+  await shutOut(config)
+  await askAgent(command, 'restart', { args: { why: `${peer.node} is shut out` } })
+  done({ why: outcome.message })
 }
 
 /** Only by its name, and on this host: what is on a device is not given up by a configuration that was copied. */
@@ -82,7 +108,7 @@ async function init(
 
 async function join(options: { tokenFile?: string; erase?: string }, command: Command): Promise<void> {
   const path = configOf(command)
-  const { hasLeft, joinPair, rejoinPair } = await import('../pair/set-up.ts')
+  const { joinPair, rejoinPair } = await import('../pair/set-up.ts')
   const host = await parts(path, options)
   if (options.tokenFile !== undefined) await joinPair({ ...host, token: readToken(options.tokenFile) })
   else if (hasLeft(host.config)) await rejoinPair(host)

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { pushInventory } from '../../shared/contract/api/agents.ts'
+import type { presentKeys, pushInventory } from '../../shared/contract/api/agents.ts'
 import { heartbeatKeyPurpose } from '../../shared/contract/heartbeat-mac.ts'
 import type { HostEvent, HostReport } from '../../shared/contract/report.ts'
 import { sha256Base64url, signCompact } from '../../shared/contract/signing.ts'
@@ -95,6 +95,9 @@ export class Cloud {
   inventory = (told: ToldInventory): Promise<Outcome<unknown>> => this.#post('/agent/v1/inventory', told)
   events = (events: readonly HostEvent[]): Promise<Outcome<unknown>> => this.#post('/agent/v1/events', { v: 1, events })
   ack = (ack: string): Promise<Outcome<unknown>> => this.#post('/agent/v1/acks', { ack })
+
+  keys = (presented: z.input<typeof presentKeys.body>): Promise<Outcome<unknown>> =>
+    this.#post('/agent/v1/keys', presented)
 
   /** For the broker: the first or the next one, by the key of the enrolment. `publicKey`: P-256, SPKI, base64url. */
   async certificate(publicKey: string): Promise<Outcome<z.output<typeof brokerCertificate>>> {

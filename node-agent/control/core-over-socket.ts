@@ -51,7 +51,8 @@ export function coreOverSocket(path: string, agent: HostReport['agent']): CoreOv
     // What the core tells meanwhile are its own decisions: told back to it they would be new ones, without end.
     run: async command => {
       if (command.verb !== 'pairLeave') return run(path, command)
-      return leave(path, await read<StatusReport>('status'))
+      const status = await read<StatusReport>('status')
+      return command.args.otherIsLost === true ? goOnAlone(path, status) : leave(path, status)
     },
     status: () => read<StatusReport>('status'),
     read: verb => read<unknown>(verb),
@@ -86,10 +87,38 @@ async function act(call: { path: string; verb: string; args: Record<string, unkn
 async function leave(path: string, status: StatusReport | null): Promise<RunOutcome> {
   if (status === null) return { phase: 'refused', message: 'the core does not answer' }
   if (status.role !== 'primary') return act({ path, verb: 'depart', args: {} })
-  return status.peer.admitted
+  return status.peer.isMember
     ? { phase: 'refused', message: `${status.peer.node} is a member still and has to leave first` }
     : { phase: 'done', message: `${status.node} goes on alone, unprotected` }
 }
+
+/**
+ * The other host is gone for good, says whoever commands it; one that is heard is not. A primary that serves by its own right
+ * and has a witness goes on as it is: the two are a majority at its next start. Without one the other host would be needed
+ * for that, so this host goes on by force, as the only member, which costs a restart of the database.
+ */
+export async function goOnAlone(path: string, status: StatusReport | null): Promise<RunOutcome> {
+  if (status === null) return { phase: 'refused', message: 'the core does not answer' }
+  const { node, peer, role, serving, gen, epoch, witness } = status
+  if (role !== 'primary' || !serving)
+    return {
+      phase: 'refused',
+      message: `host ${node} is ${serving ? role : `${role} and does not serve`}: it can't go on alone`,
+    }
+  if (peer.heardAgoMs !== null && peer.heardAgoMs < goneMs)
+    return { phase: 'refused', message: `${peer.node} was heard here ${peer.heardAgoMs} ms ago: it is not gone` }
+  const hasWitness = witness?.isMember === true || witness?.alternate?.isMember === true
+  if (peer.isMember && !hasWitness) {
+    const forced = await act({ path, verb: 'takeover', args: { gen, epoch, withWitness: false } })
+    if (forced.phase !== 'done') return forced
+  }
+  return {
+    phase: 'done',
+    message: `${node} goes on alone, unprotected; what ${peer.node} knows opens nothing here any more`,
+  }
+}
+/** A backup says something ten times a second. */
+const goneMs = 10_000
 
 /** The epoch goes along to the core, which refuses any other at the moment it acts. */
 function callOf({ verb, args, only }: Command): { verb: string; args: Record<string, unknown> } | null {

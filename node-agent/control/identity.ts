@@ -23,8 +23,12 @@ export const identitySchema = z.object({
 })
 export type Identity = z.output<typeof identitySchema>
 
+/** What a host is known by: to sign, and to be sealed to. */
+export const hostKeysSchema = identitySchema.pick({ key: true, sealingKey: true })
+export type HostKeyPair = z.output<typeof hostKeysSchema>
+
 /** The keys of an enrolment that was not answered yet: asking again with the same keys is the same request. */
-const pendingSchema = z.object({ key: jwk, sealingKey: identitySchema.shape.sealingKey, secret: z.string() })
+const pendingSchema = hostKeysSchema.extend({ secret: z.string() })
 
 /** null: this host is not enrolled. @throws with a sentence if the file is damaged */
 export function readIdentity(path: string): Identity | null {
@@ -91,9 +95,12 @@ export async function enrol(options: EnrolOptions): Promise<Identity> {
     sealingKey,
     broker: reply.broker,
   }
-  await writeSecret(options.path, Buffer.from(`${JSON.stringify(identity, null, 2)}\n`))
+  await writeIdentity(options.path, identity)
   return identity
 }
+
+export const writeIdentity = (path: string, identity: Identity): Promise<void> =>
+  writeSecret(path, Buffer.from(`${JSON.stringify(identity, null, 2)}\n`))
 
 const enrolLimitMs = 30_000
 const enrolReply = z.object({
@@ -104,22 +111,20 @@ const enrolReply = z.object({
   broker: z.object({ url: z.string() }).nullable(),
 })
 
-async function pendingKeys(
-  path: string,
-  ticket: EnrolmentTicket,
-): Promise<{ key: PrivateJwk; sealingKey: Identity['sealingKey'] }> {
+async function pendingKeys(path: string, ticket: EnrolmentTicket): Promise<HostKeyPair> {
   const pendingPath = `${path}.pending`
   const bytes = readSecret(pendingPath)
   const known = bytes === null ? null : pendingSchema.safeParse(parseJson(bytes.toString()))
   if (known?.success === true && known.data.secret === ticket.secret) return known.data
-  const made = {
-    key: newKey('ed25519') as PrivateJwk,
-    sealingKey: newKey('x25519') as Identity['sealingKey'],
-    secret: ticket.secret,
-  }
+  const made = { ...newHostKeys(), secret: ticket.secret }
   await writeSecret(pendingPath, Buffer.from(JSON.stringify(made)))
   return made
 }
+
+export const newHostKeys = (): HostKeyPair => ({
+  key: newKey('ed25519') as PrivateJwk,
+  sealingKey: newKey('x25519') as Identity['sealingKey'],
+})
 
 function newKey(kind: 'ed25519' | 'x25519'): PrivateJwk | Identity['sealingKey'] {
   const { privateKey } = kind === 'ed25519' ? generateKeyPairSync('ed25519') : generateKeyPairSync('x25519')
@@ -130,7 +135,11 @@ function newKey(kind: 'ed25519' | 'x25519'): PrivateJwk | Identity['sealingKey']
 async function proofOf(part: { key: PrivateJwk; sealingKey: { x: string }; ticket: EnrolmentTicket }): Promise<string> {
   const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(part.ticket.secret)))
   const text = enrolmentProof({ tokenHash: toBase64url(hash), publicKey: part.key.x, sealingKey: part.sealingKey.x })
-  const signingKey = await importSigningKey(pkcs8Of(part.key))
+  return signText(part.key, text)
+}
+
+export async function signText(key: PrivateJwk, text: string): Promise<string> {
+  const signingKey = await importSigningKey(pkcs8Of(key))
   return toBase64url(new Uint8Array(await crypto.subtle.sign('Ed25519', signingKey, new TextEncoder().encode(text))))
 }
 

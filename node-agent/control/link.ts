@@ -11,7 +11,7 @@ import type { Identity } from './identity.ts'
 import { msToNextLook, pullAloneSeconds, secondsToNextPull } from './link-times.ts'
 import { ControlMemory } from './memory.ts'
 import { ControlSession, type HostPort } from './session.ts'
-import { Spool } from './spool.ts'
+import { changesOf, Spool } from './spool.ts'
 
 /**
  * One host's standing link to its control plane: it pulls by HTTPS, listens and tells over the broker where there is one,
@@ -32,6 +32,8 @@ export interface LinkOptions {
   inventory: () => Promise<Pick<ToldInventory, 'summary' | 'network' | 'storage'>>
   /** After something was done here: what it needs beside, such as the core to be started anew. */
   settled: () => void
+  /** The control plane knows no host by this key: others that this host has may be the ones that count. */
+  unknown: () => Promise<void>
   fetch?: typeof fetch
   relay?: Relay
 }
@@ -176,6 +178,13 @@ export class ControlLink {
     }
   }
 
+  /** From now on this host signs with other keys. */
+  async keysChanged(): Promise<void> {
+    await this.#session.keysChanged()
+    // Its answer is what brings the documents that name them.
+    this.#cloud.forget()
+  }
+
   state(): LinkState {
     const { identity } = this.#options
     const { connected } = this.#broker ?? { connected: null }
@@ -206,8 +215,10 @@ export class ControlLink {
     const askedSeconds = await this.#session.cycle()
     this.#pulling = false
     if (this.#closed) return
-    if (askedSeconds === null) this.#failures++
-    else {
+    if (askedSeconds === null) {
+      this.#failures++
+      if (this.#session.isUnknown) await this.#options.unknown()
+    } else {
       this.#failures = 0
       this.#why = ''
       this.#reachedAtMs = this.#options.nowMs()
@@ -366,22 +377,7 @@ export class ControlLink {
   }
 
   #spoolChanges(before: Standing, now: Standing): void {
-    const add = (kind: string, severity: 'info' | 'warning', message: string): void => {
-      const event = this.#spool.add({ kind, severity, message }, this.#options.nowMs())
-      void this.#publishEvent(event)
-    }
-    if (before.role !== now.role || before.epoch !== now.epoch)
-      add(
-        'role_changed',
-        'info',
-        `${now.role} in gen ${now.gen}, epoch ${now.epoch}; before: ${before.role}, epoch ${before.epoch}`,
-      )
-    if (before.protection !== now.protection)
-      add(
-        'protection_changed',
-        now.protection === 'protected' ? 'info' : 'warning',
-        `${now.protection}, before: ${before.protection}`,
-      )
+    for (const change of changesOf(before, now)) void this.#publishEvent(this.#spool.add(change, this.#options.nowMs()))
   }
 
   /** Taken out of the spool only when the control plane itself has said that it has them. */

@@ -55,9 +55,10 @@ export interface SessionOptions {
  */
 export class ControlSession {
   readonly #options: SessionOptions
-  readonly #signer: Promise<DocumentSigner>
+  #signer: Promise<DocumentSigner>
   #seq = 0
   #inMotion = false
+  #isUnknown = false
   #applied: HostReport['applied'] = { status: 'Unknown', generation: 0, why: '' }
   #observedGeneration = 0
   /** One at a time; whatever came meanwhile is held, and looked at again. */
@@ -75,6 +76,22 @@ export class ControlSession {
   constructor(options: SessionOptions) {
     this.#options = options
     this.#signer = documentSigner(options.identity.host, options.identity.key)
+  }
+
+  /** The last pull was refused: the control plane knows no host by this key. */
+  get isUnknown(): boolean {
+    return this.#isUnknown
+  }
+
+  /** This host has other keys: what was not told yet is signed with them. */
+  async keysChanged(): Promise<void> {
+    const { identity, memory, nowMs } = this.#options
+    this.#signer = documentSigner(identity.host, identity.key)
+    const signer = await this.#signer
+    for (const seen of memory.present.seen) {
+      const last = seen.told ? null : ackIn(seen.ack)
+      if (last !== null) await memory.remember({ ...seen, ack: await signer.sign('ack', last) }, nowMs() / 1000)
+    }
   }
 
   /** What the last report told is about to change. */
@@ -102,6 +119,7 @@ export class ControlSession {
    */
   async cycle(): Promise<number | null> {
     const pulled = await this.#options.cloud.pull()
+    this.#isUnknown = !pulled.ok && pulled.status === 401
     if (!pulled.ok) {
       this.#options.note(`the control plane is not reached: ${pulled.why}`)
       return null

@@ -2,6 +2,7 @@ import { basename, dirname } from 'node:path'
 import { z } from 'zod'
 import { type HostEvent, hostEvent } from '../../shared/contract/report.ts'
 import { ulid } from '../../shared/ids.ts'
+import type { Standing } from '../agent.ts'
 import { readSecret } from '../keys/secret-file.ts'
 import { type FolderWriter, openFolderWriter } from '../state-file/atomic-write.ts'
 
@@ -14,6 +15,22 @@ const eventsMax = 500
 const writeAfterMs = 200
 
 const spoolSchema = z.object({ v: z.literal(1), dropped: z.int().min(0), events: z.array(hostEvent) })
+
+type Change = Pick<HostEvent, 'kind' | 'severity' | 'message'>
+
+/** What the core's word of where this host stands is news of. */
+export function changesOf(before: Standing, now: Standing): Change[] {
+  const changes: Change[] = []
+  if (before.role !== now.role || before.epoch !== now.epoch) {
+    const message = `${now.role} in gen ${now.gen}, epoch ${now.epoch}; before: ${before.role}, epoch ${before.epoch}`
+    changes.push({ kind: 'role_changed', severity: 'info', message })
+  }
+  if (before.protection !== now.protection) {
+    const severity = now.protection === 'protected' ? 'info' : 'warning'
+    changes.push({ kind: 'protection_changed', severity, message: `${now.protection}, before: ${before.protection}` })
+  }
+  return changes
+}
 
 export class Spool {
   readonly #folder: FolderWriter
@@ -38,7 +55,7 @@ export class Spool {
     return new Spool({ folder: await openFolderWriter(dirname(path)), name: basename(path), events, dropped })
   }
 
-  add(event: Pick<HostEvent, 'kind' | 'severity' | 'message'>, nowMs: number): HostEvent {
+  add(event: Change, nowMs: number): HostEvent {
     const made = { id: ulid(nowMs), at: new Date(nowMs).toISOString(), ...event, message: event.message.slice(0, 500) }
     this.#events.push(made)
     if (this.#events.length > eventsMax) {

@@ -3,11 +3,13 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { type Command, verbs } from '../../shared/contract/documents.ts'
 import type { Standing } from '../agent.ts'
+import { loadHost } from '../host-file.ts'
 import { theirInitiatorName } from '../inventory/compared.ts'
 import { Looker } from '../inventory/looker.ts'
 import { inventoryNewsTopic, inventoryTopic } from '../inventory/settings.ts'
 import type { KeyAndCertificate } from '../keys/certificates.ts'
-import { renewedCertificate } from '../pair/keys.ts'
+import { renewedCertificate, shutOut } from '../pair/keys.ts'
+import { hasLeft } from '../pair/setup-file.ts'
 import type { OwnSettings } from '../peer-news.ts'
 import { preflight } from '../preflight.ts'
 import { ask } from '../socket/client.ts'
@@ -18,6 +20,7 @@ import { standingTopic } from '../workers/definition.ts'
 import type { Core, WorkerProgram } from '../workers/worker-process.ts'
 import { coreOverSocket } from './core-over-socket.ts'
 import { relayLimitMs, relayVerb } from './core-side.ts'
+import { HostKeys } from './host-keys.ts'
 import { measure } from './host-prechecks.ts'
 import { HostSettings } from './host-settings.ts'
 import { type HostVerbs, runHostVerb } from './host-verbs.ts'
@@ -117,14 +120,16 @@ export class ControlWorker implements WorkerProgram {
 
   async #begin(settings: ControlSettings): Promise<void> {
     const looker = new Looker({ settings: settings.inventory })
-    const identity = readIdentity(join(settings.folder, 'identity.json'))
+    const path = join(settings.folder, 'identity.json')
+    const identity = readIdentity(path)
     if (identity === null) throw new Error('this host is not enrolled')
+    const keys = new HostKeys({ identity, path })
     this.#carrier = new Carrier({ url: identity.url })
     const link = await ControlLink.open({
       identity,
       relay: request => this.#throughPeer(request),
       folder: settings.folder,
-      host: this.#hostPort(settings, { identity, looker }),
+      host: this.#hostPort(settings, { identity, keys, looker }),
       policy: { refuse: settings.refuse },
       inventory: async () => {
         const { summary, network, storage } = await looker.host()
@@ -134,6 +139,10 @@ export class ControlWorker implements WorkerProgram {
       random: Math.random,
       note: why => void this.#core?.tell('note', why),
       settled: () => this.#settled(settings),
+      unknown: async () => {
+        if (await keys.tryAside())
+          await this.#keysChanged('this host goes on with the keys that the control plane knows')
+      },
     })
     this.#link = link
     if (this.#standing !== null) link.standing(this.#standing)
@@ -153,7 +162,17 @@ export class ControlWorker implements WorkerProgram {
     return relayAnswer.parse(answer.body)
   }
 
-  #hostPort(settings: ControlSettings, { identity, looker }: { identity: Identity; looker: Looker }): HostPort {
+  /** The core signs the votes of a hosted witness with them, and has read them at its start. */
+  async #keysChanged(why: string): Promise<void> {
+    this.#core?.tell('note', why)
+    await this.#link?.keysChanged()
+    this.#restart = why
+  }
+
+  #hostPort(
+    settings: ControlSettings,
+    { identity, keys, looker }: { identity: Identity; keys: HostKeys; looker: Looker },
+  ): HostPort {
     const { socket, configPath } = settings
     const core = coreOverSocket(socket, { version: softwareVersion, startedAt: new Date().toISOString() })
     let held: PairWish | null = null
@@ -204,6 +223,19 @@ export class ControlWorker implements WorkerProgram {
             if (outcome.phase === 'done' && !runs) this.#restart = outcome.message
             return outcome
           }
+          case 'hostKeys': {
+            const outcome = await keys.change(command.operation)
+            if (outcome.phase === 'done') await this.#keysChanged(outcome.message)
+            return outcome
+          }
+          case 'pairLeave': {
+            const outcome = await core.run(command, progress)
+            if (outcome.phase !== 'done') return outcome
+            // A host that left waits for another pair, or the same, unless the operator's own file says which one it is of.
+            const { base, input } = loadHost(configPath)
+            if (!('pair' in input) && hasLeft(base)) this.#restart = 'this host has left its pair'
+            return command.args.otherIsLost === true ? this.#shutOut(configPath, outcome) : outcome
+          }
           default: {
             const outcome = await runHostVerb(command, hostVerbs)
             // What it has changed is news at once.
@@ -212,6 +244,19 @@ export class ControlWorker implements WorkerProgram {
           }
         }
       },
+    }
+  }
+
+  /** What the lost host knows of the pair opens nothing here from the agent's next start on. */
+  async #shutOut(configPath: string, outcome: RunOutcome): Promise<RunOutcome> {
+    try {
+      const { config } = loadHost(configPath)
+      if (config !== null) await shutOut(config)
+      this.#restart = 'the lost host is shut out'
+      return outcome
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error)
+      return { phase: 'failed', message: `${outcome.message}, but the keys of the pair are as before: ${why}` }
     }
   }
 

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path'
 import type { Config } from '../config.ts'
 import { makeFolder } from '../folders.ts'
 import {
+  type CertificateName,
   type KeyAndCertificate,
   makeAuthority,
   makeHostCertificate,
@@ -65,18 +66,22 @@ export async function ensureCertificates(config: Config): Promise<PairCertificat
   const authority = await ensure(folder, { key: 'authority.key', certificate: 'authority.pem' }, () =>
     makeAuthority(folder, `understudy ${config.pair}`),
   )
-  const own = config.node
-  const other = own === 'a' ? 'b' : 'a'
-  const nameOf = (node: string, addresses: string[]) => ({ commonName: `understudy-${config.pair}-${node}`, addresses })
-  const local = config.peer.paths.map(path => path.local)
-  const remote = config.peer.paths.map(path => path.peer)
+  const other = config.node === 'a' ? 'b' : 'a'
   if (readSecret(paths.key) === null) {
-    await writeKeyAndCertificate(paths, await makeHostCertificate(folder, { authority, name: nameOf(own, local) }))
+    const made = await makeHostCertificate(folder, { authority, name: nameIn(config, 'this host') })
+    await writeKeyAndCertificate(paths, made)
   }
   const made = await ensure(folder, { key: `${other}.key`, certificate: `${other}.pem` }, () =>
-    makeHostCertificate(folder, { authority, name: nameOf(other, remote) }),
+    makeHostCertificate(folder, { authority, name: nameIn(config, 'the other host') }),
   )
   return { authority, other: made }
+}
+
+function nameIn({ pair, node, peer }: Config, of: 'this host' | 'the other host'): CertificateName {
+  const other = node === 'a' ? 'b' : 'a'
+  return of === 'this host'
+    ? { commonName: `understudy-${pair}-${node}`, addresses: peer.paths.map(path => path.local) }
+    : { commonName: `understudy-${pair}-${other}`, addresses: peer.paths.map(path => path.peer) }
 }
 
 /**
@@ -90,13 +95,8 @@ export async function newCertificate(
   const folder = join(config.stateDir, 'tls')
   const [key, certificate] = ['authority.key', 'authority.pem'].map(name => readSecret(join(folder, name)))
   if (!key || !certificate) return null
-  const other = config.node === 'a' ? 'b' : 'a'
-  const node = of === 'this host' ? config.node : other
-  const addresses = config.peer.paths.map(path => (of === 'this host' ? path.local : path.peer))
-  return makeHostCertificate(folder, {
-    authority: { keyPem: key.toString(), certificatePem: certificate.toString() },
-    name: { commonName: `understudy-${config.pair}-${node}`, addresses },
-  })
+  const authority = { keyPem: key.toString(), certificatePem: certificate.toString() }
+  return makeHostCertificate(folder, { authority, name: nameIn(config, of) })
 }
 
 /** From the authority's key here, or from the host that has it. @throws with a sentence */
@@ -118,6 +118,26 @@ export async function certificateForOther(config: Config): Promise<KeyAndCertifi
   throw new Error(
     `host ${config.node} does not have the key of the pair’s authority either: a host that is gone had it`,
   )
+}
+
+/**
+ * The other host is gone for good: a key of the pair that nobody else has, and certificates of an authority that is new. In this
+ * order, so that there are whole ones at any moment; cut off in the middle, it is done again. The operator's own certificates
+ * (`postgres.tls`) are his to replace.
+ */
+export async function shutOut(config: Config): Promise<void> {
+  const folder = join(config.stateDir, 'tls')
+  if (config.postgres.tls === null) {
+    const authority = await makeAuthority(folder, `understudy ${config.pair}`)
+    const own = await makeHostCertificate(folder, { authority, name: nameIn(config, 'this host') })
+    const theirs = await makeHostCertificate(folder, { authority, name: nameIn(config, 'the other host') })
+    const { certificatePem: authorityPem, keyPem: authorityKeyPem } = authority
+    await writeCertificates(config, { authorityPem, authorityKeyPem, ...own })
+    const other = config.node === 'a' ? 'b' : 'a'
+    const paths = { key: join(folder, `${other}.key`), certificate: join(folder, `${other}.pem`) }
+    await writeKeyAndCertificate(paths, theirs)
+  }
+  await writePairKey(config.pairKeyFile, randomBytes(pairKeyBytes).toString('base64url'))
 }
 
 export async function writeCertificates(

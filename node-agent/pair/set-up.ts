@@ -56,6 +56,7 @@ export interface BeginOptions {
 export async function beginPair(options: SetUpOptions & BeginOptions): Promise<string> {
   const { config, progress } = options
   const before = readSetup(config.stateDir)
+  if (before?.leftAt !== undefined) throw notMember(config)
   if (before?.part === 'joins') return tokenAgain(config, before)
   const major = await check(options, { part: 'begins', before })
   makeStateDir(config.stateDir)
@@ -107,10 +108,7 @@ async function tokenOf(config: Config, setup: Setup, postgresMajor: number): Pro
 /** Nothing is checked but whose place this is: the host runs, and nothing of it is changed. @throws with a sentence */
 async function tokenAgain(config: Config, setup: Setup): Promise<string> {
   refuseOther(config, setup, 'joins')
-  if (!hasState(config) || setup.leftAt !== undefined)
-    throw new Error(
-      `host ${config.node} is no member of pair ${config.pair}: it has to join first, and others after it`,
-    )
+  if (!hasState(config)) throw notMember(config)
   if (setup.otherHostKeyPem === '')
     throw new Error(
       `host ${config.node} joined pair ${config.pair} by a token that did not let it have others join: copy setup.json, the keys and tls of stateDir from a backup of the other host, or set the pair up anew with postgres.mode adopt`,
@@ -118,9 +116,12 @@ async function tokenAgain(config: Config, setup: Setup): Promise<string> {
   return tokenOf(config, setup, await postgresMajor(config))
 }
 
+const notMember = ({ node, pair }: Config): Error =>
+  new Error(`host ${node} is no member of pair ${pair}: it has to join first, and others after it`)
+
 const readText = (path: string): string => readSecret(path)?.toString() ?? ''
 
-/** This host joins a pair that another one began. */
+/** This host joins a pair that another one began, or that went on without it since it left: with its store and data then. */
 export async function joinPair(options: SetUpOptions & { token: JoinToken }): Promise<void> {
   const { config, token, progress } = options
   const before = readSetup(config.stateDir)
@@ -143,9 +144,6 @@ export async function joinPair(options: SetUpOptions & { token: JoinToken }): Pr
   await prepareTrees(config, progress)
   await makeState(config, progress)
 }
-
-/** Whether this host left its pair, and so may join it without a token. */
-export const hasLeft = ({ stateDir }: Config): boolean => readSetup(stateDir)?.leftAt !== undefined
 
 /** This host left its pair and joins it again, with the keys, the store and the data that it has. */
 export async function rejoinPair(options: SetUpOptions): Promise<void> {
@@ -186,7 +184,8 @@ async function check(
 }
 
 function refuseOther(config: Config, before: Setup, part: Setup['part']): void {
-  if (before.pair === config.pair && before.node === config.node && before.part === part) return
+  const partFits = before.part === part || before.leftAt !== undefined
+  if (before.pair === config.pair && before.node === config.node && partFits) return
   const rule = `belongs to host ${before.node} of pair ${before.pair}, which ${before.part} its pair`
   const remedy = 'name another folder, or move this one away once that host is off for good'
   throw new ConfigError('this set-up', [{ field: 'stateDir', value: config.stateDir, rule, remedy }])

@@ -39,6 +39,9 @@ export async function writeSetup(stateDir: string, setup: Setup): Promise<void> 
   await writeWhole(join(stateDir, fileName), `${JSON.stringify(setup, null, 2)}\n`)
 }
 
+/** Whether this host left its pair, and so may join it without a token. */
+export const hasLeft = ({ stateDir }: { stateDir: string }): boolean => readSetup(stateDir)?.leftAt !== undefined
+
 /** This host left: its agent must not take part again until somebody has it join. */
 export class LeftPair extends Error {
   override name = 'LeftPair'

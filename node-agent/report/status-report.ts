@@ -1,5 +1,5 @@
 import { showLsn } from '../../shared/lsn.ts'
-import { witnessVoter } from '../../shared/protocol/facts.ts'
+import { peerVoter, witnessVoter } from '../../shared/protocol/facts.ts'
 import type { Protection, Role } from '../../shared/protocol/status.ts'
 import type { DataNode, Reach } from '../../shared/protocol/types.ts'
 import type { Agent } from '../agent.ts'
@@ -39,6 +39,8 @@ export interface StatusReport {
     node: DataNode
     heardAgoMs: number | null
     admitted: boolean
+    /** The register has it as a voter, whether it is heard or not. */
+    isMember: boolean
     why: string
     paths: LinkPath[]
     /** Two keys of the pair are known here, and the hosts talk by the new one. */
@@ -113,6 +115,7 @@ export function statusReport(agent: Agent): StatusReport {
       node: state.peer,
       heardAgoMs: heardAgoMs === null ? null : Math.round(heardAgoMs),
       admitted,
+      isMember: peerVoter(state) !== null,
       why: ports.peer.trouble() || why,
       paths: ports.peer.paths(),
       usesNewestKey: ports.peer.usesNewestKey(),

@@ -62,7 +62,12 @@ export const verbs = {
   pairBegin: z.strictObject({ peerSealingKey: publicKey }),
   pairJoin: z.strictObject({ sealed: z.string().max(64 * 1024) }),
   /** The primary goes on alone; the backup leaves with its data kept. */
-  pairLeave: z.strictObject({}),
+  pairLeave: z.strictObject({
+    /** To the primary: the other host is gone for good and gets no command. What it knows of the pair opens nothing here any more. */
+    otherIsLost: z.exactOptional(z.literal(true)),
+  }),
+  /** The keys that this host enrolled with, in place: new ones are made here, and presented for the operation of the command. */
+  hostKeys: z.strictObject({}),
   /** What the host has of networks and storage; the result holds `network` and `storage`. */
   inventory: z.strictObject({}),
   /** Adapters look for devices again; []: all of them. */
@@ -159,6 +164,14 @@ export const signedRequest = z.object({
 /** What an enrolling host signs with its new key: it has the key, and means this control plane. */
 export const enrolmentProof = (part: { tokenHash: string; publicKey: string; sealingKey: string }): string =>
   ['understudy-enrolment-1', part.tokenHash, part.publicKey, part.sealingKey].join('\n')
+
+/** What a host signs with the new key when it changes its keys: it has that key, and means this change. */
+export const hostKeysProof = (part: {
+  host: string
+  operation: string
+  publicKey: string
+  sealingKey: string
+}): string => ['understudy-host-keys-1', part.host, part.operation, part.publicKey, part.sealingKey].join('\n')
 
 const enrolmentPrefix = 'understudy-enrol-1.'
 /** What the operator carries to the host: where to enrol, whom to trust there, and the secret. */

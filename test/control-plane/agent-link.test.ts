@@ -54,6 +54,7 @@ async function linkOf(host: TestHost, part: Given = {}) {
     random: () => 0.5,
     note: why => notes.push(why),
     settled: () => {},
+    unknown: async () => {},
     ...(part.fetch !== undefined && { fetch: part.fetch }),
   })
   links.push(link)

@@ -2,14 +2,17 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, afterEach, before, test } from 'node:test'
+import postgres from 'postgres'
 import { Cloud } from '../../node-agent/control/cloud.ts'
 import type { LocalPolicy } from '../../node-agent/control/commands.ts'
 import { coreOverSocket } from '../../node-agent/control/core-over-socket.ts'
+import { HostKeys } from '../../node-agent/control/host-keys.ts'
+import { readIdentity, writeIdentity } from '../../node-agent/control/identity.ts'
 import { ControlMemory, journalOf } from '../../node-agent/control/memory.ts'
 import { ControlSession, type HostPort } from '../../node-agent/control/session.ts'
 import { VerbError } from '../../node-agent/socket/messages.ts'
 import { SocketServer } from '../../node-agent/socket/server.ts'
-import { getHost } from '../../shared/contract/api/hosts.ts'
+import { changeHostKeys, getHost } from '../../shared/contract/api/hosts.ts'
 import { getOperation } from '../../shared/contract/api/operations.ts'
 import { changeSettings, getPair, switchOver } from '../../shared/contract/api/pairs.ts'
 import { temporaryFolder } from './support/folder.ts'
@@ -32,7 +35,10 @@ afterEach(async () => {
   memories.clear()
 })
 
-async function sessionOf(host: TestHost, part: { core?: Partial<HostPort>; policy?: LocalPolicy; path?: string } = {}) {
+async function sessionOf(
+  host: TestHost,
+  part: { core?: Partial<HostPort>; policy?: LocalPolicy; path?: string; fetch?: typeof fetch } = {},
+) {
   const notes: string[] = []
   const path = part.path ?? join(temporaryFolder(), 'control.json')
   const memory = await ControlMemory.open(path)
@@ -49,7 +55,7 @@ async function sessionOf(host: TestHost, part: { core?: Partial<HostPort>; polic
   }
   // Reports of the test before this session were of boot 1.
   await memory.change({ boot: memory.present.boot + 10 })
-  const cloud = new Cloud(host.identity)
+  const cloud = new Cloud(host.identity, { fetch: part.fetch })
   const session = new ControlSession({
     identity: host.identity,
     cloud,
@@ -193,7 +199,7 @@ test('the local policy refuses a verb, and the operation says so', async () => {
 test('asked to leave, a backup departs, and a primary goes on alone once the other one is no member any more', async () => {
   const socket = join(temporaryFolder(), 'agent.sock')
   const asked: string[] = []
-  let status = { role: 'backup', node: 'b', peer: { node: 'a', admitted: true } }
+  let status: Record<string, unknown> = { role: 'backup', node: 'b', peer: { node: 'a', isMember: true } }
   const server = new SocketServer({
     path: socket,
     verbs: {
@@ -202,6 +208,10 @@ test('asked to leave, a backup departs, and a primary goes on alone once the oth
         asked.push('depart')
         call.progress({ id: 1, why: 'decided to go' })
         return { why: 'b is no member of pair orders any more' }
+      },
+      takeover: async ({ gen, epoch, withWitness }) => {
+        asked.push(`takeover ${gen} ${epoch} ${withWitness}`)
+        return { why: 'this host serves' }
       },
     },
     failed: () => {},
@@ -218,11 +228,30 @@ test('asked to leave, a backup departs, and a primary goes on alone once the oth
       phase: 'done',
       message: 'b is no member of pair orders any more',
     })
-    status = { role: 'primary', node: 'a', peer: { node: 'b', admitted: true } }
+    status = { role: 'primary', node: 'a', peer: { node: 'b', isMember: true } }
     assert.match((await core.run(command, () => {})).message, /b is a member still and has to leave first/)
-    status = { role: 'primary', node: 'a', peer: { node: 'b', admitted: false } }
+    status = { role: 'primary', node: 'a', peer: { node: 'b', isMember: false } }
     assert.equal((await core.run(command, () => {})).phase, 'done')
-    assert.deepEqual(asked, ['depart'])
+    assert.deepEqual(asked.splice(0), ['depart'])
+    // The other host is gone for good, says the command: heard here, it is not.
+    const without = async (peer: Record<string, unknown>, witness: { isMember: boolean } | null, serving = true) => {
+      status = {
+        role: 'primary',
+        node: 'a',
+        serving,
+        gen: 1,
+        epoch: 3,
+        peer: { node: 'b', isMember: true, ...peer },
+        witness,
+      }
+      return core.run({ ...command, args: { otherIsLost: true } }, () => {})
+    }
+    assert.match((await without({ heardAgoMs: 90 }, null)).message, /b was heard here 90 ms ago: it is not gone/)
+    assert.match((await without({ heardAgoMs: null }, null, false)).message, /a is primary and does not serve/)
+    assert.equal((await without({ heardAgoMs: 60_000 }, { isMember: true })).phase, 'done')
+    assert.deepEqual(asked.splice(0), [], 'with the witness it has a majority at its next start as well')
+    assert.equal((await without({ heardAgoMs: null }, { isMember: false })).phase, 'done')
+    assert.deepEqual(asked.splice(0), ['takeover 1 3 false'])
   } finally {
     server.close()
   }
@@ -279,4 +308,64 @@ test('over the agent’s socket the epoch of the command reaches the core, whose
   } finally {
     server.close()
   }
+})
+
+test('a host whose new keys were taken unheard, or that the control plane has forgotten again, goes on with the keys that count', async () => {
+  const { client, a } = await adoptedPair(runtime)
+  const { identity, cloud } = a
+  const path = join(temporaryFolder(), 'identity.json')
+  await writeIdentity(path, identity)
+  let reached: 'all' | 'only there' | 'nobody' = 'all'
+  const half: typeof fetch = async (input, init) => {
+    if (reached === 'nobody') throw new Error('no route')
+    const answer = await fetch(input, init)
+    if (reached === 'only there') {
+      reached = 'nobody'
+      throw new Error('the answer is lost')
+    }
+    return answer
+  }
+  const keys = new HostKeys({ identity, path, cloud: { fetch: half } })
+  const before = { key: identity.key, sealingKey: identity.sealingKey }
+  const { body } = await client.call(changeHostKeys, { params: { host: identity.host }, body: { reason: 'test' } })
+  reached = 'only there'
+  const outcome = await keys.change(body.id)
+  assert.deepEqual([outcome.phase, identity.key], ['failed', before.key])
+  assert.match(outcome.message, /not known \(the answer is lost\)/)
+  const refused = await cloud.pull()
+  assert.ok(!refused.ok && refused.status === 401)
+  assert.equal(await keys.tryAside(), false, 'nobody is reached yet')
+  reached = 'all'
+  assert.equal(await keys.tryAside(), true)
+  assert.ok((await cloud.pull()).ok)
+  assert.notEqual(readIdentity(path)?.key.x, before.key.x)
+  // Out of a backup from before the change.
+  const sql = postgres(runtime.databaseUrl, { max: 1 })
+  await sql`select set_config('app.organisation', '*', false)`
+  await sql`update host set public_key = ${before.key.x}, sealing_key = ${before.sealingKey.x} where id = ${identity.host}`
+  await sql.end({ timeout: 1 })
+  assert.equal(await keys.tryAside(), true)
+  assert.deepEqual([(await cloud.pull()).ok, identity.key], [true, before.key])
+})
+
+test('an answer that was not told yet when the keys were changed is told by the new ones', async () => {
+  const { client, id, a } = await adoptedPair(runtime)
+  let away = true
+  const noAcks: typeof fetch = async (input, init) => {
+    if (away && String(input).endsWith('/acks')) throw new Error('no route')
+    return fetch(input, init)
+  }
+  const { session } = await sessionOf(a, { fetch: noAcks })
+  const path = join(temporaryFolder(), 'identity.json')
+  await writeIdentity(path, a.identity)
+  const { body } = await client.call(changeHostKeys, { params: { host: a.identity.host }, body: { reason: 'test' } })
+  const begun = await client.call(switchOver, { params: { pair: id }, body: { reason: 'update' } })
+  assert.ok('id' in begun.body)
+  await session.cycle()
+  assert.equal((await new HostKeys({ identity: a.identity, path }).change(body.id)).phase, 'done')
+  await session.keysChanged()
+  away = false
+  await session.tellAnswers()
+  const { body: seen } = await client.call(getOperation, { params: { operation: begun.body.id } })
+  assert.deepEqual([seen.steps[0]?.state, seen.steps[0]?.message], ['done', 'it is done'])
 })

@@ -54,6 +54,7 @@ async function cutOff(host: TestHost, relay: (request: RelayRequest) => Promise<
     random: () => 0.5,
     note: why => notes.push(why),
     settled: () => {},
+    unknown: async () => {},
     inventory: async () => ({ summary: emptySummary, network: {}, storage: {} }),
   })
   links.push(link)

@@ -60,6 +60,7 @@ const status: StatusReport = {
     node: 'a',
     heardAgoMs: 61_000,
     admitted: true,
+    isMember: true,
     why: '',
     paths: [{ local: '10.0.0.2', peer: '10.0.0.1', heardMs: 61_000, lossPercent: null, roundTripMs: null }],
     usesNewestKey: false,

@@ -13,6 +13,7 @@ import {
   certificateForOther,
   ensureCertificates,
   renewedCertificate,
+  shutOut,
   tlsPaths,
   writeCertificates,
   writePairKey,
@@ -144,4 +145,21 @@ test('a newer change that comes in the middle keeps the key by which the hosts t
   assert.deepEqual(common, oldKey)
   await begin('three', true)
   assert.deepEqual(keysOf(readKeyRing(b.config.pairKeyFile))[1], two)
+})
+
+test('a host that goes on without a lost one has a key and an authority that the lost one does not know, and another machine can join it', async t => {
+  const { oldKey, a, b } = await hosts(t)
+  const lost = new X509Certificate(readFileSync(tlsPaths(b.config).certificate))
+  await a.keys.begin(a.config, { wish: a.wish, name, offer: null, usesNewestKey: false })
+  await shutOut(a.config)
+  const [key, ...others] = keysOf(readKeyRing(a.config.pairKeyFile))
+  assert.deepEqual([key?.length, others, key?.equals(oldKey)], [32, [], false])
+  const { authority, other } = await ensureCertificates(a.config)
+  const made = new X509Certificate(authority.certificatePem)
+  assert.equal(readFileSync(tlsPaths(a.config).authority, 'utf8'), authority.certificatePem)
+  const own = new X509Certificate(readFileSync(tlsPaths(a.config).certificate))
+  assert.deepEqual(
+    [own, new X509Certificate(other.certificatePem), lost].map(one => one.verify(made.publicKey)),
+    [true, true, false],
+  )
 })

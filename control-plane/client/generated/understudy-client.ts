@@ -148,18 +148,10 @@ export type Condition = {
   observedGeneration: number
 }
 
-export type HostInventory = {
-  /** null: the host has not told yet; ask with POST …/inventory */
-  asOf: string | null
-  inventory: Record<string, unknown> | null
-  /** Why nothing of it is changed from here; null: it can be */
-  readOnly: string | null
-}
-
 /** Kept for at least 30 days after its end */
 export type Operation = {
   id: string
-  kind: 'setUp' | 'replacement' | 'prechecks' | 'switchover' | 'takeover' | 'maintenance' | 'unpair' | 'settings' | 'witnessAdmission' | 'keyChange' | 'inventory' | 'storageScan' | 'storageDiscovery' | 'initiatorName' | 'vswitch'
+  kind: 'setUp' | 'replacement' | 'prechecks' | 'switchover' | 'takeover' | 'maintenance' | 'unpair' | 'settings' | 'witnessAdmission' | 'keyChange' | 'inventory' | 'storageScan' | 'storageDiscovery' | 'initiatorName' | 'vswitch' | 'hostKeys'
   pair: string | null
   host: string | null
   state: 'scheduled' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'unknown'
@@ -188,6 +180,14 @@ export type Operation = {
   startsAt: string
   /** UTC, RFC 3339 */
   endedAt: string | null
+}
+
+export type HostInventory = {
+  /** null: the host has not told yet; ask with POST …/inventory */
+  asOf: string | null
+  inventory: Record<string, unknown> | null
+  /** Why nothing of it is changed from here; null: it can be */
+  readOnly: string | null
 }
 
 export type PairSettings = {
@@ -625,6 +625,13 @@ export class UnderstudyClient extends Requester {
     return this.request({ method: 'POST', path: '/v1/hosts/{host}/retire', acts: true }, input)
   }
 
+  /** New keys in the place of those that the host enrolled with: made there, taken here while the old ones still count, kept as they were where that fails. Its pair serves on. Who: `host:manage`. */
+  changeHostKeys(input: { params: { host: string }; body: {
+    reason: string
+  } } & CallOptions): Promise<Answer<Operation>> {
+    return this.request({ method: 'POST', path: '/v1/hosts/{host}/key-changes', acts: true }, input)
+  }
+
   /** Virtual switches, NICs and routes, as the host last told them. Who: `host:read`. */
   getNetwork(input: { params: { host: string } } & CallOptions): Promise<Answer<HostInventory>> {
     return this.request({ method: 'GET', path: '/v1/hosts/{host}/network' }, input)
@@ -849,11 +856,19 @@ export class UnderstudyClient extends Requester {
     return this.request({ method: 'POST', path: '/v1/pairs/{pair}/key-changes', acts: true }, input)
   }
 
-  /** Ends the pair without loss: the primary goes on alone, the backup leaves with its data kept. Who: `pair:manage`. */
+  /** Ends the pair without loss: the primary goes on alone, the backup leaves with its data kept. A host that is gone for good is named as lost. Who: `pair:manage`. */
   unpair(input: { params: { pair: string }; body: {
     /** The epoch the caller saw: another one means that he decides on old news */
     expectedEpoch?: number | undefined
     reason: string
+    lost?: {
+      /** Gone for good; refused while it is heard */
+      host: 'a' | 'b'
+      /** The caller vouches for it: the host is retired, and nothing that it knows opens anything any more */
+      staysOff: true
+      /** goes on: it is primary, serves, and goes on alone, with keys that the lost host does not have. is released: nothing is asked of it; it need not even be heard */
+      survivor: 'goes on' | 'is released'
+    } | undefined
   }; ifMatch: string } & CallOptions): Promise<Answer<Operation>> {
     return this.request({ method: 'POST', path: '/v1/pairs/{pair}/unpair', acts: true }, input)
   }

@@ -4,6 +4,7 @@ import type { Transaction } from '../../db/client.ts'
 import { enrolmentToken, host } from '../../db/schema/index.ts'
 import { isTaken, Refusal } from '../../http/problem.ts'
 import { recordEvents } from '../record/events.ts'
+import { exchangeVoterKey } from '../witness/members.ts'
 import type { HostRows } from './host-view.ts'
 import { lockHost, readHost } from './read-hosts.ts'
 
@@ -35,7 +36,13 @@ export async function renameHost(tx: Transaction, part: Part & { name: string })
   return readHost(tx, part)
 }
 
-/** Its key opens nothing from the commit on. A host in a pair is replaced, or its pair is ended first. */
+/** Its key opens nothing from the commit on: neither this API nor the vote of a hosted witness. */
+export async function endHost(tx: Transaction, row: typeof host.$inferSelect, now: Date): Promise<void> {
+  await tx.update(host).set({ state: 'retired', retiredAt: now, version: sql`version + 1` }).where(eq(host.id, row.id))
+  await exchangeVoterKey(tx, { organisation: row.organisation, from: row.publicKey, to: null, now })
+}
+
+/** A host in a pair is replaced, or its pair is ended first. */
 export async function retireHost(tx: Transaction, part: Part & { reason: string }): Promise<HostRows> {
   const rows = await lockVersion(tx, part)
   if (rows.host.state === 'retired') return rows
@@ -44,10 +51,7 @@ export async function retireHost(tx: Transaction, part: Part & { reason: string 
       'conflict',
       `host ${rows.host.name} is host ${rows.pair.slot} of pair ${rows.pair.id}: end the pair first, or enrol a replacement`,
     )
-  await tx
-    .update(host)
-    .set({ state: 'retired', retiredAt: part.now, version: sql`version + 1` })
-    .where(eq(host.id, part.id))
+  await endHost(tx, rows.host, part.now)
   await tx.delete(enrolmentToken).where(eq(enrolmentToken.replaces, part.id))
   await recordEvents(tx, part.member.organisation, [
     {

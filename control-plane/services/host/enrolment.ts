@@ -13,6 +13,7 @@ import { isTaken, notFound, Refusal } from '../../http/problem.ts'
 import { takePlace } from '../pair/replace.ts'
 import { recordAudit } from '../record/audit.ts'
 import { recordEvents } from '../record/events.ts'
+import { endHost } from './change-host.ts'
 import { type HostRows, isConnected } from './host-view.ts'
 import { readHost, readHosts } from './read-hosts.ts'
 
@@ -179,10 +180,7 @@ async function retireReplaced(
   })
   if (old === undefined) throw notFound('host', replaces)
   refuseReplacing(old, now)
-  await tx
-    .update(host)
-    .set({ state: 'retired', retiredAt: now, version: sql`version + 1` })
-    .where(eq(host.id, replaces))
+  await endHost(tx, old.host, now)
 }
 
 /** What is heard is alive: its key would open nothing any more while it may serve. @throws Refusal */

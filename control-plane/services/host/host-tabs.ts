@@ -98,14 +98,7 @@ export async function operateHost(
   await refuseSecondOfHost(tx, host.id)
   refuseBroken(wanted, { rows, pair: of, last: await lastInventory(tx, host.id) })
   if (wanted.kind === 'initiatorName') await refuseTakenInitiator(tx, { rows, name: wanted.name })
-  if (isConnected(rows, deps.now()) !== 'yes')
-    throw new Refusal(
-      'operation_refused',
-      `host ${host.name} was not heard within 30 s and would not get the command`,
-      {
-        obstacles: [`host ${host.name} was not heard within 30 s`],
-      },
-    )
+  refuseUnheard(rows, deps.now())
   const { verb, args, kind } = commandOf(wanted)
   return startOperation(tx, deps, {
     organisation: member.organisation,
@@ -116,6 +109,12 @@ export async function operateHost(
     actor: member.subject,
     reason: '',
   })
+}
+
+export function refuseUnheard(rows: HostRows, now: Date): void {
+  if (isConnected(rows, now) === 'yes') return
+  const why = `host ${rows.host.name} was not heard within 30 s`
+  throw new Refusal('operation_refused', `${why} and would not get the command`, { obstacles: [why] })
 }
 
 // It comes from a host, so a list that is none is no list.
@@ -130,7 +129,7 @@ function adaptersIn(last: KnownInventory | null): StorageAdapter[] {
 }
 
 /** The host's row is held, so nobody else begins one meanwhile. */
-async function refuseSecondOfHost(tx: Transaction, host: string): Promise<void> {
+export async function refuseSecondOfHost(tx: Transaction, host: string): Promise<void> {
   const [open] = await tx
     .select({ id: operation.id, kind: operation.kind })
     .from(operation)

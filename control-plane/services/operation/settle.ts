@@ -7,7 +7,7 @@ import type { Deps } from '../../deps.ts'
 import { measuredIn, unreadable } from '../../operations/measured-results.ts'
 import type { OperationWork } from '../../operations/work.ts'
 import { reconcileAlarms } from '../alarm/alarms.ts'
-import { issueDesired } from '../pair/issue-desired.ts'
+import { endPair } from '../pair/end.ts'
 import { recordEvents } from '../record/events.ts'
 import type { OperationRow } from './operation-view.ts'
 
@@ -97,15 +97,12 @@ async function settlePair(
       )
       return
     }
-    case 'unpair': {
-      const [ended] = await tx.select().from(pair).where(eq(pair.id, pairId))
+    case 'unpair':
       await change({ state: 'unpaired' })
       await endPlanned(tx, deps, pairId)
       await reconcileAlarms(tx, { organisation: row.organisation, about: { pair: pairId }, causes: [], now })
-      if (ended !== undefined)
-        await issueDesired(tx, deps, { organisation: row.organisation, hosts: [ended.hostA, ended.hostB] })
+      await endPair(tx, deps, { row, pairId })
       return
-    }
     case 'prechecks':
     case 'replacement':
     case 'settings':
@@ -116,6 +113,7 @@ async function settlePair(
     case 'storageDiscovery':
     case 'initiatorName':
     case 'vswitch':
+    case 'hostKeys':
       return
   }
 }

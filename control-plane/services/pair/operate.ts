@@ -1,22 +1,10 @@
 import type { z } from 'zod'
-import type {
-  beginMaintenance,
-  switchOver,
-  takeOver,
-  unpair as unpairRoute,
-} from '../../../shared/contract/api/pairs.ts'
+import type { beginMaintenance, switchOver, takeOver } from '../../../shared/contract/api/pairs.ts'
 import type { Member } from '../../auth/caller.ts'
 import type { Transaction } from '../../db/client.ts'
 import type { Deps } from '../../deps.ts'
 import { Refusal } from '../../http/problem.ts'
-import {
-  maintenancePlan,
-  prechecksPlan,
-  switchoverPlan,
-  takeoverPlan,
-  unpairPlan,
-  workOf,
-} from '../../operations/plan.ts'
+import { maintenancePlan, prechecksPlan, switchoverPlan, takeoverPlan, workOf } from '../../operations/plan.ts'
 import type { OperationRow } from '../operation/operation-view.ts'
 import { refuseSecond, startOperation } from '../operation/start.ts'
 import { measuredOf } from './measured.ts'
@@ -191,17 +179,4 @@ export async function prechecks(tx: Transaction, deps: Deps, part: Part<null>): 
   const rows = await lockPair(tx, part)
   const work = prechecksPlan(pairingOf(rows), measuredOf(rows.pair, deps))
   return startOperation(tx, deps, { ...wantedOf(rows, part), kind: 'prechecks', work, reason: '' })
-}
-
-/** Without loss: the primary keeps serving, the backup leaves when both are well. */
-export async function unpair(
-  tx: Transaction,
-  deps: Deps,
-  part: Part<z.output<typeof unpairRoute.body>>,
-): Promise<OperationRow> {
-  const rows = await lockPair(tx, part)
-  await refuseSecond(tx, part.id)
-  const present = presentOf(rows, { now: deps.now(), expectedEpoch: part.wanted.expectedEpoch })
-  const work = unpairPlan(pairingOf(rows), present)
-  return startOperation(tx, deps, { ...wantedOf(rows, part), kind: 'unpair', work, reason: part.wanted.reason })
 }

@@ -10,6 +10,7 @@ import { adoptPlan, setUpPlan } from '../../operations/plan.ts'
 import { lockHost } from '../host/read-hosts.ts'
 import type { OperationRow } from '../operation/operation-view.ts'
 import { startOperation } from '../operation/start.ts'
+import { knowContinued } from '../witness/members.ts'
 import { issueDesired } from './issue-desired.ts'
 import { measuredOf } from './measured.ts'
 import { pairingOf } from './pairing.ts'
@@ -67,6 +68,8 @@ export async function setUp(
       if (isTaken(error, 'pair_name')) throw new Refusal('name_taken', `another pair has the name ${wanted.name}`)
       throw error
     })
+  const keys = { a: hosts.a.host.publicKey, b: hosts.b.host.publicKey }
+  await knowContinued(tx, { organisation: by.organisation, pair: wanted.name, keys })
   await issueDesired(tx, deps, { organisation: by.organisation, hosts: [ids.a, ids.b] })
   const rows = { pair: row!, hosts }
   const work = adopt ? adoptPlan() : setUpPlan(pairingOf(rows), { first: primary, measured: measuredOf(row!, deps) })

@@ -149,6 +149,22 @@ export async function registeredKeys(tx: Transaction, { organisation, pair: name
   return { a, b }
 }
 
+/**
+ * A host that went on alone when its pair was ended serves on with that pair's witness, also when it is set up in a pair of the
+ * same name again: whoever takes the place of the other host, which is retired, asks it too. While that one is no retired host it
+ * may be the one that serves on, and keeps its vote; a pair that begins anew has the witness admit it under its own.
+ */
+export async function knowContinued(
+  tx: Transaction,
+  { keys, ...of }: Of & { keys: { a: string; b: string } },
+): Promise<void> {
+  const alone = sql`((keys->>'a' = ${keys.a} and keys->>'b' is null) or (keys->>'b' = ${keys.b} and keys->>'a' is null))`
+  await tx
+    .update(witnessVote)
+    .set({ keys, keysGeneration: sql`${witnessVote.keysGeneration} + 1` })
+    .where(and(isRow(of), alone))
+}
+
 export async function changeWitnessKeys(tx: Transaction, part: Of & { request: KeysRequest }): Promise<AdmitReply> {
   const { request } = part
   const row = await lockPresent(tx, { ...part, inc: request.inc })
@@ -185,6 +201,33 @@ async function lockPresent(tx: Transaction, part: Of & { inc: string }): Promise
       `the present incarnation of pair ${part.pair} is ${row?.inc ?? 'none'}, not ${part.inc}`,
     )
   return row
+}
+
+/**
+ * A host that has another key, or none any more (null), asks by the key of before no more: also not for the vote of a pair that
+ * was ended, whose primary may serve on with it. An incarnation that nobody is left to ask is retired.
+ */
+export async function exchangeVoterKey(
+  tx: Transaction,
+  { organisation, from, to, now }: { organisation: string; from: string; to: string | null; now: Date },
+): Promise<void> {
+  const rows = await tx
+    .select()
+    .from(witnessVote)
+    .where(and(eq(witnessVote.organisation, organisation), sql`${from} in (keys->>'a', keys->>'b')`))
+    .for('update')
+  for (const row of rows) {
+    const keys: HostKeys = {}
+    for (const slot of ['a', 'b'] as const) {
+      const key = row.keys[slot] === from ? to : row.keys[slot]
+      if (key !== null && key !== undefined) keys[slot] = key
+    }
+    const left = keys.a !== undefined || keys.b !== undefined
+    await tx
+      .update(witnessVote)
+      .set(left ? { keys, keysGeneration: row.keysGeneration + 1 } : { retiredAt: row.retiredAt ?? now })
+      .where(isRow(row))
+  }
 }
 
 const admitted = (row: Row): AdmitReply => ({ inc: row.inc, keysGeneration: row.keysGeneration, keys: row.keys })

@@ -1,7 +1,9 @@
 import { z } from 'zod'
 import { hostSummary } from '../host-summary.ts'
 import { eventBatch, hostReport, reportOrder } from '../report.ts'
-import { time } from './common.ts'
+import { publicKey } from '../witness.ts'
+import { id, time } from './common.ts'
+import { signaturePattern } from './hosts.ts'
 import { route } from './route.ts'
 
 /** What agents call over HTTPS: the second way beside the broker, with the same documents. */
@@ -90,6 +92,23 @@ export const renewCertificate = route({
   access: 'host',
   body: z.strictObject({ publicKey: text(200).describe('P-256, SubjectPublicKeyInfo, DER, base64url') }),
   reply: z.object({ certificate: z.string(), authority: z.string(), endsAt: time }),
+})
+
+export const presentKeys = route({
+  id: 'presentKeys',
+  method: 'post',
+  path: '/agent/v1/keys',
+  tag: 'agents',
+  summary:
+    'New keys of the calling host, for a change that an operation asks of it; signed by the key before. Again with the same keys it changes nothing',
+  access: 'host',
+  body: z.strictObject({
+    operation: id,
+    publicKey: publicKey.describe('Ed25519, raw, base64url'),
+    sealingKey: publicKey.describe('X25519, raw, base64url'),
+    proof: z.string().regex(signaturePattern).describe('By the new key, over the text of `hostKeysProof`'),
+  }),
+  reply: z.object({ publicKey }),
 })
 
 export const getTime = route({

@@ -2,7 +2,11 @@ import { z } from 'zod'
 import { publicKey } from '../witness.ts'
 import { hostParams, id, orNull, page, pageOf, reason, resourceName, sentence, slot, time, verdict } from './common.ts'
 import { hostFacts } from './host-facts.ts'
+import { operation } from './operations.ts'
 import { noBody, route } from './route.ts'
+
+/** Ed25519, base64url. */
+export const signaturePattern = /^[A-Za-z0-9_-]{86}$/
 
 export const condition = z
   .object({
@@ -147,6 +151,21 @@ export const retireHost = route({
   conditional: true,
 })
 
+export const changeHostKeys = route({
+  id: 'changeHostKeys',
+  method: 'post',
+  path: '/v1/hosts/{host}/key-changes',
+  tag: 'hosts',
+  summary:
+    'New keys in the place of those that the host enrolled with: made there, taken here while the old ones still count, kept as they were where that fails. Its pair serves on',
+  access: 'host:manage',
+  params: hostParams,
+  body: z.strictObject({ reason }),
+  reply: operation,
+  status: 202,
+  acts: true,
+})
+
 /** What a host sends to become one, and gets. */
 export const enrolHost = route({
   id: 'enrolHost',
@@ -159,10 +178,7 @@ export const enrolHost = route({
     token: z.string().min(1).max(400),
     publicKey: publicKey.describe('The Ed25519 key of this host; it was made there and never leaves it'),
     sealingKey: publicKey.describe('The X25519 key to which secrets for this host are sealed'),
-    proof: z
-      .string()
-      .regex(/^[A-Za-z0-9_-]{86}$/)
-      .describe('Ed25519 signature over the text of `enrolmentProof`'),
+    proof: z.string().regex(signaturePattern).describe('Ed25519 signature over the text of `enrolmentProof`'),
     facts: hostFacts,
     agentVersion: z.string().max(64),
   }),

@@ -3,7 +3,15 @@ import { id, page, pageOf, sentence, slot, time } from './common.ts'
 import { route } from './route.ts'
 
 /** Of one host, whatever its pair does. */
-export const hostOperationKinds = ['inventory', 'storageScan', 'storageDiscovery', 'initiatorName', 'vswitch'] as const
+export const hostOperationKinds = [
+  'inventory',
+  'storageScan',
+  'storageDiscovery',
+  'initiatorName',
+  'vswitch',
+  // New keys in the place of those that the host enrolled with.
+  'hostKeys',
+] as const
 export type HostOperationKind = (typeof hostOperationKinds)[number]
 
 export const operationKinds = [

@@ -303,10 +303,29 @@ export const unpair = route({
   method: 'post',
   path: '/v1/pairs/{pair}/unpair',
   tag: 'pairs',
-  summary: 'Ends the pair without loss: the primary goes on alone, the backup leaves with its data kept',
+  summary:
+    'Ends the pair without loss: the primary goes on alone, the backup leaves with its data kept. A host that is gone for good is named as lost',
   access: 'pair:manage',
   params: pairParams,
-  body: z.strictObject({ expectedEpoch: epochNow.optional(), reason }),
+  body: z.strictObject({
+    expectedEpoch: epochNow.optional(),
+    reason,
+    lost: z
+      .strictObject({
+        host: slot.describe('Gone for good; refused while it is heard'),
+        staysOff: z
+          .literal(true)
+          .describe(
+            'The caller vouches for it: the host is retired, and nothing that it knows opens anything any more',
+          ),
+        survivor: z
+          .enum(['goes on', 'is released'])
+          .describe(
+            'goes on: it is primary, serves, and goes on alone, with keys that the lost host does not have. is released: nothing is asked of it; it need not even be heard',
+          ),
+      })
+      .optional(),
+  }),
   reply: operation,
   status: 202,
   acts: true,

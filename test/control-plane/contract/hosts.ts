@@ -1,10 +1,8 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import postgres from 'postgres'
 import { Cloud } from '../../../node-agent/control/cloud.ts'
 import { enrol } from '../../../node-agent/control/identity.ts'
-import { acceptTrust, keyRing } from '../../../node-agent/control/trust.ts'
 import {
   createEnrolmentToken,
   getHost,
@@ -17,39 +15,14 @@ import {
 import { listAudit, listEvents } from '../../../shared/contract/api/observation.ts'
 import { getOperation } from '../../../shared/contract/api/operations.ts'
 import { getPair, replaceMember } from '../../../shared/contract/api/pairs.ts'
-import { desiredDocument } from '../../../shared/contract/api/settings.ts'
 import { decodeTicket, encodeTicket } from '../../../shared/contract/documents.ts'
 import { heartbeatKeyPurpose } from '../../../shared/contract/heartbeat-mac.ts'
-import { verifyDocument } from '../../../shared/contract/signing.ts'
 import { unseal } from '../../../shared/sealing.ts'
 import { temporaryFolder } from '../support/folder.ts'
-import { enrolledHost, facts, pairReport, type TestHost } from '../support/host.ts'
+import { enrolledHost, facts, fallenSilent, pairReport, wishOf } from '../support/host.ts'
 import { adoptedPair } from '../support/pair.ts'
 import { newTenant, type Runtime } from '../support/runtime.ts'
 import { refusal } from './tenancy.ts'
-
-/** As if its last word were a minute old. */
-async function fallenSilent({ databaseUrl }: Runtime, host: string): Promise<void> {
-  const sql = postgres(databaseUrl, { max: 1 })
-  try {
-    await sql`select set_config('app.organisation', '*', false)`
-    await sql`update host_reported set received_at = now() - interval '1 minute' where host = ${host}`
-    await sql`delete from host_seen where host = ${host}`
-  } finally {
-    await sql.end({ timeout: 1 })
-  }
-}
-
-/** Of the pair, as a host reads it. */
-async function wishOf({ cloud, identity }: TestHost) {
-  const pulled = await cloud.pull()
-  assert.ok(pulled.ok && pulled.value !== null, 'there is a new document')
-  const trusted = await acceptTrust(pulled.value.trust, { rootFingerprint: identity.rootFingerprint, heldVersion: 0 })
-  assert.ok(trusted.ok)
-  const verified = await verifyDocument(pulled.value.desired!, 'desired', keyRing(trusted.document, 'desired'))
-  assert.ok(verified.ok)
-  return desiredDocument.parse(verified.payload).pair
-}
 
 const identityPath = (): string => join(temporaryFolder(), 'identity.json')
 

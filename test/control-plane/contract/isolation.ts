@@ -260,4 +260,5 @@ const bodies: Record<string, unknown> = {
   replaceMember: { host: 'b', reason },
   admitWitness: { reason },
   changeKeys: { reason },
+  changeHostKeys: { reason },
 }

@@ -1,5 +1,6 @@
 import { after, before } from 'node:test'
 import type { Runtime } from '../support/runtime.ts'
+import { endingTests } from './ending.ts'
 import { eventTests } from './events.ts'
 import { hostTabTests } from './host-tabs.ts'
 import { hostTests } from './hosts.ts'
@@ -29,6 +30,7 @@ export function contractSuite(start: () => Promise<Runtime>): void {
   hostTests(runtime)
   pairTests(runtime)
   pairOperationTests(runtime)
+  endingTests(runtime)
   isolationTests(runtime)
   eventTests(runtime)
   witnessTests(runtime)

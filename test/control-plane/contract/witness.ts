@@ -1,12 +1,19 @@
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import postgres from 'postgres'
+import { Cloud } from '../../../node-agent/control/cloud.ts'
+import { HostKeys } from '../../../node-agent/control/host-keys.ts'
+import { readIdentity, writeIdentity } from '../../../node-agent/control/identity.ts'
+import { changeHostKeys, getHost } from '../../../shared/contract/api/hosts.ts'
+import { getOperation } from '../../../shared/contract/api/operations.ts'
 import { setUpPair } from '../../../shared/contract/api/pairs.ts'
 import { headerHost, headerSignature, witnessPath } from '../../../shared/contract/witness.ts'
 import { ballotOf } from '../../../shared/protocol/ballot.ts'
 import type { RegisterRequest, Value } from '../../../shared/protocol/types.ts'
 import { importSigningKey, signRequest } from '../../../shared/signing.ts'
-import type { TestHost } from '../support/host.ts'
+import { temporaryFolder } from '../support/folder.ts'
+import { type TestHost, wishOf } from '../support/host.ts'
 import { adoptedPair, settings } from '../support/pair.ts'
 import type { Runtime } from '../support/runtime.ts'
 
@@ -37,9 +44,9 @@ async function ask(
   return { status: response.status, body: (await response.json()) as Record<string, unknown> }
 }
 
-const ballot = (n: number): number => ballotOf({ gen: 1, n, node: 'a' })
+export const ballot = (n: number): number => ballotOf({ gen: 1, n, node: 'a' })
 const nonce = (): string => crypto.randomUUID().replaceAll('-', '')
-const voted = (inc: string, change: Partial<Value> = {}): Value => ({
+export const voted = (inc: string, change: Partial<Value> = {}): Value => ({
   gen: 1,
   version: 1,
   epoch: 1,
@@ -49,18 +56,21 @@ const voted = (inc: string, change: Partial<Value> = {}): Value => ({
   ...change,
 })
 
+/** Of a pair whose hosts have had the hosted witness admit it. */
+export async function admittedPair(runtime: Runtime) {
+  const pair = await adoptedPair(runtime)
+  const keys = { a: pair.a.identity.key.x, b: pair.b.identity.key.x }
+  const request = { nonce: nonce(), replaces: null, keys }
+  const answer = await ask(runtime, { host: pair.a, slot: 'a', verb: 'admit', body: request })
+  assert.equal(answer.status, 200, JSON.stringify(answer.body))
+  const inc = String(answer.body.inc)
+  const vote = (body: RegisterRequest, by: { host: TestHost; slot: 'a' | 'b' } = { host: pair.a, slot: 'a' }) =>
+    ask(runtime, { ...by, verb: 'vote', body })
+  return { ...pair, inc, keys, request, vote }
+}
+
 export function witnessTests(runtime: () => Runtime): void {
-  const admitted = async () => {
-    const pair = await adoptedPair(runtime())
-    const keys = { a: pair.a.identity.key.x, b: pair.b.identity.key.x }
-    const request = { nonce: nonce(), replaces: null, keys }
-    const answer = await ask(runtime(), { host: pair.a, slot: 'a', verb: 'admit', body: request })
-    assert.equal(answer.status, 200, JSON.stringify(answer.body))
-    const inc = String(answer.body.inc)
-    const vote = (body: RegisterRequest, by: { host: TestHost; slot: 'a' | 'b' } = { host: pair.a, slot: 'a' }) =>
-      ask(runtime(), { ...by, verb: 'vote', body })
-    return { ...pair, inc, keys, request, vote }
-  }
+  const admitted = () => admittedPair(runtime())
 
   test('the hosted witness is admitted by an enrolled host, accepts the value that adds it, and lets the backup take over', async () => {
     const { inc, vote, request, a, b } = await admitted()
@@ -156,6 +166,36 @@ export function witnessTests(runtime: () => Runtime): void {
     })
     assert.equal(answer.status, 403)
     void b
+  })
+
+  test('the keys that a host enrolled with are changed in place: the new ones vote, and those before open nothing', async () => {
+    const { client, inc, vote, a, b } = await admitted()
+    await vote({ kind: 'accept', req: 1, inc, ballot: ballot(1), value: voted(inc) })
+    const before = { ...a, identity: { ...a.identity } }
+    const path = join(temporaryFolder(), 'identity.json')
+    await writeIdentity(path, a.identity)
+    const keys = new HostKeys({ identity: a.identity, path })
+    const unasked = await keys.change('01j00000000000000000000000')
+    assert.deepEqual([unasked.phase, a.identity.key], ['refused', before.identity.key])
+    assert.match(unasked.message, /^the keys are as they were: nobody asks host alpha for new keys/)
+    const params = { host: a.identity.host }
+    const begun = await client.call(changeHostKeys, { params, body: { reason: 'a year is over' } })
+    const asked = await a.nextCommand()
+    assert.equal(asked.verb, 'hostKeys')
+    assert.equal((await keys.change(asked.operation)).phase, 'done')
+    await a.ack(asked, { phase: 'done' })
+    const { body: done } = await client.call(getOperation, { params: { operation: begun.body.id }, wait: 5 })
+    assert.equal(done.state, 'succeeded', done.message)
+    const { body: shown } = await client.call(getHost, { params })
+    const { publicKey } = shown
+    assert.deepEqual([publicKey, readIdentity(path)?.key.x], [a.identity.key.x, a.identity.key.x])
+    assert.notEqual(publicKey, before.identity.key.x)
+    const old = await new Cloud(before.identity).pull()
+    assert.ok(!old.ok && old.status === 401)
+    assert.equal((await vote({ kind: 'read', req: 2, inc }, { host: before, slot: 'a' })).status, 401)
+    assert.equal((await vote({ kind: 'read', req: 3, inc })).body.kind, 'state')
+    assert.equal((await wishOf(b))?.peer.publicKey, publicKey, 'the other host is told')
+    await a.send()
   })
 
   test('a database on another timeline than at the admission has no vote', async () => {

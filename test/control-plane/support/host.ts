@@ -1,14 +1,18 @@
+import assert from 'node:assert/strict'
 import { join } from 'node:path'
+import postgres from 'postgres'
 import { Cloud } from '../../../node-agent/control/cloud.ts'
 import { enrol, type Identity } from '../../../node-agent/control/identity.ts'
 import { acceptTrust, keyRing } from '../../../node-agent/control/trust.ts'
 import { createEnrolmentToken } from '../../../shared/contract/api/hosts.ts'
+import { desiredDocument } from '../../../shared/contract/api/settings.ts'
 import { type Ack, type Command, command } from '../../../shared/contract/documents.ts'
 import { heartbeatMac } from '../../../shared/contract/heartbeat-mac.ts'
 import type { Heartbeat, HostReport } from '../../../shared/contract/report.ts'
 import { documentSigner, verifyDocument } from '../../../shared/contract/signing.ts'
 import { temporaryFolder } from './folder.ts'
 import type { ApiClient } from './route-client.ts'
+import type { Runtime } from './runtime.ts'
 
 /** A host for tests of the control plane: the agent's own enrolment, signatures and pull, without the machine. */
 export interface TestHost {
@@ -176,4 +180,27 @@ export function pairReport(part: {
       predicted: { powerCutOutageMs: 1064, databaseDeathOutageMs: 160, switchoverOutageMs: 100, loss: 'none' },
     },
   }
+}
+
+/** As if its last word were a minute old. */
+export async function fallenSilent({ databaseUrl }: Runtime, host: string): Promise<void> {
+  const sql = postgres(databaseUrl, { max: 1 })
+  try {
+    await sql`select set_config('app.organisation', '*', false)`
+    await sql`update host_reported set received_at = now() - interval '1 minute' where host = ${host}`
+    await sql`delete from host_seen where host = ${host}`
+  } finally {
+    await sql.end({ timeout: 1 })
+  }
+}
+
+/** Of the pair, as a host reads it. */
+export async function wishOf({ cloud, identity }: TestHost) {
+  const pulled = await cloud.pull()
+  assert.ok(pulled.ok && pulled.value !== null, 'there is a new document')
+  const trusted = await acceptTrust(pulled.value.trust, { rootFingerprint: identity.rootFingerprint, heldVersion: 0 })
+  assert.ok(trusted.ok)
+  const verified = await verifyDocument(pulled.value.desired!, 'desired', keyRing(trusted.document, 'desired'))
+  assert.ok(verified.ok)
+  return desiredDocument.parse(verified.payload).pair
 }
