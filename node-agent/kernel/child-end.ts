@@ -22,6 +22,13 @@ const SYS_PIDFD_OPEN = 434
 /** Children that have ended and were not taken yet. */
 let ended = 0
 
+const watches = new Set<{ close(): void }>()
+// Node turns its loop once more when it takes itself apart, and a child that has just ended would be told to nobody: koffi
+// ends the process then, by SIGABRT.
+process.once('exit', () => {
+  for (const watch of watches) watch.close()
+})
+
 /** To be called right after the start of it. */
 export function takeEndCalmly(child: ChildProcess): void {
   const fd = child.pid === undefined ? -1 : Number(syscall(SYS_PIDFD_OPEN, child.pid, 0))
@@ -29,15 +36,20 @@ export function takeEndCalmly(child: ChildProcess): void {
   if (fd < 0) return
   let hasEnded = false
   const watch = koffi.node.poll(fd, { readable: true }, () => {
-    watch.close()
+    close()
     hasEnded = true
     ended += 1
     runOrdinary()
   })
   // Whether anybody waits for the child is said by the child.
   watch.unref()
+  watches.add(watch)
+  const close = (): void => {
+    watches.delete(watch)
+    watch.close()
+  }
   child.once('exit', () => {
-    if (!hasEnded) watch.close()
+    if (!hasEnded) close()
     closeFd(fd)
     if (!hasEnded) return
     ended -= 1

@@ -58,3 +58,20 @@ test('a program that even a SIGKILL does not end, as one that hangs in its drive
     rmSync(folder, { recursive: true })
   }
 })
+
+test('a process that ends together with a child that it does not wait for ends as if it were alone', () => {
+  const script = `
+    import { spawn } from 'node:child_process'
+    import { takeEndCalmly } from ${JSON.stringify(new URL('../../node-agent/kernel/child-end.ts', import.meta.url))}
+    const child = spawn('sleep', ['60'], { stdio: 'ignore' })
+    takeEndCalmly(child)
+    child.unref()
+    process.on('exit', () => {
+      child.kill('SIGKILL')
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50)
+    })
+  `
+  const args = ['--disable-warning=ExperimentalWarning', '--input-type=module', '--eval', script]
+  const ran = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 50_000 })
+  assert.deepEqual([ran.status, ran.signal], [0, null], ran.stderr)
+})
