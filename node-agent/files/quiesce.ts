@@ -1,6 +1,7 @@
 import { isPrimary } from '../../shared/protocol/facts.ts'
 import type { Agent } from '../agent.ts'
-import { askFiles, filesObstacles, reportedTrees } from './core-side.ts'
+import { askFiles } from './core-side.ts'
+import type { TreeConfig } from './settings.ts'
 
 /** Before a planned switchover: everything written is brought to the other host, and nothing is written any more. */
 
@@ -26,32 +27,32 @@ export async function quiesce(agent: Agent): Promise<string> {
   if (agent.config.sync === null || !isPrimary(agent.state)) return ''
   // While the services run, so that they are away for the shortest time.
   const before = await drained(agent, drainLimitMs)
-  refuseIfRequired(agent, before)
   if (agent.config.services.length === 0) return before
   await agent.pauseServices()
   // If nothing comes of it they run again: a switchover takes a second, and a host that is no primary starts none.
   setTimeout(() => agent.resumeServices(), resumeAfterMs).unref()
-  const behind = await drained(agent, lastDrainLimitMs)
   try {
-    refuseIfRequired(agent, behind)
+    const behind = await drained(agent, lastDrainLimitMs)
+    if (behind !== '') agent.note(`switchover with files behind: ${behind}`)
+    return behind
   } catch (error) {
     agent.resumeServices()
     throw error
   }
-  if (behind !== '') agent.note(`switchover with files behind: ${behind}`)
-  return behind
 }
 
-async function drained(agent: Agent, limitMs: number): Promise<string> {
-  try {
-    await askFiles(agent.workers, { verb: 'wait', body: { limitMs }, limitMs: limitMs + marginMs })
-    return ''
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error)
+/** By the answers themselves: what the worker told a moment ago may be true no more, and one that hangs tells nothing. */
+async function drained({ config, workers }: Agent, limitMs: number): Promise<string> {
+  const behind = { required: [] as string[], async: [] as string[] }
+  const drain = async ({ name, policy }: TreeConfig): Promise<void> => {
+    try {
+      await askFiles(workers, { verb: 'wait', body: { tree: name, limitMs }, limitMs: limitMs + marginMs })
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error)
+      behind[policy].push(policy === 'async' ? why : `the files of ${name} are required on the backup: ${why}`)
+    }
   }
-}
-
-function refuseIfRequired(agent: Agent, why: string): void {
-  const obstacles = why === '' ? [] : filesObstacles(reportedTrees(agent.workers))
-  if (obstacles.length > 0) throw new Error(`${obstacles.join('; ')}: ${why}`)
+  await Promise.all((config.sync?.trees ?? []).map(drain))
+  if (behind.required.length > 0) throw new Error(behind.required.join('; '))
+  return behind.async.join('; ')
 }
