@@ -1,6 +1,18 @@
 import { closeSync, readFileSync } from 'node:fs'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { ENOSPC, flushAll, O_RDWR, renameAt, unlinkAt } from '../kernel/file-calls.ts'
+import {
+  EISDIR,
+  ELOOP,
+  ENOSPC,
+  ENOTDIR,
+  ESTALE,
+  EXDEV,
+  flushAll,
+  O_RDWR,
+  renameAt,
+  unlinkAt,
+} from '../kernel/file-calls.ts'
+import { ENOENT } from '../kernel/libc.ts'
 import { showName, splitPath } from './names.ts'
 import { applyRedo, decodeRedo, openForRedo, redoPrefix } from './redo.ts'
 import type { Tree } from './tree.ts'
@@ -52,6 +64,9 @@ function byNumber(one: string, other: string): number {
   return number(one) - number(other)
 }
 
+/** Any other error says nothing about whether it is there half changed. */
+const isElsewhere = (errno: number): boolean => [-ENOENT, -ENOTDIR, -ELOOP, -EXDEV, -ESTALE, -EISDIR].includes(errno)
+
 /** Writes a patch once more; null when there is nothing to be done: it was never begun, or its file is not there any more. */
 export async function completeRedo(part: {
   tree: Tree
@@ -64,7 +79,7 @@ export async function completeRedo(part: {
   const at = splitPath(redo.path)
   const dirFd = tree.directory(at.folder)
   const fd = dirFd < 0 ? dirFd : openForRedo({ dirFd, name: at.name }, { ino: redo.ino, flags: O_RDWR })
-  if (fd < 0) return null
+  if (fd < 0) return isElsewhere(fd) ? null : { path: redo.path, errno: fd }
   try {
     return { path: redo.path, errno: await applyRedo(fd, redo) }
   } finally {

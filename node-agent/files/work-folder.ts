@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { basename, dirname, join, resolve } from 'node:path'
 import {
   closeFile,
+  type FileStat,
   makeDirectoryAt,
   O_DIRECTORY,
   openAt,
@@ -47,9 +48,10 @@ export class WorkFolder {
     this.fd = openFolder(isBeside ? parent : tree.rootFd, name, this.path)
     if (parent >= 0) closeFile(parent)
     const own = statFd(this.fd)
-    if (typeof own === 'number' || own.device !== root.device) {
-      throw new Error(`${this.path} is not on the file system of ${tree.path}: remove what is mounted there`)
-    }
+    const why = typeof own === 'number' ? 'can’t be looked at' : faultOf(own, { tree, device: root.device })
+    if (why === null) return
+    closeFile(this.fd)
+    throw new Error(`${this.path} ${why}`)
   }
 
   /** A name nothing in the folder has, nor had. */
@@ -81,6 +83,14 @@ export class WorkFolder {
   close(): void {
     closeFile(this.fd)
   }
+}
+
+/** Who can write in it could give any file of the tree any contents and any owner: what lies in it is done again as it is. */
+function faultOf({ device, uid, mode }: FileStat, part: { tree: Tree; device: number }): string | null {
+  if (device !== part.device) return `is not on the file system of ${part.tree.path}: remove what is mounted there`
+  if (uid === process.geteuid?.() && (mode & 0o022) === 0) return null
+  const facts = `belongs to user ${uid} with mode ${mode.toString(8)}`
+  return `${facts}, so that others than this agent can write in it: see who has made it, and remove it`
 }
 
 function openFolder(dirFd: number, name: string, shown: string): number {

@@ -1,5 +1,6 @@
 import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import { readSecret } from '../keys/secret-file.ts'
 import type { Core, WorkerProgram } from '../workers/worker-process.ts'
@@ -16,11 +17,12 @@ import {
   roleTopic,
   settingsTopic,
 } from './settings.ts'
-import { type Admission, LinkServer, type TlsIdentity } from './tls-link.ts'
+import { type Admission, LinkServer, type ServerPart, type TlsIdentity } from './tls-link.ts'
 
 const reportEveryMs = 1000
 /** A role that could not be taken (a disk error) is tried again. */
 const roleRetryMs = 1000
+const listenRetryMs = 1000
 /** Metadata and structure of everything, several times an hour: seconds of work even for a million files. */
 const scrubEveryMs = 10 * 60_000
 const waitLimitMaxMs = 3_600_000
@@ -48,7 +50,13 @@ export class FilesWorker implements WorkerProgram {
   #timers: NodeJS.Timeout[] = []
   readonly #rest = new RestCollector()
   #waits = 0
+  /** Why a role could not be taken. */
   #why = ''
+  /** Why this worker can't begin. */
+  #openWhy = ''
+  /** Addresses that can't be listened on, and why. */
+  readonly #deaf = new Map<string, string>()
+  #stopped = false
   /** What no tree of this host is replicated with, for people. */
   readonly #lacks = lackForAttributes()
 
@@ -90,7 +98,8 @@ export class FilesWorker implements WorkerProgram {
   }
 
   status() {
-    return { why: this.#why, lacks: this.#lacks, trees: this.#replicas.map(replica => replica.status()) }
+    const why = [this.#openWhy, this.#why, ...this.#deaf.values()].filter(one => one !== '').join('; ')
+    return { why, lacks: this.#lacks, trees: this.#replicas.map(replica => replica.status()) }
   }
 
   #report(core: Core): void {
@@ -114,6 +123,7 @@ export class FilesWorker implements WorkerProgram {
   }
 
   async stop(): Promise<void> {
+    this.#stopped = true
     for (const timer of this.#timers) clearInterval(timer)
     await this.#opening
     for (const server of this.#servers) server.close()
@@ -141,10 +151,27 @@ export class FilesWorker implements WorkerProgram {
         why: `there is no tree ${hello.tree} here`,
         remedy: 'never',
       }
-    for (const host of listen.hosts) {
-      this.#servers.push(await LinkServer.listen({ host, port: listen.port, identity, note, admit }))
-    }
+    for (const host of listen.hosts) void this.#listen({ host, port: listen.port, identity, note, admit })
     this.#take()
+  }
+
+  /** An address may come later than this process does (a bond, a VLAN, the detection of duplicate IPv6 addresses). */
+  async #listen(part: ServerPart): Promise<void> {
+    const { host, port, note } = part
+    while (!this.#stopped) {
+      try {
+        const server = await LinkServer.listen(part)
+        this.#deaf.delete(host)
+        this.#servers.push(server)
+        if (this.#stopped) server.close()
+        return
+      } catch (error) {
+        const why = `can't listen for files on ${host}: ${messageOf(error)}; tried again each second`
+        if (this.#deaf.get(host) !== why) note(`files: ${why} (port ${port})`)
+        this.#deaf.set(host, why)
+        await sleep(listenRetryMs)
+      }
+    }
   }
 
   #take(): void {
@@ -171,8 +198,8 @@ export class FilesWorker implements WorkerProgram {
   }
 
   #failed(error: unknown): void {
-    this.#why = messageOf(error)
-    this.#core?.tell('note', `files: ${this.#why}`)
+    this.#openWhy = messageOf(error)
+    this.#core?.tell('note', `files: ${this.#openWhy}`)
   }
 
   /** Answers when everything written before the question is durable on the backup. */
