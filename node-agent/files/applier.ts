@@ -41,6 +41,8 @@ export interface Keeper {
   readonly isIndifferent: boolean
   /** Takes something away, which was at `path`. 0 or minus the errno. */
   take(at: Place, path: string, stat: FileStat): number
+  /** Whose copy what follows comes from. */
+  from(copy: string): void
   /** It came from the primary: it is nobody's own change. */
   placed(stat: FileStat): void
   /** Whether it has to be taken before something else is put in its place. */
@@ -232,14 +234,29 @@ export class Applier {
     this.#folders.add(splitPath(path).folder)
     const isOwn = this.#part.keeper().wants(stat)
     const there = statAt(other.dirFd, other.name)
-    const nack = this.#renameInto(at, to)
+    // No directory takes the name of a file (rename(2)).
+    const isOther = stat.kind === 'directory' && typeof there !== 'number' && there.kind !== 'directory'
+    const taken = isOther ? this.#take(other, to, there) : 0
+    const nack = taken < 0 ? codeOf(taken) : this.#renameInto(at, to)
     // Renaming one name of a file over another does nothing (rename(2)), and here leaves what the primary has not.
     const isTied = typeof there !== 'number' && there.ino === stat.ino && path !== to
     if (nack === null && isTied) unlinkAt(at.dirFd, at.name)
     // A rename changes the time of the last change of status.
     if (nack === null && !isOwn) this.#placed(to)
-    if (stat.kind === 'directory') this.#isStale = true
+    if (stat.kind === 'directory') {
+      this.#isStale = true
+      if (nack === null) this.#foldersMoved(path, to)
+    }
     return nack
+  }
+
+  /** What changed below a directory is flushed where it is by then; null: it is not in the tree any more. */
+  #foldersMoved(path: string, to: string | null): void {
+    for (const folder of [...this.#folders]) {
+      if (folder !== path && !folder.startsWith(`${path}/`)) continue
+      this.#folders.delete(folder)
+      if (to !== null) this.#folders.add(to + folder.slice(path.length))
+    }
   }
 
   remove(path: string): NackCode | null {
@@ -263,7 +280,9 @@ export class Applier {
     // What is kept lies in directories of its own, some of them new.
     this.#flushesAll ||= !isIndifferent
     const taken = this.#part.keeper().take(at, path, stat)
-    if (stat.kind === 'directory') this.#isStale = true
+    if (stat.kind !== 'directory') return taken
+    this.#isStale = true
+    if (taken >= 0) this.#foldersMoved(path, null)
     return taken
   }
 
@@ -290,13 +309,13 @@ export class Applier {
     const { tree, folder } = this.#part
     const folders = [...this.#folders]
     this.#folders.clear()
-    const all = this.#flushesAll || folders.length > foldersFlushedAloneMax
-    const work = this.#touchesWorkFolder
+    const isMany = this.#flushesAll || folders.length > foldersFlushedAloneMax
+    const fds = isMany ? [] : folders.map(path => tree.directory(path))
+    if (this.#touchesWorkFolder) fds.push(folder.fd)
     this.#flushesAll = false
     this.#touchesWorkFolder = false
-    if (all) return codeOrNull(await flushFileSystem(tree.rootFd))
-    const fds = folders.map(path => tree.directory(path)).filter(fd => fd >= 0)
-    if (work) fds.push(folder.fd)
+    // One that can't be opened (somebody else moved it, or there are no descriptors) has to be durable too.
+    if (isMany || fds.some(fd => fd < 0)) return codeOrNull(await flushFileSystem(tree.rootFd))
     // One after the other: the first commit of the journal usually carries the others.
     for (const fd of fds) {
       const flushed = await flushAll(fd)

@@ -148,3 +148,8 @@ export const isSameStat = (now: FileStat | number, before: FileStat): boolean =>
   now.mtimeNs === before.mtimeNs &&
   now.ctimeS === before.ctimeS &&
   now.ctimeNs === before.ctimeNs
+
+/** Of the wall clock, ms since 1970. */
+export const modifiedMs = (stat: FileStat): number => stat.mtimeS * 1000 + stat.mtimeNs / 1e6
+/** The last change of status: nobody can set it, other than by setting the clock. */
+export const changedMs = (stat: FileStat): number => stat.ctimeS * 1000 + stat.ctimeNs / 1e6

@@ -33,6 +33,8 @@ type Why = 'seed' | 'reconnected' | 'missed' | 'scrub'
 
 interface Run {
   why: Why
+  /** On the backup alone. Removed when all else was asked: what was moved is there under its new name before. */
+  surplus: { dir: DirectoryNode; name: string }[]
   since: number
   startedMs: number
   directories: number
@@ -110,8 +112,11 @@ export class Comparison {
     this.#begun += 1
     const since = why === 'scrub' ? queue.nextMark() : -this.#begun
     const label = this.#run?.why === 'seed' ? 'seed' : why
+    // Nothing of those before is missed by this one; one after the other, as events are lost, they would never end.
+    if (why !== 'scrub') queue.dropCompares()
     this.#run = {
       why: label,
+      surplus: [],
       since,
       startedMs: now(),
       directories: 0,
@@ -318,8 +323,10 @@ export class Comparison {
     }
     for (const name of surplus) {
       // One that is here came after the names were read, and is on its way.
-      if (!this.#isHere(dir, name)) this.#found(run, dir, name)
-      queue.changed(dir, name, { lane, since, isClosed: true })
+      const isHere = this.#isHere(dir, name)
+      if (!isHere) this.#found(run, dir, name)
+      if (run === null || isHere) queue.changed(dir, name, { lane, since, isClosed: true })
+      else run.surplus.push({ dir, name })
     }
     for (const name of doubtful) queue.verify(dir, name, since)
     queue.directory(dir, { lane, since })
@@ -354,12 +361,15 @@ export class Comparison {
     of.open -= 1
     if (of.open > 0) return
     this.#run = null
-    const { why, directories, files, differences, startedMs } = of
+    const { why, directories, files, differences, startedMs, since } = of
+    for (const { dir, name } of of.surplus) {
+      if (!dir.isGone) this.#part.queue.changed(dir, name, { lane: 'bulk', since, isClosed: true })
+    }
     const endedMs = this.#part.now()
     const manifest = of.manifest.digest('hex')
     this.#verdict = { why, manifest, directories, files, differences, tookMs: Math.round(endedMs - startedMs), endedMs }
     this.#part.links.endRun()
-    this.#part.onEnd(this.#verdict, of.since)
+    this.#part.onEnd(this.#verdict, since)
   }
 
   /** What a barrier has to wait for: until its answer is there, a directory may hide a difference. */

@@ -16,8 +16,10 @@ import {
 } from '../kernel/file-calls.ts'
 import { EEXIST, ENOENT } from '../kernel/libc.ts'
 import type { Keeper } from './applier.ts'
+import { changedMs } from './big-file.ts'
 import { showName } from './names.ts'
 import { conflictsName } from './recovery.ts'
+import type { RoleRecord } from './role-file.ts'
 import { writeAll } from './staging.ts'
 import type { WorkFolder } from './work-folder.ts'
 
@@ -26,6 +28,8 @@ const samePathMax = 1000
 /** For events; the manifest has all. */
 const namedMax = 20
 const manifestName = 'manifest.jsonl'
+
+type OwnChanges = NonNullable<RoleRecord['ownChanges']>
 
 /**
  * Keeps what a returning primary had and the new primary had not: each version that the new primary's state replaces
@@ -37,7 +41,9 @@ export class ConflictKeeper implements Keeper {
   kept: number
   readonly named: string[]
   readonly #folder: WorkFolder
-  readonly #own: { epoch: number; provenUntilMs: number }
+  readonly #own: OwnChanges
+  /** Nothing, as long as nobody has said that it is the copy that had it. */
+  #provenUntilMs = 0
   /** Files that the new primary has sent since: their times are of today, and they are not this host's own. */
   readonly #fromPrimary = new Set<number>()
   #filesFd = -1
@@ -45,7 +51,7 @@ export class ConflictKeeper implements Keeper {
   #manifestFd = -1
 
   /** What an earlier life of this process has kept counts too. @throws when its list can't be read */
-  constructor(folder: WorkFolder, own: { epoch: number; provenUntilMs: number }) {
+  constructor(folder: WorkFolder, own: OwnChanges) {
     this.#folder = folder
     this.#own = own
     const listed = wholeLines(readManifest(`/proc/self/fd/${folder.fd}/${conflictsName}/${own.epoch}`))
@@ -59,14 +65,18 @@ export class ConflictKeeper implements Keeper {
     return `${this.#folder.path}/${conflictsName}/${this.#own.epoch}`
   }
 
+  from(copy: string): void {
+    const { copy: proven, provenUntilMs } = this.#own
+    this.#provenUntilMs = proven !== '' && copy === proven ? provenUntilMs : 0
+  }
+
   placed(stat: FileStat): void {
     this.#fromPrimary.add(stat.ino)
   }
 
   wants(stat: FileStat): boolean {
     if (this.#fromPrimary.has(stat.ino)) return false
-    // The time of the last change of status: nobody can set it, other than by setting the clock.
-    return stat.ctimeS * 1000 + stat.ctimeNs / 1e6 >= this.#own.provenUntilMs
+    return changedMs(stat) >= this.#provenUntilMs
   }
 
   take(at: Place, path: string, stat: FileStat): number {

@@ -34,6 +34,8 @@ export interface EmitterPart {
   gone: (path: string) => void
   /** No comparison is under way. */
   isCompared: () => boolean
+  /** False while something of this age would be taken for what the backup had already, were this primary to return now. */
+  mayBeSent: (changedMs: number) => boolean
   /** Missed until now: it has to be watched. */
   adopt: (dir: DirectoryNode, name: string) => DirectoryNode | null
 }

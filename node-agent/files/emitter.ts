@@ -12,7 +12,7 @@ import {
   statFd,
 } from '../kernel/file-calls.ts'
 import { ENOENT } from '../kernel/libc.ts'
-import { BigFile, isSameStat, type Known, smallBytesMax } from './big-file.ts'
+import { BigFile, changedMs, isSameStat, type Known, modifiedMs, smallBytesMax } from './big-file.ts'
 import { type EmitterPart, type FileInHand, type Said, type Transfer, unreadableWhy } from './emitter-part.ts'
 import { KnownHashes } from './known-hashes.ts'
 import type { FilePlace } from './link-index.ts'
@@ -70,12 +70,8 @@ export class Emitter {
   }
 
   #touch(dir: DirectoryNode, entry: Entry): void {
-    const present = this.touched.get(dir)
-    if (present === undefined) this.touched.set(dir, { since: entry.since, lane: entry.lane })
-    else {
-      present.since = Math.min(present.since, entry.since)
-      if (entry.lane === 'live') present.lane = 'live'
-    }
+    const { since = entry.since, lane = entry.lane } = this.touched.get(dir) ?? {}
+    this.touched.set(dir, { since: Math.min(since, entry.since), lane: entry.lane === 'live' ? 'live' : lane })
   }
 
   #directory(dir: DirectoryNode, entry: Entry): Said {
@@ -97,6 +93,8 @@ export class Emitter {
     }
     this.#part.problem(dir.path || '.', null)
     const wasKnown = dir.isKnown
+    if (!wasKnown && dir.parent !== null && !this.#part.mayBeSent(Math.min(changedMs(stat), modifiedMs(stat))))
+      return 'moved'
     dir.isKnown = true
     const again: NodeEntry = { kind: 'node', dir, since: entry.since, lane: entry.lane, dueMs: 0 }
     this.#part.send({ op: 'directory', path: dir.remotePath, meta }, again)
@@ -126,6 +124,8 @@ export class Emitter {
     if (node !== null) {
       node.remoteParent = to.dir
       node.remoteName = to.name
+      // The look at what took its place may have had its turn before this one.
+      if (node.isGone) this.#part.queue.changed(to.dir, to.name, { lane: 'live', since: entry.since })
     } else {
       this.#noteRenamed(to, entry)
     }
@@ -202,6 +202,7 @@ export class Emitter {
         if (others === null) return this.#again(entry, movedMs)
         const meta = readMeta({ dirFd: fd, name }, stat, { linked: others.length > 0 })
         if (meta === null || typeof meta === 'number') return this.#unreadable(entry, path, meta ?? -ENOENT)
+        if (!this.#part.mayBeSent(changedMs(stat))) return this.#again(entry, movedMs, 'settling')
         send({ op: 'symlink', path, meta }, entry)
         this.#linkOthers(path, entry, others)
         return null
@@ -223,8 +224,9 @@ export class Emitter {
     return isMoving ? this.#again(entry, readAgainMs) : this.#unreadable(entry, path, fd)
   }
 
-  #again(entry: NameEntry, afterMs: number): null {
-    this.#part.queue.retry(entry, this.#part.now() + afterMs)
+  /** settling: nothing is wrong with it. */
+  #again(entry: NameEntry, afterMs: number, why: 'failed' | 'settling' = 'failed'): null {
+    this.#part.queue.retry(entry, this.#part.now() + afterMs, why)
     return null
   }
 
@@ -253,6 +255,7 @@ export class Emitter {
       const meta = readMeta({ dirFd: fd, name: '' }, stat, { linked: others.length > 0 })
       if (meta === null || typeof meta === 'number') return this.#unreadable(entry, path, meta ?? -ENOENT)
       this.#part.problem(path, null)
+      if (!this.#part.mayBeSent(changedMs(stat))) return this.#again(entry, movedMs, 'settling')
       if (entry.onlyAttributes && !entry.isNew) {
         this.#part.send({ op: 'attributes', path, meta }, entry)
         // On the backup its names may belong to separate files, until a comparison ties them together again.
@@ -276,9 +279,8 @@ export class Emitter {
   /** Still open, and written to a moment ago: it waits for its writer, but not for long. */
   #isBeingWritten(entry: NameEntry, stat: FileStat): boolean {
     const nowMs = this.#part.now()
-    const mtimeMs = stat.mtimeS * 1000 + stat.mtimeNs / 1e6
     // The time is that of a write's beginning, and one call may write for seconds: then the size grows.
-    const isResting = Date.now() - mtimeMs >= bigQuietMs && entry.seenBytes === stat.size
+    const isResting = Date.now() - modifiedMs(stat) >= bigQuietMs && entry.seenBytes === stat.size
     if (entry.lane === 'bulk' || entry.isClosed || isResting || nowMs - entry.firstMs >= bigLatestMs) return false
     entry.seenBytes = stat.size
     this.#part.queue.retry(entry, nowMs + bigQuietMs / 2, 'settling')
@@ -313,7 +315,7 @@ export class Emitter {
   #big(file: Omit<FileInHand, 'others'>): Transfer {
     const { entry, path, fd, stat, meta } = file
     const { dir, name } = entry
-    dir.sending.add(name)
+    dir.sending.set(name, entry)
     const end = (): void => {
       dir.sending.delete(name)
       closeSync(fd)

@@ -28,7 +28,7 @@ export class DirectoryNode {
   /** Names sent while somebody was still writing: the backup may have half of what was meant. */
   readonly halfSent = new Set<string>()
   /** Large files on their way: the backup has an older version, or nothing, until their stream has ended. */
-  readonly sending = new Set<string>()
+  readonly sending = new Map<string, NameEntry>()
 
   constructor(parent: DirectoryNode | null, name: string) {
     this.parent = parent

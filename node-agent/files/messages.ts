@@ -27,6 +27,8 @@ export interface Hello {
   hashKey: string
   include: readonly string[]
   exclude: readonly string[]
+  /** The name of the sender's copy; '' from a sender of before. */
+  copy: string
 }
 
 export type Answer =
@@ -34,6 +36,8 @@ export type Answer =
       ok: true
       /** The last operation of this log that is durable here; null when this log is not known here. */
       applied: number | null
+      /** The name of this copy; absent from a backup of before. */
+      copy?: string
     }
   | { ok: false; why: string; remedy: 'later' | 'never' }
 

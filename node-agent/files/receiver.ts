@@ -73,10 +73,16 @@ export class Receiver {
   /** Finishes what a crash left half done, before anybody sees the tree. */
   static async open(part: ReceiverPart): Promise<Receiver> {
     const folder = new WorkFolder(part.tree)
-    await recover(part.tree, folder, part.note)
-    const receiver = new Receiver(part, folder)
-    receiver.#sweeper.look()
-    return receiver
+    try {
+      await recover(part.tree, folder, part.note)
+      const receiver = new Receiver(part, folder)
+      receiver.#sweeper.look()
+      return receiver
+    } catch (error) {
+      // It is tried again each second.
+      folder.close()
+      throw error
+    }
   }
 
   /** What this host had of its own is put aside. */
@@ -106,6 +112,7 @@ export class Receiver {
     this.#send = null
     this.#staging.cut()
     await this.#working
+    this.#keeper.from(hello.copy)
     this.#hashKey = Buffer.from(hello.hashKey, 'hex')
     this.#names.begin({ filter: makeFilter(hello), hashStart: hashStartOf(this.#hashKey) })
     const isKnown = hello.log === this.#log
@@ -169,7 +176,8 @@ export class Receiver {
         const { seq, path } = pending.operation
         if (code !== null) nacks.push({ seq, code, path })
       }
-      const failed = await this.#applier.flush()
+      const flushed = await this.#applier.flush()
+      const failed = flushed ?? (isInPlace && !this.#part.tree.isInPlace ? 'ESTALE' : null)
       if (failed !== null) {
         nacks.length = 0
         for (const { operation } of group) nacks.push({ seq: operation.seq, code: failed, path: operation.path })
@@ -373,6 +381,7 @@ export class Receiver {
 export const keepNothing = (folder: WorkFolder): Keeper => ({
   isIndifferent: true,
   take: (at: Place) => folder.discard(at),
+  from: () => undefined,
   placed: () => undefined,
   wants: () => false,
 })

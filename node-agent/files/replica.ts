@@ -3,6 +3,7 @@ import { ConflictKeeper } from './conflicts.ts'
 import { makeFilter } from './filter.ts'
 import type { Hello } from './messages.ts'
 import { mountAt } from './mounts.ts'
+import { Proof } from './proof.ts'
 import { keepNothing, Receiver } from './receiver.ts'
 import { NoRoom, RoleFile } from './role-file.ts'
 import { Sender } from './sender.ts'
@@ -22,18 +23,12 @@ export interface ReplicaPart {
 
 export type Role = 'primary' | 'backup' | 'none'
 
-/** How long ago something must have been acknowledged to count as proven: more than a clock's grain and a queue's delay. */
-const provenMarginMs = 1000
-const provenEveryMs = 1000
-/** The clock was set: from then on times prove nothing in this epoch. Nor do they after the tree was elsewhere for a while. */
-const clockStepMs = 500
-
 /** One tree on one host: in which role, in which epoch, and how far. */
 export class Replica {
   readonly #part: ReplicaPart
   readonly #file: RoleFile
   #role: Role = 'none'
-  #sender: { sender: Sender; client: LinkClient; tree: Tree; timer: NodeJS.Timeout } | null = null
+  #sender: { sender: Sender; client: LinkClient; tree: Tree; proof: Proof } | null = null
   #receiver: { receiver: Receiver; tree: Tree; keeper: ConflictKeeper | null } | null = null
   #compared: { manifest: string; files: number; differences: number; atMs: number } | null = null
   #changing: Promise<void> = Promise.resolve()
@@ -122,7 +117,7 @@ export class Replica {
     this.#sender = null
     this.#receiver = null
     if (sender !== null) {
-      clearInterval(sender.timer)
+      sender.proof.end()
       sender.sender.look()
       const end = sender.sender.isInSync ? 'in sync' : 'unknown'
       sender.client.close()
@@ -146,55 +141,39 @@ export class Replica {
     const unresolved = before.role === 'backup' ? before.ownChanges : null
     if (unresolved !== null)
       note(`${config.name}: becomes primary while its own changes of epoch ${unresolved.epoch} are unresolved`)
-    await this.#file.write({ ...before, epoch, role: 'primary', ownChanges: { epoch, provenUntilMs: 0 } })
+    await this.#file.write({ ...before, epoch, role: 'primary', ownChanges: { epoch, provenUntilMs: 0, copy: '' } })
     const tree = new Tree(config.path)
-    const finishing = await Receiver.open({ tree, keeper: keepNothing, note, onCompared: () => undefined })
-    await finishing.close()
-    this.openIn = epoch
-    opened?.()
-    // The word is out before the tree is walked; what is written meanwhile is found by the first comparison.
-    await nextTurn()
-    const filter = makeFilter(config)
-    const bulkBytesPerS = config.bulkMbPerS * 1e6
-    const contentBytesPerS = config.contentMbPerS * 1e6
-    const sender = new Sender({ tree, filter, now: () => performance.now(), bulkBytesPerS, contentBytesPerS, note })
-    const { include, exclude, name } = config
-    const hello = () => ({ pair, node, tree: name, epoch, include, exclude })
-    sender.start()
-    const client = new LinkClient({ ...peer, identity, hello, sender, note })
-    this.#sender = { sender, client, tree, timer: this.#prove(sender, epoch) }
-  }
-
-  /** Writes down now and then until when the other host has everything. */
-  #prove(sender: Sender, epoch: number): NodeJS.Timeout {
-    const offsetMs = Date.now() - performance.now()
-    let isTrusted = true
-    let writing = false
-    let said = ''
-    return setInterval(() => {
-      isTrusted &&= sender.isInPlace && Math.abs(Date.now() - performance.now() - offsetMs) < clockStepMs
-      if (writing || (!isTrusted && this.#file.record.ownChanges?.provenUntilMs === 0)) return
-      const provenUntilMs = isTrusted && sender.isAttached ? sender.provenUntilMs(Date.now()) - provenMarginMs : 0
-      const present = this.#file.record.ownChanges?.provenUntilMs ?? 0
-      if (isTrusted && provenUntilMs <= present + provenEveryMs / 2) return
-      writing = true
-      const ownChanges = { epoch, provenUntilMs: isTrusted ? provenUntilMs : 0 }
-      const written = this.#file.write({ ...this.#file.record, epoch, role: 'primary', ownChanges })
-      void written
-        .then(
-          () => '',
-          // What is proven then is less than what is so: at a return more is kept, and nothing is lost.
-          error => {
-            if (error instanceof NoRoom) return `${this.#part.tree.name}: ${error.message}`
-            throw error
-          },
-        )
-        .then(why => {
-          if (why !== '' && why !== said) this.#part.note(why)
-          said = why
-          writing = false
-        })
-    }, provenEveryMs)
+    try {
+      const finishing = await Receiver.open({ tree, keeper: keepNothing, note, onCompared: () => undefined })
+      await finishing.close()
+      this.openIn = epoch
+      opened?.()
+      // The word is out before the tree is walked; what is written meanwhile is found by the first comparison.
+      await nextTurn()
+      const { include, exclude, name } = config
+      const proof = new Proof({ file: this.#file, epoch, name, note })
+      const sender = new Sender({
+        tree,
+        filter: makeFilter(config),
+        now: () => performance.now(),
+        bulkBytesPerS: config.bulkMbPerS * 1e6,
+        contentBytesPerS: config.contentMbPerS * 1e6,
+        mayBeSent: changedMs => proof.mayBeSent(changedMs),
+        note,
+      })
+      const hello = () => ({ pair, node, tree: name, epoch, include, exclude, copy: this.#file.record.copy })
+      const onBackup = (copy: string): void => {
+        proof.copy = copy
+      }
+      sender.start()
+      proof.begin(sender)
+      const client = new LinkClient({ ...peer, identity, hello, sender, onBackup, note })
+      this.#sender = { sender, client, tree, proof }
+    } catch (error) {
+      // Tried again each second: nothing may be left of it each time.
+      tree.close()
+      throw error
+    }
   }
 
   async #follow(epoch: number, end: 'in sync' | 'unknown'): Promise<void> {
@@ -213,6 +192,9 @@ export class Replica {
         return keeper
       },
       onCompared: verdict => this.#onCompared(verdict),
+    }).catch(error => {
+      tree.close()
+      throw error
     })
     this.#compared = null
     this.#receiver = { receiver, tree, keeper }
@@ -256,7 +238,7 @@ export class Replica {
       return { ok: false, why: `${name} is in epoch ${this.epoch} here, the sender is of epoch ${hello.epoch}`, remedy }
     }
     if (this.#receiver === null) return { ok: false, why: `${name} is not the backup's copy here`, remedy: 'later' }
-    return { ok: true, receiver: this.#receiver.receiver }
+    return { ok: true, receiver: this.#receiver.receiver, copy: this.#file.record.copy }
   }
 
   async close(): Promise<void> {

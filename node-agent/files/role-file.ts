@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
 import { type FolderWriter, openFolderWriter } from '../state-file/atomic-write.ts'
@@ -12,20 +13,27 @@ const schema = z.strictObject({
   role: z.enum(['primary', 'backup', 'none']),
   /**
    * This copy was written as the primary's of that epoch, and the other host may not have all of it. `provenUntilMs`:
-   * what was last changed before (by this host's clock, ms since 1970) the other host had durably; 0 when nothing is
-   * proven.
+   * what was last changed before (by this host's clock, ms since 1970) the other host had durably, in its copy of that
+   * name; 0 when nothing is proven.
    */
-  ownChanges: z.strictObject({ epoch: z.int().min(0), provenUntilMs: z.number().min(0) }).nullable(),
+  ownChanges: z
+    .strictObject({ epoch: z.int().min(0), provenUntilMs: z.number().min(0), copy: z.string().default('') })
+    .nullable(),
   /**
    * The tree was a mount of its own when it was open: without it there is an empty directory at its path, which must be
    * taken neither for a tree whose files were all removed nor for a place to put them. Absent in files of before.
    */
   isMount: z.boolean().default(false),
+  /**
+   * A name of this copy, given once: another machine in this host's place, or this one set up anew, has another one, and
+   * nothing that was proven of the copy before holds for it. Absent in files of before.
+   */
+  copy: z.string().default(''),
 })
 
 export type RoleRecord = z.output<typeof schema>
 
-const fresh: RoleRecord = { version: 1, epoch: 0, role: 'none', ownChanges: null, isMount: false }
+const fresh: RoleRecord = { version: 1, epoch: 0, role: 'none', ownChanges: null, isMount: false, copy: '' }
 
 export class RoleFile {
   record: RoleRecord
@@ -42,7 +50,10 @@ export class RoleFile {
   /** @throws when the file is there and not readable: the epoch must not be guessed */
   static async open(folder: string, tree: string): Promise<RoleFile> {
     const name = `${tree}.json`
-    return new RoleFile(await openFolderWriter(folder), name, readRecord(`${folder}/${name}`))
+    const record = readRecord(`${folder}/${name}`)
+    // On the disk with the first role, before anybody is told it.
+    const copy = record.copy === '' ? randomUUID() : record.copy
+    return new RoleFile(await openFolderWriter(folder), name, { ...record, copy })
   }
 
   /**

@@ -76,6 +76,8 @@ function mark(
   emitter.forgetFile(dir, name)
   const lane = notBeforeMs === null ? 'live' : 'settling'
   const entry = queue.changed(dir, name, { lane, since, isWritten: true, isClosed: true })
+  // Made anew where the backup did not remove what was there before.
+  entry.isNew = false
   if (notBeforeMs !== null) entry.dueMs = Math.max(entry.dueMs, notBeforeMs)
 }
 

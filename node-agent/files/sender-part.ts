@@ -6,6 +6,8 @@ export interface SenderPart {
   filter: Filter
   /** Monotonic, ms. */
   now: () => number
+  /** See {@link Proof.mayBeSent}. */
+  mayBeSent: (changedMs: number) => boolean
   /** Bytes a second for seed and repair; 0 = no limit. */
   bulkBytesPerS: number
   /** Bytes a second for comparing contents. */

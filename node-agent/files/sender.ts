@@ -101,6 +101,7 @@ export class Sender {
       problem: (path, why) => this.problems.set(path, why),
       gone: path => this.problems.gone(path),
       isCompared: () => this.comparison.isIdle,
+      mayBeSent: changedMs => part.mayBeSent(changedMs) || this.#open.noteUnproven(),
       adopt: (dir, name) => this.#watcher.adopt(dir, name, null),
     })
     this.contents = new Contents({
@@ -129,8 +130,7 @@ export class Sender {
       adopt: (dir, name) => this.#watcher.adopt(dir, name, null),
     })
     const { queue, comparison, contents, problems } = this
-    const parts = { queue, comparison, contents, problems, now }
-    this.#lanes = new Lanes({ ...parts, out: this.#out, emitter: this.#emitter })
+    this.#lanes = new Lanes({ queue, comparison, contents, problems, now, out: this.#out, emitter: this.#emitter })
     this.#open = new OpenMarks({ queue, comparison, sent: this.#sent, emitter: this.#emitter, lanes: this.#lanes })
   }
 
@@ -163,6 +163,7 @@ export class Sender {
 
   async stop(): Promise<void> {
     this.#stopped = true
+    this.#watcher.end()
     this.#idle.wake()
     await this.#ended
     await this.#idle.ended()
@@ -240,8 +241,8 @@ export class Sender {
   /** What was changed before this time of the wall clock is durable on the backup. */
   provenUntilMs(wallMs: number): number {
     this.look()
-    const oldest = this.unwatched === null ? this.#open.oldest() : -1
-    return oldest < 0 ? 0 : oldest === Number.POSITIVE_INFINITY ? wallMs : wallMs - this.queue.ageMs(oldest)
+    const isKnown = this.unwatched === null && this.#watcher.isSettled
+    return isKnown ? Math.max(0, wallMs - this.#open.unprovenMs(this.#part.now())) : 0
   }
 
   /** Everything so far is durable on the backup. */
@@ -353,12 +354,13 @@ export class Sender {
   }
 
   async #rest(): Promise<void> {
+    // What was waited for may have ended without an answer of the backup: it was gone when its turn came.
+    this.#checkBarriers()
     const nowMs = this.#part.now()
     const resumeMs = Math.max(this.#out.bulkFromMs, this.#blockage.untilMs)
     const contentsMs = this.isAttached ? this.contents.dueMs : nowMs + idleMs
     const resting = resumeMs > nowMs ? resumeMs : nowMs + idleMs
-    const untilMs = Math.min(this.queue.nextDueMs(), contentsMs, resting)
-    await this.#idle.rest(untilMs - nowMs, this.#watcher)
+    await this.#idle.rest(Math.min(this.queue.nextDueMs(), contentsMs, resting) - nowMs, this.#watcher)
   }
 
   /** Sends for a few milliseconds; false when there is nothing to send, or no room. */
@@ -379,8 +381,7 @@ export class Sender {
 
   #operation(operation: NewOperation, entry: Entry, known: { ino: number; known: Known } | null): number {
     const seq = this.#sent.nextSeq()
-    const bytes = this.#out.frame({ ...operation, seq } as Operation)
-    this.#sent.add(seq, { entry, bytes, known })
+    this.#sent.add(seq, { entry, bytes: this.#out.frame({ ...operation, seq } as Operation), known })
     // What follows in this log can build on it: operations are applied in order.
     if (known !== null) this.#emitter.known.remember(known.ino, known.known)
     return seq

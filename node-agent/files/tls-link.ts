@@ -64,7 +64,9 @@ const tlsOptions = (identity: TlsIdentity) =>
 const isPeer = (socket: TLSSocket, identity: TlsIdentity): boolean =>
   socket.authorized && socket.getPeerCertificate().subject?.CN === identity.peerName
 
-export type Admission = { ok: true; receiver: Receiver } | { ok: false; why: string; remedy: 'later' | 'never' }
+export type Admission =
+  | { ok: true; receiver: Receiver; copy: string }
+  | { ok: false; why: string; remedy: 'later' | 'never' }
 
 export interface ServerPart {
   host: string
@@ -194,7 +196,7 @@ export class LinkServer {
       socket.destroy()
       return null
     }
-    reply({ ok: true, applied })
+    reply({ ok: true, applied, copy: admitted.copy })
     return { receiver, tree: hello.tree }
   }
 }
@@ -245,6 +247,8 @@ export interface ClientPart {
   identity: TlsIdentity
   hello: () => Omit<Hello, 'version' | 'log' | 'hashKey'>
   sender: Sender
+  /** Which copy what follows goes to. */
+  onBackup: (copy: string) => void
   note: (why: string) => void
 }
 
@@ -322,6 +326,7 @@ export class LinkClient {
       return refusedRetryMs
     }
     this.refusal = null
+    this.#part.onBackup(answer.copy ?? '')
     this.#part.sender.attach(outletOf(socket), answer.applied)
     return reconnectMs
   }
@@ -362,10 +367,13 @@ function jsonFrame(value: Hello | Answer): Buffer {
 
 function parseHello(frame: Buffer): Hello | null {
   try {
-    const hello = JSON.parse(frame.toString('utf8')) as Hello
+    const said = JSON.parse(frame.toString('utf8')) as Omit<Hello, 'copy'> & { copy?: string }
+    const hello: Hello = { ...said, copy: said.copy ?? '' }
     const isHello =
       hello.version === wireVersion &&
-      [hello.pair, hello.node, hello.tree, hello.log].every(text => typeof text === 'string' && text.length <= 64) &&
+      [hello.pair, hello.node, hello.tree, hello.log, hello.copy].every(
+        text => typeof text === 'string' && text.length <= 64,
+      ) &&
       Number.isSafeInteger(hello.epoch) &&
       /^[0-9a-f]{32}$/.test(hello.hashKey) &&
       [hello.include, hello.exclude].every(list => Array.isArray(list) && list.every(one => typeof one === 'string'))

@@ -16,12 +16,12 @@ import {
   IN_UNMOUNT,
   Inotify,
 } from '../kernel/inotify.ts'
-import { smallBytesMax } from './big-file.ts'
 import type { Filter } from './filter.ts'
 import type { LinkIndex } from './link-index.ts'
 import { DirectoryNode } from './local-tree.ts'
 import { workFolderName } from './names.ts'
 import { readNames, type Steps } from './parts.ts'
+import { fileRenamed, type HalfRename } from './renamed-file.ts'
 import type { Tree } from './tree.ts'
 import type { Lane, WorkQueue } from './work-queue.ts'
 
@@ -30,13 +30,6 @@ const renameHalfMs = 5
 /** Of what appears, names are taken in for so long before others have their turn. */
 const adoptMs = 4
 const namesAStep = 128
-
-interface HalfRename {
-  dir: DirectoryNode
-  name: string
-  isDirectory: boolean
-  atMs: number
-}
 
 /** A directory that is watched, and whose names are taken in. */
 interface Adoption {
@@ -75,9 +68,11 @@ export class TreeWatcher {
   readonly #adoptions: Adoption[] = []
   #adopting: Steps<void> | null = null
   #drains = 0
+  #drainedMs: number
 
   constructor(part: WatcherPart) {
     this.#part = part
+    this.#drainedMs = part.now()
     this.#watch(part.root, IN_DELETE_SELF | IN_MOVE_SELF)
   }
 
@@ -109,6 +104,12 @@ export class TreeWatcher {
     return this.#inotify.wait(this.#halves.size > 0 ? Math.min(limitMs, renameHalfMs) : limitMs)
   }
 
+  /** Nothing more is awaited: a {@link wait} that is under way ends, since the end of a watch is an event too. */
+  end(): void {
+    const { watch } = this.#part.root
+    if (watch >= 0) this.#inotify.remove(watch)
+  }
+
   close(): void {
     this.#inotify.close()
   }
@@ -116,10 +117,13 @@ export class TreeWatcher {
   /** Handles all that happened before the call. */
   drain(): void {
     this.#drains += 1
+    const { queue, now } = this.#part
+    queue.unseenSinceMs = this.#drainedMs
+    this.#drainedMs = now()
     do for (const event of this.#inotify.read()) this.#handle(event)
     while (this.#inotify.hasMore)
     this.#verify()
-    const endMs = this.#part.now() - renameHalfMs
+    const endMs = now() - renameHalfMs
     for (const [cookie, half] of this.#halves) if (half.atMs <= endMs) this.#movedOut(cookie, half)
   }
 
@@ -279,7 +283,9 @@ export class TreeWatcher {
     }
     if (this.#isExcluded(dir, name)) return this.#excluded(dir, { mask, cookie, name })
     if ((mask & IN_MOVED_FROM) !== 0) {
-      this.#halves.set(cookie, { dir, name, isDirectory: (mask & IN_ISDIR) !== 0, atMs: this.#part.now() })
+      const { queue, now } = this.#part
+      const isDirectory = (mask & IN_ISDIR) !== 0
+      this.#halves.set(cookie, { dir, name, isDirectory, atMs: now(), since: queue.nextMark() })
     } else if ((mask & IN_ISDIR) !== 0) this.#directoryEvent(dir, { mask, cookie, name })
     else this.#fileEvent(dir, { mask, cookie, name })
   }
@@ -300,22 +306,25 @@ export class TreeWatcher {
     if ((mask & IN_MOVED_TO) !== 0) {
       const half = this.#halves.get(cookie)
       if (half === undefined) queue.changed(dir, name, { lane: 'live', isWritten: true, isClosed: true })
-      else this.#renamedFile(cookie, half, { dir, name })
-    } else if ((mask & IN_DELETE) !== 0) this.#deleted(dir, name)
+      else {
+        this.#halves.delete(cookie)
+        fileRenamed(this.#part, half, { dir, name })
+      }
+    } else if ((mask & IN_DELETE) !== 0) this.#deleted(dir, name, queue.nextMark())
     else if ((mask & IN_CREATE) !== 0) queue.changed(dir, name, { lane: 'settling', isNew: true })
     else if ((mask & IN_CLOSE_WRITE) !== 0) queue.changed(dir, name, { lane: 'live', isWritten: true, isClosed: true })
     else if ((mask & IN_MODIFY) !== 0) queue.changed(dir, name, { lane: 'settling', isWritten: true })
     else if ((mask & IN_ATTRIB) !== 0) queue.changed(dir, name, { lane: 'live', onlyAttributes: true })
   }
 
-  #deleted(dir: DirectoryNode, name: string): void {
+  #deleted(dir: DirectoryNode, name: string, since: number): void {
     const { queue } = this.#part
     const waiting = queue.waiting(dir, name)
     if (waiting?.isNew === true) {
       // Made and removed before anybody looked; only the directory's time of change tells.
       queue.drop(waiting)
-      queue.directory(dir, { lane: 'live' })
-    } else queue.changed(dir, name, { lane: 'live' })
+      queue.directory(dir, { lane: 'live', since: Math.min(since, waiting.since) })
+    } else queue.changed(dir, name, { lane: 'live', since })
   }
 
   #directoryEvent(dir: DirectoryNode, { mask, cookie, name }: { mask: number; cookie: number; name: string }): void {
@@ -334,7 +343,7 @@ export class TreeWatcher {
       this.#halves.delete(cookie)
       node.moveTo(dir, name)
       this.#suspects.add(node)
-      queue.renamed({ node, from: { dir: half.dir, name: half.name }, to: { dir, name } })
+      queue.renamed({ node, from: { dir: half.dir, name: half.name }, to: { dir, name }, since: half.since })
     } else if ((mask & IN_DELETE) !== 0) {
       child?.remove()
       tree.forget()
@@ -342,43 +351,17 @@ export class TreeWatcher {
     } else if ((mask & IN_ATTRIB) !== 0 && child !== undefined) queue.directory(child, { lane: 'live' })
   }
 
-  #renamedFile(cookie: number, from: HalfRename, to: { dir: DirectoryNode; name: string }): void {
-    const { queue } = this.#part
-    this.#halves.delete(cookie)
-    const waiting = queue.waiting(from.dir, from.name)
-    if (waiting !== undefined) queue.drop(waiting)
-    if (waiting?.isNew === true) {
-      // The usual "write a temporary file, rename it": the backup never sees the temporary name.
-      queue.changed(to.dir, to.name, { lane: 'live', isWritten: true, isClosed: true })
-      queue.directory(from.dir, { lane: 'live' })
-      return
-    }
-    // What the backup has under the old name is older: under the new one it must not show, unless a large file would
-    // have to be sent as a whole because of it.
-    const isOlder = waiting !== undefined || from.dir.halfSent.has(from.name) || from.dir.sending.has(from.name)
-    if (!isOlder || (isLarge(to, this.#part.tree) && !from.dir.halfSent.has(from.name))) {
-      queue.renamed({ node: null, from: { dir: from.dir, name: from.name }, to })
-    } else queue.changed(from.dir, from.name, { lane: 'live' })
-    if (isOlder) queue.changed(to.dir, to.name, { lane: 'live', isWritten: true, isClosed: true })
-  }
-
   /** The other half did not come: it left the tree. */
   #movedOut(cookie: number, half: HalfRename): void {
     const { queue, tree } = this.#part
     this.#halves.delete(cookie)
-    if (!half.isDirectory) return this.#deleted(half.dir, half.name)
+    if (!half.isDirectory) return this.#deleted(half.dir, half.name, half.since)
     const node = half.dir.children.get(half.name)
     for (const one of node?.all() ?? []) {
       if (one.watch >= 0 && this.#byWatch.get(one.watch) === one) this.#inotify.remove(one.watch)
     }
     node?.remove()
     tree.forget()
-    queue.changed(half.dir, half.name, { lane: 'live' })
+    queue.changed(half.dir, half.name, { lane: 'live', since: half.since })
   }
-}
-
-function isLarge(at: { dir: DirectoryNode; name: string }, tree: Tree): boolean {
-  const fd = at.dir.open(tree)
-  const stat = fd < 0 ? fd : statAt(fd, at.name)
-  return typeof stat !== 'number' && stat.size > smallBytesMax
 }

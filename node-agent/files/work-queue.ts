@@ -85,11 +85,14 @@ export class WorkQueue {
   /** Taken back after a cut: before everything else, in their order. */
   #again: Entry[] = []
   #since = 0
-  readonly #times: { mark: number; atMs: number }[] = []
+  readonly #times: { mark: number; atMs: number; afterMs: number }[] = []
   readonly #now: () => number
+  /** What is marked now had not happened yet when it was looked for before, at this time. */
+  unseenSinceMs: number
 
   constructor(now: () => number) {
     this.#now = now
+    this.unseenSinceMs = now()
   }
 
   /** The mark of the latest change: a barrier waits for all up to it. */
@@ -110,15 +113,24 @@ export class WorkQueue {
     this.#since += 1
     const nowMs = this.#now()
     if (nowMs - (this.#times.at(-1)?.atMs ?? Number.NEGATIVE_INFINITY) >= timeStepMs) {
-      this.#times.push({ mark: this.#since, atMs: nowMs })
+      this.#times.push({ mark: this.#since, atMs: nowMs, afterMs: this.unseenSinceMs })
     }
     return this.#since
   }
 
   /** For how long a mark has been there, to {@link timeStepMs}; forgets what is older. */
   ageMs(mark: number): number {
+    return this.#now() - (this.#timesOf(mark)?.atMs ?? this.#now())
+  }
+
+  /** When nothing of what has this mark had happened yet: earlier than it was seen where this process did not run for a while. */
+  happenedAfterMs(mark: number): number {
+    return this.#timesOf(mark)?.afterMs ?? this.unseenSinceMs
+  }
+
+  #timesOf(mark: number): { atMs: number; afterMs: number } | undefined {
     while (this.#times.length > 1 && this.#times[1]!.mark <= mark) this.#times.shift()
-    return this.#now() - (this.#times[0]?.atMs ?? this.#now())
+    return this.#times[0]
   }
 
   changed(
@@ -170,8 +182,8 @@ export class WorkQueue {
     this.#lanes[how.lane].add(entry)
   }
 
-  renamed(part: Pick<RenameEntry, 'node' | 'from' | 'to'>): void {
-    this.#lanes.live.add({ kind: 'rename', ...part, since: this.nextMark(), lane: 'live' })
+  renamed(part: Pick<RenameEntry, 'node' | 'from' | 'to' | 'since'>): void {
+    this.#lanes.live.add({ kind: 'rename', ...part, lane: 'live' })
   }
 
   compare(dir: DirectoryNode, how: { lane: Lane; since?: number; dueMs?: number; parts?: number }): void {
@@ -263,13 +275,17 @@ export class WorkQueue {
         if (later !== undefined) {
           entry.onlyAttributes &&= later.onlyAttributes
           entry.isWritten ||= later.isWritten
+          entry.since = Math.min(entry.since, later.since)
           this.drop(later)
         }
         entry.dir.waiting ??= new Map()
         entry.dir.waiting.set(entry.name, entry)
       } else if (entry.kind === 'node') {
         const later = entry.dir.waitingSelf
-        if (later !== null) this.#lanes[later.lane].delete(later)
+        if (later !== null) {
+          entry.since = Math.min(entry.since, later.since)
+          this.#lanes[later.lane].delete(later)
+        }
         entry.dir.waitingSelf = entry
       }
       back.push(entry)

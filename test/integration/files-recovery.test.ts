@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import {
   appendFileSync,
+  chmodSync,
+  chownSync,
   closeSync,
+  copyFileSync,
   existsSync,
   linkSync,
   mkdirSync,
@@ -18,17 +22,21 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { Applier } from '../../node-agent/files/applier.ts'
 import { ConflictKeeper } from '../../node-agent/files/conflicts.ts'
 import { type Meta, readMeta } from '../../node-agent/files/meta.ts'
-import { keepNothing } from '../../node-agent/files/receiver.ts'
+import { keepNothing, Receiver } from '../../node-agent/files/receiver.ts'
+import { recover } from '../../node-agent/files/recovery.ts'
+import { encodeRedo, writeRedo } from '../../node-agent/files/redo.ts'
 import { Staging } from '../../node-agent/files/staging.ts'
 import { Tree } from '../../node-agent/files/tree.ts'
 import { WorkFolder } from '../../node-agent/files/work-folder.ts'
 import { statAt } from '../../node-agent/kernel/file-calls.ts'
 import { mountLines } from '../../node-agent/kernel/mountinfo.ts'
+import type { FilesPair, Host } from '../fixtures/files-pair.ts'
 import { filesScene, same } from '../fixtures/files-scene.ts'
 import { until } from '../fixtures/until.ts'
 
@@ -107,7 +115,7 @@ function fill(path: string): void {
 test('a version that can’t be listed for lack of room stays where it is, and a restart knows what was kept', async () => {
   await inSmallTree('2m', async ({ root, tree, folder, resize }) => {
     for (const name of ['one', 'two', 'three']) writeFileSync(join(root, name), name)
-    const own = { epoch: 3, provenUntilMs: 0 }
+    const own = { epoch: 3, provenUntilMs: 0, copy: '' }
     const area = join(folder.path, 'conflicts', '3')
     const listed = (): string[] =>
       readFileSync(join(area, 'manifest.jsonl'), 'utf8')
@@ -237,4 +245,127 @@ test('a backup’s copy that is moved away takes nothing more, and what is there
   same(it)
   assert.deepEqual(readdirSync(away), ['f'])
   assert.ok(statSync(it.path('b', 'f')).isFile())
+})
+
+/** Until when this host has written down that the other one has everything; 0: nothing is proven. */
+function provenUntilMs(it: FilesPair, host: Host): number {
+  const text = readFileSync(join(it.folder, host, 'state', 'files', 'data.json'), 'utf8')
+  return (JSON.parse(text) as { ownChanges: { provenUntilMs: number } | null }).ownChanges?.provenUntilMs ?? 0
+}
+
+test('what a primary had is kept when it returns to a host that was set up anew meanwhile and had nothing', async () => {
+  const it = await scene.started()
+  mkdirSync(it.path('a', 'd'))
+  for (const name of ['f', 'd/f']) writeFileSync(it.path('a', name), 'of years')
+  await it.barrier('a')
+  const changedMs = Date.now()
+  await until(() => provenUntilMs(it, 'a') > changedMs)
+  await Promise.all([it.host('a').kill(), it.host('b').kill()])
+  for (const name of ['tree', 'state']) {
+    rmSync(join(it.folder, 'b', name), { recursive: true })
+    mkdirSync(join(it.folder, 'b', name))
+  }
+  await it.start('b')
+  await it.role('b', { role: 'primary', epoch: 2 })
+  mkdirSync(it.path('b', 'd'))
+  await it.start('a')
+  await it.role('a', { role: 'backup', epoch: 2 })
+  await it.barrier('b')
+  same(it, 'b')
+  const area = join(it.folder, 'a', '.tree.understudy-sync', 'conflicts', '1', 'files')
+  for (const name of ['f', 'd/f']) assert.equal(readFileSync(join(area, name), 'utf8'), 'of years')
+})
+
+test('a folder for half files that somebody else can write in is not taken: what lies there would be done in our name', async () => {
+  const root = mkdtempSync('/var/tmp/understudy-foreign-')
+  try {
+    mkdirSync(join(root, 'tree'))
+    writeFileSync(join(root, 'tree', 'program'), 'of the service', { mode: 0o700 })
+    chownSync(join(root, 'tree', 'program'), 1234, 1234)
+    const { ino, size } = statSync(join(root, 'tree', 'program'))
+    const work = join(root, '.tree.understudy-sync')
+    mkdirSync(work, { mode: 0o755 })
+    const tree = new Tree(join(root, 'tree'))
+    const meta = { ...metaOf(tree, 'program'), uid: 0, gid: 0, mode: 0o4755, size }
+    writeFileSync(join(work, 'redo-x-1'), encodeRedo({ path: 'program', ino, meta, sparse: false, blocks: [] }))
+    const part = { tree, keeper: keepNothing, note: () => undefined, onCompared: () => undefined }
+    for (const [uid, mode] of [
+      [1234, 0o755],
+      [0, 0o777],
+    ] as const) {
+      chownSync(work, uid, uid)
+      chmodSync(work, mode)
+      await assert.rejects(Receiver.open(part), /others than this agent can write in it: see who has made it/)
+    }
+    assert.deepEqual(
+      [statSync(join(root, 'tree', 'program')).uid, statSync(join(root, 'tree', 'program')).mode & 0o7777],
+      [1234, 0o700],
+    )
+    tree.close()
+  } finally {
+    rmSync(root, { recursive: true, force: true })
+  }
+})
+
+test('a change that a crash has interrupted is not given up because its file can’t be opened at the moment', async () => {
+  const root = mkdtempSync('/var/tmp/understudy-busy-')
+  try {
+    mkdirSync(join(root, 'tree'))
+    const path = join(root, 'tree', 'program')
+    copyFileSync('/bin/sleep', path)
+    const tree = new Tree(join(root, 'tree'))
+    const folder = new WorkFolder(tree)
+    const { ino, size } = statSync(path)
+    const blocks = [{ offset: size, bytes: Buffer.from('the rest of it') }]
+    const meta = { ...metaOf(tree, 'program'), size: size + blocks[0]!.bytes.length }
+    assert.equal(await writeRedo(folder.fresh('redo'), { path: 'program', ino, meta, sparse: false, blocks }), 0)
+    const runs = spawn(path, ['60'])
+    try {
+      await assert.rejects(
+        recover(tree, folder, () => undefined),
+        /the change of program can't be completed/,
+      )
+    } finally {
+      runs.kill('SIGKILL')
+      await once(runs, 'exit')
+    }
+    await recover(tree, folder, () => undefined)
+    assert.ok(readFileSync(path, 'latin1').endsWith('the rest of it'))
+    folder.close()
+    tree.close()
+  } finally {
+    rmSync(root, { recursive: true, force: true })
+  }
+})
+
+test('a directory takes the name of a file that is still there on the backup', async () => {
+  await inSmallTree('2m', async ({ root, tree, folder }) => {
+    writeFileSync(join(root, 'name'), 'a file')
+    mkdirSync(join(root, 'folder'))
+    writeFileSync(join(root, 'folder', 'f'), '')
+    const applier = new Applier({ tree, folder, staging: new Staging(folder), keeper: () => keepNothing(folder) })
+    assert.equal(await applier.rename('folder', 'name'), null)
+    applier.settle()
+    assert.deepEqual(readdirSync(join(root, 'name')), ['f'])
+    assert.equal(await applier.flush(), null)
+  })
+})
+
+test('a worker whose address or port is not free yet says so, and listens as soon as it is', async () => {
+  const it = await scene.made()
+  const other = createServer(socket => socket.destroy())
+  await new Promise<void>(resolve => other.listen(it.port('b'), '127.0.0.1', resolve))
+  await Promise.all([it.start('a'), it.start('b')])
+  await it.role('a', { role: 'primary', epoch: 1 })
+  await until(() => it.host('b').notes.some(note => /can't listen for files on 127.0.0.1: .*EADDRINUSE/.test(note)))
+  await new Promise(resolve => other.close(resolve))
+  await until(() =>
+    it.role('b', { role: 'backup', epoch: 1 }).then(
+      () => true,
+      () => false,
+    ),
+  )
+  writeFileSync(it.path('a', 'f'), 'arrives')
+  await it.barrier('a')
+  assert.equal(readFileSync(it.path('b', 'f'), 'utf8'), 'arrives')
 })
