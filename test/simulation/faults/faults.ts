@@ -37,7 +37,7 @@ export function drawFaults(options: Options): Fault[] {
     at += burst && r.chance(0.6) ? r.spread(1, 1500) : r.between(0, 2 * gap)
     if (at > options.safetyMs) at = r.between(0, options.safetyMs)
   }
-  return [...faults, ...changeOfProfile(options)]
+  return [...faults, ...changeOfProfile(options), ...decisionsAtOnce(options)]
 }
 
 /**
@@ -59,6 +59,42 @@ function changeOfProfile(options: Options): Fault[] {
     },
   ]
 }
+
+/** What changes who may serve, who is a member, or what a host remembers: rare each, so that two of them hardly ever meet. */
+const decisions: readonly FaultKind[] = [
+  'force',
+  'force',
+  'leave',
+  'switchover',
+  'witnessReplace',
+  'witnessGivenUp',
+  'reimage',
+  'suspend',
+  'wallJump',
+  'powerCut',
+  'cutPeer',
+]
+
+/** Two to four of them within moments of each other, for some seeds, from a stream of its own for the same reason. */
+function decisionsAtOnce(options: Options): Fault[] {
+  const r = new Random(options.seed, 'decisions at once')
+  if (!r.chance(decisionsShare) || options.runClass === 'single') return []
+  const first = options.faults + 1
+  let at = r.between(0, options.safetyMs * 0.8)
+  return Array.from({ length: 2 + r.below(3) }, (_, index) => {
+    at += r.spread(1, 4000)
+    return {
+      id: first + index,
+      at,
+      kind: r.pick(decisions),
+      role: r.chance(0.5) ? 'primary' : 'backup',
+      ms: r.spread(20, 20_000),
+      x: r.next(),
+      y: r.next(),
+    }
+  })
+}
+const decisionsShare = 0.05
 
 export function begin(pair: Pair, fault: Fault): () => void {
   const primary = pair.hosts[pair.named ?? pair.options.primary]
