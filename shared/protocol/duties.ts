@@ -71,10 +71,10 @@ const mayRead = (s: HostState, now: number): boolean =>
 const hearsPrimary = (s: HostState, now: number): boolean =>
   s.backup.heardAt > 0 && now - s.backup.heardAt < s.timing.silenceMs
 
-/** A voter whose answer would seal a forced takeover. */
+/** A voter whose answer would seal a forced takeover. A store of the other host that is gone answers nothing: it is removed first. */
 const canBeSealed = (s: HostState, voters: Voters): boolean => {
   const overruled = s.durable.overruled?.voters
-  if (overruled === undefined || isSealed(s)) return false
+  if (overruled === undefined || isSealed(s) || wrongPeer(s) !== null) return false
   return ([s.peer, 'w'] as const).some(node => votesIn(overruled, node, voters[node]))
 }
 

@@ -124,7 +124,7 @@ function force(turn: Turn, command: OperatorCommand & { command: 'force' }): voi
       `gen ${heard} was forced on ${s.peer}, and this host, at gen ${known.gen}, has heard nothing of what was written in it: force ${s.peer}, or let this host hear of it first; to give all of that up, name gen ${heard}`,
     )
   // In the middle of a copy, or not read yet: there may be nothing here that could be served.
-  if (s.database.view.end.timeline === 0)
+  if (s.database.view.end.timeline === 0 || s.database.op?.op.op === 'rejoin')
     return refuse(
       turn,
       'force',
@@ -144,17 +144,30 @@ function force(turn: Turn, command: OperatorCommand & { command: 'force' }): voi
   const before = isSealed(s) ? null : s.durable.overruled
   freezeGate(turn, 'a forced takeover')
   decree(turn, value)
-  const outvoted = (voters: Voters) => isOutvoted(voters, voters[s.node] === s.durable.inc ? [s.node] : [])
-  // What this host accepted may have been chosen although it is not known here: neither value may have a majority left.
-  const overruled = outvoted(known.voters) ? newest.voters : known.voters
-  const standing = before !== null && !outvoted(before.voters) ? before.voters : overruled
-  const sealed = outvoted(standing)
+  // Whoever is told to serve does not go.
+  s.duty = { ...s.duty, leaving: 'no' }
+  const overruled = overruledBy(s, { known, newest })
+  const standing = before !== null && !outvotedBy(s, before.voters) ? before.voters : overruled
+  const sealed = outvotedBy(s, standing)
   persist(turn, { resigned: 0, overruled: sealed ? null : { gen: value.gen, voters: standing } })
   done(
     turn,
     'force',
     `${s.node} is primary of gen ${value.gen}; ${sealed ? `${s.peer} may come back` : unsealed(s, standing)}`,
   )
+}
+
+const outvotedBy = (s: HostState, voters: Voters): boolean =>
+  isOutvoted(voters, voters[s.node] === s.durable.inc ? [s.node] : [])
+
+/**
+ * Whose majority a forced takeover has to end. What this host accepted may have been chosen although it is not known here:
+ * neither value may have one left. A host that was removed is told of no change any more: the other one may be alone by now.
+ */
+function overruledBy(s: HostState, { known, newest }: { known: Value; newest: Value }): Voters {
+  const other = newest.voters[s.peer]
+  if (newest.voters[s.node] !== s.durable.inc && other !== undefined) return { [s.peer]: other }
+  return outvotedBy(s, known.voters) ? newest.voters : known.voters
 }
 
 /** The other one alone could go on in the old gen: no vote that is withheld from it stops it. */

@@ -110,6 +110,8 @@ function considerGoing(turn: Turn): void {
   const { s } = turn
   if (s.vacate !== null || triedLately(s, turn.now)) return
   if (s.duty.leaving === 'for now') beginSwitchover(turn, 'this host is about to stop', null)
+  // It was the backup when it was told, and is removed as the backup.
+  else if (s.duty.leaving === 'for good') beginSwitchover(turn, 'this host leaves the pair', null)
   else if (!s.uplink && s.lease.ack?.uplink === true)
     beginSwitchover(turn, 'the uplink of the primary is down and the backup has its own', null)
 }
@@ -190,7 +192,8 @@ export function takeBack(turn: Turn, why: string): void {
   say(turn, `takes the hand-over back: ${why}`)
   if (s.round?.change === 'handover') endRound(turn, why)
   answer(turn, s.vacate, { ok: false, why })
-  if (s.vacate.answer === 'depart') s.duty = { ...s.duty, leaving: 'no' }
+  // Whoever cannot hand over stays.
+  if (s.duty.leaving === 'for good') s.duty = { ...s.duty, leaving: 'no' }
   s.vacate = null
 }
 

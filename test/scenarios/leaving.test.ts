@@ -56,6 +56,20 @@ test('a host that was removed while it read the register follows the primary aga
   scene.heal()
 })
 
+test('a backup that is told to leave the pair for good while it is handed the place gives it back and is removed', () => {
+  const scene = Scene.protected()
+  scene.pair.operator.switchover(scene.a)
+  scene.until('the primary gives its place up', () => scene.a.state.vacate !== null)
+  scene.tell(scene.b, { command: 'depart' })
+  scene.until('it is handed the place', () => scene.value.primary === 'b')
+  scene.until('the other host serves and is alone', () => scene.a.serves && scene.value.voters.b === undefined)
+  scene.until('its database is ended', () => scene.b.cluster.view().process === 'none')
+  scene.b.powerCut()
+  scene.b.boot()
+  scene.until('the pair is protected', () => scene.pair.isProtected(), 60_000)
+  scene.heal()
+})
+
 test('a primary with nobody to hand over to stays, and takes the wish to leave for undone', () => {
   const scene = Scene.protected()
   scene.b.powerCut()

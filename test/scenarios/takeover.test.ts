@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { witnessReach } from '../../shared/protocol/facts.ts'
+import { statusOf } from '../../shared/protocol/status.ts'
 import { Scene } from './scene.ts'
 
 test('a primary whose database dies does not hand over to a backup that has just got new disks', () => {
@@ -67,6 +68,49 @@ test('forced without the witness, the old primary stays off as long as that witn
   scene.until('the old primary boots', () => scene.a.power === 'on')
   assert.notEqual(scene.value.voters.w, undefined)
   apart()
+  scene.heal()
+})
+
+test('a takeover that is forced on a host that was removed is sealed by no witness: the other host may be alone by now', () => {
+  const scene = Scene.protected()
+  scene.tell(scene.b, { command: 'depart' })
+  scene.until('it is removed', () => scene.b.state.durable.known?.value.voters.b === undefined)
+  // What becomes of the pair without it, it does not hear.
+  const apart = scene.cutBoth('a', 'b')
+  scene.pair.operator.giveWitnessUp()
+  scene.until('the other host is alone', () => Object.keys(scene.value.voters).length === 1)
+  scene.a.powerCut()
+  const { epoch } = scene.b.state.durable.known!.value
+  scene.tell(scene.b, { command: 'force', gen: 1, epoch, withWitness: true })
+  scene.until('the witness holds the takeover', () => scene.pair.witness.state.acc?.value.gen === 2)
+  scene.run(1000)
+  assert.equal(statusOf(scene.b.state, scene.b.clock.now).sealed, false)
+  // With a new store it can do no harm.
+  scene.a.reimage()
+  apart()
+  scene.pair.operator.wantWitnessAgain()
+  scene.a.boot()
+  scene.until('the pair is protected', () => scene.pair.isProtected(), 60_000)
+  assert.equal(statusOf(scene.b.state, scene.b.clock.now).sealed, true)
+  scene.heal()
+})
+
+test('a host that is lost before it has sealed a forced takeover is removed, and its new store taken in', () => {
+  const scene = Scene.protected()
+  scene.b.powerCut()
+  scene.pair.operator.replaceWitness()
+  scene.a.agent.witnessIs(scene.pair.wantedWitness)
+  scene.tell(scene.a, { command: 'force', gen: 1, epoch: 1, withWitness: false })
+  scene.b.reimage()
+  scene.lose((from, _to, message) => from === 'b' && message.kind === 'accepted')
+  scene.b.boot()
+  scene.until('its new store is a member', () => scene.value.voters.b === scene.b.file.content.inc, 60_000)
+  assert.equal(statusOf(scene.a.state, scene.a.clock.now).sealed, false)
+  scene.b.reimage()
+  scene.lose(() => false)
+  scene.b.boot()
+  scene.until('the pair is protected', () => scene.pair.isProtected(), 60_000)
+  assert.equal(statusOf(scene.a.state, scene.a.clock.now).sealed, true)
   scene.heal()
 })
 

@@ -60,6 +60,24 @@ test('a forced takeover begins a gen of its own, with the named members alone', 
   })
 })
 
+test('a host that is about to become a standby, perhaps by a copy, is not forced until that has ended', () => {
+  const { core } = world.hosts.b
+  const op = { op: 'rejoin', gen: 1, epoch: 1, timeline: 1, clone: 'ifNeeded' } as const
+  const joining = { ...core, database: { ...core.database, op: { id: 9, op, startedAt: world.now } } }
+  const force = { command: 'force', gen: 1, epoch: 1, withWitness: true } as const
+  const early = take(joining, { event: 'operator', command: force })
+  const answer = early.effects.find(effect => effect.do === 'answer')
+  assert.ok(answer?.do === 'answer' && !answer.ok)
+  assert.match(answer.why, /no whole database, as far as is known/)
+  assert.equal(early.state.durable, core.durable)
+  const { state } = take(joining, {
+    event: 'databaseDone',
+    id: 9,
+    result: { ok: false, why: 'there is no primary to follow', view: core.database.view },
+  })
+  assert.equal(take(state, { event: 'operator', command: force }).state.durable.known?.value.primary, 'b')
+})
+
 /** The other host was forced and is gone again: this one has only promised in its gen, or seen W answer in it. */
 const ballotOfGen2 = ballotOf({ gen: 2, n: 9, node: 'a' })
 const elsewhere: readonly [string, HostState][] = [
@@ -127,11 +145,7 @@ for (const [whose, voters, sealed] of overruled) {
     const { state, effects } = forceOver(voters, voters)
     assert.equal(isSealed(state), sealed)
     const answer = effects.find(effect => effect.do === 'answer')
-    const says = sealed
-      ? /may come back/
-      : whose === 'the other host alone'
-        ? /a new store before/
-        : /until this is sealed/
+    const says = sealed ? /may come back/ : voters.b === undefined ? /a new store before/ : /until this is sealed/
     assert.match(answer?.do === 'answer' ? answer.why : '', says)
   })
 }
