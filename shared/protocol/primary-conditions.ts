@@ -84,10 +84,14 @@ export function readyToHandOver(s: HostState, v: Value, now: number): boolean {
 
 /**
  * A planned hand-over to a backup that was silent for D can't be done before it promises again, and its lease may end first: a
- * round of this host would have the higher ballot and outbid its takeover, though the database here has ended.
+ * round of this host would have the higher ballot and outbid its takeover, though the database here has ended. Where it is no
+ * successor it cannot win, and leaves the register alone for up to a minute: then what is in doubt is read here.
  */
 export const mayStandAlone = (s: HostState, now: number): boolean =>
-  s.vacate?.kind === 'planned' && s.vacate.end !== null && silenceMs(s, now) >= s.timing.silenceMs
+  s.vacate?.kind === 'planned' &&
+  s.vacate.end !== null &&
+  knownValue(s)?.successor === true &&
+  silenceMs(s, now) >= s.timing.silenceMs
 
 /** Would a planned switchover be safe and short now? A sentence that says why not, or null. */
 export function readyToSwitch(s: HostState, now: number): string | null {

@@ -70,6 +70,23 @@ test('a backup that is told to leave the pair for good while it is handed the pl
   scene.heal()
 })
 
+test('a hand-over that reached nobody is settled as soon as somebody is heard, also where the backup may not stand', () => {
+  const scene = Scene.protected()
+  scene.maintain(600_000)
+  scene.run(1000)
+  scene.lose((from, _to, { kind }) => from === 'a' && kind === 'accept')
+  scene.pair.operator.switchover(scene.a)
+  scene.until('it is proposed', () => scene.a.state.durable.acc?.value.primary === 'b')
+  const ends = [scene.cutBoth('a', 'b'), scene.cutBoth('a', 'w')]
+  scene.lose(() => false)
+  // Meanwhile the backup stands, and is refused: there is no successor.
+  scene.run(4000)
+  for (const end of ends) end()
+  scene.until('one of them serves', () => scene.a.serves || scene.b.serves, 4000)
+  scene.pair.each(host => scene.tell(host, { command: 'maintenance', until: 0 }))
+  scene.heal()
+})
+
 test('a primary with nobody to hand over to stays, and takes the wish to leave for undone', () => {
   const scene = Scene.protected()
   scene.b.powerCut()
