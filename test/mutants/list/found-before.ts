@@ -66,7 +66,7 @@ export const foundBefore: readonly Mutant[] = [
     edits: [
       {
         file: 'shared/protocol/operator.ts',
-        before: 'const sealed = outvoted(standing)',
+        before: 'const sealed = outvotedBy(s, standing)',
         after: 'const sealed = standing.w === undefined || outvoted(standing)',
       },
     ],
@@ -78,8 +78,8 @@ export const foundBefore: readonly Mutant[] = [
     edits: [
       {
         file: 'shared/protocol/operator.ts',
-        before: 'const overruled = outvoted(known.voters) ? newest.voters : known.voters',
-        after: 'const overruled = known.voters',
+        before: 'return outvotedBy(s, known.voters) ? newest.voters : known.voters',
+        after: 'return known.voters',
       },
     ],
     checks: [{ by: 'tests', files: ['test/unit/protocol-commands.test.ts'] }, { by: 'sim' }],
@@ -267,8 +267,8 @@ export const foundBefore: readonly Mutant[] = [
     edits: [
       {
         file: 'shared/protocol/primary-conditions.ts',
-        before: "  s.vacate?.kind === 'planned' && s.vacate.end !== null && silenceMs(s, now) >= s.timing.silenceMs\n",
-        after: '  s.vacate === null && silenceMs(s, now) < 0\n',
+        before: "  s.vacate?.kind === 'planned' &&\n",
+        after: '  s.vacate !== null &&\n  s.startedAt < 0 &&\n',
       },
     ],
     checks: [{ by: 'sim', first: 767087251115 }],
