@@ -12,7 +12,6 @@ import { readEpoch, writeEpoch } from './epoch-marker.ts'
 import { nameRelations } from './evidence.ts'
 import { FlushedEnd } from './flushed-end.ts'
 import { HealthProbe } from './health.ts'
-import { initialise } from './initialise.ts'
 import { lookAtPrimary, lookAtStandby, type PrimaryLook, unprotectedCommits } from './observer.ts'
 import {
   awaitReaped,
@@ -333,7 +332,11 @@ export class PostgresDriver {
   async #promote(op: DatabaseOp & { op: 'promote' }, life: number): Promise<null> {
     const given = (): boolean => life !== this.#life
     if (this.#pid === null) {
-      if (!(await hasCluster(this.#spec))) await initialise(this.#spec, this.#options.progress)
+      // One is made at set-up alone: here an empty one would be served in the place of the pair's data.
+      if (!(await hasCluster(this.#spec)))
+        throw new Error(
+          `there is no whole database in ${this.#spec.dataDir}, and none is made in its place; is its volume mounted? A copy that did not end counts as none`,
+        )
       await this.#start({ syncNames: op.syncNames, source: null }, 'standby', life)
     }
     await promote(this.#need(), this.#spec, { startup: this.#warmth.startup, limitMs: promoteLimitMs, given })
@@ -397,10 +400,13 @@ export class PostgresDriver {
     this.#drop()
     assert(await killAll(this.#spec), 'processes of the database could not be killed: they hang in the kernel')
     this.#pid = null
-    this.#show({ ...this.#view, process: 'none', streaming: false, sender: null })
-    const { source, evidence } = await rejoin({
-      ...this.#rejoinOptions(life),
-      clone: op.clone,
+    // What is here may be given up for a copy from now on: whether it is whole is known again when that has ended.
+    const { end } = this.#view
+    this.#show({ ...this.#view, process: 'none', end: nothingSeen.end, streaming: false, sender: null })
+    const { source, evidence } = await rejoin({ ...this.#rejoinOptions(life), clone: op.clone }).catch(async error => {
+      const untouched = await hasCluster(this.#spec)
+      if (untouched && life === this.#life) this.#show({ ...this.#view, end })
+      throw error
     })
     await this.#start({ syncNames: 'empty', source }, 'standby', life)
     const until = performance.now() + followLimitMs

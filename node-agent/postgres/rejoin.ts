@@ -60,6 +60,7 @@ export async function rejoin(options: RejoinOptions): Promise<Rejoined> {
   const tail = tailOf(plan, own)
   const evidence = tail === null ? null : await keepEvidence(spec, tail)
   if (evidence !== null) progress(keptSentence(evidence))
+  if (options.given()) throw new Error('a kill came in between')
   if (how === 'rewind') {
     const failed = await rewind(options, source)
     if (failed === null) return { source, evidence }

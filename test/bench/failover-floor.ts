@@ -15,6 +15,7 @@ export async function measureFloor(runs: number, say: (line: string) => void): P
   try {
     let [primary, standby] = [a, b]
     let epoch = 1
+    await primary.create()
     const first = await primary.must({ op: 'promote', epoch, syncNames: 'empty' })
     await standby.must({ op: 'rejoin', gen: 1, epoch, timeline: first.view.end.timeline, clone: 'ifNeeded' })
     const values: number[] = []

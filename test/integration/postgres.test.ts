@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { appendFileSync, readFileSync } from 'node:fs'
+import { appendFileSync, existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { PostgresDriver } from '../../node-agent/postgres/driver.ts'
@@ -29,7 +29,14 @@ describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
     }
   }
 
-  test('a host without a cluster becomes primary of epoch 1 on a timeline of its own', async () => {
+  test('a host without a cluster makes none where it is to be promoted: the volume with its data may be missing', async () => {
+    const result = await a.driver.perform({ op: 'promote', epoch: 1, syncNames: 'empty' })
+    assert.match(result.ok ? '' : result.why, /there is no whole database in .* is its volume mounted\?/)
+    assert.equal(existsSync(a.spec.dataDir), false)
+  })
+
+  test('a new cluster becomes primary of epoch 1 on a timeline of its own', async () => {
+    await a.create()
     const { view } = await a.must({ op: 'promote', epoch: 1, syncNames: 'empty' })
     assert.equal(view.process, 'primary')
     assert.equal(view.epoch, 1)
@@ -176,8 +183,14 @@ describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
       perform pg_logical_emit_message(false, 'test', 'x'); perform pg_switch_wal(); end loop; end $$`)
     a.psql('checkpoint')
     b.progress.length = 0
+    const views: DatabaseView[] = []
+    b.driver.onView(view => views.push(view))
     const { view } = await b.must({ op: 'rejoin', gen: 1, epoch: 3, timeline: 4, clone: 'ifNeeded' })
     assert.equal(view.streaming, true)
+    // While it is copied nobody takes what is here for a whole database: no takeover is forced onto it.
+    const down = views.filter(one => one.process === 'none')
+    assert.ok(down.length > 0)
+    assert.deepEqual(new Set(down.map(one => one.end.timeline)), new Set([0]))
     assert.match(b.progress.join('\n'), /clone: the primary no longer has the log from \d+\/[0-9A-F]+\/[0-9A-F]+ on/)
     assert.equal(a.psql('select slot_name, wal_status from pg_replication_slots'), 'understudy_b|reserved')
   })

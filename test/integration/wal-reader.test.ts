@@ -29,6 +29,7 @@ describe('the reader of the log', { timeout: 300_000 }, () => {
   let cleanUp: () => Promise<void> = async () => {}
   before(async () => {
     ;({ a, cleanUp } = await twoClusters({ portA: 25_440 }))
+    await a.create()
     await a.must({ op: 'promote', epoch: 1, syncNames: 'empty' })
     a.psql('create table t(a int, b text)')
     a.psql("alter system set wal_compression = 'on'")

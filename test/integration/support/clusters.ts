@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { makeAuthority, makeHostCertificate } from '../../../node-agent/keys/certificates.ts'
 import type { ClusterSpec } from '../../../node-agent/postgres/cluster.ts'
 import { PostgresDriver } from '../../../node-agent/postgres/driver.ts'
+import { initialise } from '../../../node-agent/postgres/initialise.ts'
 import { killAll } from '../../../node-agent/postgres/processes.ts'
 import type { DatabaseOp, DatabaseResult, DataNode } from '../../../shared/protocol/types.ts'
 
@@ -12,6 +13,8 @@ import type { DatabaseOp, DatabaseResult, DataNode } from '../../../shared/proto
 export interface TestHost {
   spec: ClusterSpec
   driver: PostgresDriver
+  /** As the set-up of a pair does. */
+  create(): Promise<void>
   must(op: DatabaseOp): Promise<DatabaseResult & { ok: true }>
   /** What psql prints, without a prompt: over the agent's own socket. */
   psql(statement: string): string
@@ -80,6 +83,7 @@ export async function twoClusters(options: {
       spec,
       driver,
       progress,
+      create: () => initialise(spec, line => progress.push(line)),
       async must(op) {
         const result = await driver.perform(op)
         if (!result.ok) throw new Error(`${op.op} failed: ${result.why}; ${progress.join(' | ')}`)
