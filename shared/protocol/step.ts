@@ -302,6 +302,8 @@ function followOffice(turn: Turn): void {
       ...s.backup,
       quarantineUntil: Math.max(s.backup.quarantineUntil, office === '' ? now + s.timing.leaseMs : 0),
     }
+    // What it had put off as a backup, most of all to follow the other host in vain, must not hold its own start up.
+    if (office !== '') s.database = { ...s.database, retryAt: 0, failures: 0 }
     if (office !== '') say(turn, `in office: primary of epoch ${known?.epoch}, gen ${known?.gen}`)
   }
   if (s.openGrow !== 0 && s.openGrow <= knownBallot(s)) s.openGrow = 0

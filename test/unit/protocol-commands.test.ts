@@ -78,6 +78,17 @@ test('a host that is about to become a standby, perhaps by a copy, is not forced
   assert.equal(take(state, { event: 'operator', command: force }).state.durable.known?.value.primary, 'b')
 })
 
+test('a forced host does not wait for what it had put off as a backup, such as the next try to follow the other one', () => {
+  const { core } = world.hosts.b
+  const waiting = { ...core, database: { ...core.database, retryAt: world.now + 30_000, failures: 6 } }
+  const { effects } = take(waiting, {
+    event: 'operator',
+    command: { command: 'force', gen: 1, epoch: 1, withWitness: true },
+  })
+  const asked = effects.find(effect => effect.do === 'database')
+  assert.equal(asked?.do === 'database' ? asked.op.op : 'nothing', 'promote')
+})
+
 /** The other host was forced and is gone again: this one has only promised in its gen, or seen W answer in it. */
 const ballotOfGen2 = ballotOf({ gen: 2, n: 9, node: 'a' })
 const elsewhere: readonly [string, HostState][] = [
