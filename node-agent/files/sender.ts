@@ -165,26 +165,21 @@ export class Sender {
     this.#stopped = true
     this.#watcher.end()
     this.#idle.wake()
-    await this.#ended
-    await this.#idle.ended()
+    await this.#ended.then(() => this.#idle.ended())
     this.#watcher.close()
   }
 
   /** A backup is there; `applied` is the last operation of this log it has, null when it knows nothing of it. */
   attach(outlet: Outlet, applied: number | null): void {
     this.detach()
-    if (applied === null) {
-      this.#forgetSent()
-      this.#out.outlet = outlet
-      this.#seed.begin()
-      this.compare('seed')
-    } else {
+    if (applied === null) this.#forgetSent()
+    else {
       this.#acknowledge(applied)
       this.#takeBack()
-      this.#out.outlet = outlet
-      this.compare('reconnected')
     }
-    this.#idle.wake()
+    this.#out.outlet = outlet
+    if (applied === null) this.#seed.begin()
+    this.compare(applied === null ? 'seed' : 'reconnected')
   }
 
   detach(): void {
@@ -287,10 +282,14 @@ export class Sender {
   /** From the backup. @throws on what no backup says: the connection is then cut */
   receive(message: FromReceiver): void {
     switch (message.op) {
-      case 'ack':
+      case 'ack': {
+        const nacked = message.nacks.map(({ seq, code }) => ({ entry: this.#sent.get(seq)?.entry, code }))
         for (const nack of message.nacks) this.#nack(nack.seq, nack.code)
         this.#acknowledge(message.seq, new Set(message.nacks.map(nack => nack.seq)))
+        // Of one name another operation may have been taken in the same answer.
+        for (const { entry, code } of nacked) if (isRefusal(code)) this.problems.refused(entry, code)
         break
+      }
       case 'differs':
       case 'want':
         this.comparison.answer(message)
@@ -315,8 +314,7 @@ export class Sender {
 
   #nack(seq: number, code: NackCode): void {
     this.#hashes.answer(seq, null)
-    if (isRefusal(code)) this.problems.refused(this.#sent.get(seq)?.entry, code)
-    else if (code.startsWith('E')) this.#blockage.heard(code)
+    if (code.startsWith('E') && !isRefusal(code)) this.#blockage.heard(code)
     const { queue, comparison, contents } = this
     const notBeforeMs = isRefusal(code) ? this.#part.now() + refusedRetryMs : null
     lookAgain({ seq, code, sent: this.#sent, queue, comparison, contents, emitter: this.#emitter, notBeforeMs })
@@ -387,10 +385,9 @@ export class Sender {
     return seq
   }
 
-  async #askHashes(path: string, entry: NameEntry): Promise<Known | null> {
-    const known = await this.#hashes.ask(this.#operation({ op: 'hashes', path }, { ...entry }, null))
-    this.#idle.wake()
-    return known
+  #askHashes(path: string, entry: NameEntry): Promise<Known | null> {
+    const seq = this.#operation({ op: 'hashes', path }, { ...entry }, null)
+    return this.#hashes.ask(seq).finally(() => this.#idle.wake())
   }
 
   #checkBarriers(): void {

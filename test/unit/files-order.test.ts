@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import {
+  chmodSync,
   closeSync,
   existsSync,
   mkdirSync,
@@ -43,7 +44,7 @@ test('a barrier is answered although what it waited for last ended without an an
   const it = await made(nothing, { exclude: ['*.tmp'], now: () => (now += 3) })
   const outside = join(it.folder, 'outside')
   mkdirSync(outside)
-  for (let i = 0; i < 15_000; i += 1) closeSync(openSync(join(outside, `${i}.tmp`), 'w'))
+  for (let i = 0; i < 10_000; i += 1) closeSync(openSync(join(outside, `${i}.tmp`), 'w'))
   it.answers = () => 'done'
   renameSync(outside, it.path('a', 'moved in'))
   let isAnswered = false
@@ -231,4 +232,25 @@ test('of a directory with files of before that is moved into the tree nothing go
   assert.equal(readFileSync(it.path('b', 'moved in', 'below', 'f'), 'utf8'), 'of before')
   assert.deepEqual(new Set(proven), new Set([0]))
   await file.close()
+})
+
+test('what the backup refuses of a file is said although it took another change of it in the same answer', async () => {
+  const it = await made(nothing)
+  let isAnswered = false
+  const refuse = (seq: number): void => {
+    it.answers = () => null
+    it.sender.receive({ op: 'ack', seq, nacks: [{ seq, code: 'EOPNOTSUPP', path: 'f' }] })
+    isAnswered = true
+  }
+  it.answers = message => {
+    if (message.op === 'attributes') queueMicrotask(() => refuse(message.seq))
+    return 'later'
+  }
+  writeFileSync(it.path('a', 'f'), '')
+  it.look()
+  await until(() => it.indexOf('put', 'f') >= 0)
+  chmodSync(it.path('a', 'f'), 0o600)
+  it.look()
+  await until(() => isAnswered)
+  assert.deepEqual(it.sender.status().problems, ['f: the backup refuses it: EOPNOTSUPP'])
 })
