@@ -57,8 +57,10 @@ export async function changeVswitch(parts: VswitchParts, wish: Wish | Undo): Pro
     const outcome = await change(parts, wish)
     return undone === null ? outcome : { ...outcome, why: `${undone}; ${outcome.why}` }
   } catch (error) {
-    // What can't be read, ours or the kernel's. It is told, and the journal of a change that was begun is still there.
-    return { ok: false, why: messageOf(error) }
+    // What can't be read, ours or the kernel's. Whatever was begun is taken back here: nobody else knows that it ended.
+    const why = messageOf(error)
+    const undone = await takeBackUnfinished(parts).catch(messageOf)
+    return { ok: false, why: undone === null || undone === why ? why : `${why}; ${undone}` }
   } finally {
     locked.lock.release()
   }

@@ -92,6 +92,19 @@ describe('a vSwitch as an operator asks for it', () => {
     assert.equal((await changeVswitch(asked(), { set: wish() })).ok, true)
   })
 
+  test('a change in the middle of which something can’t be read any more is taken back by its own process', async () => {
+    const was = await at.everything()
+    let looks = 0
+    const reach = async (): Promise<Reach> => {
+      looks += 1
+      if (looks > 1) throw new Error('the file can’t be read')
+      return allReached
+    }
+    const result = await changeVswitch({ ...asked(), reach }, { set: wish({ addresses: ['10.41.0.7/24'] }) })
+    assert.match(result.why, /^the file can’t be read; the change .* was taken back/)
+    assert.deepEqual([await at.everything(), existsSync(join(own, 'network-change.json'))], [was, false])
+  })
+
   test('a record or a journal that is damaged changes nothing, is told by name, and keeps no agent from starting', async () => {
     const was = await at.everything()
     for (const name of ['vswitches.json', 'network-change.json']) {
