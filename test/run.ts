@@ -23,6 +23,8 @@ interface TestFiles {
   /** A pattern. */
   tests: string
   concurrency: number
+  /** It is run on the one file that users install, which is made first. */
+  bundle?: true
   /** Files of it that measure no time and share nothing with each other: two at once, after the others; longest first. */
   sideBySide?: readonly string[]
 }
@@ -137,6 +139,7 @@ const stages: readonly Stage[] = [
     run: {
       tests: 'test/lab/**/*.test.ts',
       concurrency: 1,
+      bundle: true,
     },
   },
 ]
@@ -160,7 +163,12 @@ async function runTests(files: readonly string[], concurrency: number): Promise<
 }
 
 /** Both parts are run even where the first one fails: each failure that is there is told in one run. */
-async function runPattern({ tests, concurrency, sideBySide = [] }: TestFiles): Promise<number> {
+async function runPattern({ tests, concurrency, bundle, sideBySide = [] }: TestFiles): Promise<number> {
+  if (bundle === true) {
+    const made = await node(['infra/dev/build.ts'])
+    if (made !== 0) return made
+    process.env.UNDERSTUDY_LAB_BUNDLE = '1'
+  }
   const files: string[] = []
   for await (const file of glob(tests)) files.push(file)
   const missing = sideBySide.find(file => !files.includes(file))

@@ -1,6 +1,16 @@
 /** Starts and reads the lab's instruments: the writer's load and the observers. Both run outside of every host. */
 
-import { closeSync, existsSync, fstatSync, openSync, readdirSync, readFileSync, readSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { HOSTS, type HostName, labPaths, namespacePath } from './addresses.ts'
@@ -19,6 +29,7 @@ const START_LIMIT_MS = 60_000
 const STOP_LIMIT_MS = 8_000
 /** An observer answers a signal at once; one that does not has saved within the last second by itself. */
 const SAVE_LIMIT_MS = 200
+const SAVE_LOOK_MS = 5
 
 export interface Instrument {
   pid: number
@@ -152,10 +163,16 @@ export type Observers = { [where in HostName | 'c']?: Instrument }
 /** Starts the client's observer and one in each host's network that is there. */
 export async function startObservers(lab: string, targets: ObserverTargets): Promise<Observers> {
   const { client, rhythmMs } = targets
-  const observers: Observers = { c: await observe(lab, 'c', { targets: client, rhythmMs }) }
-  for (const host of HOSTS.filter(host => existsSync(namespacePath(lab, host)))) {
-    const inside = await observeAgain(lab, host, targets)
-    if (inside !== null) observers[host] = inside
+  const there = HOSTS.filter(host => existsSync(namespacePath(lab, host)))
+  // Each is a start of Node, which the machine does two of at once.
+  const [c, ...inside] = await Promise.all([
+    observe(lab, 'c', { targets: client, rhythmMs }),
+    ...there.map(host => observeAgain(lab, host, targets)),
+  ])
+  const observers: Observers = { c }
+  for (const [index, host] of there.entries()) {
+    const instrument = inside[index] ?? null
+    if (instrument !== null) observers[host] = instrument
   }
   return observers
 }
@@ -181,9 +198,30 @@ export async function stopObservers(lab: string): Promise<Judgement> {
 
 /** What all observers of a lab have seen so far; those that run are asked to save it first. */
 export async function servedSpansNow(lab: string): Promise<ServedSpan[]> {
-  signal(runningObservers(lab), 'SIGUSR2')
-  await sleep(SAVE_LIMIT_MS)
+  const asked = runningObservers(lab).map(pid => ({ pid, file: outputOf(pid), was: versionOf(outputOf(pid)) }))
+  signal(
+    asked.map(({ pid }) => pid),
+    'SIGUSR2',
+  )
+  const deadline = performance.now() + SAVE_LIMIT_MS
+  while (asked.some(({ file, was }) => versionOf(file) === was) && performance.now() < deadline)
+    await sleep(SAVE_LOOK_MS)
   return servedSpans(lab)
+}
+
+const outputOf = (pid: number): string => {
+  const words = commandLine(pid)
+  return words[words.indexOf('--output') + 1] ?? ''
+}
+
+/** Each save is another file of the same name. */
+function versionOf(file: string): string {
+  try {
+    const { ino, mtimeNs } = statSync(file, { bigint: true })
+    return `${ino} ${mtimeNs}`
+  } catch {
+    return 'none yet'
+  }
 }
 
 function servedSpans(lab: string): ServedSpan[] {

@@ -61,7 +61,8 @@ export async function upThroughApi(
   { say = () => {}, settings = {} }: { say?: (line: string) => void; settings?: Partial<WantedSettings> } = {},
 ): Promise<RemotePair> {
   await createMachines({ name: lab })
-  const witness = await withLabState(lab, async state => {
+  say('a witness, two agents that wait for their pair, and the control plane start')
+  const waiting = withLabState(lab, async state => {
     const running = await startWitness(state)
     for (const host of HOSTS) {
       mkdirSync(agentPaths(lab, host).stateDir, { recursive: true, mode: 0o711 })
@@ -70,8 +71,7 @@ export async function upThroughApi(
     }
     return running
   })
-  say('two agents wait for their pair; the control plane starts')
-  const plane = await startControlPlane(lab)
+  const [witness, plane] = await Promise.all([waiting, startControlPlane(lab)])
   const hosts = await enrolHosts(lab, plane)
   say('both hosts are enrolled; the API makes a pair of them')
   const body = { name: pairName, hosts, settings: { ...settingsOf(witness.fingerprint), ...settings } }

@@ -91,9 +91,14 @@ export class Trial {
     if (uri === null) throw new Error(`The pair of lab ${lab} is not formed: there is nothing to try.`)
     const { observe = {} } = options
     const targets = { ...observerTargets(lab), ...(observe === 'nothing' ? {} : observe) }
-    if (observe !== 'nothing') await prepareObservers(lab, uri)
-    const observers = observe === 'nothing' ? null : await startObservers(lab, targets)
-    const writer = await startWriter(lab, { ...options.writer, uri })
+    const looking = async (): Promise<Observers> => {
+      await prepareObservers(lab, uri)
+      return startObservers(lab, targets)
+    }
+    const [observers, writer] = await Promise.all([
+      observe === 'nothing' ? null : looking(),
+      startWriter(lab, { ...options.writer, uri }),
+    ])
     return new Trial(lab, { writer, observers, targets })
   }
 

@@ -178,8 +178,12 @@ export function pairUnderLoad(
   }
 }
 
-/** The lab runs what users install, from this tree: one file, which starts in half the time. */
+/**
+ * The lab runs what users install, from this tree: one file, which starts in half the time. A run of the whole stage has
+ * made it already (test/run.ts).
+ */
 export async function runBundle(): Promise<void> {
+  if (process.env.UNDERSTUDY_LAB_BUNDLE === '1') return
   await run(process.execPath, [join(import.meta.dirname, '../../infra/dev/build.ts')])
   process.env.UNDERSTUDY_LAB_BUNDLE = '1'
 }
