@@ -24,6 +24,8 @@ export interface HostPort {
   run: (command: Command, progress: (message: string) => void) => Promise<RunOutcome>
   /** Applies the whole wish, or leaves everything as it was and says why. */
   apply: (wish: DesiredDocument) => Promise<ApplyOutcome>
+  /** This process is about to begin anew: what begins now would end in the middle. */
+  endsSoon?: () => boolean
 }
 
 /** `pending`: it is under way, or waits for something that comes by itself; it is asked again. */
@@ -247,6 +249,8 @@ export class ControlSession {
       if (seen !== null && quietMs > repeatAfterMs) await this.#tell(command.jti)
       return
     }
+    // It comes again on the way by HTTPS, to the next process.
+    if (host.endsSoon?.() === true) return
     if (verdict.verdict === 'refuse') {
       note(`${command.verb} is refused: ${verdict.why}`)
       return this.#answer(command, { phase: 'refused', message: verdict.why })

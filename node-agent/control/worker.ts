@@ -47,6 +47,8 @@ const reportEveryMs = 2_000
 /** The state of a path tells nobody of a change; each look is a process. */
 const lookEveryMs = 60_000
 const askLimitMs = 5_000
+/** An agent that begins anew has ended this process long before. */
+const endLimitMs = 30_000
 /** A command may overtake the wish it belongs to. */
 const wishLimitMs = 10_000
 
@@ -62,6 +64,8 @@ export class ControlWorker implements WorkerProgram {
   #digest = ''
   /** A set-up is over: the agent begins anew once its answer is out. */
   #restart: string | null = null
+  /** It has been asked to. */
+  #ending = false
 
   start(core: Core): void {
     this.#core = core
@@ -207,6 +211,7 @@ export class ControlWorker implements WorkerProgram {
     return {
       present: core.present,
       state: core.state,
+      endsSoon: () => this.#ending || this.#restart !== null,
       apply: wanted => {
         held = wanted.pair
         return hostSettings.apply(wanted)
@@ -267,6 +272,9 @@ export class ControlWorker implements WorkerProgram {
   }
 
   async #beginAnew({ socket }: ControlSettings, why: string): Promise<void> {
+    this.#ending = true
+    // Where it did not come to that, commands are taken again.
+    setTimeout(() => (this.#ending = false), endLimitMs)
     await ask({ path: socket, verb: 'restart', args: { why: why.slice(0, 200) }, silenceMs: askLimitMs })
   }
 }

@@ -369,3 +369,24 @@ test('an answer that was not told yet when the keys were changed is told by the 
   const { body: seen } = await client.call(getOperation, { params: { operation: begun.body.id } })
   assert.deepEqual([seen.steps[0]?.state, seen.steps[0]?.message], ['done', 'it is done'])
 })
+
+test('a command that comes as the agent is about to begin anew is left to the next start, and not begun to be cut off', async () => {
+  const { client, id, a } = await adoptedPair(runtime)
+  let runs = 0
+  let ends = true
+  const run: HostPort['run'] = async () => {
+    runs++
+    return { phase: 'done', message: 'measured' }
+  }
+  const { session, cloud } = await sessionOf(a, { core: { run, endsSoon: () => ends } })
+  const begun = await client.call(switchOver, { params: { pair: id }, body: { reason: 'update' } })
+  assert.ok('id' in begun.body)
+  await session.cycle()
+  const params = { operation: begun.body.id }
+  assert.deepEqual([runs, (await client.call(getOperation, { params })).body.steps[0]?.state], [0, 'sent'])
+  // The next process holds no documents.
+  ends = false
+  cloud.forget()
+  await session.cycle()
+  assert.deepEqual([runs, (await client.call(getOperation, { params })).body.steps[0]?.state], [1, 'done'])
+})
