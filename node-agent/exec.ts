@@ -1,4 +1,4 @@
-import { execFile, spawn } from 'node:child_process'
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 
 /** How a program ended; an operating error is one of these, never an exception. */
@@ -43,33 +43,25 @@ export function exec(argv: readonly string[], options: ExecOptions): Promise<Exe
   const { limitMs, env, uid, gid, signal, outputBytesMax: ownMax = outputBytesMax, whenKilled = 'await' } = options
   return new Promise(resolve => {
     let timer: NodeJS.Timeout | undefined
-    const child = execFile(
-      file,
-      args,
-      {
-        timeout: limitMs,
-        killSignal: 'SIGKILL',
-        maxBuffer: ownMax,
-        env: env ?? process.env,
-        ...(uid === undefined ? {} : { uid }),
-        ...(gid === undefined ? {} : { gid }),
-        ...(signal === undefined ? {} : { signal }),
-      },
-      (error, stdout, stderr) => {
-        clearTimeout(timer)
-        if (error === null) return resolve({ ok: true, stdout, stderr })
-        const code = typeof error.code === 'number' ? error.code : null
-        const said = stderr.trim().slice(-stderrCharsMax)
-        resolve({
-          ok: false,
-          code,
-          killed: wasKilled(error),
-          stdout,
-          stderr,
-          why: `${file} ${outcome(error, limitMs)}${said === '' ? '' : `: ${said}`}`,
-        })
-      },
-    )
+    const settings = {
+      timeout: limitMs,
+      killSignal: 'SIGKILL',
+      maxBuffer: ownMax,
+      env: env ?? process.env,
+      ...(uid === undefined ? {} : { uid }),
+      ...(gid === undefined ? {} : { gid }),
+      ...(signal === undefined ? {} : { signal }),
+    } as const
+    const ended = (error: Failure | null, stdout: string, stderr: string): void => {
+      clearTimeout(timer)
+      if (error === null) return resolve({ ok: true, stdout, stderr })
+      const code = typeof error.code === 'number' ? error.code : null
+      const said = stderr.trim().slice(-stderrCharsMax)
+      const why = `${file} ${outcome(error, limitMs)}${said === '' ? '' : `: ${said}`}`
+      resolve({ ok: false, code, killed: wasKilled(error), stdout, stderr, why })
+    }
+    const child = begun(() => execFile(file, args, settings, ended))
+    if (child instanceof Error) return ended(child, '', '')
     const leave = (): void => {
       child.unref()
       const why = `${file} was killed after ${limitMs} ms and does not end: it hangs in the kernel`
@@ -84,6 +76,15 @@ export function exec(argv: readonly string[], options: ExecOptions): Promise<Exe
     child.stdin?.on('error', () => {})
     child.stdin?.end()
   })
+}
+
+/** Node throws most of what the kernel refuses at a start (no memory, too long an argument), and tells the rest later. */
+function begun(begin: () => ChildProcess): ChildProcess | Error {
+  try {
+    return begin()
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error))
+  }
 }
 
 /** Debian's packages of the programs that a host may lack. */
@@ -128,7 +129,7 @@ export function execLines(argv: readonly string[], options: LinesOptions): Promi
   const [file = '', ...args] = argv
   const { limitMs, env, uid, gid, signal, onLine, from } = options
   return new Promise(resolve => {
-    const child = spawn(file, args, {
+    const settings = {
       stdio: ['ignore', 'pipe', 'pipe'],
       timeout: limitMs,
       killSignal: 'SIGKILL',
@@ -136,19 +137,25 @@ export function execLines(argv: readonly string[], options: LinesOptions): Promi
       ...(uid === undefined ? {} : { uid }),
       ...(gid === undefined ? {} : { gid }),
       ...(signal === undefined ? {} : { signal }),
-    })
+    } as const
+    const child = begun(() => spawn(file, args, { ...settings, stdio: [...settings.stdio] }))
+    if (child instanceof Error) {
+      const why = `${file} ${outcome(child, limitMs)}`
+      return resolve({ ok: false, code: null, killed: false, stdout: '', stderr: '', why })
+    }
     let stderr = ''
     let failed: (Error & { code?: unknown }) | null = null
     child.once('error', error => {
       failed = error
     })
-    child.stderr.setEncoding('utf8')
-    child.stderr.on('data', (text: string) => {
+    // Without a descriptor left there are none.
+    child.stderr?.setEncoding('utf8')
+    child.stderr?.on('data', (text: string) => {
       stderr = (stderr + text).slice(-stderrKeptChars)
     })
     const heard = from === 'stdout' ? child.stdout : child.stderr
-    createInterface({ input: heard }).on('line', onLine)
-    if (from === 'stderr') child.stdout.resume()
+    if (heard) createInterface({ input: heard }).on('line', onLine)
+    if (from === 'stderr') child.stdout?.resume()
     child.once('close', (code, killedBy) => {
       if (failed === null && code === 0) return resolve({ ok: true, stdout: '', stderr })
       const error = Object.assign(failed ?? new Error(''), {

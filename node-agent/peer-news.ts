@@ -1,3 +1,4 @@
+import { isIP } from 'node:net'
 import { z } from 'zod'
 import type { SettingsStand } from './applied-wish.ts'
 import type { AdmittedWitness } from './config.ts'
@@ -24,10 +25,12 @@ const roomEveryMs = 5000
 const roomFreshMs = 4 * roomEveryMs
 const roomSchema = z.enum(['ample', 'low', 'critical', 'unknown'])
 
+/** They are used in the midst of a takeover, which nothing that the other host has said may end. */
+const plainAddress = z.string().refine(text => isIP(text) !== 0 && !text.includes('%'))
 const connection = z.object({
-  client: z.string().max(45),
+  client: plainAddress,
   clientPort: z.int().min(1).max(65_535),
-  local: z.string().max(45),
+  local: plainAddress,
   localPort: z.int().min(1).max(65_535),
 })
 const clientsSchema = z.array(connection).max(clientsMax)

@@ -1,6 +1,7 @@
+import { KernelError } from '../kernel/libc.ts'
 import { RouteSocket } from '../kernel/rtnetlink.ts'
 import type { UplinkPort } from '../ports.ts'
-import { Uplink } from '../vip/links.ts'
+import { Uplink, type UplinkReading } from '../vip/links.ts'
 
 /** Down only for what is certain, or where the gateway answered before and stopped: not knowing is no reason to move. */
 export class UplinkDriver implements UplinkPort {
@@ -14,7 +15,7 @@ export class UplinkDriver implements UplinkPort {
   }
 
   tick(nowMs: number): { up: boolean; why: string } {
-    const { state, gateway } = this.#uplink.tick(nowMs)
+    const { state, gateway } = this.#look(nowMs)
     switch (state) {
       case 'reachable':
       case 'unknown':
@@ -25,6 +26,16 @@ export class UplinkDriver implements UplinkPort {
         return { up: false, why: `${this.#iface} has no carrier` }
       case 'no-interface':
         return { up: false, why: `there is no interface ${this.#iface}` }
+    }
+  }
+
+  /** Where the kernel gives no answer, for want of memory or descriptors, nothing is known. */
+  #look(nowMs: number): Pick<UplinkReading, 'state' | 'gateway'> {
+    try {
+      return this.#uplink.tick(nowMs)
+    } catch (error) {
+      if (error instanceof KernelError) return { state: 'unknown', gateway: undefined }
+      throw error
     }
   }
 

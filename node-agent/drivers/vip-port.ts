@@ -8,7 +8,7 @@ import { readClaimed, writeClaimed } from '../vip/claimed-file.ts'
 import { ClientList } from '../vip/client-list.ts'
 import { ConnectionCount } from '../vip/connection-count.ts'
 import { Connections } from '../vip/connections.ts'
-import { probe } from '../vip/probe.ts'
+import { type ProbeResult, probe } from '../vip/probe.ts'
 import { tickle } from '../vip/tickle.ts'
 import { VirtualAddresses } from '../vip/virtual-addresses.ts'
 import { addressOf, lengthOf } from './host-addresses.ts'
@@ -30,6 +30,7 @@ export class VipDriver implements VipPort {
   readonly #addresses: VirtualAddresses
   readonly #connections = new Connections()
   readonly #clients: ClientList<ClientConnection>
+  #known: readonly ClientConnection[] = []
   readonly #route = new RouteSocket()
   readonly #conflicts = new Map<string, string>()
   #wanted = false
@@ -75,9 +76,7 @@ export class VipDriver implements VipPort {
   }
 
   async #askBeforeClaim(iface: string, address: string): Promise<void> {
-    const link = this.#route.link(iface)
-    if (link === undefined) return
-    const result = await probe({ iface, mac: link.mac, address })
+    const result = await this.#ask(iface, address)
     if (result.kind !== 'taken') return
     this.#conflicts.set(address, result.mac)
     this.#withheld.add(address)
@@ -128,7 +127,9 @@ export class VipDriver implements VipPort {
     this.#guarded('announce the addresses', () => this.#addresses.tick(nowMs))
     if (nowMs - this.#checkedAt < restoreEveryMs) return
     this.#checkedAt = nowMs
-    if (this.#events.changed()) this.#seenAt = Number.NEGATIVE_INFINITY
+    this.#guarded('hear of changed addresses', () => {
+      if (this.#events.changed()) this.#seenAt = Number.NEGATIVE_INFINITY
+    })
     if (!this.#wanted) return
     this.#guarded('put a freed address up', () => this.#claimFreed())
     if (nowMs - this.#askedAt > askEveryMs) void this.#askBeside()
@@ -145,8 +146,14 @@ export class VipDriver implements VipPort {
     })
   }
 
+  /** Those of the last list where the kernel gives none, for want of memory: they are news for a takeover, no more. */
   clients(): readonly ClientConnection[] {
-    return this.#clients.look(bootMs())
+    try {
+      this.#known = this.#clients.look(bootMs())
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error
+    }
+    return this.#known
   }
 
   #listClients(): ClientConnection[] {
@@ -229,14 +236,28 @@ export class VipDriver implements VipPort {
 
   /** While the address is here, or on the other host, its own answers are no conflict. */
   async #probeOne(iface: string, address: string): Promise<void> {
-    const link = this.#route.link(iface)
-    if (link === undefined) return
     const tenure = this.#tenure
     const confirm = this.#conflicts.has(address) ? {} : { confirmAfterMs: askAgainAfterMs }
-    const result = await probe({ iface, mac: link.mac, address, othersProbes: 'ignored', ...confirm })
-    if (this.#tenure !== tenure) return
+    const result = await this.#ask(iface, address, { othersProbes: 'ignored', ...confirm })
+    if (this.#tenure !== tenure || result.kind === 'unknown') return
     if (result.kind === 'taken' && this.#wanted) this.#conflicts.set(address, result.mac)
     else this.#conflicts.delete(address)
+  }
+
+  /** Unknown where there is no such link, or the kernel has no socket to ask by. */
+  async #ask(
+    iface: string,
+    address: string,
+    how: Pick<Parameters<typeof probe>[0], 'othersProbes' | 'confirmAfterMs'> = {},
+  ): Promise<ProbeResult> {
+    try {
+      const link = this.#route.link(iface)
+      if (link === undefined) return { kind: 'unknown', why: `there is no interface ${iface}` }
+      return await probe({ iface, mac: link.mac, address, ...how })
+    } catch (error) {
+      if (error instanceof KernelError) return { kind: 'unknown', why: error.message }
+      throw error
+    }
   }
 
   /** A refusal of the kernel concerns an address, not who serves: it is told and the host goes on. */

@@ -247,12 +247,18 @@ export class NetlinkSocket {
     this.fd = openSocket({ domain: AF_NETLINK, type: SOCK_RAW, protocol })
     const address = Buffer.alloc(12)
     address.writeUInt16LE(AF_NETLINK)
-    bindSocket(this.fd, address)
-    this.portId = socketName(this.fd, 12).readUInt32LE(4)
-    setOption(this.fd, { level: SOL_NETLINK, name: NETLINK_CAP_ACK, value: 1 })
-    forceReceiveBuffer(this.fd, RECEIVE_BUFFER_BYTES)
-    for (const group of options.groups ?? []) {
-      setOption(this.fd, { level: SOL_NETLINK, name: NETLINK_ADD_MEMBERSHIP, value: group })
+    try {
+      bindSocket(this.fd, address)
+      this.portId = socketName(this.fd, 12).readUInt32LE(4)
+      setOption(this.fd, { level: SOL_NETLINK, name: NETLINK_CAP_ACK, value: 1 })
+      forceReceiveBuffer(this.fd, RECEIVE_BUFFER_BYTES)
+      for (const group of options.groups ?? []) {
+        setOption(this.fd, { level: SOL_NETLINK, name: NETLINK_ADD_MEMBERSHIP, value: group })
+      }
+    } catch (fault) {
+      // Whoever is refused for want of memory tries again and again.
+      closeFd(this.fd)
+      throw fault
     }
   }
 

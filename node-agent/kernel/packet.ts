@@ -39,12 +39,12 @@ export class PacketSocket {
     this.iface = options.iface
     // Protocol 0: nothing is received before the filter is in place and the socket is bound to its interface.
     this.#fd = openSocket({ domain: AF_PACKET, type: SOCK_RAW, protocol: 0 })
-    if (options.filter !== undefined) attachFilter(this.#fd, options.filter)
     const address = Buffer.alloc(20)
     address.writeUInt16LE(AF_PACKET, 0)
     address.writeUInt16BE(options.etherType, 2)
     address.writeInt32LE(index, 4)
     try {
+      if (options.filter !== undefined) attachFilter(this.#fd, options.filter)
       bindSocket(this.#fd, address)
     } catch (error) {
       closeFdLater(this.#fd)

@@ -60,7 +60,12 @@ export class ProcessRunner implements Runner {
     child.once('exit', (code, signal) => this.#ended(started, `${file} ended with ${signal ?? `code ${code}`}`))
     child.unref()
     spareNothing(child.pid)
-    await this.#record(started)
+    const unknown = await this.#record(started)
+    if (unknown !== '') {
+      // An agent that begins anew would start a second one beside it.
+      await this.stop(0)
+      return `${file} was ended again, ${unknown}`
+    }
     await sleep(settleMs)
     return this.#process === started ? '' : this.#end
   }
@@ -77,7 +82,8 @@ export class ProcessRunner implements Runner {
     const killedUntil = performance.now() + killLimitMs
     while (groupAlive(stopping.pid) && performance.now() < killedUntil) await sleep(pollMs)
     if (groupAlive(stopping.pid)) return `process group ${stopping.pid} did not end ${killLimitMs} ms after SIGKILL`
-    await rm(this.#file, { force: true })
+    // Left behind it names a process that is gone.
+    await rm(this.#file, { force: true }).catch(() => {})
     return ''
   }
 
@@ -107,9 +113,15 @@ export class ProcessRunner implements Runner {
     this.#tell(why)
   }
 
-  async #record(started: ProcessIdentity): Promise<void> {
-    await mkdir(this.#folder, { recursive: true, mode: 0o700 })
-    await writeFile(this.#file, JSON.stringify(started), { mode: 0o600 })
+  /** '' or why not. */
+  async #record(started: ProcessIdentity): Promise<string> {
+    try {
+      await mkdir(this.#folder, { recursive: true, mode: 0o700 })
+      await writeFile(this.#file, JSON.stringify(started), { mode: 0o600 })
+      return ''
+    } catch (error) {
+      return `since its process can't be noted: ${error instanceof Error ? error.message : String(error)}`
+    }
   }
 
   get #file(): string {

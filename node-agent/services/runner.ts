@@ -76,14 +76,20 @@ class UnitRunner implements Runner {
   }
 
   async ended(): Promise<string> {
-    const why = await systemctl(['is-active', '--quiet', this.#unit], systemctlLimitMs)
-    return why === '' ? '' : `${this.#unit} is not active`
+    return (await this.#isActive()) === 'no' ? `${this.#unit} is not active` : ''
   }
 
   onEnd(): void {}
 
   async adopt(): Promise<boolean> {
-    return (await this.ended()) === ''
+    return (await this.#isActive()) === 'yes'
+  }
+
+  /** A manager that does not answer in time, as while it loads its units anew, has not said that the unit ended. */
+  async #isActive(): Promise<'yes' | 'no' | 'unknown'> {
+    const asked = await exec(['systemctl', '--no-ask-password', 'is-active', this.#unit], { limitMs: systemctlLimitMs })
+    if (asked.ok) return 'yes'
+    return asked.stdout.trim() === '' ? 'unknown' : 'no'
   }
 }
 

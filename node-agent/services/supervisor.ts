@@ -106,15 +106,23 @@ export class Services implements ServicesPort {
   /** Starts one service and keeps it well for as long as that is wanted and its budget lasts. */
   async #tend(member: Member, wish: number): Promise<void> {
     const { config, runner } = member
-    let adopted = await this.#alone(member, () => runner.adopt())
+    let runs = await this.#alone(member, () => runner.adopt()).catch(() => false)
     while (wish === this.#wish) {
-      const failed = adopted ? '' : await this.#startOnce(member, wish)
-      adopted = false
-      const why = failed === '' ? await this.#untilFailure(member, wish) : failed
+      // What fails for want of room, memory or descriptors is a failure of the service, and none of the agent.
+      const why = await this.#oneLife(member, { wish, runs }).catch(sentenceOf)
+      runs = false
       if (wish !== this.#wish) return
-      await this.#alone(member, () => runner.stop(config.stopLimitMs))
+      await this.#alone(member, () => runner.stop(config.stopLimitMs)).catch((error: unknown) =>
+        this.#options.note(`service ${config.name} did not stop: ${sentenceOf(error)}`),
+      )
       if (wish !== this.#wish || !this.#mayRestart(member, why)) return
     }
+  }
+
+  /** Why it is over; '' where it is not wanted any more. */
+  async #oneLife(member: Member, { wish, runs }: { wish: number; runs: boolean }): Promise<string> {
+    const failed = runs ? '' : await this.#startOnce(member, wish)
+    return failed === '' ? this.#untilFailure(member, wish) : failed
   }
 
   /** '' when it was started, or is not wanted any more. */
@@ -131,9 +139,11 @@ export class Services implements ServicesPort {
 
   async #bringDown(member: Member): Promise<void> {
     const { config, runner } = member
-    if (member.state.state === 'stopped' && !(await this.#alone(member, () => runner.adopt()))) return
+    const isHere = (): Promise<boolean> => this.#alone(member, () => runner.adopt()).catch(() => false)
+    if (member.state.state === 'stopped' && !(await isHere())) return
     this.#set(member, 'stopping', '')
-    const why = await this.#alone(member, () => runner.stop(config.stopLimitMs))
+    // The others are stopped all the same.
+    const why = await this.#alone(member, () => runner.stop(config.stopLimitMs)).catch(sentenceOf)
     this.#set(member, why === '' ? 'stopped' : 'failed', why)
     this.#options.note(
       why === '' ? `service ${config.name} was stopped` : `service ${config.name} did not stop: ${why}`,
@@ -213,6 +223,8 @@ export class Services implements ServicesPort {
     }
   }
 }
+
+const sentenceOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
 /** An end that the kernel told is acted on after this; a service without a health check is looked at each second. */
 const pollMs = 50

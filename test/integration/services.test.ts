@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -132,6 +132,59 @@ test('the next agent adopts a running service and can stop it', async () => {
   assert.ok(!next.notes.some(note => note.includes('was started')), 'it was started a second time')
   await next.services.stop(backup)
   assert.ok(isGone(pid), 'the adopted process is left')
+})
+
+test('a program whose process can not be noted, as on a full disk, is ended again and fails, and the agent goes on', async () => {
+  const runtimeDir = join(folder, String(++folders))
+  // A file where its folder is to be: refused as by a disk without room.
+  await mkdir(runtimeDir)
+  await writeFile(join(runtimeDir, 'services'), '')
+  const pids = join(folder, 'unnoted')
+  const config = { name: 'unnoted', run: shell(`echo $$ >> ${pids}; exec sleep 60`), restarts: { budget: 1 } }
+  const { services, states } = setUp([config], { runtimeDir })
+  const told: string[] = []
+  services.onExhausted(why => told.push(why))
+  services.start(primary)
+  await until('the budget is used up', () => told.length > 0)
+  assert.match(told[0] ?? '', /service unnoted failed \(\/bin\/sh was ended again, since its process can't be noted: E/)
+  assert.equal(states(), 'unnoted failed')
+  const started = existsSync(pids) ? readFileSync(pids, 'utf8').trim().split('\n') : []
+  for (const pid of started) assert.ok(isGone(Number(pid)), `process ${pid} is left`)
+  await services.stop(backup)
+})
+
+test('a unit whose manager does not answer is left alone; one that it says has ended is started anew', async t => {
+  const bin = join(folder, 'bin')
+  const [active, silent, looks] = ['active', 'silent', 'looks'].map(name => join(bin, name)) as [string, string, string]
+  await mkdir(bin)
+  const script = `#!/bin/sh
+case "$*" in
+  *is-active*) echo look >> ${looks}; test -e ${silent} && kill -9 $$
+    if test -e ${active}; then echo active; else echo inactive; exit 3; fi ;;
+  *" start "*) touch ${active} ;;
+  *" stop "*) rm -f ${active} ;;
+esac
+`
+  await writeFile(join(bin, 'systemctl'), script, { mode: 0o755 })
+  const path = process.env.PATH
+  process.env.PATH = `${bin}:${path}`
+  t.after(() => {
+    process.env.PATH = path
+  })
+  const { services, notes, states } = setUp([{ name: 'web', unit: 'web.service' }])
+  const lookCount = (): number => readFileSync(looks, 'utf8').split('\n').length
+  services.start(primary)
+  await until('it runs', () => states() === 'web running')
+  await writeFile(silent, '')
+  const before = lookCount()
+  await until('it was looked at', () => lookCount() >= before + 2)
+  assert.ok(!notes.some(note => note.includes('is restarted')), notes.join('\n'))
+  await rm(silent)
+  await rm(active)
+  await until('it is started anew', () => existsSync(active) && states() === 'web running')
+  assert.match(notes.join('\n'), /service web is restarted, 1 of \d+: web\.service is not active/)
+  await services.stop(backup)
+  assert.equal(states(), 'web stopped')
 })
 
 test('a stop that comes while a service starts leaves nothing running', async () => {
