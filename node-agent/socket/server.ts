@@ -56,7 +56,8 @@ export class SocketServer {
     const before = process.umask(0o177)
     try {
       await new Promise<void>((resolve, reject) => {
-        this.#server.once('error', reject)
+        // For good: a connection that can't be taken later on, for want of memory, is the client's affair.
+        this.#server.on('error', reject)
         this.#server.listen(path, resolve)
       })
     } finally {
@@ -78,7 +79,7 @@ export class SocketServer {
     this.#connections.add(socket)
     socket.setEncoding('utf8')
     const idle = (): void => {
-      socket.setTimeout(running === 0 ? idleMs : 0, () => socket.destroy())
+      socket.setTimeout(running === 0 ? idleMs : 0)
     }
     const say = (answer: Answer): void => {
       if (socket.destroyed) return
@@ -86,6 +87,7 @@ export class SocketServer {
       else socket.write(`${JSON.stringify(answer)}\n`)
     }
     idle()
+    socket.on('timeout', () => socket.destroy())
     socket.on('error', () => socket.destroy())
     socket.on('close', () => {
       this.#connections.delete(socket)

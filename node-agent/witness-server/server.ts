@@ -77,7 +77,8 @@ export class WitnessServer {
 
   listen(at: { address: string; port: number }): Promise<AddressInfo> {
     return new Promise((resolve, reject) => {
-      this.#server.once('error', reject)
+      // For good: a connection that can't be taken later on, for want of memory, is the client's affair.
+      this.#server.on('error', reject)
       this.#server.listen(at.port, at.address, () => resolve(this.#server.address() as AddressInfo))
     })
   }

@@ -263,6 +263,34 @@ test('the socket is the operator’s alone, refuses a second agent and replaces 
   next.close()
 })
 
+test('any number of requests goes by one connection', async t => {
+  const warnings: Error[] = []
+  const warn = (warning: Error): void => void warnings.push(warning)
+  process.on('warning', warn)
+  t.after(() => process.off('warning', warn))
+  const agent = await fakeAgent({})
+  const { connect } = await import('node:net')
+  const socket = connect(agent.path)
+  socket.setEncoding('utf8')
+  let answers = 0
+  const asked = 20
+  await new Promise<void>((resolve, reject) => {
+    let rest = ''
+    socket.on('error', reject)
+    socket.on('data', text => {
+      const lines = (rest + text).split('\n')
+      rest = lines.pop() ?? ''
+      answers += lines.length
+      if (answers >= asked) resolve()
+      else socket.write('{"id":1,"verb":"status","args":{}}\n')
+    })
+    socket.write('{"id":1,"verb":"status","args":{}}\n')
+  })
+  socket.destroy()
+  agent.close()
+  assert.deepEqual(warnings, [], 'each request leaves something at the connection')
+})
+
 test('an endless or senseless request ends its connection, not the agent', async () => {
   const agent = await fakeAgent({})
   const { connect } = await import('node:net')
