@@ -38,6 +38,7 @@ export class Decisions {
   #dropped = 0
   #writing = false
   #fileBytes = 0
+  #endsTorn = false
   #followers = new Set<(decision: Decision) => void>()
 
   constructor(options: DecisionsOptions) {
@@ -54,6 +55,8 @@ export class Decisions {
         this.#own.push(decision)
         this.#nextId = Math.max(this.#nextId, decision.id + 1)
       }
+      // A loss of power ended it in the middle of a line, which must not swallow the next one.
+      this.#endsTorn = (lines.at(-1) ?? '') !== ''
     }
     this.#own = this.#own.slice(-ringMax)
     this.#fileBytes = await stat(join(this.#options.stateDir, fileName)).then(
@@ -119,13 +122,18 @@ export class Decisions {
   async #append(text: string): Promise<void> {
     const path = join(this.#options.stateDir, fileName)
     if (this.#fileBytes > this.#options.maxBytes / 2) {
-      await rename(path, `${path}.1`)
+      // Somebody may have removed it.
+      await rename(path, `${path}.1`).catch((error: NodeJS.ErrnoException) => {
+        if (error.code !== 'ENOENT') throw error
+      })
       this.#fileBytes = 0
     }
     const file = await open(path, 'a', 0o600)
     try {
-      await file.write(text)
-      this.#fileBytes += Buffer.byteLength(text)
+      const whole = this.#endsTorn ? `\n${text}` : text
+      await file.write(whole)
+      this.#endsTorn = false
+      this.#fileBytes += Buffer.byteLength(whole)
     } finally {
       await file.close()
     }
