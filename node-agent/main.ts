@@ -222,7 +222,8 @@ async function leaveOldAddresses(config: Config): Promise<void> {
   const before = readPutUp(config.stateDir)
   const vips = leftBehind(before, config.vips)
   if (vips.length > 0) {
-    const driver = new VipDriver({ ...config, vips })
+    // Connections to these addresses end with them; those to the ports of the service by way of others go on.
+    const driver = new VipDriver({ ...config, vips, protectedPorts: [] })
     driver.down()
     driver.close()
   }

@@ -18,8 +18,10 @@ import { quiesce } from './files/quiesce.ts'
  */
 export type StopKind = 'handOff' | 'leaveRunning'
 
-/** systemd gives a unit 90 s; a switchover that takes longer than this is not going to happen. */
+/** The unit has 60 s for all of this (TimeoutStopSec=); a switchover that takes longer than this is not going to happen. */
 const handOffLimitMs = 10_000
+/** What stops a service may be given ten minutes, and the host that is not handed over by then is killed with its agent. */
+export const quietenLimitMs = 30_000
 /** A restart within a pinned grant interrupts nothing; without a witness in time the lease has to do. */
 const pinLimitMs = 1500
 /** Automatic takeover comes back by itself when the next agent has not said otherwise by then. */
@@ -79,7 +81,9 @@ export async function prepareStop(agent: Agent, kind: StopKind): Promise<void> {
 
 async function handOff(agent: Agent): Promise<void> {
   if (knownValue(agent.state)?.successor === true) {
-    await quiesce(agent).catch(error => agent.note(`hands over with files behind: ${String(error)}`))
+    const quiet = quiesce(agent).catch(error => agent.note(`hands over with files behind: ${String(error)}`))
+    if ((await Promise.race([quiet, later(quietenLimitMs)])) === 'later')
+      agent.note(`hands over, though services or files were not brought to rest within ${quietenLimitMs / 1000} s`)
   }
   const answer = await agent.operator({ command: 'leave' }, handOffLimitMs)
   if (!answer.ok) agent.note(`the service was not handed over: ${answer.why}`)
@@ -114,6 +118,11 @@ function renewLast(agent: Agent, now: number): void {
   const untilMs = right === 'lease' ? state.lease.leaseUntil : now + timing.pinnedGrantMs
   if (right === 'nobody may succeed' || holdsLease(state, now)) ports.gate.open(untilMs)
 }
+
+const later = (ms: number): Promise<'later'> =>
+  new Promise(resolve => {
+    setTimeout(() => resolve('later'), ms).unref()
+  })
 
 async function until(holds: () => boolean, limitMs: number): Promise<void> {
   const end = performance.now() + limitMs

@@ -1,4 +1,4 @@
-import { AF_UNIX, closeFd, openSocket, SOCK_DGRAM, trySend, unixAddress } from '../kernel/libc.ts'
+import { AF_UNIX, closeFd, KernelError, openSocket, SOCK_DGRAM, trySend, unixAddress } from '../kernel/libc.ts'
 
 /** sd_notify(3): one datagram to the socket that systemd names, without a library and without a child. */
 export interface Notifier {
@@ -8,9 +8,14 @@ export interface Notifier {
   stopping(): void
   /** Says that the loop still turns; systemd kills and restarts an agent that stops saying so. */
   alive(): void
+  /** The program begins anew in this process, which takes a slow host longer than an agent that runs may be silent. */
+  beginsAnew(): void
   /** How often `alive` is wanted; 0 = not at all. */
   aliveEveryMs: number
 }
+
+/** As long as a unit's first start may take (TimeoutStartSec=). */
+const startLimitUs = 60_000_000
 
 export function notifier(env: NodeJS.ProcessEnv = process.env): Notifier {
   const path = env.NOTIFY_SOCKET ?? ''
@@ -20,8 +25,10 @@ export function notifier(env: NodeJS.ProcessEnv = process.env): Notifier {
   const send = (text: string): void => {
     if (path !== '') notify(path, text)
   }
+  const isWatched = path !== '' && ours && watchdogUs > 0
   return {
-    ready: status => send(`READY=1\nSTATUS=${status}`),
+    // Its own limit again, in case this process began anew.
+    ready: status => send(`READY=1\nSTATUS=${status}${isWatched ? `\nWATCHDOG_USEC=${watchdogUs}` : ''}`),
     status: text => {
       if (text !== said) send(`STATUS=${text}`)
       said = text
@@ -29,13 +36,22 @@ export function notifier(env: NodeJS.ProcessEnv = process.env): Notifier {
     stopping: () => send('STOPPING=1'),
     alive: () => send('WATCHDOG=1'),
     // Half of the limit, as sd_watchdog_enabled(3) advises.
-    aliveEveryMs: path !== '' && ours && watchdogUs > 0 ? watchdogUs / 2000 : 0,
+    aliveEveryMs: isWatched ? watchdogUs / 2000 : 0,
+    beginsAnew: () => {
+      if (isWatched) send(`WATCHDOG_USEC=${startLimitUs}`)
+    },
   }
 }
 
 /** A notification that can't be sent is no reason to stop: systemd then sees an agent that says nothing. */
 function notify(path: string, text: string): void {
-  const fd = openSocket({ domain: AF_UNIX, type: SOCK_DGRAM, protocol: 0 })
+  let fd: number
+  try {
+    fd = openSocket({ domain: AF_UNIX, type: SOCK_DGRAM, protocol: 0 })
+  } catch (error) {
+    if (error instanceof KernelError) return
+    throw error
+  }
   trySend(fd, Buffer.from(text), unixAddress(path))
   closeFd(fd)
 }

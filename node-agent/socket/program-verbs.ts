@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { notifier } from '../drivers/notify.ts'
 import { VerbError } from './messages.ts'
 import type { Verb } from './server.ts'
 
@@ -33,5 +34,6 @@ export function programVerbs(program: ProgramVerbs): Record<string, Verb> {
 export function beginAnew(): never {
   const { execPath, execArgv, argv, env, execve } = process
   if (execve === undefined) process.exit(0)
+  notifier().beginsAnew()
   return execve(execPath, [execPath, ...execArgv, ...argv.slice(1)], env)
 }
