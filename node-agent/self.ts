@@ -9,13 +9,19 @@ declare const UNDERSTUDY_NATIVE_FD: number | undefined
 export const nativeDescriptor = 4
 
 /**
+ * Some hundred lines that run a few times a second at most: a compiler, and threads for it, would cost more memory than all
+ * that they work on, and a write is no sooner on the disk.
+ */
+const interpreted = ['--jitless', '--v8-pool-size=0']
+
+/**
  * The state writer of a bundled agent: handed to Node as text, since the whole bundle would cost a second process 80 MB
  * for 40 lines. undefined in development.
  */
 export function bundledStateWriter(): { command: string; args: string[]; native?: number } | undefined {
   if (typeof UNDERSTUDY_STATE_WRITER !== 'string') return undefined
   const native = typeof UNDERSTUDY_NATIVE_FD === 'number' ? { native: UNDERSTUDY_NATIVE_FD } : {}
-  return { command: process.execPath, args: ['--eval', UNDERSTUDY_STATE_WRITER, '--'], ...native }
+  return { command: process.execPath, args: [...interpreted, '--eval', UNDERSTUDY_STATE_WRITER, '--'], ...native }
 }
 
 /**

@@ -53,6 +53,17 @@ const builtinsWhenUsed: Plugin = {
   },
 }
 
+/** zod can say what is wrong in some fifty languages; this product does in English. A sixth of the file, which Node keeps in memory. */
+const oneLanguage: Plugin = {
+  name: 'one language',
+  setup(esbuild) {
+    esbuild.onLoad({ filter: /\/zod\/v4\/locales\/index\.js$/ }, () => ({
+      contents: "export { default as en } from './en.js'",
+      loader: 'js',
+    }))
+  },
+}
+
 function koffiModule(): string {
   const folder = join(root, 'node_modules', '@koromix', `koffi-linux-${process.arch}`)
   const libc = readdirSync(folder).find(name => name.startsWith('linux_'))
@@ -146,7 +157,7 @@ const result = await build({
     UNDERSTUDY_STATE_WRITER: JSON.stringify(writer.outputFiles[0]?.text),
     UNDERSTUDY_NATIVE_FD: 'globalThis.understudyNativeFd',
   },
-  plugins: [embeddedKoffi, builtinsWhenUsed],
+  plugins: [embeddedKoffi, builtinsWhenUsed, oneLanguage],
   legalComments: 'none',
   logLevel: 'warning',
   metafile: true,
