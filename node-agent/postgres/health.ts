@@ -34,12 +34,12 @@ export class HealthProbe {
     this.#spec = spec
   }
 
-  /** A probe has been without an answer for longer than hangMs. */
-  get hanging(): boolean {
+  /** For how long the probe that has waited longest has been without an answer; 0: none waits. */
+  get silentMs(): number {
     const now = performance.now()
     this.#noteWait(now)
     this.#hearNewcomer()
-    return this.#isLate(this.#writeSince, now) || this.#isLate(this.#connectSince, now)
+    return Math.max(...[this.#writeSince, this.#connectSince].map(since => (since > 0 ? now - since : 0)))
   }
 
   /** A write is under way. */
@@ -47,15 +47,13 @@ export class HealthProbe {
     return this.#writeSince > 0
   }
 
-  #isLate(since: number, now: number): boolean {
-    return since > 0 && now - since > this.#spec.hangMs
-  }
-
-  /** Which probes have been, for how long, and whether a processor was free meanwhile; '' for none. */
+  /** Which probes have been too long, for how long, and whether a processor was free meanwhile; '' for none. */
   get trouble(): string {
     const now = performance.now()
     const late = (what: string, since: number): string[] =>
-      this.#isLate(since, now) ? [`${what} has been without an answer for ${Math.round(now - since)} ms`] : []
+      since > 0 && now - since > this.#spec.hangMs
+        ? [`${what} has been without an answer for ${Math.round(now - since)} ms`]
+        : []
     return [
       ...late(`a write (its process ${this.#starved(now)})`, this.#writeSince),
       ...late('a new connection', this.#connectSince),

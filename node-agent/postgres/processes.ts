@@ -112,8 +112,8 @@ export async function killAll(spec: ClusterSpec): Promise<boolean> {
     if (inCgroup() && spec.cgroup !== null) writeFileSync(join(spec.cgroup, 'cgroup.kill'), '1')
     // The scan holds the loop for some milliseconds: what else this turn has to do comes first.
     await sleep(0)
-    const members = inCgroup() ? membersOf(spec) : new Set<number>()
-    const outside = scan(spec).filter(pid => !members.has(pid))
+    const members = membersOf(spec)
+    const outside = scan(spec).filter(pid => !members.includes(pid))
     for (const pid of outside) killOne(pid)
     while (inCgroup() && performance.now() < until) await sleep(pollMs)
     if (outside.length === 0 && !inCgroup()) return true
@@ -122,12 +122,14 @@ export async function killAll(spec: ClusterSpec): Promise<boolean> {
   }
 }
 
-function membersOf(spec: ClusterSpec): Set<number> {
-  return new Set(
-    readFileSync(join(spec.cgroup ?? '', 'cgroup.procs'), 'utf8')
-      .split('\n')
-      .map(Number),
-  )
+/** Of its cgroup; none where there is no such thing. */
+export function membersOf({ cgroup }: ClusterSpec): number[] {
+  if (cgroup === null) return []
+  try {
+    return readFileSync(join(cgroup, 'cgroup.procs'), 'latin1').split('\n').filter(Boolean).map(Number)
+  } catch {
+    return []
+  }
 }
 
 /**

@@ -234,6 +234,7 @@ export const nothingSeen: DatabaseView = {
   streaming: false,
   stalledMs: 0,
   hanging: false,
+  stuck: false,
   ioError: false,
 }
 

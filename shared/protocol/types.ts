@@ -184,6 +184,8 @@ export interface DatabaseView {
   stalledMs: number
   /** A write or a new connection missed its deadline. */
   hanging: boolean
+  /** It hangs for so much longer, although its host lets it run, that a start anew is the shorter outage even where nobody else could go on. */
+  stuck: boolean
   /** The volume returned an I/O error: nothing may be restarted on it. */
   ioError: boolean
 }

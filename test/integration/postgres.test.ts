@@ -268,14 +268,24 @@ describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
     }
   }
 
-  test('a stopped postmaster is seen as a hang', async () => {
+  test('a stopped postmaster is seen as a hang, and as stuck while its host keeps it from nothing', async () => {
+    await a.driver.detach()
     const views: DatabaseView[] = []
+    a.driver = new PostgresDriver({
+      spec: { ...a.spec, hangMs: 300 },
+      peerDatabase: [{ host: '127.0.0.1', port: b.spec.port }],
+      progress: line => a.progress.push(line),
+    })
+    await a.driver.adopt()
     a.driver.onView(view => views.push(view))
     const pid = await findPostmaster(a.spec)
     assert.ok(pid !== null)
     process.kill(pid, 'SIGSTOP')
     await until('the hang is seen', () => views.some(view => view.hanging))
-    await a.must({ op: 'kill' })
-    assert.deepEqual(scan(a.spec), [])
+    await until('it is seen as stuck', () => views.some(view => view.stuck))
+    assert.ok(views.findIndex(view => view.hanging) < views.findIndex(view => view.stuck))
+    assert.match(a.progress.join('\n'), /the database is stuck: .* without an answer for \d+ ms/)
+    const killed = await a.driver.perform({ op: 'kill' })
+    assert.deepEqual([killed.ok, killed.view.stuck, scan(a.spec)], [true, false, []])
   })
 })

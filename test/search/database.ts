@@ -48,6 +48,7 @@ export function viewOf(world: World, node: DataNode): DatabaseView {
     streaming: streams(world, node),
     stalledMs: db.waiting.length > 0 ? world.now - db.waitingAt : 0,
     hanging: false,
+    stuck: false,
     ioError: false,
   }
 }

@@ -334,10 +334,11 @@ export class Cluster {
     const up = this.process === 'primary' || this.process === 'standby'
     const end = this.process === 'primary' ? this.insertLsn : this.log.end
     const known = this.dir === 'ok'
-    const stuck = up && (this.stopped || disk.hangs > 0)
+    const standsStill = up && (this.stopped || disk.hangs > 0)
     const slowWrite = this.flushing && world.now - this.flushingSince > hangAfterMs
-    if (!stuck) this.hangingSince = 0
+    if (!standsStill) this.hangingSince = 0
     else if (this.hangingSince === 0) this.hangingSince = world.now
+    const hangsForMs = standsStill ? world.now - this.hangingSince : 0
     return {
       process: this.process,
       end: known ? { timeline: timelineAt(this.log).number, lsn: end } : { timeline: 0, lsn: 0 },
@@ -346,7 +347,8 @@ export class Cluster {
       sender: this.process === 'primary' ? this.stream.senderView() : null,
       streaming: this.process === 'standby' && this.stream.receiving,
       stalledMs: this.waiting.length > 0 ? world.now - this.progressAt : 0,
-      hanging: (stuck && world.now - this.hangingSince > hangAfterMs) || (this.process === 'primary' && slowWrite),
+      hanging: hangsForMs > hangAfterMs || (this.process === 'primary' && slowWrite),
+      stuck: hangsForMs > stuckAfterMs,
       ioError: disk.ioError,
     }
   }
@@ -354,5 +356,7 @@ export class Cluster {
 
 /** The driver's health write and its probe connection miss their deadline after this. */
 export const hangAfterMs = 300
+/** As in node-agent/postgres/silence.ts; a write that takes long does not stand still. */
+const stuckAfterMs = 10 * hangAfterMs
 
 export type { Session }
