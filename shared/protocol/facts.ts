@@ -86,7 +86,6 @@ export const withinBudget = (s: HostState, now: number): boolean =>
 export const databaseServes = (s: HostState): boolean =>
   s.database.view.process === 'primary' &&
   ownEpoch(s) &&
-  !s.database.view.hanging &&
   (s.database.op === null || s.database.op.op.op === 'syncNames' || s.database.op.op.op === 'proveSync') &&
   (!syncRequired(s) || barrierPassed(s))
 

@@ -19,6 +19,7 @@ import type { HostState } from './state.ts'
 import type { Value } from './types.ts'
 
 export const suspendedWhy = 'maintenance: no automatic takeover'
+export const silentWhy = 'the database does not answer'
 
 /** What stands in the way of making S the successor, as a sentence, or null. Also shown to people: it is why a pair is unprotected. */
 export function readyToGrow(s: HostState, now: number): string | null {
@@ -36,6 +37,7 @@ export function growObstacle(s: HostState, now: number): string | null {
   if (healthy !== null) return healthy
   if (s.duty.maintenanceUntil > now) return suspendedWhy
   if (s.vacate !== null) return 'the primary is giving its place up'
+  if (s.database.view.hanging) return silentWhy
   if (witnessVoter(s) === null) return 'the pair has no witness, and without one there is no automatic takeover'
   if (s.witness.pinned) return 'the witness was away and has not been back for long enough'
   if (witnessReach(s, now) !== 'yes') return 'the primary does not reach the witness'

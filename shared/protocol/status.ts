@@ -14,7 +14,7 @@ import {
   silenceMs,
   witnessReach,
 } from './facts.ts'
-import { backupIsHealthy } from './primary-conditions.ts'
+import { backupIsHealthy, silentWhy } from './primary-conditions.ts'
 import type { HostState } from './state.ts'
 import type { DataNode, Reach } from './types.ts'
 
@@ -85,9 +85,12 @@ export function statusOf(s: HostState, now: number): Status {
   }
 }
 
-/** The gate is open as far as the kernel has said, and its grant is not over. */
+/** The gate is open as far as the kernel has said, its grant is not over, and clients get answers. */
 export const isServing = (s: HostState, now: number): boolean =>
-  s.gate.set === 'open' && s.gate.report.state === 'open' && s.gate.report.expiresUntil > now
+  s.gate.set === 'open' &&
+  s.gate.report.state === 'open' &&
+  s.gate.report.expiresUntil > now &&
+  !s.database.view.hanging
 
 function roleOf(s: HostState): Role {
   const known = knownValue(s)
@@ -132,6 +135,7 @@ function whyNotServing(s: HostState, now: number): string {
   if (s.vacate !== null) return `giving the place up: ${s.vacate.why}`
   if (rightToServe(s, now) === null)
     return `the lease is over and ${s.peer} may have taken over; waiting for an answer of ${s.peer} or of the witness`
+  if (s.database.view.hanging) return `${silentWhy}, and is given time: nobody else could go on now`
   if (s.database.view.process !== 'primary')
     return `the database is ${s.database.view.process}${s.database.lastError ? `: ${s.database.lastError}` : ''}`
   return `clients wait until ${s.peer} has everything they could read`

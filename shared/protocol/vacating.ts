@@ -10,10 +10,10 @@ import {
   withinBudget,
 } from './facts.ts'
 import { beat } from './lease.ts'
-import { mayStandAlone, readyToSwitch } from './primary-conditions.ts'
+import { backupIsHealthy, mayStandAlone, readyToSwitch, silentWhy } from './primary-conditions.ts'
 import { endRound } from './proposer.ts'
 import type { HostState, Vacate } from './state.ts'
-import { persist, say, send, type Turn } from './turn.ts'
+import { persist, say, sayStanding, send, type Turn } from './turn.ts'
 import type { OperatorCommand } from './types.ts'
 
 /**
@@ -54,7 +54,9 @@ const triedLately = (s: HostState, now: number): boolean =>
 export function considerFailure(turn: Turn): void {
   const { s, now } = turn
   if (!isPrimary(s) || s.vacate?.kind === 'failure') return
-  const failure = failureOf(s) ?? staysDown(s, now)
+  const failure = failureOf(s, now) ?? staysDown(s, now)
+  const isGivenTime = failure === null && s.database.view.hanging && s.vacate === null
+  sayStanding(turn, 'silence', isGivenTime ? `${silentWhy}, and is given time: nobody else could go on now` : '')
   if (failure === null) {
     considerGoing(turn)
     return
@@ -76,7 +78,7 @@ export function considerFailure(turn: Turn): void {
   s.roundAfterAt = 0
 }
 
-function failureOf(s: HostState): string | null {
+function failureOf(s: HostState, now: number): string | null {
   const { view, op, ran } = s.database
   if (op !== null && op.op.op !== 'syncNames' && op.op.op !== 'proveSync' && op.op.op !== 'drain') return null
   if (s.vacate !== null && s.vacate.end !== null) return null
@@ -84,9 +86,16 @@ function failureOf(s: HostState): string | null {
   if (view.ioError && (view.process !== 'none' || ran)) return 'its volume returned an I/O error'
   if (view.process === 'dead') return 'its postmaster is gone'
   if (view.process === 'none' && ran) return 'it ended by itself'
-  if (view.hanging) return 'it does not answer'
+  if (view.hanging && (view.stuck || couldBeReplaced(s, now))) return 'it does not answer'
   return null
 }
+
+/**
+ * Somebody could go on instead, or is asked to already, without an operator who works on this host being surprised. Where nobody could, a database
+ * that is merely slow is not killed: its start on the same starved host would only make the outage longer, again and again.
+ */
+const couldBeReplaced = (s: HostState, now: number): boolean =>
+  s.vacate !== null || syncRequired(s) || (s.duty.maintenanceUntil <= now && backupIsHealthy(s, now) === null)
 
 /** It may not be started here, and the backup is the successor or has come to have all that is on this disk: then that one goes on. */
 function staysDown(s: HostState, now: number): string | null {

@@ -133,3 +133,43 @@ test('a primary whose every write hangs for a while, and then ends, does not bin
   scene.until('the backup serves', () => scene.b.serves, leaseMs * 1.02 + 300)
   scene.heal()
 })
+
+test('a lone primary whose database is slow keeps it and its gate, and starts it anew once it is stuck', () => {
+  const scene = Scene.protected()
+  scene.b.powerCut()
+  scene.until('the primary stands alone', () => !scene.value.successor && scene.a.serves)
+  const { cluster } = scene.a
+  const { life } = cluster
+  cluster.stopped = true
+  scene.until('it hangs', () => scene.a.state.database.view.hanging)
+  scene.run(1500)
+  assert.equal(scene.a.state.gate.set, 'open')
+  cluster.stopped = false
+  cluster.stream.pump()
+  scene.until('it answers', () => !scene.a.state.database.view.hanging)
+  assert.equal(cluster.life, life)
+  cluster.stopped = true
+  scene.until('it was started anew', () => cluster.life > life && scene.a.serves, 10_000)
+  scene.heal()
+})
+
+test('a database that hangs is handed over where the backup is healthy though pinned, and left alone in maintenance', () => {
+  const scene = Scene.protected()
+  scene.maintain(60_000)
+  const { cluster } = scene.a
+  const { life } = cluster
+  cluster.stopped = true
+  scene.until('it hangs', () => scene.a.state.database.view.hanging)
+  scene.run(1500)
+  cluster.stopped = false
+  cluster.stream.pump()
+  scene.run(500)
+  assert.deepEqual([cluster.life, scene.value.primary], [life, 'a'])
+  scene.pair.witness.down++
+  scene.tell(scene.a, { command: 'maintenance', until: 0 })
+  scene.run(1000)
+  cluster.stopped = true
+  scene.until('the backup serves', () => scene.b.serves)
+  scene.pair.witness.down--
+  scene.heal()
+})
