@@ -1,5 +1,7 @@
+import { sentenceMax } from '../../shared/contract/api/common.ts'
 import type { OperationState } from '../../shared/contract/api/operations.ts'
 import type { Ack } from '../../shared/contract/documents.ts'
+import { cutTo } from '../../shared/text.ts'
 import { measuredIn } from './measured-results.ts'
 import type { Observation, OperationWork, Step } from './work.ts'
 
@@ -215,10 +217,8 @@ function blockingResults(work: OperationWork, stage: number): string | null {
         .filter(one => one.severity === 'blocking')
         .map(one => `${one.code} (host ${step.slot}): ${one.measured}`)
     })
-  return blocking.length === 0 ? null : `prechecks stand in the way: ${blocking.join('; ')}`.slice(0, messageMax)
+  return blocking.length === 0 ? null : cutTo(`prechecks stand in the way: ${blocking.join('; ')}`, sentenceMax)
 }
-/** As the contract bounds a sentence. */
-const messageMax = 2000
 
 function begin(
   step: Step,

@@ -1,5 +1,7 @@
 import { and, asc, eq, lte, sql } from 'drizzle-orm'
+import { sentenceMax } from '../../shared/contract/api/common.ts'
 import { ulid } from '../../shared/ids.ts'
+import { cutTo } from '../../shared/text.ts'
 import type { Transaction } from '../db/client.ts'
 import { command, operation, pair } from '../db/schema/index.ts'
 import { acrossOrganisations } from '../db/transaction.ts'
@@ -114,7 +116,7 @@ async function beginScheduled(
     tx
       .update(operation)
       .set({
-        work: { ...row.work, message: `waits: ${obstacles.join('; ')}` },
+        work: { ...row.work, message: cutTo(`waits: ${obstacles.join('; ')}`, sentenceMax) },
         lookAt: new Date(now.getTime() + ms),
       })
       .where(eq(operation.id, row.id))
@@ -147,7 +149,12 @@ async function end(
 ): Promise<void> {
   const [after] = await tx
     .update(operation)
-    .set({ state: 'cancelled', work: { ...row.work, message }, lookAt: null, endedAt: deps.now() })
+    .set({
+      state: 'cancelled',
+      work: { ...row.work, message: cutTo(message, sentenceMax) },
+      lookAt: null,
+      endedAt: deps.now(),
+    })
     .where(eq(operation.id, row.id))
     .returning()
   await settle(tx, deps, after!)

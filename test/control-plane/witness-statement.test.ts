@@ -9,7 +9,7 @@ import { migrateDatabase } from '../../control-plane/db/migrate.ts'
 import { organisation, witnessVote } from '../../control-plane/db/schema/index.ts'
 import { acrossOrganisations } from '../../control-plane/db/transaction.ts'
 import { startLocalPostgres } from '../../control-plane/entry/local/postgres.ts'
-import { currentTimeline } from '../../control-plane/services/witness/timeline.ts'
+import { currentPlace, currentTimeline } from '../../control-plane/services/witness/timeline.ts'
 import { voteOnce } from '../../control-plane/services/witness/vote.ts'
 import { accept } from '../../shared/protocol/acceptor.ts'
 import { ballotOf } from '../../shared/protocol/ballot.ts'
@@ -80,6 +80,7 @@ test('the one SQL statement answers and keeps what the pure acceptor does, on ra
           pair,
           inc,
           timeline: sql<number>`${currentTimeline}`,
+          admittedIn: sql<string>`${currentPlace}`,
           promised: 0,
           acceptedBallot: 0,
           acceptedValue: null,

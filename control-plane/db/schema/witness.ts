@@ -15,6 +15,8 @@ export const witnessVote = pgTable(
     inc: text('inc').notNull(),
     /** Of the database at the admission: a restored or promoted one has another, and so no vote. */
     timeline: bigint('tl', { mode: 'number' }).notNull(),
+    /** The database of the admission (`services/witness/timeline.ts`): in another one the row is a copy, and has no vote. */
+    admittedIn: text('admitted_in').notNull().default(''),
     promised: bigint('promised', { mode: 'number' }).notNull(),
     /** 0: nothing was accepted yet. */
     acceptedBallot: bigint('acc_b', { mode: 'number' }).notNull(),

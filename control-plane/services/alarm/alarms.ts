@@ -2,6 +2,7 @@ import { and, desc, eq, inArray, lt, ne } from 'drizzle-orm'
 import type { z } from 'zod'
 import type { alarmKinds, alarm as alarmSchema } from '../../../shared/contract/api/observation.ts'
 import { ulid } from '../../../shared/ids.ts'
+import { cutTo } from '../../../shared/text.ts'
 import type { Member } from '../../auth/caller.ts'
 import type { Transaction } from '../../db/client.ts'
 import { alarm } from '../../db/schema/index.ts'
@@ -85,9 +86,10 @@ export interface Cause {
 
 export const subjectOf = (cause: Pick<Cause, 'kind' | 'pair' | 'host' | 'message'>): string =>
   // Agents' own alarms are many of one kind; the others are one for each thing.
-  [cause.kind, cause.pair ?? '', cause.host ?? '', cause.kind === 'agent_alarm' ? cause.message : '']
-    .join('|')
-    .slice(0, 600)
+  cutTo(
+    [cause.kind, cause.pair ?? '', cause.host ?? '', cause.kind === 'agent_alarm' ? cause.message : ''].join('|'),
+    600,
+  )
 
 /**
  * Makes the open alarms about something equal to what holds now: raises what is new, clears what has gone. Level, not

@@ -1,3 +1,4 @@
+import { cutTo } from '../../../shared/text.ts'
 import {
   conditionsOf,
   currentReport,
@@ -15,6 +16,8 @@ import type { Cause } from './alarms.ts'
 
 /** WAL that the backup has not flushed; more takes a takeover seconds to replay. */
 export const lagMaxBytes = 256 * 1024 * 1024
+/** What hosts say in it is as long as that itself. */
+const messageMax = 500
 /** The pair's own end of maintenance is not trusted to be told in time. */
 const maintenanceGraceMs = 5 * 60_000
 
@@ -37,11 +40,10 @@ export function causesOfPair(rows: PairRows, now: Date): Cause[] {
         kind: 'witness_void',
         severity: 'warning',
         ...about,
-        message:
-          `the witness of pair ${pair.name} has no vote any more, and there is no automatic takeover until it has admitted the pair anew (POST /v1/pairs/${pair.id}/witness-admissions): ${report.witness.why}`.slice(
-            0,
-            500,
-          ),
+        message: cutTo(
+          `the witness of pair ${pair.name} has no vote any more, and there is no automatic takeover until it has admitted the pair anew (POST /v1/pairs/${pair.id}/witness-admissions): ${report.witness.why}`,
+          messageMax,
+        ),
       })
     else if (witness?.reach === 'no')
       causes.push({
@@ -128,7 +130,7 @@ function causesOfHost(rows: HostRows, { pair, now }: { pair: string; now: Date }
       kind: 'agent_alarm',
       severity: 'warning',
       ...about,
-      message: `${host.name}: ${message}`.slice(0, 500),
+      message: cutTo(`${host.name}: ${message}`, messageMax),
     })
   return causes
 }

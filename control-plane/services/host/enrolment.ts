@@ -1,4 +1,4 @@
-import { and, eq, isNull, sql } from 'drizzle-orm'
+import { and, eq, gt } from 'drizzle-orm'
 import type { z } from 'zod'
 import type { createEnrolmentToken, enrolHost as enrolHostRoute } from '../../../shared/contract/api/hosts.ts'
 import { decodeTicket, encodeTicket, enrolmentProof } from '../../../shared/contract/documents.ts'
@@ -65,8 +65,8 @@ async function refuseTakenName(
 }
 
 /**
- * A host presents its ticket's secret, its keys, and a signature by the new key. The ticket is consumed in the same
- * statement that checks it, so two hosts with one ticket get one place. The same host may ask again with the same keys
+ * A host presents its ticket's secret, its keys, and a signature by the new key. The ticket's row
+ * is held from its check to its use, so two hosts with one ticket get one place. The same host may ask again with the same keys
  * while the ticket is not over: an answer that was lost must not strand it.
  */
 export async function enrolHost(tx: Transaction, { deps, presented }: { deps: Deps; presented: Presented }) {
@@ -76,23 +76,23 @@ export async function enrolHost(tx: Transaction, { deps, presented }: { deps: De
   if (ticket === null) throw refused
   const hash = await hashOf(ticket.secret)
   await proveKey(presented, hash)
-  const [consumed] = await tx
-    .update(enrolmentToken)
-    .set({ usedAt: now, usedBy: presented.publicKey })
-    .where(
-      and(
-        eq(enrolmentToken.hash, hash),
-        sql`${enrolmentToken.expiresAt} > ${now.toISOString()}`,
-        sql`(${isNull(enrolmentToken.usedAt)} or ${eq(enrolmentToken.usedBy, presented.publicKey)})`,
-      ),
-    )
-    .returning()
-  if (consumed === undefined) throw refused
-  const { organisation, name, replaces } = consumed
+  const [held] = await tx
+    .select()
+    .from(enrolmentToken)
+    .where(and(eq(enrolmentToken.hash, hash), gt(enrolmentToken.expiresAt, now)))
+    .for('update')
+  if (held === undefined || (held.usedBy !== null && held.usedBy !== presented.publicKey)) throw refused
+  const { organisation, name, replaces } = held
   const [again] = await tx
     .select()
     .from(host)
     .where(and(eq(host.organisation, organisation), eq(host.publicKey, presented.publicKey), eq(host.state, 'active')))
+  // The host that used it was retired since, or has other keys: whoever kept its request makes no other one of it.
+  if (held.usedAt !== null && again === undefined) throw refused
+  await tx
+    .update(enrolmentToken)
+    .set({ usedAt: now, usedBy: presented.publicKey })
+    .where(eq(enrolmentToken.id, held.id))
   const row = again ?? (await newHost(tx, deps, { presented, organisation, name, replaces }))
   if (again === undefined) {
     await recordEvents(tx, organisation, [
@@ -107,7 +107,7 @@ export async function enrolHost(tx: Transaction, { deps, presented }: { deps: De
     ])
     await recordAudit(tx, organisation, {
       at: now,
-      actor: `enrolment token ${consumed.id}`,
+      actor: `enrolment token ${held.id}`,
       action: 'enrolHost',
       resource: `host ${row.id}`,
       outcome: 'done',

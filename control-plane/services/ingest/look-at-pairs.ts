@@ -84,9 +84,13 @@ async function noteRoleChange(tx: Transaction, rows: PairRows, now: Date): Promi
   const { status } = pairView(rows, now)
   const { epoch, primary } = status
   if (epoch === null || primary === null || epoch <= 1) return
-  const origin = `epoch-${epoch}`
   const { host } = rows.hosts[primary]
-  const known = await tx.execute(sql`select 1 from event where host = ${host.id} and origin = ${origin}`)
+  const origin = `epoch-${epoch}-of-${rows.pair.id}`
+  // As it was written before a host could be in a second pair.
+  const older = `epoch-${epoch}`
+  const known = await tx.execute(sql`
+    select 1 from event
+    where host = ${host.id} and (origin = ${origin} or (origin = ${older} and pair = ${rows.pair.id}))`)
   if (known.length > 0) return
   await recordEvents(tx, rows.pair.organisation, [
     {

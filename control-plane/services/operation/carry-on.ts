@@ -1,10 +1,10 @@
-import { eq } from 'drizzle-orm'
+import { and, eq, gt, inArray } from 'drizzle-orm'
 import { type Command, commandLifeSecondsMax } from '../../../shared/contract/documents.ts'
 import { downTopic } from '../../../shared/contract/topics.ts'
 import { ulid } from '../../../shared/ids.ts'
 import { enqueue } from '../../broker/outbox.ts'
 import type { Transaction } from '../../db/client.ts'
-import { command, operation } from '../../db/schema/index.ts'
+import { command, operation, outbox } from '../../db/schema/index.ts'
 import type { Deps } from '../../deps.ts'
 import { acceptSeconds, advance, type OperationEvent } from '../../operations/advance.ts'
 import type { Step } from '../../operations/work.ts'
@@ -37,8 +37,26 @@ export async function carryOn(
     const step = next.work.steps.find(one => one.id === stepId)
     if (step !== undefined) await sendCommand(tx, deps, { row, step, jti })
   }
-  if (over && row.state !== next.state) return settle(tx, deps, after!)
+  if (over && row.state !== next.state) {
+    await recallCommands(tx, { operation: row.id, now })
+    return settle(tx, deps, after!)
+  }
   return after!
+}
+
+/** What no host has taken up is offered no more: an operation that has ended, or was called off, begins nothing. */
+async function recallCommands(
+  tx: Transaction,
+  { operation: of, now }: { operation: string; now: Date },
+): Promise<void> {
+  const recalled = await tx
+    .update(command)
+    .set({ expiresAt: now })
+    .where(and(eq(command.operation, of), eq(command.phase, ''), gt(command.expiresAt, now)))
+    .returning({ jws: command.jws })
+  if (recalled.length === 0) return
+  const texts = recalled.map(row => row.jws)
+  await tx.delete(outbox).where(inArray(outbox.payload, texts))
 }
 
 async function sendCommand(

@@ -44,7 +44,8 @@ export async function issueDesired(
     .from(organisations)
     .where(eq(organisations.id, organisation))
   const tools = await trustedToolsOf(tx, organisation)
-  for (const id of hosts) {
+  // In one order, so that two who change the wishes of the same hosts never wait for each other.
+  for (const id of [...hosts].sort()) {
     const [present] = await tx.select().from(hostDesired).where(eq(hostDesired.host, id)).for('update')
     const generation = Math.max(present?.generation ?? 0, await toldGeneration(tx, id)) + 1
     const own = pairs.find(one => one.hostA === id || one.hostB === id) ?? null

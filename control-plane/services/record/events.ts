@@ -1,4 +1,6 @@
 import { eq, sql } from 'drizzle-orm'
+import { sentenceMax } from '../../../shared/contract/api/common.ts'
+import { cutTo } from '../../../shared/text.ts'
 import type { Transaction } from '../../db/client.ts'
 import { event, organisation } from '../../db/schema/index.ts'
 
@@ -32,6 +34,8 @@ export async function recordEvents(tx: Transaction, owner: string, parts: readon
       organisation: owner,
       seq: first + index,
       ...part,
+      // One that is longer than the API shows would take the whole list with it.
+      message: cutTo(part.message, sentenceMax),
       data: data ?? {},
       origin: origin ?? null,
     })),

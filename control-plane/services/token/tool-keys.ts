@@ -92,12 +92,23 @@ export async function listToolKeys(
   return pageOfRows(rows, { limit: part.limit, key: row => row.id, view: toolKeyView })
 }
 
-/** Its row is held from here on, so that two changes are two counts. */
-const noteChange = (tx: Transaction, organisation: string) =>
-  tx
+/**
+ * Its row is held from here on, so that two changes are two counts. The wishes that are issued anew at once are held before:
+ * whoever changes the settings of a pair takes them in this order too.
+ */
+async function noteChange(tx: Transaction, organisation: string): Promise<void> {
+  await tx
+    .select({ host: hostDesired.host })
+    .from(hostDesired)
+    .where(eq(hostDesired.organisation, organisation))
+    .orderBy(hostDesired.host)
+    .limit(reissuedAtOnce)
+    .for('update')
+  await tx
     .update(organisations)
     .set({ toolsVersion: sql`${organisations.toolsVersion} + 1` })
     .where(eq(organisations.id, organisation))
+}
 
 /** Signing costs some tenths of a millisecond each: a request issues this many at once, and the sweep the rest. */
 export const reissuedAtOnce = 200

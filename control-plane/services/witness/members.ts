@@ -15,7 +15,7 @@ import { host, pair, witnessVote } from '../../db/schema/index.ts'
 import { Refusal } from '../../http/problem.ts'
 import { recordEvents } from '../record/events.ts'
 import { isNamed, nameAside } from './naming.ts'
-import { currentTimeline, whyNoVotes } from './timeline.ts'
+import { currentPlace, currentTimeline, whyNoVotes } from './timeline.ts'
 
 type Row = typeof witnessVote.$inferSelect
 interface Of {
@@ -93,12 +93,21 @@ export async function admitWitness(
     admittedAt: now,
     retiredAt: null,
   }
-  const timeline = sql<number>`${currentTimeline}`
-  const [made] = await tx
-    .insert(witnessVote)
-    .values({ ...row, timeline })
-    .onConflictDoUpdate({ target: [witnessVote.organisation, witnessVote.pair], set: { ...row, timeline } })
-    .returning()
+  const here = { timeline: sql<number>`${currentTimeline}`, admittedIn: sql<string>`${currentPlace}` }
+  const [made] =
+    present === undefined
+      ? await tx
+          .insert(witnessVote)
+          .values({ ...row, ...here })
+          .onConflictDoNothing()
+          .returning()
+      : await tx
+          .update(witnessVote)
+          .set({ ...row, ...here })
+          .where(isRow(part))
+          .returning()
+  // Where another admission made the row meanwhile, it is looked at as if it had come before.
+  if (made === undefined) return admitWitness(tx, part)
   await recordEvents(tx, organisation, [
     {
       at: now,
@@ -109,7 +118,7 @@ export async function admitWitness(
       message: `the hosted witness of pair ${part.pair} has incarnation ${row.inc}${present === undefined ? '' : `, instead of ${present.inc}`}`,
     },
   ])
-  return admitted(made!)
+  return admitted(made)
 }
 
 /**

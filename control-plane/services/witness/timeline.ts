@@ -8,6 +8,15 @@ import type { Transaction } from '../../db/client.ts'
  */
 export const currentTimeline: SQL = sql`('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint`
 
+/**
+ * Which database this is: cluster, database and table. A dump that was read back into another one, or into the same after
+ * its tables were dropped, is on the timeline that is there, and may be beside the first; so a vote counts only where it was
+ * admitted. (PostgreSQL, "pg_control_system": the identifier is made by initdb, and every file of the WAL has it.)
+ */
+export const currentPlace: SQL = sql`(
+  (select system_identifier from pg_control_system()) || '/' ||
+  (select oid from pg_database where datname = current_database()) || '/' || 'witness_vote'::regclass::oid)`
+
 interface EngineRow extends Record<string, unknown> {
   version: string
   fsync: string

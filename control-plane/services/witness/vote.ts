@@ -4,7 +4,7 @@ import type { Accepted, RegisterReply, RegisterRequest, Value } from '../../../s
 import type { Transaction } from '../../db/client.ts'
 import { witnessVote } from '../../db/schema/index.ts'
 import { isNamed } from './naming.ts'
-import { currentTimeline } from './timeline.ts'
+import { currentPlace, currentTimeline } from './timeline.ts'
 
 /**
  * The acceptor of shared/protocol/acceptor.ts as one statement, so that a stateless function is a correct one: it is
@@ -27,7 +27,7 @@ export async function voteOnce(
     ? tx.execute<VoteRow>(sql`
         select promised, acc_b, acc_v from witness_vote
         where ${isNamed({ organisation, pair, inc: request.inc })} and inc = ${request.inc} and retired_at is null
-          and tl = ${currentTimeline} and acc_b > 0`)
+          and tl = ${currentTimeline} and admitted_in = ${currentPlace} and acc_b > 0`)
     : tx.execute<VoteRow>(statement({ ...part, request })))
   if (row === undefined) return null
   const state = { promised: Number(row.promised), ballot: Number(row.acc_b), value: row.acc_v }
@@ -48,7 +48,7 @@ function statement(part: { organisation: string; pair: string; request: Exclude<
       acc_v = case when ${takes} then ${value}::jsonb else acc_v end,
       promised = greatest(promised, ${ballot}::bigint)
     where ${isNamed({ organisation, pair, inc })} and inc = ${inc} and retired_at is null
-      and tl = ${currentTimeline}
+      and tl = ${currentTimeline} and admitted_in = ${currentPlace}
       and (acc_b > 0 or (${kind}::text = 'accept' and ${value}::jsonb->'voters'->>'w' = ${inc}))
     returning promised, acc_b, acc_v`
 }
@@ -78,6 +78,7 @@ export async function whySilent(
       retiredAt: witnessVote.retiredAt,
       timeline: witnessVote.timeline,
       present: sql<string>`${currentTimeline}`,
+      isHere: sql<boolean>`${witnessVote.admittedIn} = ${currentPlace}`,
     })
     .from(witnessVote)
     .where(isNamed(part))
@@ -91,6 +92,10 @@ export async function whySilent(
   if (Number(row.present) !== row.timeline)
     return none(
       `the witness' database was restored or promoted (timeline ${row.present}, admitted on ${row.timeline}): incarnation ${row.inc} has no vote any more and must be replaced`,
+    )
+  if (!row.isHere)
+    return none(
+      `the witness' database was restored from a dump, or is a copy: incarnation ${row.inc} was admitted in another one, has no vote here and must be replaced`,
     )
   return none(`pair ${part.pair} was admitted, but its members have not added this witness yet`, 'empty')
 }

@@ -9,7 +9,8 @@ export const id = z
 export const time = z.iso.datetime().describe('UTC, RFC 3339')
 
 /** For people: shown, never parsed. */
-export const sentence = z.string().max(2000)
+export const sentenceMax = 2000
+export const sentence = z.string().max(sentenceMax)
 export const reason = z.string().trim().min(1, 'must say why, for the audit').max(500)
 export const resourceName = z
   .string()

@@ -1,5 +1,6 @@
 import { after, before } from 'node:test'
 import type { Runtime } from '../support/runtime.ts'
+import { crossingTests } from './crossings.ts'
 import { endingTests } from './ending.ts'
 import { eventTests } from './events.ts'
 import { hostTabTests } from './host-tabs.ts'
@@ -31,6 +32,7 @@ export function contractSuite(start: () => Promise<Runtime>): void {
   pairTests(runtime)
   pairOperationTests(runtime)
   endingTests(runtime)
+  crossingTests(runtime)
   isolationTests(runtime)
   eventTests(runtime)
   witnessTests(runtime)

@@ -198,7 +198,22 @@ export function witnessTests(runtime: () => Runtime): void {
     await a.send()
   })
 
-  test('a database on another timeline than at the admission has no vote', async () => {
+  test('an admission that is asked for many times at once makes one incarnation, and another one beside it none', async () => {
+    const { a, b } = await adoptedPair(runtime())
+    const keys = { a: a.identity.key.x, b: b.identity.key.x }
+    const same = { nonce: nonce(), replaces: null, keys }
+    const admit = (body: object) => ask(runtime(), { host: a, slot: 'a', verb: 'admit', body })
+    const answers = await Promise.all(Array.from({ length: 8 }, () => admit(same)))
+    assert.deepEqual(
+      [...new Set(answers.map(one => `${one.status} ${one.body.inc}`))].length,
+      1,
+      JSON.stringify(answers),
+    )
+    const late = await admit({ ...same, nonce: nonce() })
+    assert.deepEqual([late.status, late.body.present], [409, answers[0]?.body.inc])
+  })
+
+  test('a database on another timeline than at the admission has no vote, nor has a copy of it that a dump was read back into', async () => {
     const { inc, vote, a } = await admitted()
     await vote({ kind: 'accept', req: 1, inc, ballot: ballot(1), value: voted(inc) })
     assert.equal((await vote({ kind: 'read', req: 2, inc })).body.kind, 'state')
@@ -206,10 +221,27 @@ export function witnessTests(runtime: () => Runtime): void {
     const sql = postgres(runtime().adminUrl.replace(/[^/]+$/, new URL(runtime().databaseUrl).pathname.slice(1)), {
       max: 1,
     })
-    await sql`update witness_vote set tl = tl + 1 where organisation = ${a.identity.organisation}`
-    await sql.end({ timeout: 1 })
+    const mine = sql`organisation = ${a.identity.organisation}`
+    await sql`update witness_vote set tl = tl + 1 where ${mine}`
     const silent = await vote({ kind: 'read', req: 3, inc })
     assert.match(String(silent.body.why), /restored or promoted/)
     assert.equal((await vote({ kind: 'prepare', req: 4, inc, ballot: ballot(5) })).body.kind, 'none')
+    await sql`update witness_vote set tl = tl - 1 where ${mine}`
+    assert.equal((await vote({ kind: 'read', req: 5, inc })).body.kind, 'state')
+    // What reading a dump back leaves behind: the same rows and the same timeline, in another table.
+    await sql.begin(async tx => {
+      await tx`create table read_back (like witness_vote including all)`
+      await tx`insert into read_back select * from witness_vote`
+      await tx`alter table witness_vote rename to dropped`
+      await tx`alter table read_back rename to witness_vote`
+      await tx`grant all on witness_vote to public`
+    })
+    const copied = await vote({ kind: 'prepare', req: 6, inc, ballot: ballot(9) })
+    await sql.begin(async tx => {
+      await tx`drop table witness_vote`
+      await tx`alter table dropped rename to witness_vote`
+    })
+    await sql.end({ timeout: 1 })
+    assert.match(String(copied.body.why), /restored from a dump/)
   })
 }
