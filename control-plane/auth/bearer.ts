@@ -2,6 +2,7 @@ import { sql } from 'drizzle-orm'
 import { createRemoteJWKSet, decodeJwt, type JWTPayload, jwtVerify } from 'jose'
 import { grantedBy, type Permission, permissions, type Role, roles } from '../../shared/contract/api/permissions.ts'
 import { sha256Hex } from '../../shared/contract/signing.ts'
+import { parseAddress } from '../../shared/ip.ts'
 import type { Deps, IdentityProvider, Rate } from '../deps.ts'
 import { Refusal } from '../http/problem.ts'
 import type { Caller } from './caller.ts'
@@ -63,7 +64,15 @@ const refilled = ({ perSecond, burst }: Rate) =>
 /** For those who show no valid credential, by address. @throws Refusal */
 export async function limitByAddress(deps: Deps, request: Request): Promise<void> {
   const address = deps.clientAddress(request)
-  if (address !== '') await spend(deps, { key: `address:${address}`, rate: deps.limits.perAddress })
+  if (address !== '') await spend(deps, { key: `address:${networkOf(address)}`, rate: deps.limits.perAddress })
+}
+
+/** Whoever has one address of IPv6 has the 2^64 beside it. An IPv4 one may come written as IPv6 (RFC 4291, 2.5.5.2). */
+export function networkOf(address: string): string {
+  const parsed = parseAddress(address)
+  if (parsed === null || parsed.family === 4) return address
+  const dotted = /^::ffff:([\d.]+)$/i.exec(address)?.[1]
+  return dotted ?? `${(parsed.value >> 64n).toString(16)}::/64`
 }
 
 /** One request of somebody's share. @throws Refusal when there is none left */

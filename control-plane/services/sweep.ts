@@ -1,4 +1,4 @@
-import { and, asc, eq, lte, sql } from 'drizzle-orm'
+import { and, asc, eq, lte, type SQL, sql } from 'drizzle-orm'
 import { sentenceMax } from '../../shared/contract/api/common.ts'
 import { ulid } from '../../shared/ids.ts'
 import { cutTo } from '../../shared/text.ts'
@@ -208,23 +208,39 @@ async function tellOfToolKeys(deps: Deps): Promise<number> {
 /** Operations are promised for 30 days, events for 400, and alarms are told of by events; a ticket lives an hour at most. */
 const keepDays = { operations: 90, commands: 7, events: 400, alarms: 400, enrolmentTokens: 30 }
 
+/** Of each kind in one sweep: what piled up goes in several, and no statement comes near its limit of time. */
+const deletedMax = 5_000
+
 async function cleanUp(deps: Deps): Promise<number> {
   const now = deps.now()
-  const ago = (days: number): string => new Date(now.getTime() - days * 86_400_000).toISOString()
-  await acrossOrganisations(deps.database, async tx => {
-    await tx.execute(sql`delete from idempotency where expires_at < ${now.toISOString()}::timestamptz`)
-    await tx.execute(sql`delete from command where expires_at < ${ago(keepDays.commands)}::timestamptz`)
-    await tx.execute(sql`
-      delete from operation o where ended_at < ${ago(keepDays.operations)}::timestamptz
-        and not exists (select 1 from command c where c.operation = o.id)`)
-    await tx.execute(sql`delete from event where at < ${ago(keepDays.events)}::timestamptz`)
-    // Ids begin with the time at which they were made.
-    const before = (days: number): string => ulid(now.getTime() - days * 86_400_000).slice(0, 10)
-    await tx.execute(sql`delete from alarm where id < ${before(keepDays.alarms)} and state = 'cleared'`)
-    await tx.execute(sql`delete from enrolment_token where id < ${before(keepDays.enrolmentTokens)}`)
+  const ago = (days: number): SQL => sql`${new Date(now.getTime() - days * 86_400_000).toISOString()}::timestamptz`
+  // Ids begin with the time at which they were made.
+  const before = (days: number): string => ulid(now.getTime() - days * 86_400_000).slice(0, 10)
+  const old = (table: string, which: SQL): SQL => {
+    const from = sql.identifier(table)
+    return sql`delete from ${from} where ctid = any(array(select ctid from ${from} where ${which} limit ${deletedMax}))`
+  }
+  const deletions = [
+    old('idempotency', sql`expires_at < ${ago(0)}`),
+    old('command', sql`expires_at < ${ago(keepDays.commands)}`),
+    old(
+      'operation',
+      sql`ended_at < ${ago(keepDays.operations)} and not exists (select 1 from command c where c.operation = operation.id)`,
+    ),
+    old('event', sql`at < ${ago(keepDays.events)}`),
+    old('alarm', sql`id < ${before(keepDays.alarms)} and state = 'cleared'`),
+    old('enrolment_token', sql`id < ${before(keepDays.enrolmentTokens)}`),
     // No index says how old they are, and none of them is large: now and then is enough.
-    if (now.getUTCMinutes() % bucketMinutes === 0)
-      await tx.execute(sql`delete from rate_bucket where at < ${ago(1)}::timestamptz`)
+    ...(now.getUTCMinutes() % bucketMinutes === 0 ? [old('rate_bucket', sql`at < ${ago(1)}`)] : []),
+  ]
+  const inOne = (some: readonly SQL[]): Promise<void> =>
+    acrossOrganisations(deps.database, async tx => {
+      for (const one of some) await tx.execute(one)
+    })
+  await inOne(deletions).catch(async (error: unknown) => {
+    // One kind that cannot go keeps no other.
+    for (const one of deletions) await inOne([one]).catch(() => {})
+    throw error
   })
   return 0
 }

@@ -264,50 +264,6 @@ test('answers and reports that come in the same instant never wait for each othe
   assert.equal(after - before, 0)
 })
 
-test('a broker that takes messages and never answers takes no connection of the database from anybody', async context => {
-  const { client, id } = await adoptedPair(runtime)
-  const { publisher } = runtime.deps
-  const sql = postgres(runtime.adminUrl.replace(/[^/]+$/, 'understudy'), { max: 1 })
-  const silence = Promise.withResolvers<void>()
-  const taken = Promise.withResolvers<string[]>()
-  const done = Promise.withResolvers<void>()
-  context.after(() => {
-    silence.resolve()
-    runtime.deps.publisher = publisher
-    return sql.end({ timeout: 1 })
-  })
-  runtime.deps.publisher = {
-    publish: async messages => {
-      taken.resolve(messages.map(one => one.payload))
-      await silence.promise
-      done.resolve()
-      return messages.map(() => null)
-    },
-  }
-  await client.call(startPrechecks, { params: { pair: id }, body: {} })
-  const payloads = await taken.promise
-  const held = async (): Promise<number> => {
-    const [row] = await sql<{ count: number }[]>`select count(*)::int as count from pg_stat_activity
-      where datname = 'understudy' and state = 'idle in transaction' and query like '%outbox%'`
-    return row!.count
-  }
-  // The sweep of the running control plane may be between two statements just now, but not for long.
-  for (const until = Date.now() + 5_000; (await held()) > 0; ) {
-    assert.ok(Date.now() < until, 'a transaction waits for the broker')
-    await new Promise(resolve => setTimeout(resolve, 20))
-  }
-  silence.resolve()
-  await done.promise
-  for (const until = Date.now() + 20_000; ; ) {
-    const [row] = await sql<
-      { count: number }[]
-    >`select count(*)::int as count from outbox where payload = any(${payloads})`
-    if (row!.count === 0) break
-    assert.ok(Date.now() < until, 'what was published lies there still')
-    await new Promise(resolve => setTimeout(resolve, 20))
-  }
-})
-
 test('a host that floods the ingest takes no other host’s answer with it', async () => {
   const { client, id, a, b } = await adoptedPair(runtime)
   const begun = await client.call(startPrechecks, { params: { pair: id }, body: {} })

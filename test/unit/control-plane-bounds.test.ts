@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { DrizzleQueryError } from 'drizzle-orm'
+import { networkOf } from '../../control-plane/auth/bearer.ts'
 import { Shares, shareBytesMax, shareBytesPerSecond } from '../../control-plane/broker/shares.ts'
 import { identityProvidersOf } from '../../control-plane/entry/environment.ts'
 import { faultLine, faultText } from '../../control-plane/fault-text.ts'
@@ -18,6 +19,14 @@ test('a host that says too much over the broker is not taken until time has give
   assert.ok(later >= 11 && later <= shareBytesPerSecond / 10_000 + 1, `${later}`)
   nowMs -= 3_600_000
   assert.equal(shares.take('a', 10_000), false, 'a clock that was set back gives nothing')
+})
+
+test('whoever guesses from ever other addresses of one IPv6 network is one, and those of IPv4 are each their own', () => {
+  const [one, other] = ['2001:db8:0:7::1', '2001:db8:0:7:ffff:1:2:3'].map(networkOf)
+  assert.equal(one, other)
+  assert.notEqual(networkOf('2001:db8:0:8::1'), one)
+  assert.notEqual(networkOf('::ffff:192.0.2.1'), networkOf('::ffff:192.0.2.2'))
+  assert.equal(networkOf('::ffff:192.0.2.1'), networkOf('192.0.2.1'))
 })
 
 test('keys of an identity provider come over https, or from this machine', () => {
