@@ -51,7 +51,7 @@ test('a barrier is answered although what it waited for last ended without an an
   void it.barrier().then(() => {
     isAnswered = true
   })
-  await until(() => isAnswered, 10_000)
+  await until(() => isAnswered)
   assert.ok(it.indexOf('directory', 'moved in') >= 0)
 })
 
