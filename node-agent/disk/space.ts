@@ -11,6 +11,8 @@ import type { DiskPort, DiskState, Volume } from '../ports.ts'
 const lookEveryMs = 1000
 /** Which volumes there are is found out anew after so many looks: a mount or a link may have changed. */
 const looksOfOneFind = 10
+/** Where it can't be written although there is room (a quota, a bad block), tens of megabytes are not tried each second. */
+const reserveRetryMs = 60_000
 const mib = 2 ** 20
 
 interface Places {
@@ -58,6 +60,7 @@ export class DiskSpace implements DiskPort {
   #released = false
   /** Being written, which takes a slow disk many seconds: no sign that it hangs. */
   #making = false
+  #triedAt = Number.NEGATIVE_INFINITY
 
   constructor(options: DiskSpaceOptions) {
     this.#options = options
@@ -92,7 +95,8 @@ export class DiskSpace implements DiskPort {
     this.#volumes = volumes
     if (this.#released && volumes.every(one => one.freeMb > freeDiskMb + reserveMbOf(freeDiskMb)))
       this.#released = false
-    if (!this.#released && this.#reserveMb === 0 && !this.#making) this.#beginReserve()
+    const isDue = this.#now - this.#triedAt >= reserveRetryMs
+    if (!this.#released && this.#reserveMb === 0 && !this.#making && isDue) this.#beginReserve()
   }
 
   async releaseReserve(): Promise<void> {
@@ -103,6 +107,7 @@ export class DiskSpace implements DiskPort {
 
   #beginReserve(): void {
     this.#making = true
+    this.#triedAt = this.#now
     void this.#makeReserve()
       .catch(() => {})
       .finally(() => {

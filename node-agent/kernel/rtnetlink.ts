@@ -80,12 +80,15 @@ export class RouteSocket {
     return found
   }
 
-  /** The state of a link, or undefined where the interface is missing. */
+  /** The state of a link, or undefined where the interface is missing. Throws {@link KernelError} where the kernel does not say. */
   link(iface: string): Link | undefined {
     // By name, which spares asking for its number first: this is looked at all the time.
     const answer = this.#request(RTM_GETLINK, 0, Buffer.alloc(16), w => {
       w.text(IFLA_IFNAME, iface).attribute(IFLA_EXT_MASK, SKIP_STATS)
     })
+    // Any other error, such as want of memory, does not say that it is missing.
+    const errno = answer.errors[0]?.errno ?? 0
+    if (errno !== 0 && errno !== ENODEV) throw new KernelError(`look at ${iface}`, errno)
     const body = answer.messages[0]?.body
     if (body === undefined) return undefined
     const flags = body.readUInt32LE(8)
