@@ -5,13 +5,16 @@ import { ClientList } from '../../node-agent/vip/client-list.ts'
 import { countsOf } from '../../node-agent/vip/connection-count.ts'
 
 function watched() {
-  const seen = { count: '1 1' as string | null, clients: ['first'], listed: 0 }
+  const seen = { count: '1 1' as string | null, clients: ['first'], listed: 0, tookMs: 0 }
+  let watchMs = 0
   const list = new ClientList({
     list: () => {
       seen.listed += 1
+      watchMs += seen.tookMs
       return [...seen.clients]
     },
     count: () => seen.count,
+    stopwatch: () => watchMs,
   })
   return { seen, list }
 }
@@ -42,6 +45,14 @@ test('where nothing can be counted, and now and then in any case, they are liste
   seen.count = null
   seen.clients = ['another']
   assert.deepEqual(list.look(20_250), ['another'])
+})
+
+test('where there are so many that a list takes long, it is made more rarely, however many come and go', () => {
+  const { seen, list } = watched()
+  seen.tookMs = 40
+  seen.count = null
+  for (let now = 0; now < 8000; now += 250) list.look(now)
+  assert.equal(seen.listed, 4)
 })
 
 test('the counts are read from the text that this kernel writes, wherever it has its columns', () => {

@@ -273,4 +273,28 @@ export const foundBefore: readonly Mutant[] = [
     ],
     checks: [{ by: 'sim', first: 767087251115 }],
   },
+  {
+    id: 'slow-database-killed-where-nobody-could-go-on',
+    breaks: 'A primary that stands alone kills its database as soon as that is slow, again and again.',
+    edits: [
+      {
+        file: 'shared/protocol/vacating.ts',
+        before: '(view.stuck || couldBeReplaced(s, now))',
+        after: '(view.stuck || couldBeReplaced(s, now) || view.hanging)',
+      },
+    ],
+    checks: [{ by: 'tests', files: ['test/scenarios/office.test.ts'] }],
+  },
+  {
+    id: 'stuck-database-left-alone',
+    breaks: 'A primary that stands alone never starts a database anew that will not answer any more.',
+    edits: [
+      {
+        file: 'shared/protocol/vacating.ts',
+        before: '(view.stuck || couldBeReplaced(s, now))',
+        after: '(couldBeReplaced(s, now) && !view.stuck)',
+      },
+    ],
+    checks: [{ by: 'tests', files: ['test/scenarios/office.test.ts'] }],
+  },
 ]
