@@ -1,9 +1,10 @@
-import { copyFile, mkdir, readdir, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { copyFile, mkdir, open, readdir, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { showLsn, showTimeline } from '../../shared/lsn.ts'
 import type { WalPosition } from '../../shared/protocol/types.ts'
 import { makeRoomForEvidence } from '../evidence-store.ts'
 import { execLines } from '../exec.ts'
+import { openFolderWriter } from '../state-file/atomic-write.ts'
 import { bin, type ClusterSpec } from './cluster.ts'
 import { connect, disconnect, type Sql, within } from './sql.ts'
 
@@ -69,8 +70,21 @@ export async function keepEvidence(
     changes: [...summary.changes.values()],
     ...segments,
   }
-  await writeFile(join(folder, summaryName), `${JSON.stringify(evidence, null, 2)}\n`, { mode: 0o600 })
+  await writeSummary(folder, evidence)
+  for (const above of [spec.evidenceDir, dirname(spec.evidenceDir)]) await flush(above)
   return evidence
+}
+
+/** Whole whenever it is read, and durable: what it tells of is thrown away next. */
+async function writeSummary(folder: string, evidence: Evidence): Promise<void> {
+  const writer = await openFolderWriter(folder)
+  await writer.write(summaryName, Buffer.from(`${JSON.stringify(evidence, null, 2)}\n`)).finally(() => writer.close())
+}
+
+/** A file or a folder. */
+async function flush(path: string): Promise<void> {
+  const handle = await open(path)
+  await handle.sync().finally(() => handle.close())
 }
 
 async function copySegments(
@@ -84,7 +98,10 @@ async function copySegments(
   const bytes = names[0] === undefined ? 0 : (await stat(join(wal, names[0]))).size
   const from = names.filter(name => bytes > 0 && segmentEnd(name, bytes) > tail.fork.lsn)
   const segments = from.slice(-segmentsMax)
-  for (const name of segments) await copyFile(join(wal, name), join(folder, name))
+  for (const name of segments) {
+    await copyFile(join(wal, name), join(folder, name))
+    await flush(join(folder, name))
+  }
   return { segments, complete: segments.length === from.length }
 }
 
@@ -145,8 +162,7 @@ export async function nameRelations(spec: ClusterSpec, evidence: Evidence): Prom
       }
     })
   }
-  const path = join(spec.evidenceDir, evidence.id, summaryName)
-  await writeFile(path, `${JSON.stringify(evidence, null, 2)}\n`, { mode: 0o600 })
+  await writeSummary(join(spec.evidenceDir, evidence.id), evidence)
 }
 
 async function withDatabase<T>(spec: ClusterSpec, database: string, work: (sql: Sql) => Promise<T>): Promise<T> {
