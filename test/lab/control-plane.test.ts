@@ -366,7 +366,7 @@ test('nothing that was acknowledged was lost, and no two hosts served at one ins
   assert.deepEqual(judgement.violations, [])
 })
 
-test('the pair is ended through the API without loss: the backup leaves with its data, the primary serves on', async () => {
+test('the pair is ended through the API without loss: the backup leaves with its data, the primary serves on, and both are made a pair again', async () => {
   const { api } = remote.plane
   const primary = await untilProtected(lab)
   const { etag } = await api.getPair({ params: { pair: remote.pair } })
@@ -380,4 +380,9 @@ test('the pair is ended through the API without loss: the backup leaves with its
   assert.equal((await view()).state, 'unpaired')
   assert.equal((await presentStatus(lab, primary)).serving, true)
   assert.ok(existsSync(join(agentPaths(lab, otherOf(primary)).dataDir, 'PG_VERSION')))
+  const { name, settings } = await view()
+  const again = await api.setUpPair({ body: { name, hosts: remote.hosts, primary, settings } })
+  const made = await untilEnded(remote.plane, again.body.operation.id, 90_000)
+  assert.equal(made.state, 'succeeded', made.message)
+  assert.equal(await untilProtected(lab), primary)
 })
