@@ -236,7 +236,8 @@ export type Answer = {
 }
 
 export class NetlinkSocket {
-  readonly fd: number
+  /** -1 once it is closed: its number may be another one's by then. */
+  fd: number
   /** The kernel's name for this socket; events carry it, so that own changes can be told from others'. */
   readonly portId: number
   #seq = 0
@@ -334,6 +335,7 @@ export class NetlinkSocket {
 
   close(): void {
     closeFd(this.fd)
+    this.fd = -1
   }
 
   /** Answers to a request that ended early (a dump cut by an error) must not be taken for those of the next. */
