@@ -56,7 +56,7 @@ async function alone(options: { yes?: boolean }, command: Command): Promise<void
   const config = loadConfig(configOf(command))
   const status = (await askAgent(command, 'status')) as StatusReport
   const { pair, node, peer } = status
-  say(`Host ${peer.node} is shut out: nothing that it knows of pair ${pair} opens anything on ${node} any more.`)
+  say(`This shuts host ${peer.node} out: nothing that it knows of pair ${pair} will open anything on ${node} any more.`)
   say('To have another machine in its place, now or later: `understudy pair init` here prints the token for it.')
   if (!options.yes) await confirmByName(pair, 'that the other host is off for good')
   const [{ goOnAlone }, { shutOut }] = await Promise.all([

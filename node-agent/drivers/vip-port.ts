@@ -30,7 +30,6 @@ export class VipDriver implements VipPort {
   readonly #addresses: VirtualAddresses
   readonly #connections = new Connections()
   readonly #clients: ClientList<ClientConnection>
-  #known: readonly ClientConnection[] = []
   readonly #route = new RouteSocket()
   readonly #conflicts = new Map<string, string>()
   #wanted = false
@@ -149,11 +148,11 @@ export class VipDriver implements VipPort {
   /** Those of the last list where the kernel gives none, for want of memory: they are news for a takeover, no more. */
   clients(): readonly ClientConnection[] {
     try {
-      this.#known = this.#clients.look(bootMs())
+      return this.#clients.look(bootMs())
     } catch (error) {
-      if (!(error instanceof KernelError)) throw error
+      if (error instanceof KernelError) return this.#clients.known
+      throw error
     }
-    return this.#known
   }
 
   #listClients(): ClientConnection[] {

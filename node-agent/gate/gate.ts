@@ -29,7 +29,10 @@ export type OpenResult =
   | { ok: false; code: OpenRefusal; why: string }
 
 export interface Gate {
-  /** Adopts the tables of an agent before us if they match, else creates them frozen. Never passes through open. `replaced`: why tables that were there were not taken. */
+  /**
+   * Adopts the tables of an agent before us if they match, else creates them frozen. Never passes through open.
+   * `replaced`: why tables that were there were not taken.
+   */
   install(): { found: GateState; expiresInMs: number; replaced?: string }
   /**
    * Opens, renews or shortens, until at most `untilBootMs` (CLOCK_BOOTTIME); the kernel's expiry never passes it.

@@ -56,8 +56,8 @@ const SCHED_RESET_ON_FORK = 0x40000000
 /** errno values the drivers decide on (asm-generic/errno.h). */
 export const EPERM = 1
 export const ENOENT = 2
-export const ENXIO = 6
 export const EINTR = 4
+export const ENXIO = 6
 export const EAGAIN = 11
 export const EEXIST = 17
 export const ENODEV = 19

@@ -30,6 +30,11 @@ export class ClientList<Client> {
     this.#options = options
   }
 
+  /** Those of the last list. */
+  get known(): readonly Client[] {
+    return this.#clients
+  }
+
   /** The same array as before where nothing is new. @param now of any monotonic clock, ms */
   look(now: number): readonly Client[] {
     const count = this.#options.count()
