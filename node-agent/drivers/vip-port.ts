@@ -43,6 +43,8 @@ export class VipDriver implements VipPort {
   /** Not put up, since somebody else had them when they were new here. */
   readonly #withheld = new Set<string>()
   #tell: (why: string) => void = () => {}
+  /** Nobody waits for an answer of the network any more. */
+  readonly #closed = new AbortController()
 
   constructor(config: Config) {
     this.#config = config
@@ -177,7 +179,7 @@ export class VipDriver implements VipPort {
   }
 
   async probe(): Promise<VipState[]> {
-    await Promise.all(this.#config.vips.map(vip => this.#probeOne(vip.interface, addressOf(vip.address))))
+    await this.#probeAll()
     return this.state()
   }
 
@@ -196,6 +198,7 @@ export class VipDriver implements VipPort {
   }
 
   close(): void {
+    this.#closed.abort()
     this.#addresses.close()
     this.#connections.close()
     this.#route.close()
@@ -217,7 +220,7 @@ export class VipDriver implements VipPort {
   async #askBeside(): Promise<void> {
     this.#askedAt = bootMs()
     const before = this.#conflicts.size
-    await this.probe()
+    await this.#probeAll()
     // Whoever listened to the stranger is told again where the address is (RFC 5227, 2.4).
     if (this.#wanted && this.#conflicts.size > before) this.announce()
   }
@@ -233,6 +236,10 @@ export class VipDriver implements VipPort {
     void this.#noteClaimed([])
   }
 
+  async #probeAll(): Promise<void> {
+    await Promise.all(this.#config.vips.map(vip => this.#probeOne(vip.interface, addressOf(vip.address))))
+  }
+
   /** While the address is here, or on the other host, its own answers are no conflict. */
   async #probeOne(iface: string, address: string): Promise<void> {
     const tenure = this.#tenure
@@ -243,7 +250,7 @@ export class VipDriver implements VipPort {
     else this.#conflicts.delete(address)
   }
 
-  /** Unknown where there is no such link, or the kernel has no socket to ask by. */
+  /** Unknown where there is no such link, the kernel has no socket to ask by, or the agent stops meanwhile. */
   async #ask(
     iface: string,
     address: string,
@@ -252,8 +259,9 @@ export class VipDriver implements VipPort {
     try {
       const link = this.#route.link(iface)
       if (link === undefined) return { kind: 'unknown', why: `there is no interface ${iface}` }
-      return await probe({ iface, mac: link.mac, address, ...how })
+      return await probe({ iface, mac: link.mac, address, signal: this.#closed.signal, ...how })
     } catch (error) {
+      if (this.#closed.signal.aborted) return { kind: 'unknown', why: 'the agent stops' }
       if (error instanceof KernelError) return { kind: 'unknown', why: error.message }
       throw error
     }
