@@ -5,8 +5,10 @@
  */
 
 import { spawn } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { glob } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { ALL_PACKAGES, ensureDebianPackages, unsuitable } from '../infra/dev/debian-packages.ts'
 
 interface Stage {
@@ -156,17 +158,32 @@ function node(args: readonly string[]): Promise<number> {
   })
 }
 
-async function runTests(files: readonly string[], concurrency: number): Promise<number> {
+interface Outcome {
+  code: number
+  /** What failed and why, in words; '' where nothing did. */
+  failures: string
+}
+
+async function runTests(files: readonly string[], concurrency: number): Promise<Outcome> {
   if (files.length === 0) throw new Error('This stage has no test files: a run without tests proves nothing.')
+  const folder = mkdtempSync(join(tmpdir(), 'understudy-test-'))
+  const kept = join(folder, 'failures')
   const limits = ['--import=./test/bounds.ts', `--test-timeout=${TEST_LIMIT_MS}`, `--test-concurrency=${concurrency}`]
-  return node([...limits, '--test', '--test-reporter=spec', ...files])
+  const shown = ['--test-reporter=spec', '--test-reporter-destination=stdout']
+  const told = ['--test-reporter=./test/failures.ts', `--test-reporter-destination=${kept}`]
+  try {
+    const code = await node([...limits, '--test', ...shown, ...told, ...files])
+    return { code, failures: existsSync(kept) ? readFileSync(kept, 'utf8') : '' }
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
 }
 
 /** Both parts are run even where the first one fails: each failure that is there is told in one run. */
-async function runPattern({ tests, concurrency, bundle, sideBySide = [] }: TestFiles): Promise<number> {
+async function runPattern({ tests, concurrency, bundle, sideBySide = [] }: TestFiles): Promise<Outcome> {
   if (bundle === true) {
     const made = await node(['infra/dev/build.ts'])
-    if (made !== 0) return made
+    if (made !== 0) return { code: made, failures: '' }
     process.env.UNDERSTUDY_LAB_BUNDLE = '1'
   }
   const files: string[] = []
@@ -174,17 +191,19 @@ async function runPattern({ tests, concurrency, bundle, sideBySide = [] }: TestF
   const missing = sideBySide.find(file => !files.includes(file))
   if (missing !== undefined) throw new Error(`There is no test file ${missing} below ${tests}.`)
   const others = files.filter(file => !sideBySide.includes(file)).sort()
-  const code = await runTests(others, concurrency)
-  return Math.max(code, sideBySide.length === 0 ? 0 : await runTests(sideBySide, 2))
+  const alone = await runTests(others, concurrency)
+  if (sideBySide.length === 0) return alone
+  const together = await runTests(sideBySide, 2)
+  return { code: Math.max(alone.code, together.code), failures: alone.failures + together.failures }
 }
 
-async function runStage(stage: Stage): Promise<number> {
+async function runStage(stage: Stage): Promise<Outcome> {
   if (stage.realParts) {
     const reason = unsuitable()
     if (reason !== null) throw new Error(reason)
     await ensureDebianPackages(ALL_PACKAGES, { why: `the stage ${stage.name}`, say })
   }
-  if ('script' in stage.run) return node([stage.run.script, ...stage.run.args])
+  if ('script' in stage.run) return { code: await node([stage.run.script, ...stage.run.args]), failures: '' }
   return runPattern(stage.run)
 }
 
@@ -192,7 +211,7 @@ async function main(wishes: readonly string[]): Promise<number> {
   const files = wishes.filter(wish => wish.endsWith('.test.ts'))
   const missing = files.find(file => !existsSync(file))
   if (missing !== undefined) throw new Error(`There is no test file ${missing}.`)
-  if (files.length > 0) return runTests(files, 1)
+  if (files.length > 0) return (await runTests(files, 1)).code
   const unknown = wishes.find(wish => !stages.some(stage => stage.name === wish))
   if (unknown !== undefined) {
     throw new Error(`"${unknown}" is neither a stage (${stages.map(stage => stage.name).join(', ')}) nor a test file.`)
@@ -202,10 +221,10 @@ async function main(wishes: readonly string[]): Promise<number> {
     if (wishes.length > 0 && !wishes.includes(stage.name)) continue
     say(`\n── ${stage.name}: ${stage.shows}`)
     const began = performance.now()
-    const code = await runStage(stage)
+    const { code, failures } = await runStage(stage)
     seconds.push(`${stage.name} ${((performance.now() - began) / 1000).toFixed(0)} s`)
     if (code !== 0) {
-      say(`\n── ${stage.name} failed (${seconds.join(', ')}). Again, this stage alone: npm test -- ${stage.name}`)
+      say(`\n${failures}\n── ${stage.name} failed (${seconds.join(', ')}). Again, this stage alone: npm test -- ${stage.name}`)
       return code
     }
   }
