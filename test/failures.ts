@@ -25,6 +25,7 @@ function sentence(error: NonNullable<TestEvent['data']['details']>['error']): st
   return text.split('\n').slice(0, MAX_LINES).join('\n    ')
 }
 
+// biome-ignore lint/style/noDefaultExport: the runner looks for a default export.
 export default async function* failures(events: AsyncIterable<TestEvent>): AsyncGenerator<string> {
   for await (const { type, data } of events) {
     if (type === 'test:diagnostic' && data.message?.startsWith('Error: ') === true) yield `  ${data.message}\n`

@@ -224,7 +224,9 @@ async function main(wishes: readonly string[]): Promise<number> {
     const { code, failures } = await runStage(stage)
     seconds.push(`${stage.name} ${((performance.now() - began) / 1000).toFixed(0)} s`)
     if (code !== 0) {
-      say(`\n${failures}\n── ${stage.name} failed (${seconds.join(', ')}). Again, this stage alone: npm test -- ${stage.name}`)
+      say(
+        `\n${failures}\n── ${stage.name} failed (${seconds.join(', ')}). Again, this stage alone: npm test -- ${stage.name}`,
+      )
       return code
     }
   }
