@@ -1,19 +1,16 @@
-import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import { type Config, confirmSecondsMax } from '../config.ts'
 import { identityFileOf } from '../control/core-side.ts'
 import { readIdentity } from '../control/identity.ts'
 import { exec } from '../exec.ts'
 import { loadConfig } from '../host-file.ts'
-import { takeEndCalmly } from '../kernel/child-end.ts'
 import { readBootId } from '../kernel/clock.ts'
 import type { StatusReport } from '../report/status-report.ts'
-import { bundledChild } from '../self.ts'
 import { ask } from '../socket/client.ts'
+import { runApart } from '../workers/apart.ts'
 import { vswitchSchema } from './record.ts'
 import { changeVswitch, type Outcome, type Undo, type VswitchParts, type Wish } from './vswitches.ts'
 
@@ -50,32 +47,9 @@ export async function runChange(config: string, wish: Wish): Promise<Outcome> {
 export const endUnfinished = (config: string): Promise<Outcome | null> => runProcess(config, { undo: 'unfinished' })
 
 async function runProcess(config: string, wish: Wish | Undo): Promise<Outcome | null> {
-  const bundled = bundledChild(changeVerb)
-  const command = bundled?.command ?? process.execPath
-  const args = bundled?.args ?? [
-    '--disable-warning=ExperimentalWarning',
-    fileURLToPath(new URL('../cli/main.ts', import.meta.url)),
-    changeVerb,
-  ]
-  const child = spawn(command, args, { detached: true, stdio: ['pipe', 'pipe', 'inherit'] })
-  takeEndCalmly(child)
-  // One that can't be started says nothing.
-  child.once('error', () => {})
-  child.stdin.on('error', () => {})
-  child.stdin.end(JSON.stringify({ config, wish } satisfies z.input<typeof requestSchema>))
-  const limit = setTimeout(() => child.stdout.destroy(), processLimitMs)
-  const said = await text(child.stdout).catch(() => '')
-  clearTimeout(limit)
-  const outcome = outcomeSchema.safeParse(parse(said))
+  const request = { config, wish } satisfies z.input<typeof requestSchema>
+  const outcome = outcomeSchema.safeParse(await runApart(changeVerb, { request, limitMs: processLimitMs }))
   return outcome.success ? outcome.data : null
-}
-
-const parse = (said: string): unknown => {
-  try {
-    return JSON.parse(said.trim().split('\n').at(-1) ?? '')
-  } catch {
-    return null
-  }
 }
 
 /** The process itself. Its reader may be gone by the time it has something to say. */

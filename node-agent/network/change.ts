@@ -1,10 +1,13 @@
-import { closeSync, constants, existsSync, fsyncSync, openSync, readFileSync, rmSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
-import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
 import type { Vswitch } from '../../shared/hosts/network.ts'
-import { openFolderWriter } from '../state-file/atomic-write.ts'
+import {
+  isJournalThere,
+  type JournalPlace,
+  readJournalFile,
+  removeJournalFile,
+  writeJournalFile,
+} from '../state-file/change-journal.ts'
 import type { Step } from './plan.ts'
 import { vswitchSchema } from './record.ts'
 
@@ -123,7 +126,7 @@ export async function undoUnfinished(
   parts: Pick<ChangeParts, 'folder' | 'boot' | 'run'>,
   remembered: readonly Vswitch[],
 ): Promise<Undone | null> {
-  const journal = readJournal(parts)
+  const journal = readJournalFile(journalIn(parts.folder), journalSchema)
   if (journal === null) return null
   if (!isDeepStrictEqual(remembered, journal.record)) {
     const why = `the change "${journal.why}" was confirmed and remembered when its process ended: it stays`
@@ -193,45 +196,22 @@ async function confirm(parts: ChangeParts, before: Reach): Promise<string | null
   return missing.length === 0 ? 'steadily what it reached before' : missing.join(' and ')
 }
 
-async function writeJournal(parts: ChangeParts, { why, steps, record }: WantedChange): Promise<void> {
-  await mkdir(parts.folder, { recursive: true, mode: 0o700 })
-  const folder = await openFolderWriter(parts.folder)
-  try {
-    const undo = undoOf(steps)
-    const journal = { version: 1, boot: parts.boot, why, undo, record: [...record] } satisfies z.input<
-      typeof journalSchema
-    >
-    await folder.write(journalName, Buffer.from(JSON.stringify(journal)))
-  } finally {
-    await folder.close()
-  }
-}
+const writeJournal = (parts: ChangeParts, { why, steps, record }: WantedChange): Promise<void> =>
+  writeJournalFile(journalIn(parts.folder), {
+    version: 1,
+    boot: parts.boot,
+    why,
+    undo: undoOf(steps),
+    record: [...record],
+  } satisfies z.input<typeof journalSchema>)
 
-export const isUnfinished = (folder: string): boolean => existsSync(join(folder, journalName))
+export const isUnfinished = (folder: string): boolean => isJournalThere(journalIn(folder))
 
-function readJournal(parts: Pick<ChangeParts, 'folder'>): z.output<typeof journalSchema> | null {
-  const path = join(parts.folder, journalName)
-  if (!existsSync(path)) return null // no change was under way
-  const damaged = (why: string): Error =>
-    new Error(
-      `${path}, which says how a change of the networks is taken back, is damaged (${why}): look at the networks of this host, and remove it then`,
-    )
-  try {
-    const journal = journalSchema.safeParse(JSON.parse(readFileSync(path, 'utf8')))
-    if (journal.success) return journal.data
-    throw damaged(z.prettifyError(journal.error))
-  } catch (error) {
-    throw error instanceof SyntaxError ? damaged(error.message) : error
-  }
-}
+export const removeJournal = ({ folder }: Pick<ChangeParts, 'folder'>): void => removeJournalFile(journalIn(folder))
 
-/** For good: a loss of power must not bring back what would be taken for a change under way. */
-export function removeJournal({ folder }: Pick<ChangeParts, 'folder'>): void {
-  rmSync(join(folder, journalName), { force: true })
-  const names = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY)
-  try {
-    fsyncSync(names)
-  } finally {
-    closeSync(names)
-  }
-}
+const journalIn = (folder: string): JournalPlace => ({
+  folder,
+  name: journalName,
+  of: 'says how a change of the networks is taken back',
+  remedy: 'look at the networks of this host, and remove it then',
+})
