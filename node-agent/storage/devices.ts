@@ -1,8 +1,8 @@
 import type { StorageAdapter, StorageDevice, StoragePath } from '../../shared/hosts/storage.ts'
-import { mountLines } from '../kernel/mountinfo.ts'
 import type { MultipathMap } from './multipath.ts'
 import { namespacePaths, subsystemOf, subsystemPolicy } from './nvme-paths.ts'
 import type { Sysfs } from './sysfs.ts'
+import { holders, partitions, Users } from './users.ts'
 
 /**
  * Block devices that storage adapters lead to: one entry for a disk, or for the multipath map over several paths to it.
@@ -66,25 +66,6 @@ export function listDevices(sysfs: Sysfs, sources: DeviceSources): DeviceList {
   }
   for (const [map, paths] of byMap) devices.push(multipath(paths, { map, users, policy: mapOf.get(map) }))
   return { devices, truncated: Math.max(0, names.length - devicesMax) }
-}
-
-/** Partitions by disk. One listing for all of them: a large host has thousands of disks. */
-function partitions(sysfs: Sysfs): Map<string, string[]> {
-  const found = new Map<string, string[]>()
-  for (const name of sysfs.list('sys/class/block')) {
-    const disk = /^(sd[a-z0-9]*?[a-z])\d+$/.exec(name)?.[1] ?? /^(nvme\d+n\d+)p\d+$/.exec(name)?.[1]
-    if (disk !== undefined) found.set(disk, [...(found.get(disk) ?? []), name])
-  }
-  return found
-}
-
-/** Who stands on a block device, directly: read from above, since few devices are made of others. */
-function holders(sysfs: Sysfs): Map<string, string[]> {
-  const found = new Map<string, string[]>()
-  for (const name of sysfs.list('sys/block').filter(one => /^(dm-|md|bcache)/.test(one))) {
-    for (const below of sysfs.list(`sys/block/${name}/slaves`)) found.set(below, [...(found.get(below) ?? []), name])
-  }
-  return found
 }
 
 interface DiskFacts {
@@ -172,59 +153,3 @@ function multipath(
     usedBy: users.of([map], holders),
   }
 }
-
-/** Who is on a block device: file systems, swap, and the maps and arrays stacked on it, followed to their ends. */
-class Users {
-  readonly #sysfs: Sysfs
-  /** Mount points by "major:minor" (proc(5), mountinfo). */
-  readonly #mounts = new Map<string, string[]>()
-  readonly #swaps: Set<string>
-
-  readonly #stack: ReadonlyMap<string, string[]>
-
-  constructor(sysfs: Sysfs, stack: ReadonlyMap<string, string[]>) {
-    this.#sysfs = sysfs
-    this.#stack = stack
-    for (const { device, point } of mountLines(sysfs.file('proc/self/mountinfo') ?? ''))
-      this.#mounts.set(device, [...(this.#mounts.get(device) ?? []), point])
-    const swaps = (sysfs.file('proc/swaps') ?? '').split('\n').slice(1)
-    this.#swaps = new Set(swaps.map(line => line.split(/\s/)[0]?.replace(/^\/dev\//, '') ?? ''))
-  }
-
-  isMultipath(name: string): boolean {
-    return this.#sysfs.text(`sys/block/${name}/dm/uuid`)?.startsWith('mpath-') === true
-  }
-
-  nameOf(name: string): string {
-    return this.#sysfs.text(`sys/block/${name}/dm/name`) ?? name
-  }
-
-  holdersOf(name: string): string[] {
-    return this.#stack.get(name) ?? []
-  }
-
-  of(names: readonly string[], holders: readonly string[]): string[] {
-    const found = names.flatMap(name => this.#direct(name))
-    return [...found, ...this.#stacked(holders, depthMax)].slice(0, usersMax)
-  }
-
-  #direct(name: string): string[] {
-    const device = this.#sysfs.text(`sys/class/block/${name}/dev`)
-    const mounts = device === null ? [] : (this.#mounts.get(device) ?? [])
-    return [...mounts.map(point => `mounted on ${point}`), ...(this.#swaps.has(name) ? ['swap'] : [])]
-  }
-
-  #stacked(holders: readonly string[], depth: number): string[] {
-    if (depth === 0) return []
-    return holders.flatMap(holder => {
-      const uuid = this.#sysfs.text(`sys/block/${holder}/dm/uuid`)
-      const kind = uuid?.startsWith('LVM-') ? 'LVM volume' : uuid?.startsWith('CRYPT-') ? 'encrypted volume' : 'map'
-      const what = holder.startsWith('md') ? `array ${holder}` : `${kind} ${this.nameOf(holder)}`
-      return [what, ...this.#direct(holder), ...this.#stacked(this.holdersOf(holder), depth - 1)]
-    })
-  }
-}
-
-/** Partition, RAID, encryption, volume, map: deeper stacks are not made by people. */
-const depthMax = 6
-const usersMax = 32

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -9,6 +9,7 @@ import { listDevices } from '../../../node-agent/storage/devices.ts'
 import { readInitiatorName } from '../../../node-agent/storage/initiator-name.ts'
 import { parseMultipath } from '../../../node-agent/storage/multipath.ts'
 import { chooseAdapters, Scanner } from '../../../node-agent/storage/scan.ts'
+import { sessionUsers } from '../../../node-agent/storage/session-users.ts'
 import { Sysfs } from '../../../node-agent/storage/sysfs.ts'
 import { deviceChange, lunDifferences, type StorageDevice, sharedLuns } from '../../../shared/hosts/storage.ts'
 import { ahci, fakeSysfs, fcoeAndNvme, iscsiTcp, mounts, nvmeMultipath, qla2xxx, sas } from './fake-sysfs.ts'
@@ -119,6 +120,69 @@ test('two paths under one multipath map are one device, with the paths that are 
 test('a disk says what is mounted on its partitions', () => {
   assert.deepEqual(device('sda').usedBy, ['mounted on /'])
   assert.equal(device('sda').wwid, 'naa.55cd2e41516e1a2b')
+})
+
+test('a disk below a file system of another mount namespace, of btrfs, and below a loop device, is in use', () => {
+  const other = fakeSysfs(`
+    ${iscsiTcp}
+    sys/class/block/sdd/dev = 8:48
+    sys/block/sde -> sys/devices/platform/host5/session1/target5:0:0/5:0:0:2/block/sde
+    sys/devices/platform/host5/session1/target5:0:0/5:0:0:2/block/sde/size = 2097152
+    sys/class/block/sde/dev = 8:64
+    sys/block/sdf -> sys/devices/platform/host5/session1/target5:0:0/5:0:0:3/block/sdf
+    sys/devices/platform/host5/session1/target5:0:0/5:0:0:3/block/sdf/size = 2097152
+    sys/block/sdg -> sys/devices/platform/host5/session1/target5:0:0/5:0:0:4/block/sdg
+    sys/devices/platform/host5/session1/target5:0:0/5:0:0:4/block/sdg/size = 2097152
+    sys/fs/btrfs/6c1e4f0a-7d7a-4f5b-9d62-0a4f3b0f4f11/devices/sde/x = 1
+    sys/fs/btrfs/6c1e4f0a-7d7a-4f5b-9d62-0a4f3b0f4f11/devices/sdf/x = 1
+    sys/block/loop3/loop/backing_file = /dev/sdg
+    proc/self/mountinfo = 22 1 0:41 / /pool rw - btrfs /dev/sde rw
+    proc/77/comm = postgres
+    proc/77/mountinfo = 30 1 8:48 / /data rw - ext4 /dev/sdd rw
+  `)
+  try {
+    for (const [pid, namespace] of [
+      ['self', 'mnt:[1]'],
+      ['77', 'mnt:[2]'],
+    ] as const) {
+      mkdirSync(join(other.root, `proc/${pid}/ns`), { recursive: true })
+      symlinkSync(namespace, join(other.root, `proc/${pid}/ns/mnt`))
+    }
+    const there = new Sysfs(other.root)
+    const found = listDevices(there, { adapters: listAdapters(there, { initiatorName: null }), maps: [] }).devices
+    assert.deepEqual(
+      found.map(one => [one.name, one.usedBy]),
+      [
+        ['sdd', ['mounted on /data for postgres']],
+        ['sde', ['mounted on /pool']],
+        ['sdf', ['part of a mounted btrfs']],
+        ['sdg', ['loop device loop3']],
+      ],
+    )
+  } finally {
+    other.remove()
+  }
+})
+
+test('a tape or changer of a session that a program has open is in use by it', () => {
+  const other = fakeSysfs(`
+    sys/class/scsi_generic/sg3 -> sys/devices/platform/host5/session1/target5:0:0/5:0:0:9/scsi_generic/sg3
+    sys/devices/platform/host5/session1/target5:0:0/5:0:0:9/scsi_generic/sg3/dev = 1:3
+    proc/77/comm = mtx
+    proc/78/comm = multipathd
+  `)
+  try {
+    for (const pid of ['77', '78']) {
+      mkdirSync(join(other.root, `proc/${pid}/fd`))
+      // Number 1:3, the only one that each machine has.
+      symlinkSync('/dev/null', join(other.root, `proc/${pid}/fd/5`))
+    }
+    assert.deepEqual(sessionUsers(new Sysfs(other.root)), [
+      { session: 'session1', what: 'sg3 (opened by mtx, process 77)' },
+    ])
+  } finally {
+    other.remove()
+  }
 })
 
 test('an NVMe namespace hangs on its controller', () => {
