@@ -34,6 +34,10 @@ export function addInternalVerbs(program: Command): void {
     const { changeProcess } = await import('../network/change-process.ts')
     await changeProcess()
   })
+  program.command('initiator-name-change', { hidden: true }).action(async () => {
+    const { nameChangeProcess } = await import('../storage/name-change-process.ts')
+    await nameChangeProcess()
+  })
   program.command('inventory-look', { hidden: true }).action(async () => {
     const { lookProcess } = await import('../inventory/look-process.ts')
     await lookProcess()

@@ -1,14 +1,15 @@
 import { existsSync } from 'node:fs'
 import type { Command } from 'commander'
 import { exec } from '../exec.ts'
-import { loadHost } from '../host-file.ts'
+import { type HostFile, loadHost } from '../host-file.ts'
 import { theirInitiatorName } from '../inventory/compared.ts'
 import { convergedWhy } from '../network/vswitches.ts'
 import { discover } from '../storage/discovery.ts'
-import { changeInitiatorName, readInitiatorName } from '../storage/initiator-name.ts'
+import { readInitiatorName } from '../storage/initiator-name.ts'
 import { storageInventory } from '../storage/inventory.ts'
-import { iscsiHost } from '../storage/iscsi-host.ts'
+import { runNameChange } from '../storage/name-change.ts'
 import { chooseAdapters, Scanner } from '../storage/scan.ts'
+import { storageFolderOf } from '../storage/storage-folder.ts'
 import { Sysfs } from '../storage/sysfs.ts'
 import { askAgent, defaultConfigPath, type GlobalOptions } from './connection.ts'
 import { Exit } from './exit-codes.ts'
@@ -82,10 +83,15 @@ async function scan(
 
 /** A host without a configuration is in no pair and no deployment. */
 function refuseReadOnly(command: Command): void {
-  const path = command.optsWithGlobals<GlobalOptions>().config ?? defaultConfigPath
-  if (!existsSync(path)) return
-  const { base, config } = loadHost(path)
+  const host = hostOf(command)
+  if (host === null) return
+  const { base, config } = host
   if ((config ?? base).network.deployment === 'converged') throw new Exit('refused', convergedWhy)
+}
+
+function hostOf(command: Command): HostFile | null {
+  const path = command.optsWithGlobals<GlobalOptions>().config ?? defaultConfigPath
+  return existsSync(path) ? loadHost(path) : null
 }
 
 async function iqn(name: string | undefined, options: { logOut?: boolean }, command: Command): Promise<void> {
@@ -95,16 +101,14 @@ async function iqn(name: string | undefined, options: { logOut?: boolean }, comm
     print(`${now}\n`)
     return
   }
-  // Between logging out and in the host must not be left without its storage by a closed terminal.
-  for (const signal of ['SIGHUP', 'SIGINT'] as const) process.on(signal, () => {})
   refuseReadOnly(command)
   // Without an agent the other host's name is not known; the control plane knows all of the organisation.
   const theirs = theirInitiatorName(await askAgent(command, 'hosts').catch(() => null))
   const change = { name, logOutSessions: options.logOut === true, theirs }
-  const sysfs = new Sysfs()
-  const host = iscsiHost(sysfs, () => storageInventory(sysfs))
-  const result = await changeInitiatorName(host, change)
+  const base = hostOf(command)?.base
+  const place = { folder: storageFolderOf(base?.stateDir ?? null), socket: base?.socket ?? null }
+  const result = await runNameChange(place, change)
   await askAgent(command, 'lookAround').catch(() => null)
-  if (!result.ok) throw new Exit('refused', result.why)
+  if (!result.ok) throw new Exit(result.begun ? 'failed' : 'refused', result.why)
   print(`${result.from ?? 'no name'} → ${result.to}: ${result.why}\n`)
 }

@@ -7,9 +7,9 @@ import { runChange } from '../network/change-process.ts'
 import { vswitchSchema } from '../network/record.ts'
 import { convergedWhy, type Wish } from '../network/vswitches.ts'
 import { discover } from '../storage/discovery.ts'
-import { changeInitiatorName } from '../storage/initiator-name.ts'
-import { iscsiHost } from '../storage/iscsi-host.ts'
+import { runNameChange } from '../storage/name-change.ts'
 import { chooseAdapters, type Scanner } from '../storage/scan.ts'
+import { storageFolderOf } from '../storage/storage-folder.ts'
 import type { Sysfs } from '../storage/sysfs.ts'
 import type { RunOutcome } from './session.ts'
 
@@ -100,13 +100,16 @@ const hostVerbs: Partial<Record<Verb, (args: Record<string, unknown>, at: HostVe
     const message = `${portal} offers ${count} target${count === 1 ? '' : 's'}`
     return { phase: 'done', message, result: { targets: found.targets } }
   },
-  initiatorName: async (args, { configPath, sysfs, storage, theirInitiatorName }) => {
+  initiatorName: async (args, { configPath, sysfs, theirInitiatorName }) => {
     const { name, logOutSessions } = verbs.initiatorName.parse(args)
     const refused = whyReadOnly(configPath)
     if (refused !== null) return { phase: 'refused', message: refused }
     const theirs = await theirInitiatorName()
-    const changed = await changeInitiatorName(iscsiHost(sysfs, storage), { name, logOutSessions, theirs })
-    return { phase: changed.ok ? 'done' : 'refused', message: changed.why }
+    const { stateDir, socket } = loadHost(configPath).base
+    const place = { folder: storageFolderOf(stateDir), socket, root: sysfs.root }
+    const changed = await runNameChange(place, { name, logOutSessions, theirs })
+    if (changed.ok) return { phase: 'done', message: changed.why }
+    return { phase: changed.begun ? 'failed' : 'refused', message: changed.why.slice(0, messageMax) }
   },
 }
 

@@ -1,10 +1,11 @@
 import { text } from 'node:stream/consumers'
 import { z } from 'zod'
 import { summaryOf } from '../../shared/hosts/summary.ts'
-import { endLeftChange } from '../network/left-change.ts'
 import { storageInventory } from '../storage/inventory.ts'
+import { sessionUsers } from '../storage/session-users.ts'
 import { Sysfs } from '../storage/sysfs.ts'
 import { stepBack } from '../workers/worker-process.ts'
+import { endLeftChanges } from './left-changes.ts'
 import { digestOf, type HostInventory, readHost } from './read-host.ts'
 import { type InventoryNews, type InventorySettings, inventorySettingsSchema } from './settings.ts'
 
@@ -13,8 +14,8 @@ export const lookVerb = 'inventory-look'
 
 export const lookRequestSchema = z.object({
   settings: inventorySettingsSchema,
-  /** The summary that hosts are compared by, everything, or adapters and devices alone. */
-  what: z.enum(['news', 'host', 'storage']),
+  /** The summary that hosts are compared by, everything, adapters and devices alone, or who uses iSCSI sessions. */
+  what: z.enum(['news', 'host', 'storage', 'session users']),
   /** Where /sys, /proc and /etc are: tests have their own. */
   root: z.string(),
 })
@@ -29,7 +30,7 @@ export async function lookProcess(): Promise<void> {
 async function seen({ settings, what, root }: LookRequest): Promise<object> {
   switch (what) {
     case 'news': {
-      const change = await endLeftChange(settings)
+      const change = await endLeftChanges(settings)
       return { change, news: newsOf(await readHost(settings, root), settings) }
     }
     case 'host': {
@@ -38,6 +39,8 @@ async function seen({ settings, what, root }: LookRequest): Promise<object> {
     }
     case 'storage':
       return storageInventory(new Sysfs(root))
+    case 'session users':
+      return sessionUsers(new Sysfs(root))
   }
 }
 

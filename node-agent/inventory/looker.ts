@@ -5,8 +5,9 @@ import { hostSummary } from '../../shared/contract/host-summary.ts'
 import type { HostNetwork } from '../../shared/hosts/network.ts'
 import type { StorageInventory } from '../../shared/hosts/storage.ts'
 import { takeEndCalmly } from '../kernel/child-end.ts'
-import type { LeftChange } from '../network/left-change.ts'
 import { bundledChild } from '../self.ts'
+import type { SessionUse } from '../storage/session-users.ts'
+import type { LeftChange } from './left-changes.ts'
 import { type LookRequest, lookVerb } from './look-process.ts'
 import { type InventorySettings, inventoryNewsSchema } from './settings.ts'
 
@@ -30,6 +31,7 @@ const newsSchema = z.object({
     z.object({ state: z.enum(['taken back', 'stuck']), why: z.string() }),
   ]) satisfies z.ZodType<LeftChange>,
 })
+const usesSchema = z.array(z.object({ session: z.string(), what: z.string() })) satisfies z.ZodType<SessionUse[]>
 const hostSchema = z.object({ summary: hostSummary, network, storage })
 
 export interface LookerOptions {
@@ -59,6 +61,10 @@ export class Looker {
 
   storage(): Promise<StorageInventory> {
     return this.#look('storage', storage)
+  }
+
+  sessionUsers(): Promise<SessionUse[]> {
+    return this.#look('session users', usesSchema)
   }
 
   async #look<S extends z.ZodType>(what: LookRequest['what'], schema: S): Promise<z.output<S>> {

@@ -5,6 +5,8 @@ import { hostSummary } from '../../shared/contract/host-summary.ts'
 export const inventorySettingsSchema = z.object({
   /** Of the network's own record of vSwitches. */
   networkFolder: z.string(),
+  /** Where a change of the iSCSI name keeps what it is taken back by. */
+  storageFolder: z.string(),
   vips: z.array(z.object({ address: z.string(), interface: z.string() })),
   /** Of this host: a change of its networks that was left half-way is taken back with what it says. */
   configPath: z.string(),

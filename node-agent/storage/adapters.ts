@@ -94,6 +94,8 @@ export interface IscsiSession {
   target: string
   /** "10.0.0.9:3260", as open-iscsi knows it (its own `session_info`); null where the kernel does not say. */
   portal: string | null
+  /** open-iscsi's record of the interface it goes over: "default", or one of several; null where the kernel does not say. */
+  iface: string | null
   /** LOGGED_IN, FAILED, FREE. */
   state: string
   /** The name this session was logged in with: a session keeps it when the host's name changes. */
@@ -109,6 +111,7 @@ export function listSessions(sysfs: Sysfs): IscsiSession[] {
       host,
       target: sysfs.text(`${base}/targetname`) ?? 'unknown',
       portal: portalOf(sysfs, id),
+      iface: sysfs.text(`${base}/ifacename`),
       state: sysfs.text(`${base}/state`) ?? 'unknown',
       initiatorName: sysfs.text(`${base}/initiatorname`),
     }

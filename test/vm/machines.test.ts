@@ -107,6 +107,12 @@ describe('iSCSI, with open-iscsi and a target on the other machine', { timeout: 
     const refused = await understudy('a', 'storage', 'iqn', name)
     assert.equal(refused.code, 5)
     assert.match(refused.stderr, /1 session is logged in.*would keep the old name/)
+    const disk = `/dev/${(await shared())[0]?.name}`
+    await on('a').must('sh', '-c', `sleep 3600 < ${disk} > /dev/null 2>&1 & echo $! > /tmp/user`)
+    const used = await understudy('a', 'storage', 'iqn', name, '--log-out')
+    assert.equal(used.code, 5)
+    assert.match(used.stderr, /devices of its sessions are in use: sd\w \(opened by sleep, process \d+\)/)
+    await on('a').must('sh', '-c', 'kill $(cat /tmp/user)')
     const changed = await understudy('a', 'storage', 'iqn', name, '--log-out')
     assert.equal(changed.code, 0, changed.stderr)
     assert.match(changed.stdout, /seen in its sessions/)
@@ -114,6 +120,18 @@ describe('iSCSI, with open-iscsi and a target on the other machine', { timeout: 
     assert.equal((await storage()).adapters.find(one => one.name === 'iscsi')?.identifier, name)
     const spaces = await understudy('a', 'storage', 'iqn', 'iqn.2026-01.example:my host')
     assert.match(spaces.stderr, /must not contain spaces/)
+  })
+
+  test('a change that is killed between logging out and in is taken back, with the session by the old name', async () => {
+    const killer = 'case "$*" in *--login) rm "$0"; kill -9 $PPID; exit 1 ;; esac; exec /usr/sbin/iscsiadm "$@"'
+    await on('a').write('/tmp/killer/iscsiadm', `#!/bin/sh\n${killer}\n`)
+    await on('a').must('chmod', '+x', '/tmp/killer/iscsiadm')
+    const words = 'understudy storage iqn iqn.2026-01.example.host:other --log-out'
+    const killed = await on('a').run(['sh', '-c', `PATH=/tmp/killer:$PATH ${words}`])
+    assert.match(killed.stderr, /ended without a word.*taken back, and the old name is back/s)
+    const names = '/etc/iscsi/initiatorname.iscsi /sys/class/iscsi_session/*/initiatorname'
+    const seen = await on('a').must('sh', '-c', `grep -ho 'iqn[^ ]*' ${names}`)
+    assert.deepEqual(seen.trim().split('\n'), Array(2).fill('iqn.2026-01.example.host:machine-a'))
     await on('a').must('iscsiadm', '--mode', 'node', '--logout')
   })
 })

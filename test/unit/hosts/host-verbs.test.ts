@@ -41,7 +41,12 @@ const configure = (deployment: 'distributed' | 'converged'): void =>
   )
 configure('distributed')
 const sysfs = new Sysfs(tree.root)
-const settings = { networkFolder: join(folder, 'network'), vips: [], configPath }
+const settings = {
+  networkFolder: join(folder, 'network'),
+  storageFolder: join(folder, 'state', 'storage'),
+  vips: [],
+  configPath,
+}
 const at: HostVerbs = {
   configPath,
   sysfs,

@@ -13,7 +13,7 @@ const inventory: HostInventory = {
   storage: { adapters: [], devices: [] },
 }
 
-const settings = { networkFolder: '/nowhere', configPath: '/nowhere', vips: [] }
+const settings = { networkFolder: '/nowhere', storageFolder: '/nowhere', configPath: '/nowhere', vips: [] }
 
 test('another virtual address in the configuration is news, though nothing of the host has changed', () => {
   const before = newsOf(inventory, settings)
