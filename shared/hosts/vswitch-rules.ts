@@ -38,7 +38,7 @@ export function vswitchFaults(wish: Vswitch, context: HostContext): Fault[] {
     ...typeFaults(wish, { now, others }),
     ...linkFaults(wish, { ...context, now, others }),
     ...mtuFaults(wish),
-    ...addressFaults(wish, { ...context, others }),
+    ...addressFaults(wish, { ...context, others, nics: context.nics.filter(nic => !wish.nics.includes(nic.name)) }),
     ...vipFaults(wish, { now, vips: context.vips }),
     ...gatewayFaults(wish, { others, routes: context.routes }),
   ]
@@ -149,10 +149,10 @@ function mtuFaults({ mtu, addresses }: Vswitch): Fault[] {
       ]
 }
 
-function addressFaults(
-  wish: Vswitch,
-  context: Pick<HostContext, 'peerAddresses' | 'vips'> & { others: readonly ObservedVswitch[] },
-): Fault[] {
+/** `nics`: those that are no part of the vSwitch. */
+type Beside = Pick<HostContext, 'peerAddresses' | 'vips' | 'nics'> & { others: readonly ObservedVswitch[] }
+
+function addressFaults(wish: Vswitch, context: Beside): Fault[] {
   if (wish.addresses.length > addressesMax)
     return [{ field: 'addresses', value: `${wish.addresses.length}`, rule: `must be ${addressesMax} at most` }]
   return wish.addresses.flatMap((value, index) => {
@@ -161,16 +161,14 @@ function addressFaults(
   })
 }
 
-function addressRule(
-  text: string,
-  context: Pick<HostContext, 'peerAddresses' | 'vips'> & {
-    others: readonly ObservedVswitch[]
-    earlier: readonly string[]
-  },
-): string | null {
+function addressRule(text: string, context: Beside & { earlier: readonly string[] }): string | null {
   const prefix = parsePrefix(text)
   if (prefix === null) return 'must be an address with its prefix length; write it like "10.0.0.5/24"'
   if (isSpecial(prefix)) return 'must be a unicast address; loopback, link-local and multicast are not'
+  const longest = prefix.family === 4 ? 31 : 127
+  // One of a whole length has no neighbours: virtual addresses look like that, and are nobody's own.
+  if (prefix.length < 1 || prefix.length > longest)
+    return `must have a prefix length from 1 to ${longest}, that of its network`
   const place = placeInNetwork(prefix)
   if (place !== null) return place
   const is = (other: string): boolean => {
@@ -179,6 +177,8 @@ function addressRule(
   }
   if (context.earlier.some(is)) return 'must stand there once'
   if (context.peerAddresses.some(is)) return 'is an address of the other host'
+  const nic = context.nics.find(one => one.addresses.some(is))
+  if (nic !== undefined) return `is an address of the NIC ${nic.name}, which is no part of this vSwitch`
   if (context.vips.some(vip => is(vip.address))) return 'is a virtual address of the pair, which follows the primary'
   for (const other of context.others) {
     const same = other.addresses.find(one => overlaps(prefix, parsePrefix(one)))

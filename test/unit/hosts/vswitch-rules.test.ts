@@ -40,7 +40,12 @@ const observed = (change: Partial<ObservedVswitch> = {}): ObservedVswitch => ({
   ...change,
 })
 const context: HostContext = {
-  nics: [...['eth0', 'eth1', 'eth2', 'eth3', 'a;b', '-x'].map(nic), { ...nic('eth4'), master: 'bond0' }],
+  nics: [
+    ...['eth0', 'eth1', 'eth2'].map(nic),
+    { ...nic('eth3'), addresses: ['10.7.0.5/24'] },
+    ...['a;b', '-x'].map(nic),
+    { ...nic('eth4'), master: 'bond0' },
+  ],
   vswitches: [
     observed(),
     observed({ name: 'bak0', types: ['backup'], nics: [], addresses: ['10.2.0.5/24'], gateways: [] }),
@@ -103,6 +108,14 @@ const wrong: [string, Partial<Vswitch>, RegExp][] = [
   ],
   ['the address of the network', { addresses: ['10.1.0.0/24'] }, /this is the address of the network/],
   ['the broadcast address', { addresses: ['10.1.0.255/24'] }, /this is the broadcast address/],
+  ['an address alone', { addresses: ['10.8.0.5/32'] }, /must have a prefix length from 1 to 31, that of its network/],
+  ['an address alone, of IPv6', { addresses: ['fd08::5/128'] }, /must have a prefix length from 1 to 127/],
+  ['an address of everything', { addresses: ['10.8.0.5/0'] }, /must have a prefix length from 1 to 31/],
+  [
+    'an address of a NIC beside it',
+    { addresses: ['10.7.0.5/24'] },
+    /^addresses is "10\.7\.0\.5\/24" and is an address of the NIC eth3, which is no part of this vSwitch/,
+  ],
   ['a loopback address', { addresses: ['127.0.0.5/8'] }, /must be a unicast address/],
   ["the other host's address", { addresses: ['10.1.0.6/24'] }, /is an address of the other host/],
   ['a virtual address of the pair', { addresses: ['10.1.0.100/24'] }, /is a virtual address of the pair/],
