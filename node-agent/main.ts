@@ -15,7 +15,7 @@ import { VipDriver } from './drivers/vip-port.ts'
 import { filesDefinitions, publishFilesSettings } from './files/core-side.ts'
 import { OrderedServices } from './files/ordered-services.ts'
 import { termOf } from './files/settings.ts'
-import { loadHostForStart } from './host-file.ts'
+import { type BaseConfig, loadHostForStart } from './host-file.ts'
 import { inventorySettings } from './inventory/core-side.ts'
 import { HostLook } from './inventory/look.ts'
 import { type InventoryNews, inventoryTopic } from './inventory/settings.ts'
@@ -23,7 +23,7 @@ import { takeInheritedChildren } from './kernel/inherited-children.ts'
 import { runRealTime } from './kernel/libc.ts'
 import { releaseStartMemory } from './kernel/memory.ts'
 import { readHostKey } from './keys/host-key.ts'
-import { partsOf } from './network/change-process.ts'
+import { type NetworkConfig, ofWaiting, partsOf } from './network/change-process.ts'
 import { restoreVswitches } from './network/vswitches.ts'
 import { certificateForOther } from './pair/keys.ts'
 import { LeftPair, readSetup } from './pair/setup-file.ts'
@@ -71,13 +71,12 @@ export async function runAgent(configPath: string): Promise<void> {
   const { base, input, config: wanted, applied, note } = await loadHostForStart(configPath)
   if (note !== '') log(note)
   // Without a pair in the operator's own file it is the set-up that makes a member of this host, not the wish for one.
-  if (wanted === null || (!('pair' in input) && !readState(base.stateDir).ok))
-    return runWaiting(base, { configPath, log })
+  if (wanted === null || (!('pair' in input) && !readState(base.stateDir).ok)) return wait(base, configPath)
   const config = wanted
   await preflight(config).catch(error => revertOrFail(error, { stateDir: base.stateDir, applied }))
   const setup = readSetup(config.stateDir)
   if (setup?.leftAt !== undefined) {
-    if (!('pair' in input)) return runWaiting(base, { configPath, log })
+    if (!('pair' in input)) return wait(base, configPath)
     throw new LeftPair(setup)
   }
   await makeNetworks(config)
@@ -250,7 +249,13 @@ function comeFirst(agent: Agent): void {
 }
 
 /** The pair's paths and virtual addresses may be on vSwitches that this boot has lost. */
-async function makeNetworks(config: Config): Promise<void> {
+/** It has a control plane to reach, and may have vSwitches by now to reach it over. */
+async function wait(base: BaseConfig, configPath: string): Promise<void> {
+  await makeNetworks(ofWaiting(base))
+  return runWaiting(base, { configPath, log })
+}
+
+async function makeNetworks(config: NetworkConfig): Promise<void> {
   for (const line of await restoreVswitches(partsOf(config))) log(line)
 }
 

@@ -11,8 +11,7 @@ import {
   type VswitchBackend,
   vswitchBackends,
 } from '../../shared/hosts/network.ts'
-import { loadConfig } from '../host-file.ts'
-import { runChange } from '../network/change-process.ts'
+import { loadNetworks, runChange } from '../network/change-process.ts'
 import { readNetwork } from '../network/inventory.ts'
 import { readRecord } from '../network/record.ts'
 import { convergedWhy } from '../network/vswitches.ts'
@@ -25,7 +24,7 @@ import { showNetwork } from './show-host.ts'
  * This host's networks. They are read from the host itself, so that they can be looked at with everything else down; a
  * change runs in a process of its own, which takes it back where it cuts this host off.
  */
-const configOf = (command: Command) => loadConfig(pathOf(command))
+const configOf = (command: Command) => loadNetworks(pathOf(command))
 const pathOf = (command: Command): string => command.optsWithGlobals<GlobalOptions>().config ?? defaultConfigPath
 
 async function lookAround(command: Command) {

@@ -6,7 +6,7 @@ import { type Config, confirmSecondsMax } from '../config.ts'
 import { identityFileOf } from '../control/core-side.ts'
 import { readIdentity } from '../control/identity.ts'
 import { exec } from '../exec.ts'
-import { loadConfig } from '../host-file.ts'
+import { type BaseConfig, loadHost } from '../host-file.ts'
 import { readBootId } from '../kernel/clock.ts'
 import type { StatusReport } from '../report/status-report.ts'
 import { ask } from '../socket/client.ts'
@@ -56,12 +56,34 @@ async function runProcess(config: string, wish: Wish | Undo): Promise<Outcome | 
 export async function changeProcess(): Promise<void> {
   process.on('SIGHUP', () => {})
   process.stdout.on('error', () => {})
-  const { config, wish } = requestSchema.parse(JSON.parse(await text(process.stdin)))
-  const outcome = await changeVswitch(partsOf(loadConfig(config)), wish)
-  process.stdout.write(`${JSON.stringify(outcome)}\n`)
+  const said = await text(process.stdin)
+  process.stdout.write(`${JSON.stringify(await changed(said))}\n`)
 }
 
-export function partsOf(config: Config): VswitchParts {
+/** Never throws: whoever asked is told. */
+async function changed(said: string): Promise<Outcome> {
+  try {
+    const { config, wish } = requestSchema.parse(JSON.parse(said))
+    return await changeVswitch(partsOf(loadNetworks(config)), wish)
+  } catch (error) {
+    const why =
+      error instanceof z.ZodError ? z.prettifyError(error) : error instanceof Error ? error.message : `${error}`
+    return { ok: false, why: `${why}; nothing was changed` }
+  }
+}
+
+/** What of a host's configuration its networks are changed and looked at by. */
+export type NetworkConfig = BaseConfig & Pick<Config, 'vips'> & { peer: { paths: Config['peer']['paths'] } }
+
+/** A host that waits for its pair has networks too, and nothing that they are held against. @throws ConfigError */
+export function loadNetworks(path: string): NetworkConfig {
+  const { base, config } = loadHost(path)
+  return config ?? ofWaiting(base)
+}
+
+export const ofWaiting = (base: BaseConfig): NetworkConfig => ({ ...base, vips: [], peer: { paths: [] } })
+
+export function partsOf(config: NetworkConfig): VswitchParts {
   return {
     folder: join(config.stateDir, 'network'),
     boot: readBootId(config.bootIdPath),
@@ -88,7 +110,7 @@ const answerLimitMs = 1000
 const within = (agoMs: number | null, limitMs: number): boolean => agoMs !== null && agoMs < limitMs
 
 /** What the agent reaches, and the control plane; without an agent nothing is known to be reached, and nothing can be missed. */
-function reachOf(config: Config): VswitchParts['reach'] {
+function reachOf(config: NetworkConfig): VswitchParts['reach'] {
   let plane: Answers | null | undefined
   return async withinMs => {
     if (plane === undefined) plane = answersOf(config)
@@ -107,7 +129,7 @@ function reachOf(config: Config): VswitchParts['reach'] {
 }
 
 /** null: this host is known to no control plane. */
-function answersOf({ stateDir }: Config): Answers | null {
+function answersOf({ stateDir }: Pick<Config, 'stateDir'>): Answers | null {
   const identity = readIdentity(identityFileOf(stateDir))
   return identity === null ? null : new Answers(identity.url)
 }

@@ -7,16 +7,19 @@ import { openFolderWriter } from '../state-file/atomic-write.ts'
 
 /** The vSwitches that we made, as they were wanted: what the kernel can't keep (types, description), and what a boot needs. */
 
+/** More than there can be of anything: what is too much is said by the rules, with a sentence (vswitch-rules.ts). */
+const listMax = 64
+
 export const vswitchSchema = z.strictObject({
   name: z.string(),
   backend: z.enum(vswitchBackends),
   description: z.string().default(''),
-  types: z.array(z.enum(networkTypes)).max(networkTypes.length),
+  types: z.array(z.enum(networkTypes)).max(listMax),
   vlan: z.int().nullable().default(null),
-  nics: z.array(z.string()).max(64).default([]),
+  nics: z.array(z.string()).max(listMax).default([]),
   bond: z.enum(bondModes).nullable().default(null),
-  addresses: z.array(z.string()).max(64).default([]),
-  gateways: z.array(z.string()).max(4).default([]),
+  addresses: z.array(z.string()).max(listMax).default([]),
+  gateways: z.array(z.string()).max(listMax).default([]),
   mtu: z.int().default(1500),
 }) satisfies z.ZodType<Vswitch>
 

@@ -1,8 +1,8 @@
-import assert from 'node:assert/strict'
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, afterEach, before, test } from 'node:test'
+import { isDeepStrictEqual } from 'node:util'
 import { sessionUsers } from '../../node-agent/storage/session-users.ts'
 import { Sysfs } from '../../node-agent/storage/sysfs.ts'
 import { until } from '../fixtures/until.ts'
@@ -61,14 +61,16 @@ async function program(command: string, ...args: string[]): Promise<ChildProcess
   return child
 }
 const users = () => sessionUsers(new Sysfs(tree.root)).map(use => `${use.session}: ${use.what}`)
+/** Other tests' losetup(8) looks into every loop device for a moment. */
+const usersAre = (...wanted: string[]) => until(() => isDeepStrictEqual(users(), wanted))
 
-test('a disk that nobody uses is nobody’s', () => {
-  assert.deepEqual(users(), [])
+test('a disk that nobody uses is nobody’s', async () => {
+  await usersAre()
 })
 
 test('a program that has the disk itself open is named', async () => {
   const child = await program('sh', '-c', 'exec 7< "$0"; echo ready; read line', loop)
-  assert.deepEqual(users(), [`session1: sdd (opened by sh, process ${child.pid})`])
+  await usersAre(`session1: sdd (opened by sh, process ${child.pid})`)
 })
 
 test('a file system that is mounted in another mount namespace alone is seen, and for whom', async () => {
@@ -85,9 +87,9 @@ test('a file system that is mounted in another mount namespace alone is seen, an
     loop,
     point,
   )
-  assert.deepEqual(users(), [`session1: sdd (mounted on ${point} for sh)`])
+  await usersAre(`session1: sdd (mounted on ${point} for sh)`)
   await ended(child)
-  await until(() => users().length === 0)
+  await usersAre()
 })
 
 test('whoever has it for himself and is not seen is in the way all the same', async () => {
@@ -105,5 +107,5 @@ test('whoever has it for himself and is not seen is in the way all the same', as
     loop,
     point,
   )
-  assert.deepEqual(users(), ['session1: sdd (the kernel says that somebody has it for himself)'])
+  await usersAre('session1: sdd (the kernel says that somebody has it for himself)')
 })

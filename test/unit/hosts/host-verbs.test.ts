@@ -7,6 +7,7 @@ import { after, test } from 'node:test'
 import { type HostVerbs, runHostVerb } from '../../../node-agent/control/host-verbs.ts'
 import { Looker } from '../../../node-agent/inventory/looker.ts'
 import { readHost } from '../../../node-agent/inventory/read-host.ts'
+import { runChange } from '../../../node-agent/network/change-process.ts'
 import { storageInventory } from '../../../node-agent/storage/inventory.ts'
 import { Scanner } from '../../../node-agent/storage/scan.ts'
 import { Sysfs } from '../../../node-agent/storage/sysfs.ts'
@@ -140,6 +141,25 @@ test('an adapter that hangs costs a command its time and nobody the link: the an
     rmSync(state)
     writeFileSync(state, was)
   }
+})
+
+test('a vSwitch is asked for of a host that waits for its pair too, and each refusal is a sentence', async () => {
+  const missing = await runHostVerb({ verb: 'vswitch', args: { put: null, remove: 'nothere' } }, at)
+  assert.equal(missing?.phase, 'failed')
+  assert.match(missing?.message ?? '', /there is no vSwitch nothere; this host has .*; nothing was changed/)
+  const wish = { name: 'svc0', backend: 'bridge', types: ['service'], addresses: [] } as const
+  const put = {
+    ...wish,
+    description: '',
+    vlan: null,
+    nics: [],
+    bond: null,
+    mtu: 1500,
+    gateways: Array(5).fill('fd00::1'),
+  }
+  const many = await runChange(configPath, { set: { ...put, types: [...put.types], addresses: [] } })
+  assert.equal(many.ok, false)
+  assert.match(many.why, /gateways is "fd00::1" and is a second gateway for IPv6.*nothing was changed/)
 })
 
 test('a portal that is none is refused with the rule, and nothing is asked', async () => {
