@@ -4,10 +4,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { parseIscsiadm, parseIscsiLs } from '../../../node-agent/storage/discovery.ts'
-import type { IscsiHost, Login, NameChange, Session } from '../../../node-agent/storage/initiator-name.ts'
+import type { NameChange } from '../../../node-agent/storage/initiator-name.ts'
 import { changeLocked, undoUnfinished } from '../../../node-agent/storage/name-change-process.ts'
 import { initiatorNameFault, iscsiNameFault } from '../../../shared/hosts/iscsi-name.ts'
 import { parsePortal } from '../../../shared/hosts/iscsi-portal.ts'
+import { FakeIscsi, old } from './fake-iscsi.ts'
 
 test('names that RFC 3720 allows are accepted', () => {
   for (const name of [
@@ -45,109 +46,6 @@ test('a name that another host has is refused with that host', () => {
   assert.equal(initiatorNameFault('iqn.2026-01.example:a', others), null)
 })
 
-/** An initiator in memory: a session keeps the name it was logged in with, as the kernel's do. */
-class FakeIscsi implements IscsiHost {
-  text: string | null = `# by Debian\nInitiatorName=${old}\n`
-  live: Session[] = []
-  used: string[] = []
-  readonly did: string[] = []
-  fails: { [act: string]: string } = {}
-  /** iscsiadm ends without an error and this target is not there. */
-  unreachable = ''
-  /** A second portal of each target, which nobody reaches: a login that does not name a portal fails for it. */
-  deadPortal = ''
-  /** The process is killed in the middle of this act, counted from 1: before the host has done it, or after. */
-  killed: { at: number; after: boolean } | null = null
-  dead = false
-  /** An act goes on when this is over. */
-  waits: Promise<void> = Promise.resolve()
-  #acts = 0
-  #ids = 0
-  #name = old
-
-  readText() {
-    this.#alive()
-    return this.text
-  }
-  async writeText(text: string) {
-    const why = await this.#act('write', () => {
-      this.text = text
-    })
-    if (why !== null) throw new Error(why)
-  }
-  async inUse() {
-    this.#alive()
-    return this.live.flatMap(({ id, portal }) =>
-      this.used.includes(portal ?? '') ? [{ session: id, what: 'sdb (/srv)' }] : [],
-    )
-  }
-  sessions() {
-    this.#alive()
-    return [...this.live]
-  }
-  async settled() {
-    return null
-  }
-  async logOut(ids: readonly string[]) {
-    for (const id of ids) {
-      const why = await this.#act('logOut', () => {
-        this.live = this.live.filter(session => session.id !== id)
-      })
-      if (why !== null) return why
-    }
-    return null
-  }
-  async logIn(logins: readonly Login[]) {
-    if (this.deadPortal !== '' && logins.some(({ portal }) => portal === null || portal === this.deadPortal))
-      return `could not log in to ${this.deadPortal}`
-    for (const login of logins) {
-      const why = await this.#act('logIn', () => {
-        if (login.target !== this.unreachable) this.open(login)
-      })
-      if (why !== null) return why
-    }
-    return null
-  }
-  restartDaemon() {
-    return this.#act('restart', () => this.readName())
-  }
-  open(login: Login, initiatorName = this.#name) {
-    this.#ids += 1
-    this.live.push({ ...login, id: `session${this.#ids}`, initiatorName })
-  }
-  readName() {
-    this.#name = /InitiatorName=(\S+)/.exec(this.text ?? '')?.[1] ?? ''
-  }
-  /** Another process: whoever looks at the host next. */
-  again() {
-    this.dead = false
-    this.killed = null
-    this.#acts = 0
-  }
-  #alive() {
-    if (this.dead) throw new Error('this process was killed')
-  }
-  async #act(name: string, work: () => void): Promise<string | null> {
-    this.#alive()
-    await this.waits
-    this.did.push(name)
-    const why = this.fails[name]
-    if (why !== undefined) {
-      delete this.fails[name]
-      return why
-    }
-    this.#acts += 1
-    const kill = this.#acts === this.killed?.at
-    if (!kill || this.killed?.after === true) work()
-    if (kill) {
-      this.dead = true
-      this.#alive()
-    }
-    return null
-  }
-}
-
-const old = 'iqn.2026-01.example:old'
 const wanted = 'iqn.2026-01.example:new'
 const target = 'iqn.2026-01.example:t'
 const loggedIn = () => {
