@@ -36,7 +36,7 @@ import { Tree } from '../../node-agent/files/tree.ts'
 import { WorkFolder } from '../../node-agent/files/work-folder.ts'
 import { statAt } from '../../node-agent/kernel/file-calls.ts'
 import { mountLines } from '../../node-agent/kernel/mountinfo.ts'
-import type { FilesPair, Host } from '../fixtures/files-pair.ts'
+import { type FilesPair, type Host, ownLoopback } from '../fixtures/files-pair.ts'
 import { filesScene, same } from '../fixtures/files-scene.ts'
 import { until } from '../fixtures/until.ts'
 
@@ -354,10 +354,11 @@ test('a directory takes the name of a file that is still there on the backup', a
 test('a worker whose address or port is not free yet says so, and listens as soon as it is', async () => {
   const it = await scene.made()
   const other = createServer(socket => socket.destroy())
-  await new Promise<void>(resolve => other.listen(it.port('b'), '127.0.0.1', resolve))
+  await new Promise<void>(resolve => other.listen(it.port('b'), ownLoopback, resolve))
   await Promise.all([it.start('a'), it.start('b')])
   await it.role('a', { role: 'primary', epoch: 1 })
-  await until(() => it.host('b').notes.some(note => /can't listen for files on 127.0.0.1: .*EADDRINUSE/.test(note)))
+  const refused = new RegExp(`can't listen for files on ${ownLoopback}: .*EADDRINUSE`)
+  await until(() => it.host('b').notes.some(note => refused.test(note)))
   await new Promise(resolve => other.close(resolve))
   await until(() =>
     it.role('b', { role: 'backup', epoch: 1 }).then(
