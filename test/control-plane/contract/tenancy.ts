@@ -59,7 +59,7 @@ export function tenancyTests(runtime: () => Runtime): void {
     const { client } = await newTenant(runtime())
     const body = { name: 'alpha' }
     const answers = await Promise.allSettled(
-      Array.from({ length: 30 }, () =>
+      Array.from({ length: 100 }, () =>
         client.call(createToken, { body: { name: 'one', role: 'viewer' }, idempotencyKey: 'the-same-key' }),
       ),
     )
