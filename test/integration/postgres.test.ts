@@ -8,6 +8,7 @@ import { PostgresDriver } from '../../node-agent/postgres/driver.ts'
 import { findPostmaster, scan, sleep } from '../../node-agent/postgres/processes.ts'
 import type { DatabaseView } from '../../shared/protocol/types.ts'
 import { type TestHost, twoClusters } from './support/clusters.ts'
+import { dumpedRecords, expectEnd } from './support/wal-dump.ts'
 
 /** Two real servers, driven as two agents would drive them. The tests go on from one another, as the life of a pair does. */
 describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
@@ -155,7 +156,11 @@ describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
     await sleep(300)
     const { position } = await b.must({ op: 'kill' })
     await loaded
-    assert.ok(position !== null && position.lsn > 0)
+    assert.ok(position !== null)
+    const { timeline, lsn } = position
+    const segmentBytes = b.spec.walSegmentMb * 2 ** 20
+    const from = (Math.floor(lsn / segmentBytes) - 1) * segmentBytes
+    expectEnd(lsn, dumpedRecords(b, { timeline, from }), 'the position after the kill')
     assert.deepEqual(scan(b.spec), [])
   })
 

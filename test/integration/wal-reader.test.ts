@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -9,6 +9,7 @@ import { endOfLog } from '../../node-agent/postgres/wal-end.ts'
 import { followLog } from '../../node-agent/postgres/wal-reader.ts'
 import { parseLsn, timelineOfFile } from '../../shared/lsn.ts'
 import { type TestHost, twoClusters } from './support/clusters.ts'
+import { dumpedRecords, expectEnd } from './support/wal-dump.ts'
 
 /** Statements that make all kinds of records: small and huge ones, page images, compressed ones, a switched segment. */
 const LOAD = [
@@ -48,12 +49,7 @@ describe('the reader of the log', { timeout: 300_000 }, () => {
       const dumped = dumpedRecords(a, { timeline, from })
       assert.ok(found !== null && dumped.length > 0)
       assert.equal(found.records, dumped.length, `crash ${crash}: as many records as pg_waldump`)
-      const last = dumped.at(-1)!
-      // A record that crosses pages is longer on disk by their headers.
-      assert.ok(found.end >= last.start + last.bytes, `crash ${crash}: the last record is whole`)
-      const pages = Math.ceil(last.bytes / 8000) + 1
-      if (!last.isSwitch)
-        assert.ok(found.end <= last.start + last.bytes + 8 + 40 * pages, `crash ${crash}: and no more`)
+      expectEnd(found.end, dumped, `crash ${crash}`)
       assert.deepEqual(position, { timeline, lsn: found.end }, 'from the last flushed position as well')
       // From the end itself there is nothing more to read.
       assert.deepEqual(await followLog({ walDir, timeline, from: found.end }), { end: found.end, records: 0 })
@@ -111,13 +107,4 @@ function writeFor(host: TestHost, ms: number): { ended: Promise<void> } {
 function newestTimeline(walDir: string): number {
   const names = readdirSync(walDir).filter(name => /^[0-9A-F]{24}$/.test(name))
   return Math.max(...names.map(timelineOfFile))
-}
-
-function dumpedRecords(host: TestHost, { timeline, from }: { timeline: number; from: number }) {
-  const lsn = execFileSync('printf', ['%X/%X', String(Math.floor(from / 2 ** 32)), String(from % 2 ** 32)]).toString()
-  const args = ['-p', join(host.spec.dataDir, 'pg_wal'), '-t', String(timeline), '-s', lsn]
-  const { stdout } = spawnSync(join(host.spec.binDir, 'pg_waldump'), args, { maxBuffer: 2 ** 28, encoding: 'utf8' })
-  return [
-    ...stdout.matchAll(/len \(rec\/tot\):\s*\d+\/\s*(\d+), tx:\s*\d+, lsn: ([0-9A-F]+\/[0-9A-F]+),.*desc: (\S+)/g),
-  ].map(([, bytes, start, desc]) => ({ bytes: Number(bytes), start: parseLsn(start!), isSwitch: desc === 'SWITCH' }))
 }

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -119,6 +119,10 @@ export async function twoClusters(options: {
     async cleanUp() {
       for (const { driver, spec } of [a, b]) {
         await driver.detach()
+        // One that ends by itself takes its shared memory along, a killed one leaves it until the next start.
+        const stop = [join(spec.binDir, 'pg_ctl'), 'stop', '-D', spec.dataDir, '-m', 'immediate', '-s']
+        const as = [`--reuid=${uid}`, `--regid=${gid}`, '--clear-groups']
+        spawnSync('setpriv', [...as, ...stop], { cwd: '/', stdio: 'ignore', timeout: 20_000 })
         await killAll(spec)
         if (spec.cgroup !== null) rmdirSync(spec.cgroup)
       }
