@@ -35,7 +35,11 @@ row(
     const before = await pair.present(primary)
     const step = await pair.trial.measure('power cut of the backup', async () => {
       await pair.inject({ kind: 'power', host: backup })
-      await sleep(1_000)
+      await pair.untilStatus(
+        primary,
+        { limitMs: TAKEOVER_BOUND_MS, words: 'says that it is unprotected' },
+        ({ protection }) => protection === 'serving but unprotected',
+      )
     })
     const status = await pair.present(primary)
     assert.deepEqual(
@@ -163,6 +167,7 @@ row(
 row(
   'row 47: a primary that dies before it learns of its own drop of the backup leaves a register that is obeyed',
   async ({ pair, primary, backup, t }) => {
+    const fromId = pair.newestDecision(backup)
     // The witness hears the primary for long enough to accept the drop, and its answer gets lost.
     await pair.inject({ kind: 'cut', from: primary, to: backup, oneWay: false })
     const cutMs = nowMs()
@@ -180,7 +185,7 @@ row(
     assert.equal(status.primary, primary)
     assert.match(
       pair
-        .decisions(backup)
+        .decisions(backup, fromId)
         .map(decision => decision.why)
         .join('\n'),
       /did not takeover|names no successor/,
