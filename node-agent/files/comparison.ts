@@ -216,7 +216,7 @@ export class Comparison {
 
   /** What is below is compared too; directories that were missed are taken in, those that are gone let go. */
   #children(entry: CompareEntry, run: Run | null, part: { listing: Listing; known: readonly string[] }): void {
-    const { queue, adopt } = this.#part
+    const { queue, adopt, filter } = this.#part
     const { dir, since, lane } = entry
     const present = new Set<string>()
     for (const { name, meta } of part.listing.entries) {
@@ -231,7 +231,8 @@ export class Comparison {
       const child = present.has(name) ? undefined : dir.children.get(name)
       if (child === undefined) continue
       child.remove()
-      queue.changed(dir, name, { lane, since })
+      // One that is excluded since it was renamed is let go, here and there.
+      if (isReplicated(filter, dir.path, name)) queue.changed(dir, name, { lane, since })
     }
   }
 

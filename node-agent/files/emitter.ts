@@ -16,7 +16,7 @@ import { BigFile, changedMs, isSameStat, type Known, modifiedMs, smallBytesMax }
 import { type EmitterPart, type FileInHand, type Said, type Transfer, unreadableWhy } from './emitter-part.ts'
 import { KnownHashes } from './known-hashes.ts'
 import type { FilePlace } from './link-index.ts'
-import { type OtherName, otherNames } from './linked-names.ts'
+import { type OtherName, otherNames, someTwin } from './linked-names.ts'
 import { type DirectoryNode, longWhy, mountedWhy, unreachable } from './local-tree.ts'
 import { readMeta } from './meta.ts'
 import { joinPath, pathBytesMax } from './names.ts'
@@ -245,13 +245,14 @@ export class Emitter {
     try {
       const stat = statFd(fd)
       if (typeof stat === 'number' || stat.kind !== 'file') return this.#again(entry, 0)
-      const others = otherNames(this.#part, stat, entry)
-      if (others === null) return this.#again(entry, movedMs)
-      const twin = entry.isNew && !entry.isWritten ? others.find(one => !one.isWaiting) : undefined
-      if (twin !== undefined) {
-        this.#part.send({ op: 'link', path: twin.path, to: path }, entry)
+      const twin = entry.isNew && !entry.isWritten ? someTwin(this.#part, stat, entry) : null
+      if (twin !== null) {
+        this.#part.links.note(stat.ino, entry.dir, entry.name)
+        this.#part.send({ op: 'link', path: twin, to: path }, entry)
         return null
       }
+      const others = otherNames(this.#part, stat, entry)
+      if (others === null) return this.#again(entry, movedMs)
       const meta = readMeta({ dirFd: fd, name: '' }, stat, { linked: others.length > 0 })
       if (meta === null || typeof meta === 'number') return this.#unreadable(entry, path, meta ?? -ENOENT)
       this.#part.problem(path, null)

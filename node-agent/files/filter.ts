@@ -7,6 +7,8 @@ import { fromText, joinPath } from './names.ts'
  */
 export interface Filter {
   isExcluded(folder: string, name: string): boolean
+  /** Some pattern is a path: what is excluded in a directory changes when that is renamed. */
+  readonly dependsOnPlace: boolean
 }
 
 /** More patterns would cost time at every file. */
@@ -24,8 +26,9 @@ export function patternFault(pattern: string): string | null {
 export function makeFilter(patterns: { include: readonly string[]; exclude: readonly string[] }): Filter {
   const exclude = patterns.exclude.map(compile)
   const include = patterns.include.map(compile)
-  if (exclude.length === 0) return { isExcluded: () => false }
+  if (exclude.length === 0) return { isExcluded: () => false, dependsOnPlace: false }
   return {
+    dependsOnPlace: [...exclude, ...include].some(one => one.wholePath),
     isExcluded(folder, name) {
       const path = joinPath(folder, name)
       const hit = (one: Pattern): boolean => one.expression.test(one.wholePath ? path : name)

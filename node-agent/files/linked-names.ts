@@ -13,7 +13,23 @@ interface LinkedPart {
 export interface OtherName extends FilePlace {
   /** On the backup. */
   path: string
-  isWaiting: boolean
+}
+
+/**
+ * A name of the same file that the backup has in its present version, so that this one, which is new, has only to be tied to
+ * it: found without a look at all the others, of which there may be thousands.
+ */
+export function someTwin({ links, tree, queue }: LinkedPart, stat: FileStat, entry: NameEntry): string | null {
+  if (stat.links < 2) return null
+  for (const { dir, name } of links.others(stat.ino, entry.dir, entry.name)) {
+    if (dir.isGone || !(dir.isKnown || dir.parent === null)) continue
+    if (queue.waiting(dir, name) !== undefined || dir.sending.has(name)) continue
+    const fd = dir.open(tree)
+    const there = fd < 0 ? fd : statAt(fd, name)
+    const path = joinPath(dir.remotePath, name)
+    if (typeof there !== 'number' && there.ino === stat.ino && path.length <= pathBytesMax) return path
+  }
+  return null
 }
 
 /**
@@ -34,9 +50,8 @@ export function otherNames(part: LinkedPart, stat: FileStat, entry: NameEntry): 
     const there = fd < 0 ? fd : statAt(fd, place.name)
     if (typeof there === 'number' || there.ino !== stat.ino) links.forget(stat.ino, place)
     else if (place.dir.isKnown || place.dir.parent === null) {
-      const isWaiting = queue.waiting(place.dir, place.name) !== undefined || place.dir.sending.has(place.name)
       const path = joinPath(place.dir.remotePath, place.name)
-      if (path.length <= pathBytesMax) found.push({ path, isWaiting, dir: place.dir, name: place.name })
+      if (path.length <= pathBytesMax) found.push({ path, dir: place.dir, name: place.name })
     } else {
       // Its directory is being compared, possibly with what was in it before this change.
       queue.changed(place.dir, place.name, { lane: 'live', since: entry.since, isWritten: true, isClosed: true })

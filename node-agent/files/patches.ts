@@ -1,7 +1,5 @@
-import { closeSync, constants } from 'node:fs'
-import { copyFile } from 'node:fs/promises'
+import { closeSync } from 'node:fs'
 import {
-  EIO,
   type FileStat,
   flushAll,
   flushData,
@@ -12,12 +10,13 @@ import {
   truncateFd,
   unlinkAt,
 } from '../kernel/file-calls.ts'
+import { copyOf } from './copy-file.ts'
 import { applyMeta } from './meta.ts'
 import { Turns } from './parts.ts'
 import { completeRedo } from './recovery.ts'
 import { applyRedo, openForRedo, readBack, redoOf, redoPrefix, writeRedo } from './redo.ts'
 import type { Arriving } from './staging.ts'
-import { writeAll } from './staging.ts'
+import { isZero, writeAll, writeHole } from './staging.ts'
 import type { Tree } from './tree.ts'
 import type { WorkFolder } from './work-folder.ts'
 
@@ -68,7 +67,7 @@ export class Patches {
     const base = openForRedo(at, { ino: stat.ino, flags: O_RDONLY })
     if (base < 0) return base
     const to = this.#folder.fresh('copy')
-    const copied = await copyOf(base, to)
+    const copied = await copyOf(base, to, stat)
     closeSync(base)
     const fd = copied < 0 ? copied : openAt(to.dirFd, to.name, { flags: O_RDWR })
     const errno = fd < 0 ? fd : await patchOpen(fd, arriving)
@@ -105,25 +104,16 @@ export class Patches {
   }
 }
 
-async function patchOpen(fd: number, { meta, blocks, staged }: Arriving): Promise<number> {
+async function patchOpen(fd: number, { meta, blocks, staged, sparse }: Arriving): Promise<number> {
   let errno = Math.min(0, truncateFd(fd, meta.size))
   // All of a file of any size may have changed.
   const turns = new Turns()
   for (const block of blocks) {
     if (errno < 0) return errno
     await turns.next()
-    errno = writeAll(fd, readBack(staged.fd, block.at, block.length), block.offset)
+    const bytes = readBack(staged.fd, block.at, block.length)
+    errno = (sparse && isZero(bytes) ? writeHole : writeAll)(fd, bytes, block.offset)
   }
   errno ||= Math.min(0, applyMeta(fd, meta))
   return errno || Math.min(0, await flushData(fd))
-}
-
-/** On a thread of Node's pool: a large file takes seconds, and a silent connection counts as cut. */
-async function copyOf(fd: number, to: Place): Promise<number> {
-  try {
-    await copyFile(`/proc/self/fd/${fd}`, `/proc/self/fd/${to.dirFd}/${to.name}`, constants.COPYFILE_FICLONE)
-    return 0
-  } catch (error) {
-    return error instanceof Error && 'errno' in error ? Number(error.errno) : -EIO
-  }
 }

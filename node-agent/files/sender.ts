@@ -20,6 +20,7 @@ import { RootPlace } from './root-place.ts'
 import { isRefusal, lookAgain, refusedRetryMs } from './second-look.ts'
 import type { SenderPart } from './sender-part.ts'
 import { Barriers, HashQuestions, SentLog } from './sent-log.ts'
+import { SharedLooks } from './shared-looks.ts'
 import { TreeWatcher } from './watcher.ts'
 import { type Entry, isQuestion, type NameEntry, WorkQueue } from './work-queue.ts'
 
@@ -46,6 +47,7 @@ export class Sender {
   readonly #watcher: TreeWatcher
   readonly #sent = new SentLog()
   readonly #barriers = new Barriers()
+  readonly #looks = new SharedLooks(() => this.compare('missed'))
   readonly #out: Outflow
   readonly #hashes = new HashQuestions()
   readonly #lanes: Lanes
@@ -208,14 +210,12 @@ export class Sender {
     if (!this.#root.look()) throw new Error(this.#root.why)
     this.#watcher.drain()
     // What nobody watches is only found by looking at all of it.
-    if (this.unwatched !== null) this.compare('missed')
+    const answered = this.unwatched === null ? () => undefined : await this.#looks.next(signal)
     this.queue.settle(Number.POSITIVE_INFINITY)
-    return new Promise(done => {
-      this.#barriers.add(this.queue.nextMark(), done)
-      signal.addEventListener('abort', () => this.#barriers.drop(done), { once: true })
-      this.#idle.wake()
-      this.#checkBarriers()
-    })
+    const durable = this.#barriers.wait(this.queue.nextMark(), { signal, over: answered })
+    this.#idle.wake()
+    this.#checkBarriers()
+    return durable
   }
 
   /** The backup is told when what the comparison found is repaired. */

@@ -135,9 +135,22 @@ export class Barriers {
     this.#open.push({ mark, done })
   }
 
-  /** Nobody waits any more. */
-  drop(done: () => void): void {
-    this.#open = this.#open.filter(barrier => barrier.done !== done)
+  /** Resolves when all up to the mark is durable; never, once the signal says that nobody waits. `over`: either happened. */
+  wait(mark: number, { signal, over }: { signal: AbortSignal; over: () => void }): Promise<void> {
+    return new Promise(resolve => {
+      if (signal.aborted) return over()
+      const done = (): void => {
+        signal.removeEventListener('abort', drop)
+        over()
+        resolve()
+      }
+      const drop = (): void => {
+        this.#open = this.#open.filter(barrier => barrier.done !== done)
+        over()
+      }
+      this.add(mark, done)
+      signal.addEventListener('abort', drop, { once: true })
+    })
   }
 
   /** `isOpen`: whether anything up to a mark is not durable on the backup. */

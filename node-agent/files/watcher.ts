@@ -328,7 +328,7 @@ export class TreeWatcher {
   }
 
   #directoryEvent(dir: DirectoryNode, { mask, cookie, name }: { mask: number; cookie: number; name: string }): void {
-    const { queue, tree } = this.#part
+    const { queue, tree, filter } = this.#part
     const child = dir.children.get(name)
     if ((mask & IN_CREATE) !== 0) this.adopt(dir, name, 'live')
     else if ((mask & IN_MOVED_TO) !== 0) {
@@ -344,6 +344,8 @@ export class TreeWatcher {
       node.moveTo(dir, name)
       this.#suspects.add(node)
       queue.renamed({ node, from: { dir: half.dir, name: half.name }, to: { dir, name }, since: half.since })
+      // What was excluded below its old place was never watched nor sent, and may not be excluded here.
+      if (filter.dependsOnPlace) queue.compare(node, { lane: 'live', since: half.since })
     } else if ((mask & IN_DELETE) !== 0) {
       child?.remove()
       tree.forget()

@@ -83,7 +83,7 @@ const settleMs = 10
 export class WorkQueue {
   readonly #lanes = { settling: new Set<Entry>(), live: new Set<Entry>(), bulk: new Set<Entry>() }
   /** Taken back after a cut: before everything else, in their order. */
-  #again: Entry[] = []
+  #again = new Set<Entry>()
   #since = 0
   readonly #times: { mark: number; atMs: number; afterMs: number }[] = []
   readonly #now: () => number
@@ -100,13 +100,13 @@ export class WorkQueue {
     return this.#since
   }
   get length(): number {
-    return this.#lanes.settling.size + this.#lanes.live.size + this.#lanes.bulk.size + this.#again.length
+    return this.#lanes.settling.size + this.#lanes.live.size + this.#lanes.bulk.size + this.#again.size
   }
   get bulkLength(): number {
     return this.#lanes.bulk.size
   }
   get hasLive(): boolean {
-    return this.#again.length > 0 || this.#lanes.live.size > 0
+    return this.#again.size > 0 || this.#lanes.live.size > 0
   }
 
   nextMark(): number {
@@ -211,7 +211,7 @@ export class WorkQueue {
   /** Removes a name that was moved away or whose file is gone for good. */
   drop(entry: NameEntry): void {
     this.#lanes[entry.lane].delete(entry)
-    this.#again = this.#again.filter(one => one !== entry)
+    this.#again.delete(entry)
     this.#release(entry)
   }
 
@@ -231,7 +231,7 @@ export class WorkQueue {
   }
 
   takeLive(): Entry | null {
-    return this.#take(this.#again.shift() ?? first(this.#lanes.live))
+    return this.#take(first(this.#again) ?? first(this.#lanes.live))
   }
 
   takeBulk(): Entry | null {
@@ -241,6 +241,7 @@ export class WorkQueue {
   #take(entry: Entry | null): Entry | null {
     if (entry === null) return null
     this.#lanes[entry.lane].delete(entry)
+    this.#again.delete(entry)
     if (entry.kind === 'name' || entry.kind === 'node') this.#release(entry)
     return entry
   }
@@ -267,7 +268,7 @@ export class WorkQueue {
 
   /** Takes back, in order, what was sent and not acknowledged when the connection was cut. */
   takeBack(entries: readonly Entry[]): void {
-    const back: Entry[] = []
+    const isBack = new Set<Entry>()
     for (const entry of entries) {
       if (entry.kind === 'name') {
         const later = entry.dir.waiting?.get(entry.name)
@@ -276,6 +277,8 @@ export class WorkQueue {
           entry.onlyAttributes &&= later.onlyAttributes
           entry.isWritten ||= later.isWritten
           entry.since = Math.min(entry.since, later.since)
+          // Of a name that was removed and made again, both were sent: the backup may have what was there before.
+          if (isBack.has(later)) entry.isNew = false
           this.drop(later)
         }
         entry.dir.waiting ??= new Map()
@@ -288,10 +291,9 @@ export class WorkQueue {
         }
         entry.dir.waitingSelf = entry
       }
-      back.push(entry)
+      isBack.add(entry)
     }
-    const taken = new Set(back)
-    this.#again = [...back, ...this.#again.filter(entry => !taken.has(entry))]
+    this.#again = new Set([...isBack, ...this.#again])
   }
 
   /** Drops what a comparison of the whole tree is going to find again. */
@@ -301,7 +303,7 @@ export class WorkQueue {
       lane.clear()
     }
     for (const entry of this.#again) if (entry.kind === 'name' || entry.kind === 'node') this.#release(entry)
-    this.#again = []
+    this.#again.clear()
   }
 
   /** What a comparison of everything begins anew. */

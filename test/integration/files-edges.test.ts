@@ -3,6 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import {
   closeSync,
   existsSync,
+  linkSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -10,6 +11,7 @@ import {
   readSync,
   statSync,
   truncateSync,
+  unlinkSync,
   writeFileSync,
   writeSync,
 } from 'node:fs'
@@ -141,6 +143,30 @@ test('a file of more than a tebibyte, nearly all of it a hole, goes by what is i
   closeSync(read)
 })
 
+test('a large file with holes keeps them where it is copied for a change: with other names, or with too much changed', async () => {
+  const it = await scene.started()
+  const path = it.path('a', 'image')
+  writeFileSync(path, Buffer.alloc(3 * mebibyte, 1))
+  truncateSync(path, 128 * mebibyte)
+  linkSync(path, it.path('a', 'other name'))
+  await it.barrier('a')
+  const fd = openSync(path, 'r+')
+  writeSync(fd, Buffer.from('changed'), 0, undefined, 100 * mebibyte)
+  writeSync(fd, Buffer.alloc(mebibyte), 0, undefined, mebibyte)
+  closeSync(fd)
+  await it.barrier('a')
+  same(it)
+  assert.ok(statSync(it.path('b', 'image')).blocks * 512 < 8 * mebibyte)
+  // More than is written in place.
+  unlinkSync(it.path('a', 'other name'))
+  const again = openSync(path, 'r+')
+  writeSync(again, Buffer.alloc(20 * mebibyte, 2), 0, undefined, 50 * mebibyte)
+  closeSync(again)
+  await it.barrier('a')
+  same(it)
+  assert.ok(statSync(it.path('b', 'image')).blocks * 512 < 32 * mebibyte)
+})
+
 const isUserOfOwn = spawnSync('unshare', ['--user', '--map-root-user', 'true']).status === 0
 const skip = isUserOfOwn ? false : 'this machine gives no namespaces of users'
 
@@ -164,4 +190,25 @@ test('with fewer watches than directories nothing is promised that was not looke
   assert.ok(it.host('a').notes.some(note => /the limit of watches is used up after \d+ directories/.test(note)))
   const { state } = await it.status('a')
   assert.notEqual(state, 'in sync')
+  // One is asked for after the other, faster than everything can be compared, until the first is answered.
+  for (let i = 0; i < 250; i += 1) mkdirSync(it.path('a', `more${i}`))
+  await it.barrier('a')
+  writeFileSync(it.path('a', 'd1', 'last'), '')
+  let isAnswered = false
+  const first = it.barrier('a').finally(() => {
+    isAnswered = true
+  })
+  const others: Promise<boolean>[] = []
+  while (!isAnswered) {
+    const answered = it.barrier('a', 20).then(
+      () => true,
+      () => false,
+    )
+    others.push(answered)
+    await new Promise(resolve => setTimeout(resolve, 1))
+  }
+  await first
+  assert.ok(existsSync(it.path('b', 'd1', 'last')))
+  await Promise.all(others)
+  await it.barrier('a')
 })

@@ -20,6 +20,22 @@ test('a difference that a comparison finds in a file that waits already is waite
   assert.ok(queue.hasUpTo(-2))
 })
 
+test('of a name that was removed and made again before a cut the backup may still have what was there before', () => {
+  const queue = new WorkQueue(() => 0)
+  const dir = new DirectoryNode(null, '')
+  const sent = ['removed', 'made again'].map(what => {
+    queue.changed(dir, 'f', { lane: 'live', isNew: what === 'made again' })
+    return queue.takeLive()!
+  })
+  queue.takeBack(sent)
+  queue.takeLive()
+  // Else its removal, before it had its turn, would be nobody's business.
+  assert.equal(queue.waiting(dir, 'f')?.isNew ?? false, false)
+  const last = queue.takeLive()
+  assert.equal(last?.kind === 'name' && last.isNew, false)
+  assert.equal(queue.length, 0)
+})
+
 test('names of files that are gone are let go, whether their inode numbers are used again or not', () => {
   const links = new LinkIndex()
   const dir = new DirectoryNode(null, '')
