@@ -41,7 +41,7 @@ export async function measure(args: z.output<typeof verbs.prechecks>, configPath
     ...(args.witness === undefined ? [] : [await witnessReached(args.witness)]),
     ...(await Promise.all(args.vips.map(vip => vipFree(vip, isMember ? 'passed' : 'blocking')))),
     ...(isMember ? [] : await portsFree(config?.peer.paths[0]?.port ?? peerPort, base.postgres.port)),
-    ...(args.sync === undefined ? [] : [await syncPartition(args.sync, base)]),
+    ...(args.sync === undefined ? [] : [await syncPartition(args.sync, { ...base, node: config?.node ?? null })]),
     ...(isMember ? [] : [dataDirectory(base.postgres.dataDir), processesUnder(base.postgres.dataDir)]),
   ]
 }
@@ -50,18 +50,20 @@ const peerPort = 7400
 /** The partition that is wished, or the directory: whether it can be had here, and how much room there is. */
 async function syncPartition(
   { path, sizeGb }: NonNullable<z.output<typeof verbs.prechecks>['sync']>,
-  host: Pick<Config, 'stateDir' | 'limits'>,
+  host: Pick<Config, 'stateDir' | 'limits'> & { node: Config['node'] | null },
 ): Promise<HostFinding> {
   const partition = sizeGb === null ? null : madeBeside(path, sizeGb)
-  const tree = treeSchema.parse({ name: wishedTree, path, partition })
+  const tree = treeSchema.safeParse({ name: wishedTree, path, partition })
   const how = { part: 'adds', resumed: false, erase: null, other: [] } as const
-  const faults = await oneTreeFaults(tree, { ...how, field: 'syncPartition', host })
+  const faults = tree.success
+    ? (await oneTreeFaults(tree.data, { ...how, field: 'syncPartition', host })).map(showFault)
+    : tree.error.issues.map(issue => `syncPartition.${issue.path.join('.')} ${issue.message}`)
   const folder = existsSync(path) ? path : dirname(path)
   const freeMb = existsSync(folder) ? Math.floor(freeBytes(folder) / mebibyte) : 0
   return {
     code: 'sync_partition',
     severity: faults.length === 0 ? 'passed' : 'blocking',
-    measured: faults.length === 0 ? `${freeMb} MiB free at ${folder}` : faults.map(showFault).join('; '),
+    measured: faults.length === 0 ? `${freeMb} MiB free at ${folder}` : faults.join('; '),
     limit: sizeGb === null ? `the directory ${path}` : `${sizeGb} GiB for ${path}, which nobody uses`,
     remedy: faults.length === 0 ? '' : 'mend that, or choose another path or size',
   }

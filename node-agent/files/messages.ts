@@ -1,6 +1,6 @@
 import { ByteReader, ByteWriter } from './bytes.ts'
 import { type Meta, readMetaFrom, writeMeta } from './meta.ts'
-import { pathFault, showName } from './names.ts'
+import { isName, pathFault, showName, workFolderName } from './names.ts'
 import { type Part, partsMax } from './parts.ts'
 
 /**
@@ -285,12 +285,13 @@ export function decodeFromSender(frame: Buffer): FromSender {
     case types.listing: {
       const head = { op: 'listing', seq: from.f64(), path: path(from), part: readPart(from) } as const
       const own = head.part.index === 0 ? meta(from) : null
-      const entries = Array.from({ length: from.u32() }, () => ({ name: path(from), meta: meta(from) }))
+      const entries = Array.from({ length: from.u32() }, () => ({ name: nameIn(head.path, from), meta: meta(from) }))
       return { ...head, own, entries }
     }
     case types.ties: {
       const head = { op: 'ties', seq: from.f64(), path: path(from) } as const
-      return { ...head, ties: Array.from({ length: from.u32() }, () => ({ name: path(from), to: path(from) })) }
+      const ties = Array.from({ length: from.u32() }, () => ({ name: nameIn(head.path, from), to: path(from) }))
+      return { ...head, ties }
     }
     case types.hashes:
       return { op: 'hashes', seq: from.f64(), path: path(from) }
@@ -319,15 +320,11 @@ export function decodeFromReceiver(frame: Buffer): FromReceiver {
     }
     case types.differs:
       return { op: 'differs', seq: from.f64(), path: path(from), absent: from.u8() === 1, names: from.u32() }
-    case types.want:
-      return {
-        op: 'want',
-        seq: from.f64(),
-        path: path(from),
-        names: readTexts(from),
-        surplus: readTexts(from),
-        doubtful: readTexts(from),
-      }
+    case types.want: {
+      const head = { op: 'want', seq: from.f64(), path: path(from) } as const
+      const names = (): string[] => Array.from({ length: from.u32() }, () => nameIn(head.path, from))
+      return { ...head, names: names(), surplus: names(), doubtful: names() }
+    }
     case types.hashesOf:
       return { op: 'hashesOf', seq: from.f64(), base: readBase(from), hashes: Buffer.from(from.bytes()) }
     case types.pong:
@@ -343,6 +340,17 @@ function path(from: ByteReader): string {
   const fault = pathFault(text)
   if (fault !== null) throw new Error(`the path "${showName(text.slice(0, 300))}" ${fault}`)
   return text
+}
+
+/**
+ * Of an entry of this directory. A path would lead on from there, over whatever link somebody has put in its way: nothing
+ * but names is looked up in an open directory.
+ */
+function nameIn(folder: string, from: ByteReader): string {
+  const text = from.text()
+  const isOurs = folder === '' && text === workFolderName
+  if (isName(text) && !isOurs) return text
+  throw new Error(`the name "${showName(text.slice(0, 300))}" is not one that is replicated in a directory`)
 }
 
 const meta = readMetaFrom
@@ -382,5 +390,3 @@ function writeTexts(to: ByteWriter, texts: readonly string[]): void {
   to.u32(texts.length)
   for (const text of texts) to.text(text)
 }
-
-const readTexts = (from: ByteReader): string[] => Array.from({ length: from.u32() }, () => path(from))

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { z } from 'zod'
 import { type FolderWriter, openFolderWriter } from '../state-file/atomic-write.ts'
 
@@ -33,6 +34,9 @@ const schema = z.strictObject({
 
 export type RoleRecord = z.output<typeof schema>
 
+export const roleRecordPath = (stateDir: string, tree: string): string => join(stateDir, 'files', nameOf(tree))
+const nameOf = (tree: string): string => `${tree}.json`
+
 const fresh: RoleRecord = { version: 1, epoch: 0, role: 'none', ownChanges: null, isMount: false, copy: '' }
 
 export class RoleFile {
@@ -49,7 +53,7 @@ export class RoleFile {
 
   /** @throws when the file is there and not readable: the epoch must not be guessed */
   static async open(folder: string, tree: string): Promise<RoleFile> {
-    const name = `${tree}.json`
+    const name = nameOf(tree)
     const record = readRecord(`${folder}/${name}`)
     // On the disk with the first role, before anybody is told it.
     const copy = record.copy === '' ? randomUUID() : record.copy

@@ -12,9 +12,11 @@ import { join } from 'node:path'
 import type { Config } from '../config.ts'
 import type { ConfigFault } from '../config-faults.ts'
 import { exec } from '../exec.ts'
+import { readState } from '../state-file/state-file.ts'
 import { isMountOf, mountAt } from './mounts.ts'
 import { preparePartition } from './partition.ts'
 import { freeBytes, partitionFaults } from './partition-check.ts'
+import { roleRecordPath } from './role-file.ts'
 import { type HeldTree, mebibyte } from './set-up-agreement.ts'
 import type { PartitionConfig, TreeConfig } from './settings.ts'
 
@@ -48,10 +50,13 @@ export async function treeFaults(config: Config, how: TreesSetUp): Promise<Confi
   return found
 }
 
-/** Of one tree; `host`: whose state and limits count. */
+/** Whose state and limits count; `node` null: a host without a pair. */
+type Host = Pick<Config, 'stateDir' | 'limits'> & { node: Config['node'] | null }
+
+/** Of one tree. */
 export async function oneTreeFaults(
   tree: TreeConfig,
-  how: TreesSetUp & { field: string; host: Pick<Config, 'stateDir' | 'limits'> },
+  how: TreesSetUp & { field: string; host: Host },
 ): Promise<ConfigFault[]> {
   const { partition } = tree
   const { field, host, part } = how
@@ -68,7 +73,9 @@ export async function oneTreeFaults(
         })
   // One reason at a time: a directory that is not there has neither users nor room.
   if (faults.length > 0 || how.resumed || isMade) return faults
-  const users = part === 'joins' || partition !== null ? userFaults(tree, field, part) : []
+  const isReplaced = part === 'joins' || (part === 'adds' && isNewOnBackup(tree, host))
+  const why = isReplaced ? 'this host’s copy is replaced by the other one’s' : 'a partition is mounted over them'
+  const users = isReplaced || partition !== null ? userFaults(tree, { field, why }) : []
   const held = how.other.find(one => one.name === tree.name)
   return held === undefined ? users : [...users, ...roomFaults(tree, { field, held })]
 }
@@ -81,11 +88,18 @@ function directoryFaults({ path }: TreeConfig, field: string): ConfigFault[] {
   return [{ field: `${field}.path`, value: path, rule, remedy }]
 }
 
-function userFaults({ path }: TreeConfig, field: string, part: TreesSetUp['part']): ConfigFault[] {
+/** As of the register's newest value that this host knows. A tree that is replicated already has its own worker below it. */
+function isNewOnBackup({ name }: TreeConfig, { stateDir, node }: Host): boolean {
+  if (node === null || existsSync(roleRecordPath(stateDir, name))) return false
+  const state = readState(stateDir)
+  const known = state.ok ? state.durable.known : null
+  return known !== null && known.value.primary !== node
+}
+
+function userFaults({ path }: TreeConfig, { field, why }: { field: string; why: string }): ConfigFault[] {
   const users = existsSync(path) ? openBelow(path) : []
   if (users.length === 0) return []
   const rule = `has files open by ${users.slice(0, namedMax).join(', ')}${users.length > namedMax ? ', …' : ''}`
-  const why = part === 'joins' ? 'this host’s copy is replaced by the other one’s' : 'a partition is mounted over them'
   return [{ field: `${field}.path`, value: path, rule, remedy: `stop them: ${why}` }]
 }
 
@@ -150,7 +164,7 @@ async function countedBytes(path: string): Promise<number | null> {
 }
 
 /**
- * Processes with a file, a working directory or a root in a folder, as `command (pid)`. One for which this path leads to
+ * Processes with a file, a program, a working directory or a root in a folder, as `command (pid)`. One for which this path leads to
  * another directory, such as a container's, is none of them.
  */
 export function openBelow(folder: string): string[] {
@@ -168,7 +182,8 @@ export function openBelow(folder: string): string[] {
     .filter(pid => {
       const at = join('/proc', pid)
       if (!seesIt(at)) return false
-      return isBelow(link(join(at, 'cwd'))) || isBelow(link(join(at, 'root'))) || descriptors(at).some(isBelow)
+      const links = ['cwd', 'root', 'exe'].map(name => link(join(at, name)))
+      return [...links, ...descriptors(at), ...mapped(at)].some(isBelow)
     })
     .map(pid => `${command(pid)} (${pid})`)
 }
@@ -176,6 +191,17 @@ export function openBelow(folder: string): string[] {
 function descriptors(at: string): (string | null)[] {
   try {
     return readdirSync(join(at, 'fd')).map(fd => link(join(at, 'fd', fd)))
+  } catch {
+    // It has ended.
+    return []
+  }
+}
+
+/** What is in its memory needs no descriptor: programs, libraries, files of a database that maps them (proc_pid_maps(5)). */
+function mapped(at: string): string[] {
+  try {
+    const lines = readFileSync(join(at, 'maps'), 'utf8').split('\n')
+    return lines.filter(line => line.includes('/')).map(line => line.slice(line.indexOf('/')))
   } catch {
     // It has ended.
     return []

@@ -1,4 +1,4 @@
-import { isAbsolute } from 'node:path'
+import { isAbsolute, resolve } from 'node:path'
 import { z } from 'zod'
 import { patternFault, patternsMax } from './filter.ts'
 
@@ -12,7 +12,15 @@ const pattern = z.string().superRefine((value, context) => {
   if (fault !== null) context.addIssue({ code: 'custom', message: `${fault}; write it like "cache/**" or "*.tmp"` })
 })
 
-const absolute = z.string().refine(isAbsolute, 'must be an absolute path; begin it with "/"')
+/** Compared with other paths as they are written, and a line of a unit of systemd's. */
+const absolute = z
+  .string()
+  .refine(isAbsolute, 'must be an absolute path; begin it with "/"')
+  .refine(
+    value => [resolve(value), `${resolve(value)}/`].includes(value) && value !== '//',
+    'must be a plain path, without "//", "/./" and "/../"; write it like "/srv/data"',
+  )
+  .refine(value => !/\p{Cc}/u.test(value), 'must have no control characters; write it like "/srv/data"')
 
 /** Of a partition that is smaller, a journal would take too large a part. */
 const partitionMbMin = 16

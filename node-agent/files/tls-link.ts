@@ -5,6 +5,7 @@ import { type Answer, decodeFromReceiver, decodeFromSender, encode, type Hello, 
 import type { Outlet } from './outflow.ts'
 import type { Receiver } from './receiver.ts'
 import type { Sender } from './sender.ts'
+import { Strangers } from './strangers.ts'
 
 /**
  * The connection between the two hosts' workers: TLS 1.3 in which both show a certificate of the pair's authority with
@@ -25,6 +26,8 @@ const helloLimitMs = 5000
 const reconnectMs = 250
 /** Refused for good reasons that may pass (an epoch the other side has not heard of). */
 const refusedRetryMs = 500
+/** Sixteen trees, each with a connection that ends while the next one comes, and as many strangers again. */
+const connectionsMax = 64
 const roomLookMs = 5
 /** What came is put together for so long before others have their turn. */
 const readingMs = 8
@@ -83,11 +86,15 @@ export class LinkServer {
   readonly #server: Server
   readonly #sockets = new Map<string, TLSSocket>()
   readonly #all = new Set<TLSSocket>()
+  readonly #strangers: Strangers
 
   private constructor(part: ServerPart) {
     this.#part = part
-    this.#server = createServer({ ...tlsOptions(part.identity), requestCert: true }, socket => this.#serve(socket))
-    this.#server.on('tlsClientError', error => part.note(`a connection for files was refused: ${error.message}`))
+    this.#strangers = new Strangers(part.note)
+    const options = { ...tlsOptions(part.identity), requestCert: true, handshakeTimeout: helloLimitMs }
+    this.#server = createServer(options, socket => this.#serve(socket))
+    this.#server.maxConnections = connectionsMax
+    this.#server.on('tlsClientError', error => this.#strangers.refused(error.message))
   }
 
   static async listen(part: ServerPart): Promise<LinkServer> {
@@ -118,7 +125,7 @@ export class LinkServer {
     const { identity, note } = this.#part
     socket.on('error', () => socket.destroy())
     if (!isPeer(socket, identity)) {
-      note(`a connection for files was refused: its certificate is not ${identity.peerName}'s`)
+      this.#strangers.refused(`its certificate is not ${identity.peerName}'s`)
       socket.destroy()
       return
     }

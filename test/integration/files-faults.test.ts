@@ -3,6 +3,7 @@ import { execFileSync, spawn } from 'node:child_process'
 import {
   appendFileSync,
   closeSync,
+  copyFileSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -18,7 +19,14 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { decodeFromSender, encode, type Operation } from '../../node-agent/files/messages.ts'
+import { connect } from 'node:tls'
+import {
+  decodeFromReceiver,
+  decodeFromSender,
+  encode,
+  type FromReceiver,
+  type Operation,
+} from '../../node-agent/files/messages.ts'
 import { recover } from '../../node-agent/files/recovery.ts'
 import { type Redo, writeRedo } from '../../node-agent/files/redo.ts'
 import { openBelow } from '../../node-agent/files/set-up-check.ts'
@@ -216,6 +224,47 @@ test('no path of the other host leads out of the tree, whatever it is made of', 
   }
 })
 
+test('what the other host names in a directory is a name in it: no path over a link that somebody has made there', () => {
+  const asked = { seq: 1, path: 'd' }
+  const part = { index: 1, count: 2 }
+  const listing = (name: string, path = 'd'): Operation => ({
+    ...asked,
+    op: 'listing',
+    path,
+    part,
+    own: null,
+    entries: [{ name, meta: { ...plain, size: 0 } }],
+  })
+  const ties = (name: string): Operation => ({ ...asked, op: 'ties', ties: [{ name, to: 'other' }] })
+  const want = (name: string): FromReceiver => ({ ...asked, op: 'want', names: [name], surplus: [], doubtful: [] })
+  for (const name of ['', '.', '..', 'link/etc/shadow', '/etc/shadow', 'a\0b']) {
+    for (const operation of [listing(name), ties(name)])
+      assert.throws(() => decodeFromSender(encode(operation).subarray(4)), /the name/, name)
+    for (const what of ['names', 'surplus', 'doubtful'])
+      assert.throws(() => decodeFromReceiver(encode({ ...want('f'), [what]: [name] }).subarray(4)), /the name/, name)
+  }
+  // At the root it is ours; anywhere else somebody's, as in a copy of another tree.
+  const ours = '.understudy-sync'
+  assert.throws(() => decodeFromSender(encode(listing(ours, '')).subarray(4)), /the name/)
+  assert.deepEqual(decodeFromSender(encode(listing(ours)).subarray(4)), listing(ours))
+  assert.deepEqual(decodeFromReceiver(encode(want(ours)).subarray(4)), want(ours))
+})
+
+test('strangers at the port are refused, which is said once and not as often as they come', async () => {
+  const pair = await scene.started()
+  const stranger = (): Promise<void> =>
+    new Promise(resolve => {
+      const socket = connect({ host: '127.0.0.1', port: pair.port('b'), rejectUnauthorized: false })
+      socket.on('error', () => undefined)
+      socket.once('close', () => resolve())
+    })
+  for (let i = 0; i < 5; i += 1) await stranger()
+  await until(() => pair.host('b').notes.some(note => note.includes('a connection for files was refused')))
+  writeFileSync(pair.path('a', 'f'), 'goes on')
+  await pair.barrier('a')
+  assert.equal(pair.host('b').notes.filter(note => note.includes('was refused')).length, 1)
+})
+
 test('after a crash at any step of a change in place a file is the version before or the one after', async () => {
   const folder = mkdtempSync('/var/tmp/understudy-redo-')
   try {
@@ -274,16 +323,19 @@ test('a set-up names the processes that have files open below a tree', async () 
   ]
   // A container, in which the same path leads to something else.
   const hide = 'mount -t tmpfs tmpfs "$1" && mkdir "$1/below" && cd "$1/below" && exec sleep 60'
+  const program = join(folder, 'below', 'nap')
+  copyFileSync('/bin/sleep', program)
+  const byProgram = spawn(program, ['60'], { stdio: 'ignore' })
   const elsewhere = spawn('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', hide, 'sh', folder])
   try {
     await until(() => readlinkSync(`/proc/${elsewhere.pid}/cwd`).endsWith('/below'))
-    await until(() => openBelow(folder).length === 2)
-    const expected = [byFile.pid, byFolder.pid].map(pid => `sleep (${pid})`)
+    await until(() => openBelow(folder).length === 3)
+    const expected = [`nap (${byProgram.pid})`, ...[byFile.pid, byFolder.pid].map(pid => `sleep (${pid})`)]
     assert.deepEqual(openBelow(folder).sort(), expected.sort())
     assert.deepEqual(openBelow(mkdtempSync(`${folder}/other-`)), [])
   } finally {
     closeSync(fd)
-    for (const child of [byFile, byFolder, elsewhere]) child.kill('SIGKILL')
+    for (const child of [byFile, byFolder, byProgram, elsewhere]) child.kill('SIGKILL')
     rmSync(folder, { recursive: true, force: true })
   }
 })

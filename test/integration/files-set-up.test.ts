@@ -18,6 +18,9 @@ import { mountAt } from '../../node-agent/files/mounts.ts'
 import { readPartitionRecord } from '../../node-agent/files/partition-record.ts'
 import { heldTrees, prepareTrees, type TreesSetUp, treeFaults } from '../../node-agent/files/set-up-check.ts'
 import type { PartitionConfig } from '../../node-agent/files/settings.ts'
+import { encodeRecord } from '../../node-agent/state-file/record.ts'
+import { stateFormat } from '../../node-agent/state-file/state-file.ts'
+import { newDurable } from '../../shared/protocol/durable.ts'
 import { unmountLoop } from '../fixtures/loop-disk.ts'
 import { exampleConfig } from '../unit/example-config.ts'
 
@@ -160,6 +163,29 @@ describe('the set-up of a tree on a partition of its own', { skip: whyNot }, () 
     await unmount()
     rmSync(image())
     assert.match(await faults(config()), /was made for tree data, and is not there now; put it back/)
+  })
+
+  test('below a tree that is added nobody may have files open on the backup, whose copy is replaced, and anybody on the primary', async () => {
+    const wanted = config(null)
+    const other = wanted.node === 'a' ? 'b' : 'a'
+    mkdirSync(tree())
+    mkdirSync(join(home, 'state', 'files'), { recursive: true })
+    const user = spawn('sleep', ['60'], { cwd: tree(), stdio: 'ignore' })
+    begun.push(user)
+    const isNamed = new RegExp(`has files open by sleep \\(${user.pid}\\); stop them: this host’s copy is replaced`)
+    const knownPrimary = (primary: 'a' | 'b'): void => {
+      const value = { gen: 1, version: 2, epoch: 1, primary, successor: true, voters: { a: 'i-a', b: 'i-b', w: 'i-w' } }
+      const durable = { ...newDurable('i'), known: { ballot: 1, value } }
+      writeFileSync(join(home, 'state', 'state'), encodeRecord(stateFormat, durable))
+    }
+    const adds = { part: 'adds' } as const
+    knownPrimary(wanted.node)
+    assert.equal(await faults(wanted, adds), '')
+    knownPrimary(other)
+    assert.match(await faults(wanted, adds), isNamed)
+    // Replicated already: its own worker is among them.
+    writeFileSync(join(home, 'state', 'files', 'data.json'), '{}')
+    assert.equal(await faults(wanted, adds), '')
   })
 
   test('what the host that begins holds has to fit on the one that joins', async () => {

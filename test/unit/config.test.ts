@@ -114,3 +114,17 @@ test('a file that is not JSON, or not there, is one sentence', () => {
     /witness\.url "http:\/\/w" must be an https URL/,
   )
 })
+
+test('the path of a tree is refused unless it is written as it is: it is compared with others, and a line of a unit', () => {
+  const tree = (path: string, source?: string): string => {
+    const partition = source === undefined ? {} : { partition: { source, sizeMb: 64 } }
+    return refusal(config =>
+      Object.assign(config, { sync: { port: 7401, trees: [{ name: 'data', path, ...partition }] } }),
+    )
+  }
+  for (const path of ['/srv/data', '/srv/data/', '/srv/a b']) assert.equal(tree(path), 'accepted', path)
+  for (const path of ['/srv/./data', '/srv//data', '/srv/x/../data', '//', '/.'])
+    assert.match(tree(path), /sync\.trees\[0\]\.path ".*" must be a plain path/, path)
+  assert.match(tree('/srv/data\nWhere=/etc'), /must have no control characters/)
+  assert.match(tree('/srv/data', '/srv/../data.img'), /partition\.source ".*" must be a plain path/)
+})
