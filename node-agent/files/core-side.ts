@@ -22,6 +22,12 @@ export interface FilesNews {
   opened: (term: number) => void
 }
 
+/** Of Node's pool, for the disk; each tree needs one more, which waits for the kernel's events half a second at a time. */
+const diskThreads = 4
+export const filesEnvironment = (trees: number): { [name: string]: string } => ({
+  UV_THREADPOOL_SIZE: String(diskThreads + trees),
+})
+
 export function filesDefinitions(config: Config, news: FilesNews): WorkerDefinition[] {
   if (config.sync === null) return []
   const command = workerCommand(filesWorkerName, { memoryMb })
@@ -29,7 +35,8 @@ export function filesDefinitions(config: Config, news: FilesNews): WorkerDefinit
     if (topic === 'note') news.note(String(body))
     else if (topic === openedTopic) news.opened(Number(body))
   }
-  return [{ name: filesWorkerName, command, memoryMb, hangLimitMs, told }]
+  const env = filesEnvironment(config.sync.trees.length)
+  return [{ name: filesWorkerName, command, env, memoryMb, hangLimitMs, told }]
 }
 
 /** Told once; the supervisor tells it again to a worker that was started anew. */
