@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { workerNice } from '../../node-agent/workers/definition.ts'
 import { FilesPair } from '../fixtures/files-pair.ts'
+import { undoneAtEnd } from './interruption.ts'
 
 /** Something that keeps `to` like `from`, as it changes. */
 export interface Contender {
@@ -25,7 +26,9 @@ export type Start = (folder: string, seed: (from: string) => void) => Promise<Co
 
 /** The two workers as the agents run them, by their priority; the core has no part in this. */
 export async function startUnderstudy(_folder: string, seed: (from: string) => void): Promise<Contender> {
-  const pair = await FilesPair.make({}, { wire: 'direct' })
+  const making = FilesPair.make({}, { wire: 'direct' })
+  const undone = undoneAtEnd(async () => (await making).end())
+  const pair = await making
   const pids = (): number[] => [pair.host('a').pid, pair.host('b').pid]
   const start = async (): Promise<void> => {
     await pair.startBoth()
@@ -46,7 +49,10 @@ export async function startUnderstudy(_folder: string, seed: (from: string) => v
     emptyRssMb,
     passesOver: [],
     pids,
-    stop: () => pair.end(),
+    stop: async () => {
+      await pair.end()
+      undone()
+    },
   }
 }
 const settleMs = 2000
@@ -66,12 +72,16 @@ function makeTrees(folder: string, seed: (from: string) => void): { from: string
   return { from, to }
 }
 
-const run = (command: string, args: string[], env: NodeJS.ProcessEnv = {}): ChildProcess =>
-  spawn(command, args, { stdio: 'ignore', env: { ...process.env, ...env }, detached: true })
+function run(command: string, args: string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
+  const child = spawn(command, args, { stdio: 'ignore', env: { ...process.env, ...env }, detached: true })
+  const ended = undoneAtEnd(() => end([child]))
+  child.once('exit', ended)
+  return child
+}
 
 async function end(children: readonly ChildProcess[]): Promise<void> {
   for (const child of children) {
-    if (child.pid === undefined || child.exitCode !== null) continue
+    if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) continue
     const gone = new Promise(resolve => child.once('exit', resolve))
     // With the group go the rsync processes and the like that it started.
     try {

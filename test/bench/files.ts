@@ -15,6 +15,7 @@ import { softwareVersion } from '../../node-agent/version.ts'
 import { startBeat } from './files-beat.ts'
 import { type Start, startLsyncd, startSyncthing, startUnderstudy } from './files-contenders.ts'
 import { type Figures, measure } from './files-measure.ts'
+import { isInterrupted, undoAll, undoneAtEnd, watchForInterruption } from './interruption.ts'
 
 const starts: Record<string, Start> = { understudy: startUnderstudy, lsyncd: startLsyncd, syncthing: startSyncthing }
 /** As each says it, with the setting that decides how soon it looks. */
@@ -83,6 +84,7 @@ async function main(): Promise<number> {
   const say = (line: string): void => {
     process.stderr.write(`${String(Math.round((performance.now() - began) / 1000)).padStart(4)} s  ${line}\n`)
   }
+  watchForInterruption(say)
   const peers = (['lsyncd', 'syncthing'] as const).filter(name => wanted.only.includes(name))
   await ensureDebianPackages(['rsync', 'openssl', ...peers], { why: 'the benchmark', say })
   const versions = Object.fromEntries(wanted.only.map(name => [name, versionOf[name]!()]))
@@ -95,6 +97,8 @@ async function main(): Promise<number> {
       results[String(files)] = column
       for (const name of wanted.only) {
         const folder = mkdtempSync('/var/tmp/understudy-bench-files-')
+        const remove = (): void => rmSync(folder, { recursive: true, force: true })
+        const removed = undoneAtEnd(remove)
         const few = name === 'syncthing'
         const it = await starts[name]!(folder, seeder(files))
         await beat.take()
@@ -109,7 +113,8 @@ async function main(): Promise<number> {
           })
         } finally {
           await it.stop()
-          rmSync(folder, { recursive: true, force: true })
+          remove()
+          removed()
         }
       }
       process.stdout.write(table(files, column))
@@ -131,8 +136,11 @@ function table(files: number, column: Record<string, Figures>): string {
 
 main().then(
   code => process.exit(code),
-  error => {
-    process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`)
+  async error => {
+    if (isInterrupted()) return
+    const say = (line: string): void => void process.stderr.write(`${line}\n`)
+    say(error instanceof Error ? (error.stack ?? error.message) : String(error))
+    await undoAll(say)
     process.exit(1)
   },
 )
