@@ -80,7 +80,7 @@ export class Machine {
       rest = lines.pop() ?? ''
       for (const line of lines) this.#hear(line)
     })
-    const first = await Promise.race([ready, ended, sleep(bootLimitMs, 'late' as const)])
+    const first = await Promise.race([ready, ended, sleep(bootLimitMs, 'late' as const, { ref: false })])
     if (first !== undefined) throw new Error(`machine ${this.name} did not boot (${first}):\n${this.lastWords()}`)
   }
 
