@@ -46,6 +46,8 @@ export interface IscsiHost {
   logOut(sessions: readonly string[]): Promise<string | null>
   logIn(logins: readonly Login[]): Promise<string | null>
   restartDaemon(): Promise<string | null>
+  /** One that does not run reads the name when it is started. */
+  daemonRuns(): boolean
 }
 
 const loginSchema = z.strictObject({
@@ -212,11 +214,11 @@ async function takeBack(host: IscsiHost, { before, name, logins }: Journal): Pro
     const why = renamed.length === 0 ? null : prefixed('could not log out', await host.logOut(idsOf(renamed)))
     if (why !== null) return why
     const rest = host.sessions().filter(session => goesBy(session, [old, name]))
-    const put =
-      (rewritten ? await written(host, before) : null) ??
-      // The file may be back already, and the daemon not know it; below a session there was no need for it.
-      (rewritten || rest.length === 0 ? await host.restartDaemon() : null)
+    const put = rewritten ? await written(host, before) : null
     if (put !== null) return put
+    // The file may be back already, and the daemon not know it; below a session there was no need for it.
+    const unaware = rewritten || rest.length === 0 ? await host.restartDaemon() : null
+    if (unaware !== null && host.daemonRuns()) return unaware
   }
   const gone = missing(host, logins)
   const failed = gone.length === 0 ? null : ((await host.logIn(gone)) ?? notVerified(host, { name: null, logins }))

@@ -22,6 +22,9 @@ export function iscsiHost(sysfs: Sysfs, uses: () => Promise<SessionUse[]>): Iscs
     const result = await exec(argv, bounds)
     return result.ok || (result.code !== null && fine.includes(result.code)) ? null : result.why
   }
+  /** The first process of this name; undefined: there is none. */
+  const processOf = (name: string): string | undefined =>
+    sysfs.list('proc').find(pid => /^\d+$/.test(pid) && sysfs.text(`proc/${pid}/comm`) === name)
   return {
     readText: () => readNameFile(sysfs.root),
     writeText: async text => {
@@ -45,9 +48,7 @@ export function iscsiHost(sysfs: Sysfs, uses: () => Promise<SessionUse[]>): Iscs
     // What a process began that was killed goes on without it, and would come in between.
     settled: async () => {
       for (let waitedMs = 0; ; waitedMs += settleEveryMs) {
-        const pid = sysfs
-          .list('proc')
-          .find(name => /^\d+$/.test(name) && sysfs.text(`proc/${name}/comm`) === 'iscsiadm')
+        const pid = processOf('iscsiadm')
         if (pid === undefined) return null
         if (waitedMs >= settleMs) return `iscsiadm is still at work (process ${pid})`
         await sleep(settleEveryMs)
@@ -73,5 +74,6 @@ export function iscsiHost(sysfs: Sysfs, uses: () => Promise<SessionUse[]>): Iscs
       return null
     },
     restartDaemon: () => run(['systemctl', 'restart', 'iscsid.service']),
+    daemonRuns: () => processOf('iscsid') !== undefined,
   }
 }

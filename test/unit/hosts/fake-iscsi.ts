@@ -16,6 +16,8 @@ export class FakeIscsi implements IscsiHost {
   /** The process is killed in the middle of this act, counted from 1: before the host has done it, or after. */
   killed: { at: number; after: boolean } | null = null
   dead = false
+  /** As on a host whose kernel has no module for it. */
+  noDaemon = false
   /** An act goes on when this is over. */
   waits: Promise<void> = Promise.resolve()
   #acts = 0
@@ -66,7 +68,10 @@ export class FakeIscsi implements IscsiHost {
     return null
   }
   restartDaemon() {
-    return this.#act('restart', () => this.readName())
+    return this.noDaemon ? Promise.resolve('iscsid can’t be started') : this.#act('restart', () => this.readName())
+  }
+  daemonRuns() {
+    return !this.noDaemon
   }
   open(login: Login, initiatorName = this.#name) {
     this.#ids += 1

@@ -211,6 +211,13 @@ test('what could not be put back is tried again before the next change, which wa
   isAsItWas(host)
 })
 
+test('where the daemon can’t be started the old name is in the file again, and nothing is left to be tried', async () => {
+  const host = new FakeIscsi()
+  host.noDaemon = true
+  assert.match((await change(host)).why, /iscsid can’t be started; the old name is back/)
+  isAsItWas(host, [])
+})
+
 test('a second change, and whoever would take the first one back, are refused while that is under way', async () => {
   const host = loggedIn()
   let goOn = (): void => {}
