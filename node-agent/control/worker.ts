@@ -60,6 +60,7 @@ export class ControlWorker implements WorkerProgram {
   #standing: Standing | null = null
   #begun = false
   #looking = false
+  #said = ''
   /** Of the newest inventory, whoever has looked: what the control plane is told when it is another one. */
   #digest = ''
   /** A set-up is over: the agent begins anew once its answer is out. */
@@ -106,13 +107,19 @@ export class ControlWorker implements WorkerProgram {
     this.#looking = true
     try {
       const { news, change } = await looker.news()
-      if (change.state === 'taken back' || change.state === 'stuck') this.#core?.tell('note', change.why)
+      this.#lookSays('why' in change ? change.why : '')
       if (this.#isNew(news.sha256)) this.#core?.tell(inventoryNewsTopic, news)
     } catch (error) {
-      this.#core?.tell('note', error instanceof Error ? error.message : String(error))
+      this.#lookSays(error instanceof Error ? error.message : String(error))
     } finally {
       this.#looking = false
     }
+  }
+
+  /** Once: what can't be taken back yet is tried each minute. */
+  #lookSays(why: string): void {
+    if (why !== '' && why !== this.#said) this.#core?.tell('note', why)
+    this.#said = why
   }
 
   #isNew(sha256: string): boolean {
