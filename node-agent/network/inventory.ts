@@ -98,6 +98,14 @@ async function readOvs(ask: Ask): Promise<{ bridges: OvsBridge[]; why: string | 
   return { bridges: parseOvs({ Bridge, Port, Interface }), why: null }
 }
 
+/** What a bridge of Open vSwitch runs on: "" is the kernel's. @throws where the database does not answer */
+export async function datapathOf(ask: Ask, bridge: string): Promise<string> {
+  const argv = ['ovs-vsctl', `--timeout=${ovsTimeoutS}`, 'get', 'bridge', bridge, 'datapath_type']
+  return textOf(await ask(argv, ovsLimitMs))
+    .trim()
+    .replaceAll('"', '')
+}
+
 /** Devices that are made, not plugged in: what is left is a NIC, or stands for one (veth, in a lab). */
 const madeKinds = new Set(['bridge', 'bond', 'vlan', 'ifb', 'tun', 'vxlan', 'gretap', 'openvswitch', 'geneve', 'team'])
 

@@ -28,8 +28,11 @@ export interface Change {
   host: HostNetwork
   /** Of all tables, as they are put back. */
   routes: readonly KernelRoute[]
-  /** Open vSwitch's: the kernel's, or one in user space where the kernel has none (ovs-vswitchd.conf.db(5)). */
-  ovsDatapath: 'system' | 'netdev'
+  /**
+   * Open vSwitch's: the kernel's, or one in user space where the kernel has none (ovs-vswitchd.conf.db(5)). Of a bridge that
+   * is there it is what that has, for its way back.
+   */
+  ovsDatapath: string
 }
 
 /** From what is there to what is wanted; null stands for nothing. */
@@ -172,6 +175,7 @@ const ovsBondMode: Record<BondMode, readonly string[]> = {
 
 /** One transaction: all of it or nothing. */
 function ovsSteps({ from, to, host, ovsDatapath }: Change): Step[] {
+  if (from !== null && to !== null && isDeepStrictEqual(asItIs(from), asItIs({ ...to, learned: [] }))) return []
   const steps: Step[] = [{ argv: ovsTransaction(from, to, ovsDatapath), undo: ovsTransaction(to, from, ovsDatapath) }]
   if (to === null && from !== null) steps.unshift({ argv: null, undo: ip('link', 'set', from.name, 'up') })
   if (to !== null) {
@@ -190,13 +194,20 @@ function ovsSteps({ from, to, host, ovsDatapath }: Change): Step[] {
   return steps
 }
 
+/** Without what our own record keeps alone. */
+const asItIs = (one: Vswitch & Pick<ObservedVswitch, 'learned'>) => ({
+  ...uplinkOf(one),
+  mtu: one.mtu,
+  addresses: setAddresses(one).sort(),
+  gateways: [...one.gateways].sort(),
+})
+
 function ovsTransaction(from: Vswitch | null, to: Vswitch | null, datapath: Change['ovsDatapath']): string[] {
   const name = (to ?? from)?.name ?? ''
   if (to === null) return ovs('--if-exists', 'del-br', name)
-  const parts: string[][] = [
-    ['--may-exist', 'add-br', name],
-    ['set', 'bridge', name, `datapath_type=${datapath}`],
-  ]
+  const parts: string[][] = [['--may-exist', 'add-br', name]]
+  // Another one would make the bridge anew, with all that is on it cut off meanwhile.
+  if (from === null) parts.push(['set', 'bridge', name, `datapath_type=${datapath}`])
   const same = from !== null && isDeepStrictEqual([...from.nics].sort(), [...to.nics].sort()) && from.bond === to.bond
   if (from !== null && !same && from.nics.length > 0) parts.push(['--if-exists', 'del-port', name, ovsUplink(from)])
   if (!same && to.nics.length > 0) parts.push(ovsUplinkAdd(to))

@@ -12,7 +12,7 @@ import type { ExecResult } from '../exec.ts'
 import { addressBytes, addressText } from '../kernel/address.ts'
 import { lockFolder } from '../state-file/lock.ts'
 import { applyChange, type ChangeParts, type Failure, isUnfinished, removeJournal, undoUnfinished } from './change.ts'
-import { type Ask, readNetwork, readRoutes } from './inventory.ts'
+import { type Ask, datapathOf, readNetwork, readRoutes } from './inventory.ts'
 import { findManager, foreignBootFile, foreignNicFile } from './managers.ts'
 import { planChange } from './plan.ts'
 import { readRecord, writeRecord } from './record.ts'
@@ -76,7 +76,7 @@ async function change(parts: VswitchParts, wish: Wish): Promise<Outcome> {
   if (refusal !== null) return { ok: false, why: `${refusal}; nothing was changed` }
   const from = host.vswitches.find(one => one.name === name) ?? null
   const to = 'set' in wish ? asShown(wish.set) : null
-  const planned = { from, to, host, routes: await readRoutes(parts.ask), ovsDatapath: parts.ovsDatapath }
+  const planned = { from, to, host, routes: await readRoutes(parts.ask), ovsDatapath: await datapath(parts, from) }
   const unrepeatable = routesRefusal(planned)
   if (unrepeatable !== null) return { ok: false, why: `${unrepeatable}; nothing was changed` }
   const steps = planChange(planned)
@@ -93,6 +93,10 @@ async function change(parts: VswitchParts, wish: Wish): Promise<Outcome> {
   const result = await applyChange(changeParts(parts), { why: what, steps, record, remember })
   return result.ok ? { ok: true, why: `${what}; ${result.why}${routesTold(planned)}` } : { ok: false, why: result.why }
 }
+
+/** As configured for a new one, but for its way back that of one which is there. */
+const datapath = async ({ ask, ovsDatapath }: VswitchParts, from: ObservedVswitch | null): Promise<string> =>
+  from?.backend === 'ovs' ? (await datapathOf(ask, from.name)) || 'system' : ovsDatapath
 
 /** Its addresses as the kernel shows them, since what is there is compared as text. */
 function asShown(vswitch: Vswitch): Vswitch {

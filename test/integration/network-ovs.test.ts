@@ -5,8 +5,9 @@ import { join } from 'node:path'
 import { before, describe, test } from 'node:test'
 import { exec } from '../../node-agent/exec.ts'
 import type { Reach } from '../../node-agent/network/change.ts'
-import { readNetwork } from '../../node-agent/network/inventory.ts'
+import { datapathOf, readNetwork } from '../../node-agent/network/inventory.ts'
 import { OvsEvents } from '../../node-agent/network/ovs-events.ts'
+import { planChange } from '../../node-agent/network/plan.ts'
 import type { Vswitch } from '../../shared/hosts/network.ts'
 import { until } from '../fixtures/until.ts'
 import { allReached, ChangedHost, changed, wish } from './support/changed-host.ts'
@@ -137,6 +138,21 @@ describe('vSwitches on Open vSwitch', () => {
   test('a deleted one is gone', async () => {
     assert.deepEqual(await at.change(null, { name: 'svc0' }), changed)
     assert.equal(await at.vswitch('svc0'), null)
+  })
+
+  test('one that was found is adopted as it is, and keeps the kind of its datapath over a change and its way back', async () => {
+    const made = ['add-br', 'found0', '--', 'set', 'bridge', 'found0', 'datapath_type=netdev']
+    assert.ok((await at.inHost(['ovs-vsctl', '--timeout=10', ...made])).ok)
+    const from = await at.vswitch('found0')
+    assert.ok(from !== null)
+    const { learned: _, owned: __, ports: ___, ...found } = from
+    const planned = async (to: Vswitch | null) => ({ ...(await at.planned(to, 'found0')), ovsDatapath: 'system' })
+    assert.deepEqual(planChange(await planned({ ...found, types: ['service'], description: 'its own' })), [])
+    const words = planChange(await planned({ ...found, vlan: 7 })).flatMap(step => [step.argv, step.undo])
+    assert.ok(words.flat().includes('tag=7') && !words.flat().some(word => word?.startsWith('datapath_type')))
+    assert.equal(await datapathOf(at.inHost, 'found0'), 'netdev')
+    await assert.rejects(datapathOf(at.inHost, 'nothere'), /could not be read: .*no row "nothere" in table Bridge/)
+    await at.inHost(['ovs-vsctl', '--timeout=10', 'del-br', 'found0'])
   })
 
   test('an Open vSwitch that does not answer is said to be unknown, in time', async () => {
