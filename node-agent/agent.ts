@@ -39,7 +39,7 @@ export interface AgentOptions {
   stored: StoredHost
   workers: Workers
   pulse: Pulse
-  tells: Pick<PeerNewsOptions, 'settings' | 'certificate'>
+  tells: Pick<PeerNewsOptions, 'settings' | 'certificate' | 'keepHostKey'>
   /** The process ends with this sentence; the kernel then shuts the gate. */
   exit: (why: string) => void
   log: (line: string) => void

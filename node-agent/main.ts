@@ -25,7 +25,7 @@ import { releaseStartMemory } from './kernel/memory.ts'
 import { readHostKey } from './keys/host-key.ts'
 import { type NetworkConfig, ofWaiting, partsOf } from './network/change-process.ts'
 import { restoreVswitches } from './network/vswitches.ts'
-import { certificateForOther } from './pair/keys.ts'
+import { certificateForOther, keepOtherHostKey } from './pair/keys.ts'
 import { LeftPair, readSetup } from './pair/setup-file.ts'
 import { PathWatch } from './peer/path-watch.ts'
 import type { OwnSettings } from './peer-news.ts'
@@ -125,7 +125,11 @@ export async function runAgent(configPath: string): Promise<void> {
   let anew = async (why: string): Promise<void> => agent.note(`${why}: refused, the agent has not started yet`)
   const exit = (why: string): void => void broken(decisions, why)
   const withFiles = { ...ports, services }
-  const tells = { settings: () => ownSettings(config), certificate: () => certificateForOther(config) }
+  const tells = {
+    settings: () => ownSettings(config),
+    certificate: () => certificateForOther(config),
+    keepHostKey: (text: string) => keepOtherHostKey(config, text),
+  }
   const agent: Agent = new Agent({ config, ports: withFiles, decisions, stored, workers, pulse, tells, log, exit })
   const server = new SocketServer({
     path: config.socket,

@@ -45,6 +45,8 @@ export interface PeerNewsOptions {
   settings: () => Promise<OwnSettings>
   /** A new one for the other host. @throws with a sentence */
   certificate: () => Promise<KeyAndCertificate>
+  /** The other host's own keys, durable here when it resolves. @throws with a sentence */
+  keepHostKey: (text: string) => Promise<void>
 }
 
 /** What a change of settings has to know of the other host. */
@@ -66,6 +68,10 @@ const settingsSaid = z.object({
 /** openssl makes a key, a request and a certificate. */
 const certificateLimitMs = 20_000
 const certificateSaid = z.object({ keyPem: z.string().max(10_000), certificatePem: z.string().max(10_000) })
+
+/** Three keys of 120 bytes; it is written to a disk there, which may be slow. */
+const hostKeySaid = z.string().max(1000)
+const hostKeyLimitMs = 10_000
 
 /** An agent before this version answers with the hash alone, whatever the question holds. */
 const settingsQuestion = 2
@@ -132,6 +138,8 @@ export class PeerNews {
         return body === settingsQuestion ? this.#options.settings() : this.#options.settings().then(({ hash }) => hash)
       case 'certificate':
         return this.#options.certificate()
+      case 'hostKey':
+        return this.#options.keepHostKey(hostKeySaid.parse(body)).then(() => null)
       case 'why':
         return fitting(this.#options.own().newest(linesMax))
       default:
@@ -155,6 +163,12 @@ export class PeerNews {
     if (!answer.ok) return answer
     const made = certificateSaid.safeParse(answer.body)
     return made.success ? { ok: true, made: made.data } : { ok: false, why: 'the other host answered something else' }
+  }
+
+  /** All keys of this host, for the other one to keep. @throws with a sentence */
+  async tellHostKey(text: string): Promise<void> {
+    const answer = await this.#options.peer.ask({ verb: 'hostKey', body: text, limitMs: hostKeyLimitMs })
+    if (!answer.ok) throw new Error(`the other host has to hold the new key too, and does not: ${answer.why}`)
   }
 
   /** The other host's newest decisions, or why they can't be had. */

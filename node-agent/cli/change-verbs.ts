@@ -46,6 +46,11 @@ export function addChangeVerbs(program: Command): void {
     .addHelpText('after', '\nExample:\n  understudy change certificate\n')
     .action(certificate)
   change
+    .command('host-key')
+    .description('a new key by which a witness of your own knows this host; in any order on both hosts')
+    .addHelpText('after', '\nExample:\n  understudy change host-key\n')
+    .action(hostKey)
+  change
     .command('alternate')
     .description('the witness that takes the first one’s place when it was away for both hosts for long')
     .option('--url <url>', 'of the alternate, https')
@@ -87,6 +92,14 @@ async function certificate(_options: object, command: Command): Promise<void> {
   await beginAnew(command, config, () => writeKeyAndCertificate(paths, before))
 }
 const certificateLimitMs = 30_000
+
+/** It is the agent's, which votes by it: it makes the key and begins to use it. */
+async function hostKey(_options: object, command: Command): Promise<void> {
+  const { why } = (await askAgent(command, 'changeHostKey', { silenceMs: hostKeyLimitMs })) as { why: string }
+  process.stdout.write(`${why}\n`)
+}
+/** Two witnesses, each asked, told, and told back where the other one did not take it. */
+const hostKeyLimitMs = 120_000
 
 async function profile(command: Command, name: string): Promise<void> {
   ownConfig(command, { field: 'profile', words: 'lease and heartbeats' })

@@ -72,7 +72,8 @@ async function run(path: string, command: Command): Promise<RunOutcome> {
   return act({ path, ...call })
 }
 
-async function act(call: { path: string; verb: string; args: Record<string, unknown> }): Promise<RunOutcome> {
+/** A verb of the core's own. */
+export async function act(call: { path: string; verb: string; args: Record<string, unknown> }): Promise<RunOutcome> {
   try {
     const answer = await ask({ ...call, silenceMs: actLimitMs })
     return { phase: 'done', message: whyOf(answer) }

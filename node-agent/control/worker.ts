@@ -13,12 +13,14 @@ import { hasLeft } from '../pair/setup-file.ts'
 import type { OwnSettings } from '../peer-news.ts'
 import { preflight } from '../preflight.ts'
 import { ask } from '../socket/client.ts'
+import { readState } from '../state-file/state-file.ts'
 import { Scanner } from '../storage/scan.ts'
 import { Sysfs } from '../storage/sysfs.ts'
 import { softwareVersion } from '../version.ts'
+import { ownPlaces } from '../witness/host-key-change.ts'
 import { standingTopic } from '../workers/definition.ts'
 import type { Core, WorkerProgram } from '../workers/worker-process.ts'
-import { coreOverSocket } from './core-over-socket.ts'
+import { act, coreOverSocket } from './core-over-socket.ts'
 import { relayLimitMs, relayVerb } from './core-side.ts'
 import { HostKeys } from './host-keys.ts'
 import { measure } from './host-prechecks.ts'
@@ -236,9 +238,12 @@ export class ControlWorker implements WorkerProgram {
             return outcome
           }
           case 'hostKeys': {
+            // First what may fail for want of somebody else, and is as before then.
+            const atWitness = await hostKeyAtWitness(socket, configPath)
+            if (atWitness !== null && atWitness.phase !== 'done') return atWitness
             const outcome = await keys.change(command.operation)
             if (outcome.phase === 'done') await this.#keysChanged(outcome.message)
-            return outcome
+            return atWitness === null ? outcome : { ...outcome, message: `${outcome.message}; ${atWitness.message}` }
           }
           case 'pairLeave': {
             const outcome = await core.run(command, progress)
@@ -290,6 +295,13 @@ export class ControlWorker implements WorkerProgram {
 const certificateOf = async (path: string): Promise<KeyAndCertificate> =>
   (await ask({ path, verb: 'newCertificate', silenceMs: certificateLimitMs })) as KeyAndCertificate
 const certificateLimitMs = 30_000
+
+/** By which witnesses of one's own know this host. null: there are none. */
+async function hostKeyAtWitness(path: string, configPath: string): Promise<RunOutcome | null> {
+  const { base, config } = loadHost(configPath)
+  if (config === null || !readState(base.stateDir).ok || ownPlaces(config).length === 0) return null
+  return act({ path, verb: 'changeHostKey', args: {} })
+}
 
 async function prechecks(command: Command, configPath: string): Promise<RunOutcome> {
   try {

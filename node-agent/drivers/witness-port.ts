@@ -4,7 +4,7 @@ import type { AdmittedWitness, Config, WitnessConfig, WitnessPlace } from '../co
 import { identityFileOf } from '../control/core-side.ts'
 import { bootMs } from '../kernel/clock.ts'
 import { readEnrolmentKey } from '../keys/enrolment-key.ts'
-import { type HostKey, readHostKey } from '../keys/host-key.ts'
+import { type HostKey, readHostKeys } from '../keys/host-key.ts'
 import type { WitnessHealth, WitnessLinkPort } from '../ports.ts'
 import { retirePair, type WitnessCaller } from '../witness/admission.ts'
 import { WitnessClient } from '../witness/client.ts'
@@ -34,6 +34,7 @@ interface Place {
 export class WitnessDriver implements WitnessLinkPort {
   readonly #config: Config
   readonly #witness: WitnessConfig
+  readonly #keys = new Map<string, HostKey['signingKey']>()
   readonly #places: { [name in Name]?: Place } = {}
   readonly #note: (why: string) => void
   #timer: NodeJS.Timeout | null = null
@@ -45,8 +46,8 @@ export class WitnessDriver implements WitnessLinkPort {
     const places = { first: witness, alternate: witness.alternate, former: witness.former }
     for (const [name, at] of Object.entries(places) as [Name, WitnessPlace | null][]) {
       if (at === null) continue
-      const { signingKey } = await witnessKeyOf(config, at)
-      driver.#places[name] = { name, at, signingKey, client: null, askedAt: 0, noVote: { why: '', isVoid: false } }
+      const [signingKey] = await driver.#keysAt(at)
+      driver.#places[name] = { name, at, signingKey: signingKey!, client: null, askedAt: 0, noVote: { why: '', isVoid: false } }
     }
     return driver
   }
@@ -110,7 +111,18 @@ export class WitnessDriver implements WitnessLinkPort {
 
   #caller({ at, signingKey }: Place): WitnessCaller {
     const { pair, node } = this.#config
-    return { address: { url: at.url, trust: trustOf(at) }, pair, host: node, signingKey }
+    const address = { url: at.url, trust: trustOf(at) }
+    return { address, pair, host: node, signingKey, otherKeys: () => this.#keysAt(at) }
+  }
+
+  /** As the files have them now; the same key is the same object each time. */
+  async #keysAt(at: WitnessPlace): Promise<HostKey['signingKey'][]> {
+    const keys = await witnessKeysOf(this.#config, at)
+    return keys.map(({ publicKey, signingKey }) => {
+      const known = this.#keys.get(publicKey) ?? signingKey
+      this.#keys.set(publicKey, known)
+      return known
+    })
   }
 
   #clientOf(place: Place | undefined): WitnessClient | null {
@@ -148,6 +160,6 @@ function endClient(place: Place): void {
   place.client = null
 }
 
-/** The key by which a witness knows this host: of the enrolment for a hosted one, else the host key. */
-export const witnessKeyOf = (config: Config, at: Pick<AdmittedWitness, 'hosted'>): Promise<HostKey> =>
-  at.hosted ? readEnrolmentKey(identityFileOf(config.stateDir)) : readHostKey(config.hostKeyFile)
+/** By which a witness knows this host, the newest first: of the enrolment for a hosted one, else the host key. */
+export const witnessKeysOf = async (config: Config, at: Pick<AdmittedWitness, 'hosted'>): Promise<HostKey[]> =>
+  at.hosted ? [await readEnrolmentKey(identityFileOf(config.stateDir))] : readHostKeys(config.hostKeyFile)

@@ -10,9 +10,10 @@ import {
   makeHostCertificate,
   writeKeyAndCertificate,
 } from '../keys/certificates.ts'
-import { makeHostKeyPem, writeHostKey } from '../keys/host-key.ts'
+import { hostKeyOf, makeHostKeyPem, pemsOf, writeHostKey } from '../keys/host-key.ts'
 import { readSecret, writeSecret } from '../keys/secret-file.ts'
 import { readKeyRing } from './key-ring.ts'
+import { readSetup, writeSetup } from './setup-file.ts'
 
 /** Keys are made once and never replaced by a repeated set-up: the other host and the witness know them. */
 
@@ -37,6 +38,14 @@ export async function ensureHostKey(path: string, pem: string = makeHostKeyPem()
   if (readSecret(path) !== null) return
   makeFolderOf(path)
   await writeHostKey(path, pem)
+}
+
+/** The other host's keys, newest in use first, from itself: for whoever joins in its place. @throws with a sentence */
+export async function keepOtherHostKey({ stateDir }: Pick<Config, 'stateDir'>, text: string): Promise<void> {
+  await Promise.all(pemsOf(text).map(hostKeyOf))
+  const setup = readSetup(stateDir)
+  if (setup === null) throw new Error(`${stateDir} holds no set-up in which the other host’s key could be kept`)
+  if (setup.otherHostKeyPem !== text) await writeSetup(stateDir, { ...setup, otherHostKeyPem: text })
 }
 
 /** Certificates for PostgreSQL's streaming, where the operator names none of his own. */

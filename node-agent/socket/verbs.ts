@@ -9,6 +9,7 @@ import { markLeft } from '../pair/setup-file.ts'
 import { checkReport } from '../report/check-report.ts'
 import { metricsText } from '../report/metrics.ts'
 import { statusReport } from '../report/status-report.ts'
+import { changeHostKey } from '../witness/host-key-change.ts'
 import { VerbError } from './messages.ts'
 import { type ProgramVerbs, programVerbs } from './program-verbs.ts'
 import type { Call, Verb } from './server.ts'
@@ -28,6 +29,16 @@ export function verbsOf(agent: Agent, program: ProgramVerbs): Record<string, Ver
       if (!said.ok) throw new VerbError('refused', `${agent.state.peer} gives no certificate: ${said.why}`)
       return said.made
     },
+    changeHostKey: turns(async () => {
+      const { config, peerNews } = agent
+      const why = await changeHostKey({ config, tellOther: text => peerNews.tellHostKey(text) }).catch(
+        (error: unknown) => {
+          throw new VerbError('refused', error instanceof Error ? error.message : String(error))
+        },
+      )
+      agent.note(why)
+      return { why }
+    }),
     lookAround: async () => {
       agent.lookWanted()
       return null
@@ -67,6 +78,18 @@ export function verbsOf(agent: Agent, program: ProgramVerbs): Record<string, Ver
     collectEvidence: (_args, call) => told(agent, call, () => collectEvidence(agent)),
     ...syncVerbs(agent),
     depart: (_args, call) => told(agent, call, () => depart(agent)),
+  }
+}
+
+/** One at a time: of two at once each would make a key that the other does not know. */
+function turns(verb: () => Promise<unknown>): Verb {
+  let isUnderWay = false
+  return async () => {
+    if (isUnderWay) throw new VerbError('refused', 'the key of this host is being changed already')
+    isUnderWay = true
+    return verb().finally(() => {
+      isUnderWay = false
+    })
   }
 }
 

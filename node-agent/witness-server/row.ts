@@ -108,7 +108,7 @@ export function retire(row: PairRow, part: { request: RetireRequest; at: string 
   return row.retiredAt === null ? { row: { ...row, retiredAt: part.at }, reply } : { row, reply }
 }
 
-const admitted = (row: PairRow): AdmitReply => ({
+export const admitted = (row: PairRow): AdmitReply => ({
   inc: row.acceptor.inc,
   keysGeneration: row.keysGeneration,
   keys: row.keys,

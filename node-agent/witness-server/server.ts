@@ -7,6 +7,7 @@ import {
   admitRequest,
   headerHost,
   headerSignature,
+  keysQuestion,
   keysRequest,
   type ListReply,
   pairName,
@@ -19,7 +20,7 @@ import type { SignedRequest } from '../../shared/signing.ts'
 import { Authority, sameToken } from './authority.ts'
 import type { WitnessIdentity } from './identity.ts'
 import { RateLimit } from './rate-limit.ts'
-import { admit, changeKeys, type PairRow, retire, sameKeys, vote } from './row.ts'
+import { admit, admitted, changeKeys, type PairRow, retire, sameKeys, vote } from './row.ts'
 import type { UpdateResult, WitnessStore } from './store.ts'
 
 /** A client that probes every 10 to 30 s keeps its connection. */
@@ -127,6 +128,7 @@ export class WitnessServer {
       case 'vote':
         return this.#decided(parse(voteRequest, body), request => this.#store.update(pair, row => vote(row!, request)))
       case 'keys':
+        if (parse(keysQuestion, body).ok) return { status: 200, body: admitted(row) }
         return this.#decided(parse(keysRequest, body), request =>
           this.#store.update(pair, row => changeKeys(row!, request)),
         )

@@ -5,6 +5,7 @@ import {
   admitReply,
   headerHost,
   headerSignature,
+  type KeysQuestion,
   type KeysRequest,
   type ListReply,
   listReply,
@@ -17,7 +18,7 @@ import {
 } from '../../shared/contract/witness.ts'
 import type { DataNode, RegisterRequest } from '../../shared/protocol/types.ts'
 import { type SigningKey, signRequest } from '../../shared/signing.ts'
-import { type ExchangeResult, LastAddresses, type WitnessAddress, WitnessConnection } from './connection.ts'
+import { type ExchangeResult, isUnknownKey, LastAddresses, type WitnessAddress, WitnessConnection } from './connection.ts'
 
 /** The rare verbs, for the CLI and the agent's set-up: each opens a connection of its own. */
 export interface WitnessCaller {
@@ -25,6 +26,8 @@ export interface WitnessCaller {
   pair: string
   host: DataNode
   signingKey: SigningKey
+  /** By which the witness may know this host as well, while its key is changed. */
+  otherKeys?: () => Promise<readonly SigningKey[]>
 }
 /** `present`: the incarnation in force, where an admission named another one as the one it replaces. */
 export type CallResult<Reply> = { ok: true; reply: Reply } | { ok: false; why: string; present?: string }
@@ -47,6 +50,15 @@ export const askOnce = (caller: WitnessCaller, request: RegisterRequest): Promis
 export const changeHostKeys = (caller: WitnessCaller, request: KeysRequest): Promise<CallResult<AdmitReply>> =>
   call(caller, { path: witnessPath.keys(caller.pair), body: request, token: null, schema: admitReply })
 
+/** By which keys, and in which generation of them, the witness knows this pair. */
+export const presentKeys = (caller: WitnessCaller): Promise<CallResult<AdmitReply>> =>
+  call(caller, {
+    path: witnessPath.keys(caller.pair),
+    body: { ask: 'present' } satisfies KeysQuestion,
+    token: null,
+    schema: admitReply,
+  })
+
 export const retirePair = (caller: WitnessCaller, request: RetireRequest): Promise<CallResult<{ retired: string }>> =>
   call(caller, { path: witnessPath.retire(caller.pair), body: request, token: null, schema: retireReply })
 
@@ -54,17 +66,28 @@ async function call<Reply>(
   caller: WitnessCaller,
   part: { path: string; body: object; token: string | null; schema: z.ZodType<Reply> },
 ): Promise<CallResult<Reply>> {
+  const first = await exchange(caller, { ...part, signingKey: caller.signingKey })
+  if (!isUnknownKey(first)) return readReply(first, part.schema)
+  for (const signingKey of (await caller.otherKeys?.()) ?? []) {
+    const result = await exchange(caller, { ...part, signingKey })
+    if (!isUnknownKey(result)) return readReply(result, part.schema)
+  }
+  return readReply(first, part.schema)
+}
+
+async function exchange(
+  { address, host }: WitnessCaller,
+  part: { path: string; body: object; token: string | null; signingKey: SigningKey },
+): Promise<ExchangeResult> {
   const body = Buffer.from(JSON.stringify(part.body))
-  const { host, signingKey } = caller
-  const signature = await signRequest(signingKey, { host, method: 'POST', path: part.path, body })
+  const signature = await signRequest(part.signingKey, { host, method: 'POST', path: part.path, body })
   const headers = {
     'content-type': 'application/json',
     [headerHost]: host,
     [headerSignature]: signature,
     ...bearer(part.token),
   }
-  const result = await once(caller.address, { method: 'POST', path: part.path, headers, body })
-  return readReply(result, part.schema)
+  return once(address, { method: 'POST', path: part.path, headers, body })
 }
 
 /** For the witness' operator. */

@@ -2,13 +2,15 @@ import { headerHost, headerSignature, type NoVote, voteReply, witnessPath } from
 import { type Figures, RecentDurations } from '../../shared/figures.ts'
 import type { DataNode, RegisterReply, RegisterRequest } from '../../shared/protocol/types.ts'
 import { type SigningKey, signRequest } from '../../shared/signing.ts'
-import { type ExchangeResult, LastAddresses, type WitnessAddress, WitnessConnection } from './connection.ts'
+import { type ExchangeResult, isUnknownKey, LastAddresses, type WitnessAddress, WitnessConnection } from './connection.ts'
 
 export interface WitnessClientOptions {
   address: WitnessAddress
   pair: string
   host: DataNode
   signingKey: SigningKey
+  /** As they are now: the witness may know this host by another one, while its key is changed. */
+  otherKeys?: () => Promise<readonly SigningKey[]>
   /** Monotonic milliseconds. */
   now: () => number
   /**
@@ -45,12 +47,18 @@ const attemptsMax = 3
 const samplesForRepeat = 20
 /** A connection that is idle for longer may be forgotten by whatever lies between; probes are rarer than this. */
 const warmEveryMs = 8000
+/** How often the keys of this host are read, where the witness knows none of those before. */
+const keysEveryMs = 1000
 const warmLimitMs = 5000
 
 interface Vote {
   request: RegisterRequest
   body: Buffer
   signature: string
+  /** All that have signed it, the newest last. */
+  signedBy: SigningKey[]
+  /** By another key, just now. */
+  isSigning: boolean
   startedAt: number
   attempts: number
   cancels: (() => void)[]
@@ -72,9 +80,12 @@ export class WitnessClient {
   #answeredAt: number | null = null
   #lastFault: string | null = null
   #closed = false
+  #signingKey: SigningKey
+  #others: { keys: Promise<readonly SigningKey[]>; readAt: number } | null = null
 
   constructor(options: WitnessClientOptions) {
     this.#options = options
+    this.#signingKey = options.signingKey
     this.#connection = new WitnessConnection(options.address, this.#addresses)
     this.#warmTimer = setInterval(() => this.#warm(), warmEveryMs / 2)
     this.#warm()
@@ -106,6 +117,8 @@ export class WitnessClient {
       request,
       body: Buffer.from(JSON.stringify(request)),
       signature: '',
+      signedBy: [],
+      isSigning: false,
       startedAt: this.#options.now(),
       attempts: 0,
       cancels: [],
@@ -113,10 +126,14 @@ export class WitnessClient {
       done: false,
     }
     this.#underWay.add(vote)
-    const { host, pair, signingKey } = this.#options
-    const path = witnessPath.vote(pair)
-    vote.signature = await signRequest(signingKey, { host, method: 'POST', path, body: vote.body })
+    await this.#sign(vote, this.#signingKey)
     if (!vote.done) this.#attempt(vote)
+  }
+
+  async #sign(vote: Vote, key: SigningKey): Promise<void> {
+    const { host, pair } = this.#options
+    vote.signature = await signRequest(key, { host, method: 'POST', path: witnessPath.vote(pair), body: vote.body })
+    vote.signedBy.push(key)
   }
 
   #attempt(vote: Vote): void {
@@ -129,6 +146,7 @@ export class WitnessClient {
     }
     this.#usedAt = now()
     const connection = this.#connection
+    const key = vote.signedBy.at(-1)!
     const { cancel } = connection.exchange(
       {
         method: 'POST',
@@ -137,7 +155,7 @@ export class WitnessClient {
         body: vote.body,
         limitMs: leftMs,
       },
-      result => this.#result(vote, connection, result),
+      result => this.#result(vote, { connection, key, result }),
     )
     vote.cancels.push(cancel)
     if (vote.attempts >= attemptsMax) return
@@ -151,7 +169,8 @@ export class WitnessClient {
     this.#attempt(vote)
   }
 
-  #result(vote: Vote, connection: WitnessConnection, result: ExchangeResult): void {
+  #result(vote: Vote, part: { connection: WitnessConnection; key: SigningKey; result: ExchangeResult }): void {
+    const { connection, key, result } = part
     if (vote.done) return
     if (!result.ok) {
       // Most often a kept connection that the other side had closed: at once on a fresh one.
@@ -162,6 +181,38 @@ export class WitnessClient {
       return
     }
     this.#answeredAt = this.#options.now()
+    if (isUnknownKey(result)) void this.#signAnew(vote, { key, result })
+    else {
+      this.#signingKey = key
+      this.#take(vote, result)
+    }
+  }
+
+  /** Once by each other key that this host has. */
+  async #signAnew(vote: Vote, { key, result }: { key: SigningKey; result: Answered }): Promise<void> {
+    // Of a repetition: this vote is on its way by another key already.
+    if (vote.isSigning || key !== vote.signedBy.at(-1)) return
+    vote.isSigning = true
+    if (vote.timer !== null) clearTimeout(vote.timer)
+    vote.timer = null
+    const next = (await this.#otherKeys()).find(one => !vote.signedBy.includes(one))
+    if (next !== undefined) await this.#sign(vote, next)
+    vote.isSigning = false
+    if (vote.done) return
+    if (next === undefined) return this.#take(vote, result)
+    vote.attempts = 0
+    this.#attempt(vote)
+  }
+
+  #otherKeys(): Promise<readonly SigningKey[]> {
+    const { now, otherKeys } = this.#options
+    if (otherKeys === undefined) return Promise.resolve([])
+    if (this.#others === null || now() - this.#others.readAt >= keysEveryMs)
+      this.#others = { keys: otherKeys().catch(() => []), readAt: now() }
+    return this.#others.keys
+  }
+
+  #take(vote: Vote, result: Answered): void {
     const reply = readReply(result)
     if (!reply.ok) {
       this.#fail(vote, reply.why)
@@ -224,10 +275,9 @@ export class WitnessClient {
   }
 }
 
-function readReply(result: {
-  status: number
-  body: Buffer
-}): { ok: true; value: RegisterReply | NoVote } | { ok: false; why: string } {
+type Answered = Extract<ExchangeResult, { ok: true }>
+
+function readReply(result: Answered): { ok: true; value: RegisterReply | NoVote } | { ok: false; why: string } {
   try {
     const parsed = voteReply.safeParse(JSON.parse(result.body.toString()))
     if (parsed.success) return { ok: true, value: parsed.data }

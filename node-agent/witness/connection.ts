@@ -32,6 +32,8 @@ export interface Exchange {
   limitMs: number
 }
 export type ExchangeResult = { ok: true; status: number; body: Buffer } | { ok: false; why: string }
+/** The witness answered that no host of the pair has signed it. */
+export const isUnknownKey = (result: ExchangeResult): boolean => result.ok && result.status === 401
 
 /** Several votes may be under way; one that hangs must not hold up the next. */
 const socketsMax = 4

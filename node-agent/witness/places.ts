@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { type HostKeys, publicKey } from '../../shared/contract/witness.ts'
 import type { AdmittedWitness, Config, WitnessConfig, WitnessPlace } from '../config.ts'
-import { witnessKeyOf } from '../drivers/witness-port.ts'
+import { witnessKeysOf } from '../drivers/witness-port.ts'
 import { readSetup, writeWhole } from '../pair/setup-file.ts'
 import { admitPair, askOnce, type WitnessCaller } from './admission.ts'
 import { trustOf } from './connection.ts'
@@ -71,12 +71,14 @@ async function admitted(
   by: Admission & { had: readonly AdmittedWitness[]; anew: string | null },
 ): Promise<AdmittedWitness> {
   const { config, taken, had, anew } = by
-  const own = await witnessKeyOf(config, place)
+  const keys = await witnessKeysOf(config, place)
+  const own = keys[0]!
   const caller = {
     address: { url: place.url, trust: trustOf(place) },
     pair: config.pair,
     host: config.node,
     signingKey: own.signingKey,
+    otherKeys: async () => keys.slice(1).map(key => key.signingKey),
   }
   const theirs = taken.find(one => samePlace(one, place))
   if (theirs !== undefined) return { ...placeOf(place), inc: await proven(caller, theirs.inc) }
@@ -86,8 +88,8 @@ async function admitted(
   const otherKey = by.otherKey(place)
   if (otherKey === null)
     throw new Error('the key of the other host is not known here: it has to be heard, and run this version, first')
-  const keys = config.node === 'a' ? { a: own.publicKey, b: otherKey } : { a: otherKey, b: own.publicKey }
-  const inc = await admissionOf(caller, { keys, token: by.enrolmentToken(), stateDir: config.stateDir, anew })
+  const both = config.node === 'a' ? { a: own.publicKey, b: otherKey } : { a: otherKey, b: own.publicKey }
+  const inc = await admissionOf(caller, { keys: both, token: by.enrolmentToken(), stateDir: config.stateDir, anew })
   return { ...placeOf(place), inc: await proven(caller, inc) }
 }
 

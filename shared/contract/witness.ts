@@ -11,7 +11,7 @@ import { incarnation, registerReplyOptions, registerRequestSchema } from './prot
  *   and changes nothing, or a refusal once it promised more; a vote held back and delivered late is a slow network.
  * - An admission makes a row only over the incarnation it names as the present one (`replaces`), which no later row
  *   has again; the same nonce gets the same answer.
- * - A change of keys names its generation, which only grows. A retirement names an incarnation that ends with it.
+ * - A change of keys names its generation, which only grows; a question for the present ones changes nothing. A retirement names an incarnation that ends with it.
  */
 export const pairName = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/)
 
@@ -59,6 +59,10 @@ export const keysRequest = z.object({
   keys: hostKeys,
 })
 export type KeysRequest = z.infer<typeof keysRequest>
+
+/** To the same path, from a host that has to know where its own change of keys stands; a hosted witness does not take it. */
+export const keysQuestion = z.strictObject({ ask: z.literal('present') })
+export type KeysQuestion = z.infer<typeof keysQuestion>
 
 export const retireRequest = z.object({ inc: incarnation })
 export type RetireRequest = z.infer<typeof retireRequest>

@@ -11,7 +11,7 @@ import { after, before, test } from 'node:test'
 import { HOSTS, type HostName, INTERFACE, LAN_PREFIX, namespaceName, otherOf } from '../../infra/lab/addresses.ts'
 import { controlPlaneDir, killControlPlane, startControlPlane, untilConnected } from '../../infra/lab/control-plane.ts'
 import { run } from '../../infra/lab/exec.ts'
-import { networkOf } from '../../infra/lab/hosts.ts'
+import { networkOf, runOnHost } from '../../infra/lab/hosts.ts'
 import { down } from '../../infra/lab/lab.ts'
 import {
   databaseUriAt,
@@ -22,10 +22,11 @@ import {
   until,
   untilProtected,
 } from '../../infra/lab/pair.ts'
-import { agentPaths } from '../../infra/lab/product.ts'
+import { agentPaths, understudyCommand } from '../../infra/lab/product.ts'
 import { type RemotePair, settingsOf, untilEnded, upThroughApi } from '../../infra/lab/remote-set-up.ts'
 import { Trial } from '../../infra/lab/trial.ts'
 import { identityFileOf } from '../../node-agent/control/core-side.ts'
+import { pemsOf } from '../../node-agent/keys/host-key.ts'
 import type { Command } from '../../shared/contract/documents.ts'
 import { documentSigner, type PrivateJwk } from '../../shared/contract/signing.ts'
 import { downChannels, downTopic, topicRoot } from '../../shared/contract/topics.ts'
@@ -100,6 +101,35 @@ test('prechecks of a pair that serves measure on both hosts and change nothing',
   assert.equal(done.state, 'succeeded', done.message)
   const known = await api.getPrechecks({ params: { pair: remote.pair } })
   assert.ok(known.body.results.length > 0)
+})
+
+test('the keys of each host are changed while clients write, by hand and through the API, and the witness of one’s own knows the new ones', async () => {
+  const primary = await untilProtected(lab)
+  const { epoch } = await presentStatus(lab, primary)
+  const file = (host: HostName, name: string): string => readFileSync(join(agentPaths(lab, host).stateDir, name), 'utf8')
+  const newest = (host: HostName): string => pemsOf(file(host, 'host.key'))[0]!
+  const before = { a: newest('a'), b: newest('b') }
+  const { socket } = agentPaths(lab, primary)
+  await runOnHost(lab, primary, understudyCommand(['change', 'host-key', '--socket', socket]))
+  const byHand = newest(primary)
+  assert.notEqual(byHand, before[primary])
+  for (const node of [otherOf(primary), primary]) {
+    const params = { host: remote.hosts[node] }
+    const begun = await remote.plane.api.changeHostKeys({ params, body: { reason: 'a year is over' } })
+    const done = await untilEnded(remote.plane, begun.body.id, SETTLE_LIMIT_MS)
+    assert.equal(done.state, 'succeeded', `${done.message}\n${lastWords(lab, 30)}`)
+    assert.ok(![before[node], byHand].includes(newest(node)))
+    const { otherHostKeyPem } = JSON.parse(file(otherOf(node), 'setup.json')) as { otherHostKeyPem: string }
+    assert.equal(otherHostKeyPem, file(node, 'host.key'))
+  }
+  await untilConnected(remote.plane, Object.values(remote.hosts))
+  assert.equal(await untilProtected(lab, SETTLE_LIMIT_MS), primary)
+  assert.equal((await presentStatus(lab, primary)).epoch, epoch)
+  for (const host of HOSTS)
+    await until(SETTLE_LIMIT_MS, `${host} does not reach the witness by its new key`, async () => {
+      const { witness } = await presentStatus(lab, host)
+      return witness?.reach === 'yes' && witness.why === '' ? true : null
+    })
 })
 
 const secondVip = '10.77.0.101'
