@@ -50,6 +50,18 @@ const schema = z.object({
 })
 export type AppliedWish = z.output<typeof schema>
 
+/** Nothing of the host's configuration is changed by it yet. */
+export const firstWish = {
+  v: 1,
+  fields: {},
+  confirmed: true,
+  triedAtMs: 0,
+  starts: 0,
+  previous: null,
+  refused: null,
+  unfit: null,
+} as const
+
 /** One start may be cut off by a power failure; two in a row are the settings. */
 export const startsMax = 2
 

@@ -25,6 +25,7 @@ import { releaseStartMemory } from './kernel/memory.ts'
 import { readHostKey } from './keys/host-key.ts'
 import { type NetworkConfig, ofWaiting, partsOf } from './network/change-process.ts'
 import { restoreVswitches } from './network/vswitches.ts'
+import { authorityShown } from './pair/authority.ts'
 import { certificateForOther, keepOtherHostKey } from './pair/keys.ts'
 import { LeftPair, readSetup } from './pair/setup-file.ts'
 import { PathWatch } from './peer/path-watch.ts'
@@ -178,6 +179,7 @@ async function ownSettings(config: Config): Promise<OwnSettings> {
     witnesses: admittedOf(config),
     hostKey: key?.publicKey ?? null,
     keyOffer: readOffer(config.stateDir),
+    authority: config.postgres.tls === null ? authorityShown(config) : null,
   }
 }
 

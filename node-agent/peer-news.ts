@@ -56,6 +56,8 @@ export interface OwnSettings extends SettingsStand {
   hostKey: string | null
   /** The pair's new key, while it is changed: sealed and signed (control/key-change.ts). */
   keyOffer: string | null
+  /** The fingerprint of the authority whose certificate this host's database shows; null: not known. */
+  authority: string | null
 }
 const settingsSaid = z.object({
   hash: z.string().max(100),
@@ -64,6 +66,7 @@ const settingsSaid = z.object({
   witnesses: saidWitnesses,
   hostKey: saidHostKey,
   keyOffer: z.string().max(offerBytesMax).nullable().default(null),
+  authority: z.string().max(64).nullable().default(null),
 }) satisfies z.ZodType<OwnSettings>
 /** openssl makes a key, a request and a certificate. */
 const certificateLimitMs = 20_000
@@ -153,7 +156,7 @@ export class PeerNews {
     if (!answer.ok) return answer
     const said = z.union([settingsSaid, z.string().max(100)]).safeParse(answer.body)
     if (!said.success) return { ok: false, why: 'the other host answered something else' }
-    const older = { refused: null, settled: true, witnesses: [], hostKey: null, keyOffer: null }
+    const older = { refused: null, settled: true, witnesses: [], hostKey: null, keyOffer: null, authority: null }
     return { ok: true, said: typeof said.data === 'string' ? { hash: said.data, ...older } : said.data }
   }
 

@@ -94,3 +94,23 @@ export function untilEnded({ api }: LabControlPlane, operation: string, limitMs:
     return ['running', 'scheduled'].includes(body.state) ? null : body
   })
 }
+
+/** Resolves to what each host says of the newest wish, once both have said yes or no. */
+export function untilBothSettled(
+  remote: Pick<RemotePair, 'plane' | 'hosts'>,
+  limitMs: number,
+): Promise<{ [host in HostName]: { status: string; message: string } }> {
+  return until(limitMs, 'the hosts do not settle with the wish', async () => {
+    const found: Partial<{ [host in HostName]: { status: string; message: string } }> = {}
+    for (const name of HOSTS) {
+      const { body } = await remote.plane.api.getHost({ params: { host: remote.hosts[name] } })
+      const applied = body.conditions.find(one => one.type === 'Applied')
+      if (applied === undefined) return null
+      // What was refused before says nothing about the newest.
+      const refused = applied.reason === 'Reverted' && applied.message.startsWith(`generation ${body.generation}:`)
+      if (applied.reason !== 'Applied' && !refused) return null
+      found[name] = { status: applied.status, message: applied.message }
+    }
+    return found as { [host in HostName]: { status: string; message: string } }
+  })
+}

@@ -1,8 +1,15 @@
 import { readFileSync } from 'node:fs'
 import { type DesiredDocument, type PairSettings, pairSettings } from '../../shared/contract/api/settings.ts'
-import { type AppliedWish, readApplied, takenBack, type WishedFields, writeApplied } from '../applied-wish.ts'
-import { type Config, ConfigError, type WitnessConfig } from '../config.ts'
-import { prepareTrees, treeFaults } from '../files/set-up-check.ts'
+import {
+  type AppliedWish,
+  firstWish,
+  readApplied,
+  takenBack,
+  type WishedFields,
+  writeApplied,
+} from '../applied-wish.ts'
+import type { Config, WitnessConfig } from '../config.ts'
+import { prepareWishedTrees } from '../files/set-up-check.ts'
 import { configWith, type HostFile, loadHost } from '../host-file.ts'
 import type { OwnSettings } from '../peer-news.ts'
 import type { StatusReport } from '../report/status-report.ts'
@@ -10,7 +17,17 @@ import { readState } from '../state-file/state-file.ts'
 import { admittedWitnesses, forgetAdmission } from '../witness/places.ts'
 import type { KeyChange } from './key-change.ts'
 import type { ApplyOutcome } from './session.ts'
-import { isHeard, isWell, lacksAlternate, pathsOf, peerOf, talksBy, wayBack } from './settling.ts'
+import {
+  certifying,
+  changesKeys,
+  isHeard,
+  isWell,
+  lacksAlternate,
+  pathsOf,
+  peerOf,
+  talksBy,
+  wayBack,
+} from './settling.ts'
 import {
   changedFields,
   type PairWish,
@@ -39,7 +56,7 @@ export interface HostSettingsOptions {
   check: (config: Config) => Promise<void>
   /** Of all its interfaces. */
   addresses: () => string[]
-  keys: Pick<KeyChange, 'begin' | 'takeBack' | 'isOpen' | 'settle'>
+  keys: Pick<KeyChange, 'begin' | 'takeBack' | 'isOpen' | 'settle' | 'nextAuthority' | 'certify' | 'isCertified'>
 }
 
 /** A start, its adoption, a reconnect and a busy machine. */
@@ -170,7 +187,7 @@ export class HostSettings {
       await writeApplied(base.stateDir, { ...applied, hash, settings: wish.settings, fields, unfit: null })
       return { ok: true }
     }
-    if (JSON.stringify(next.sync) !== JSON.stringify(config.sync)) await prepareForTrees(next)
+    if (JSON.stringify(next.sync) !== JSON.stringify(config.sync)) await prepareWishedTrees(next)
     if (newKeys !== null) {
       const offer = peer?.hash === hash ? (peer.keyOffer ?? '') : null
       const { usesNewestKey } = here.peer
@@ -290,6 +307,9 @@ export class HostSettings {
     const sinceMs = nowMs() - applied.triedAtMs
     if (sinceMs >= 0 && sinceMs < otherWithinMs) return pending('this host runs with them, and the other one not yet')
     if (!coupled) return settled()
+    // It may have taken them, and let those before go: whoever went back then would have nothing in common with it any more.
+    if (changesKeys(applied) && (theirs === null || this.#isCertified()))
+      return pending('old and new keys are taken until the other host says that it has taken them, or has not')
     return this.#goBack(applied, {
       stateDir,
       why: `the other host did not take them within ${otherWithinMs / 1000} s, and the pair is not protected with them on one host alone`,
@@ -315,10 +335,13 @@ export class HostSettings {
       if (theirs === null) return pending(`the other host is silent: old and new ${what} stay until it is heard`)
       if (theirs.settled) return pending(`the other host has let the old ${what} go, and is not heard by the new`)
       const sinceMs = nowMs() - applied.triedAtMs
-      if (sinceMs >= 0 && sinceMs < otherWithinMs) return pending(`nothing came by the new ${what} of the hosts yet`)
+      if (this.#isCertified() || (sinceMs >= 0 && sinceMs < otherWithinMs))
+        return pending(`nothing came by the new ${what} of the hosts yet`)
       const why = `the hosts did not hear each other by their new ${what} within ${otherWithinMs / 1000} s`
       return this.#goBack(applied, { stateDir, why })
     }
+    const uncertified = hasKey ? await this.#certify(applied, { config, stateDir, here, theirs }) : null
+    if (uncertified !== null) return uncertified
     if (here.role === 'primary' && theirs?.settled !== true)
       return pending(`the other host lets the old ${what} go first`)
     if (hasKey) await keys.settle(config)
@@ -326,6 +349,37 @@ export class HostSettings {
     await writeApplied(stateDir, { ...applied, fields, previous: null })
     await restart(`the old ${what} of the hosts ${hasPaths ? 'are' : 'is'} let go`)
     return pending(`the agent starts anew without the old ${what}`)
+  }
+
+  /** Certificates of the pair's new authority, which both hosts trust beside the one before. null: both show theirs. */
+  async #certify(
+    applied: AppliedWish,
+    part: { config: Config; stateDir: string; here: StatusReport; theirs: OwnSettings | null },
+  ): Promise<ApplyOutcome | null> {
+    const { config, stateDir, here, theirs } = part
+    const { keys, nowMs, restart } = this.#options
+    const wanted = keys.nextAuthority(config)
+    if (wanted === null) return null
+    const next = certifying({ wanted, hash: applied.hash, role: here.role, theirs })
+    try {
+      if (next.may && (await keys.certify(config))) {
+        await restart('a certificate of the new authority of the pair')
+        return pending('the agent starts anew with a certificate of the new authority')
+      }
+    } catch (error) {
+      if (keys.isCertified(config) || theirs?.settled === true) throw error
+      return this.#goBack(applied, { stateDir, why: sentenceOf(error) })
+    }
+    if (next.waits === null) return null
+    const sinceMs = nowMs() - applied.triedAtMs
+    if (keys.isCertified(config) || (sinceMs >= 0 && sinceMs < otherWithinMs)) return pending(next.waits)
+    return this.#goBack(applied, { stateDir, why: `${next.waits} within ${otherWithinMs / 1000} s` })
+  }
+
+  /** By the new authority, which is when the other host may let the one before go: no way back by the clock from then on. */
+  #isCertified(): boolean {
+    const { config } = loadHost(this.#options.configPath)
+    return config !== null && this.#options.keys.isCertified(config)
   }
 
   async #goBack(applied: AppliedWish, { stateDir, why }: { stateDir: string; why: string }): Promise<ApplyOutcome> {
@@ -337,30 +391,6 @@ export class HostSettings {
   }
 }
 
-/** Against those that this host would go back to. */
-function changesKeys({ settings, previous }: AppliedWish): boolean {
-  const before = pairSettings.safeParse(previous?.settings)
-  return before.success && before.data.keyChange !== pairSettings.parse(settings).keyChange
-}
-
-/** Checked and made before the agent starts anew with them. @throws ConfigError */
-async function prepareForTrees(config: Config): Promise<void> {
-  const faults = await treeFaults(config, { part: 'adds', resumed: false, erase: null, other: [] })
-  if (faults.length > 0) throw new ConfigError('this wish', faults)
-  await prepareTrees(config, () => undefined)
-}
-
 const sentenceOf = (error: unknown): string => (error instanceof Error ? error.message : String(error)).slice(0, whyMax)
 
 const pending = (why: string): ApplyOutcome => ({ ok: false, pending: true, why })
-
-const firstWish = {
-  v: 1,
-  fields: {},
-  confirmed: true,
-  triedAtMs: 0,
-  starts: 0,
-  previous: null,
-  refused: null,
-  unfit: null,
-} as const

@@ -1,13 +1,20 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, X509Certificate } from 'node:crypto'
 import { rmSync } from 'node:fs'
 import { z } from 'zod'
 import { documentSigner, verifyDocument } from '../../shared/contract/signing.ts'
 import { seal, unseal } from '../../shared/sealing.ts'
 import type { Config } from '../config.ts'
-import { type KeyAndCertificate, writeKeyAndCertificate } from '../keys/certificates.ts'
+import { fingerprintOf, type KeyAndCertificate, writeKeyAndCertificate } from '../keys/certificates.ts'
 import { readSecret } from '../keys/secret-file.ts'
+import {
+  forgetNextAuthority,
+  isCertifiedBy,
+  readNextAuthority,
+  settleNextAuthority,
+  trustNextAuthority,
+} from '../pair/authority.ts'
 import { addKey, dropKey, readKeyRing } from '../pair/key-ring.ts'
-import { tlsPaths } from '../pair/keys.ts'
+import { certificateBy, tlsPaths } from '../pair/keys.ts'
 import { writeWhole } from '../pair/setup-file.ts'
 import { pairKeyBytes } from '../peer/session.ts'
 import type { Identity } from './identity.ts'
@@ -15,15 +22,17 @@ import { offerFile } from './key-offer.ts'
 import type { PairWish } from './wished-config.ts'
 
 /**
- * New keys and certificates for a pair that serves. The host that goes first makes the pair's new key and offers it to the
- * other one: sealed to the key of that one's enrolment and signed with its own, as both signed wishes name them, so that
- * whoever knows the old key can neither read nor replace it. Each host gets a new certificate from the pair's authority.
- * Old and new are taken until both hosts use the new ones, or the change is taken back.
+ * New keys, another authority and new certificates for a pair that serves. The host that goes first makes the pair's new key
+ * and the authority and offers them to the other one: sealed to the key of that one's enrolment and signed with its own, as
+ * both signed wishes name them, so that whoever knows the old ones can neither read nor replace them.
+ *
+ * Old and new are taken from the beginning on (`begin`); once both hosts take both, each gets a certificate of the new
+ * authority (`certify`), the backup first; once both show theirs and talk by the new key, the old ones go (`settle`). Until
+ * then the change is taken back by either host alone: the old key and certificate are in force again, and the new authority
+ * stays trusted until the next change, as the other host may still show a certificate of it.
  */
 export interface KeyChangePart {
   identity: Pick<Identity, 'host' | 'key' | 'sealingKey'>
-  /** For this host, from the pair's authority. @throws with a sentence */
-  certificate: (config: Config) => Promise<KeyAndCertificate>
 }
 
 interface Change {
@@ -36,7 +45,13 @@ interface Change {
   usesNewestKey: boolean
 }
 
-const offerSchema = z.object({ v: z.literal(1), pair: z.string(), change: z.string(), sealed: z.string().max(500) })
+const offerSchema = z.object({ v: z.literal(2), pair: z.string(), change: z.string(), sealed: z.string().max(5000) })
+/** What is sealed. `authority`: null where certificates are the operator's own. */
+const secretsSchema = z.object({
+  key: z.string().max(100),
+  authority: z.object({ keyPem: z.string().max(1000), certificatePem: z.string().max(2000) }).nullable(),
+})
+type Secrets = z.output<typeof secretsSchema>
 const before = '.before'
 
 export class KeyChange {
@@ -48,14 +63,38 @@ export class KeyChange {
 
   /** Both keys are taken here from the agent's next start on. Again for the same change it changes nothing. @throws with a sentence */
   async begin(config: Config, { wish, name, offer, usesNewestKey }: Change): Promise<void> {
-    const key = offer === null ? randomBytes(pairKeyBytes) : await this.#offered(offer, { wish, name })
-    const made = config.postgres.tls === null ? await this.#part.certificate(config) : null
+    const offered = offer === null ? null : await this.#offered(offer, { wish, name })
+    const key = offered === null ? randomBytes(pairKeyBytes) : offered.key
+    const given = offered?.authority ?? null
+    // A host with certificates of its own has nothing to make another one's from.
+    const isOwn = config.postgres.tls !== null || (offered !== null && given === null)
+    const authority = isOwn ? null : await trustNextAuthority(config, { change: name, given })
     if (usesNewestKey && readKeyRing(config.pairKeyFile).change?.name !== name)
       await dropKey(config.pairKeyFile, 'before')
     await addKey(config.pairKeyFile, { name, key })
     // What was made first counts, also where this was cut off in the middle.
-    if (offer === null) await this.#write(config, { wish, name, key: readKeyRing(config.pairKeyFile).newest })
-    if (made !== null) await replaceCertificate(config, made)
+    const { newest } = readKeyRing(config.pairKeyFile)
+    if (offer === null)
+      await this.#write(config, { wish, name, secrets: { key: newest.toString('base64url'), authority } })
+  }
+
+  /** The fingerprint of the authority whose certificate each host has to show before the old one goes; null: of none. */
+  nextAuthority(config: Config): string | null {
+    const next = readNextAuthority(config)
+    return next === null ? null : fingerprintOf(new X509Certificate(next.certificatePem))
+  }
+
+  isCertified(config: Config): boolean {
+    const next = readNextAuthority(config)
+    return next !== null && isCertifiedBy(next, config)
+  }
+
+  /** Once both hosts trust it. False: this host has a certificate of it, in force from its last start on. */
+  async certify(config: Config): Promise<boolean> {
+    const next = readNextAuthority(config)
+    if (next === null || isCertifiedBy(next, config)) return false
+    await replaceCertificate(config, await certificateBy(config, next))
+    return true
   }
 
   /** As before it. */
@@ -65,6 +104,7 @@ export class KeyChange {
     const kept = keptCertificate(config)
     if (kept !== null) await writeKeyAndCertificate(tlsPaths(config), kept)
     forgetCertificate(config)
+    forgetNextAuthority(config)
   }
 
   /** Both keys are still taken here. */
@@ -72,24 +112,29 @@ export class KeyChange {
     return readKeyRing(config.pairKeyFile).change !== null
   }
 
-  /** Both hosts use the new key: the one before goes. */
+  /** Both hosts use the new ones: those before go. */
   async settle(config: Config): Promise<void> {
+    await settleNextAuthority(config)
     await dropKey(config.pairKeyFile, 'before')
     forget(offerFile(config.stateDir))
     forgetCertificate(config)
   }
 
-  async #write(config: Config, { wish, name, key }: { wish: PairWish; name: string; key: Buffer }): Promise<void> {
+  async #write(config: Config, part: { wish: PairWish; name: string; secrets: Secrets }): Promise<void> {
+    const { wish, name, secrets } = part
     const { host, key: own } = this.#part.identity
-    const sealed = await seal(key.toString('base64url'), { to: wish.peer.sealingKey, purpose: purposeOf(wish, name) })
+    const sealed = await seal(JSON.stringify(secrets), { to: wish.peer.sealingKey, purpose: purposeOf(wish, name) })
     const signer = await documentSigner(host, own)
     await writeWhole(
       offerFile(config.stateDir),
-      await signer.sign('pairKey', { v: 1, pair: wish.id, change: name, sealed }),
+      await signer.sign('pairKey', { v: 2, pair: wish.id, change: name, sealed }),
     )
   }
 
-  async #offered(offer: string, { wish, name }: Pick<Change, 'wish' | 'name'>): Promise<Buffer> {
+  async #offered(
+    offer: string,
+    { wish, name }: Pick<Change, 'wish' | 'name'>,
+  ): Promise<Pick<Secrets, 'authority'> & { key: Buffer }> {
     const verified = await verifyDocument(offer, 'pairKey', kid =>
       kid === wish.peer.host ? wish.peer.publicKey : null,
     )
@@ -101,8 +146,9 @@ export class KeyChange {
     const { sealingKey } = this.#part.identity
     const text = await unseal(sealed, { key: sealingKey, purpose: purposeOf(wish, name) })
     if (text === null) throw new Error('the new key of the pair was not sealed for this host')
-    const key = Buffer.from(text, 'base64url')
-    if (key.length === pairKeyBytes) return key
+    const { authority, ...secrets } = secretsSchema.parse(JSON.parse(text))
+    const key = Buffer.from(secrets.key, 'base64url')
+    if (key.length === pairKeyBytes) return { key, authority }
     throw new Error(`the new key of the pair has ${key.length} bytes, and not ${pairKeyBytes}`)
   }
 }

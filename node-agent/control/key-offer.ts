@@ -3,8 +3,8 @@ import { join } from 'node:path'
 
 /** The pair's new key for the other host, while it is changed (key-change.ts); the core passes it on and can't read it. */
 export const offerFile = (stateDir: string): string => join(stateDir, 'control', 'key-offer.json')
-/** A signature over 300 bytes of sealed key and names. */
-export const offerBytesMax = 2000
+/** A signature over 2000 bytes of names and sealed keys, with the authority's certificate. */
+export const offerBytesMax = 8000
 
 /** null: no change is under way. */
 export const readOffer = (stateDir: string): string | null =>

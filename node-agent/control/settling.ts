@@ -1,6 +1,7 @@
 import { pairSettings } from '../../shared/contract/api/settings.ts'
 import type { AppliedWish, WishedFields } from '../applied-wish.ts'
 import type { Config, PeerPath } from '../config.ts'
+import type { OwnSettings } from '../peer-news.ts'
 import type { StatusReport } from '../report/status-report.ts'
 import { placeOf } from '../witness/places.ts'
 import { overlapping, type PairWish, wantedWitnesses, wholeFields } from './wished-config.ts'
@@ -51,6 +52,31 @@ export const talksBy = (here: StatusReport, { paths }: Paths): boolean =>
       roundTripMs !== null &&
       paths.some(path => path.local === local && path.peer === peer),
   )
+
+/** Against those that this host would go back to. */
+export function changesKeys({ settings, previous }: AppliedWish): boolean {
+  const before = pairSettings.safeParse(previous?.settings)
+  return before.success && before.data.keyChange !== pairSettings.parse(settings).keyChange
+}
+
+/**
+ * Both hosts trust a new authority beside the one before: certificates of it are given to one host after the other, the
+ * backup first, and the one before is let go once each shows one. Whoever has none yet may go back by itself.
+ */
+export function certifying(part: {
+  /** Fingerprint of the new one. */
+  wanted: string
+  hash: string
+  role: StatusReport['role']
+  theirs: OwnSettings | null
+}): { may: boolean; waits: string | null } {
+  const { wanted, hash, role, theirs } = part
+  if (theirs === null || theirs.hash !== hash)
+    return { may: false, waits: 'the other host does not say that it trusts the new authority' }
+  const isTheirs = theirs.authority === wanted
+  const waits = isTheirs ? null : 'the other host shows no certificate of the new authority'
+  return { may: isTheirs || role !== 'primary', waits }
+}
 
 type InForce = NonNullable<AppliedWish['previous']>
 

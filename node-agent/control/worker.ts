@@ -7,8 +7,7 @@ import { loadHost } from '../host-file.ts'
 import { theirInitiatorName } from '../inventory/compared.ts'
 import { Looker } from '../inventory/looker.ts'
 import { inventoryNewsTopic, inventoryTopic } from '../inventory/settings.ts'
-import type { KeyAndCertificate } from '../keys/certificates.ts'
-import { renewedCertificate, shutOut } from '../pair/keys.ts'
+import { shutOut } from '../pair/keys.ts'
 import { hasLeft } from '../pair/setup-file.ts'
 import type { OwnSettings } from '../peer-news.ts'
 import { preflight } from '../preflight.ts'
@@ -200,7 +199,7 @@ export class ControlWorker implements WorkerProgram {
       nowMs: Date.now,
       check: preflight,
       addresses: () => Object.values(networkInterfaces()).flatMap(all => (all ?? []).map(one => one.address)),
-      keys: new KeyChange({ identity, certificate: config => renewedCertificate(config, () => certificateOf(socket)) }),
+      keys: new KeyChange({ identity }),
     })
     const sysfs = new Sysfs()
     const hostVerbs: HostVerbs = {
@@ -290,11 +289,6 @@ export class ControlWorker implements WorkerProgram {
     await ask({ path: socket, verb: 'restart', args: { why: why.slice(0, 200) }, silenceMs: askLimitMs })
   }
 }
-
-/** For this host, from the one that has the key of the pair's authority. */
-const certificateOf = async (path: string): Promise<KeyAndCertificate> =>
-  (await ask({ path, verb: 'newCertificate', silenceMs: certificateLimitMs })) as KeyAndCertificate
-const certificateLimitMs = 30_000
 
 /** By which witnesses of one's own know this host. null: there are none. */
 async function hostKeyAtWitness(path: string, configPath: string): Promise<RunOutcome | null> {

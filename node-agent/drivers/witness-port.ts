@@ -47,7 +47,14 @@ export class WitnessDriver implements WitnessLinkPort {
     for (const [name, at] of Object.entries(places) as [Name, WitnessPlace | null][]) {
       if (at === null) continue
       const [signingKey] = await driver.#keysAt(at)
-      driver.#places[name] = { name, at, signingKey: signingKey!, client: null, askedAt: 0, noVote: { why: '', isVoid: false } }
+      driver.#places[name] = {
+        name,
+        at,
+        signingKey: signingKey!,
+        client: null,
+        askedAt: 0,
+        noVote: { why: '', isVoid: false },
+      }
     }
     return driver
   }

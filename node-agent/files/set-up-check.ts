@@ -9,7 +9,7 @@ import {
   statSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import type { Config } from '../config.ts'
+import { type Config, ConfigError } from '../config.ts'
 import type { ConfigFault } from '../config-faults.ts'
 import { exec } from '../exec.ts'
 import { readState } from '../state-file/state-file.ts'
@@ -129,6 +129,13 @@ function roomFaults(
 function isMountedHere(path: string, { source }: PartitionConfig): boolean {
   const mount = mountAt(path)
   return mount !== null && isMountOf(mount, source)
+}
+
+/** Checked and made before the agent starts anew with them. @throws ConfigError */
+export async function prepareWishedTrees(config: Config): Promise<void> {
+  const faults = await treeFaults(config, { part: 'adds', resumed: false, erase: null, other: [] })
+  if (faults.length > 0) throw new ConfigError('this wish', faults)
+  await prepareTrees(config, () => undefined)
 }
 
 /** Makes the partitions that the configuration names, or goes on with them. Checks come before: {@link treeFaults}. */

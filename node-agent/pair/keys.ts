@@ -1,5 +1,5 @@
 import { randomBytes, X509Certificate } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Config } from '../config.ts'
 import { makeFolder } from '../folders.ts'
@@ -61,6 +61,9 @@ export function tlsPaths(config: Config): TlsPaths {
   return { authority: at('authority.pem'), key: at('host.key'), certificate: at('host.pem') }
 }
 
+/** Of the authority that is to take the place of the present one (authority.ts). */
+export const nextAuthorityName = 'next-authority.json'
+
 interface PairCertificates {
   authority: KeyAndCertificate
   /** Of the other host. */
@@ -104,9 +107,18 @@ export async function newCertificate(
   const folder = join(config.stateDir, 'tls')
   const [key, certificate] = ['authority.key', 'authority.pem'].map(name => readSecret(join(folder, name)))
   if (!key || !certificate) return null
+  // One of the authority before would soon be trusted by nobody.
+  if (existsSync(join(folder, nextAuthorityName)))
+    throw new Error(
+      'the authority of this pair is being changed, and its certificates with it: ask again when that has ended',
+    )
   const authority = { keyPem: key.toString(), certificatePem: certificate.toString() }
   return makeHostCertificate(folder, { authority, name: nameIn(config, of) })
 }
+
+/** A new one for this host, from an authority that its database and the other host's trust already. */
+export const certificateBy = (config: Config, authority: KeyAndCertificate): Promise<KeyAndCertificate> =>
+  makeHostCertificate(join(config.stateDir, 'tls'), { authority, name: nameIn(config, 'this host') })
 
 /** From the authority's key here, or from the host that has it. @throws with a sentence */
 export async function renewedCertificate(
@@ -145,6 +157,7 @@ export async function shutOut(config: Config): Promise<void> {
     const other = config.node === 'a' ? 'b' : 'a'
     const paths = { key: join(folder, `${other}.key`), certificate: join(folder, `${other}.pem`) }
     await writeKeyAndCertificate(paths, theirs)
+    rmSync(join(folder, nextAuthorityName), { force: true })
   }
   await writePairKey(config.pairKeyFile, randomBytes(pairKeyBytes).toString('base64url'))
 }

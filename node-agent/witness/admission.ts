@@ -18,7 +18,13 @@ import {
 } from '../../shared/contract/witness.ts'
 import type { DataNode, RegisterRequest } from '../../shared/protocol/types.ts'
 import { type SigningKey, signRequest } from '../../shared/signing.ts'
-import { type ExchangeResult, isUnknownKey, LastAddresses, type WitnessAddress, WitnessConnection } from './connection.ts'
+import {
+  type ExchangeResult,
+  isUnknownKey,
+  LastAddresses,
+  type WitnessAddress,
+  WitnessConnection,
+} from './connection.ts'
 
 /** The rare verbs, for the CLI and the agent's set-up: each opens a connection of its own. */
 export interface WitnessCaller {

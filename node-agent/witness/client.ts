@@ -2,7 +2,13 @@ import { headerHost, headerSignature, type NoVote, voteReply, witnessPath } from
 import { type Figures, RecentDurations } from '../../shared/figures.ts'
 import type { DataNode, RegisterReply, RegisterRequest } from '../../shared/protocol/types.ts'
 import { type SigningKey, signRequest } from '../../shared/signing.ts'
-import { type ExchangeResult, isUnknownKey, LastAddresses, type WitnessAddress, WitnessConnection } from './connection.ts'
+import {
+  type ExchangeResult,
+  isUnknownKey,
+  LastAddresses,
+  type WitnessAddress,
+  WitnessConnection,
+} from './connection.ts'
 
 export interface WitnessClientOptions {
   address: WitnessAddress
@@ -48,7 +54,7 @@ const samplesForRepeat = 20
 /** A connection that is idle for longer may be forgotten by whatever lies between; probes are rarer than this. */
 const warmEveryMs = 8000
 /** How often the keys of this host are read, where the witness knows none of those before. */
-const keysEveryMs = 1000
+const keysEveryMs = 100
 const warmLimitMs = 5000
 
 interface Vote {

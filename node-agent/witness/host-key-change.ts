@@ -64,7 +64,9 @@ export async function changeHostKey({ config, tellOther }: HostKeyChange): Promi
   } catch (error) {
     const left = await takenBack(told, node)
     if (left !== '')
-      throw new Error(`${sentenceOf(error)}. Every key of this host is kept and used, and the change may be asked for again: ${left}`)
+      throw new Error(
+        `${sentenceOf(error)}. Every key of this host is kept and used, and the change may be asked for again: ${left}`,
+      )
     await hold(kept).catch(() => undefined)
     throw new Error(`${sentenceOf(error)}; the key of host ${node} is as it was`)
   }
@@ -85,7 +87,8 @@ async function placeOf(config: HostKeyChange['config'], at: WitnessPlace, pems: 
     otherKeys: async () => signing.slice(1),
   }
   const known = present(at.url, await presentKeys(caller)).keys[config.node]
-  if (known !== undefined && keys.some(key => key.publicKey === known)) return { url: at.url, caller, keys: signing, before: known }
+  if (known !== undefined && keys.some(key => key.publicKey === known))
+    return { url: at.url, caller, keys: signing, before: known }
   throw new Error(`the witness ${at.url} knows host ${config.node} by a key that this host does not have`)
 }
 

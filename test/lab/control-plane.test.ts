@@ -23,16 +23,21 @@ import {
   untilProtected,
 } from '../../infra/lab/pair.ts'
 import { agentPaths, understudyCommand } from '../../infra/lab/product.ts'
-import { type RemotePair, settingsOf, untilEnded, upThroughApi } from '../../infra/lab/remote-set-up.ts'
+import {
+  type RemotePair,
+  settingsOf,
+  untilBothSettled,
+  untilEnded,
+  upThroughApi,
+} from '../../infra/lab/remote-set-up.ts'
 import { Trial } from '../../infra/lab/trial.ts'
 import { identityFileOf } from '../../node-agent/control/core-side.ts'
-import { pemsOf } from '../../node-agent/keys/host-key.ts'
 import type { Command } from '../../shared/contract/documents.ts'
 import { documentSigner, type PrivateJwk } from '../../shared/contract/signing.ts'
 import { downChannels, downTopic, topicRoot } from '../../shared/contract/topics.ts'
 import { ulid } from '../../shared/ids.ts'
 import { connectBroker, ownerCredentials, toolCredentials } from './broker-client.ts'
-import { presentStatus, runBundle } from './support.ts'
+import { hostKeyOnDisk, presentStatus, runBundle } from './support.ts'
 
 /** Reports, a start of each agent one after the other, and a busy machine. */
 const SETTLE_LIMIT_MS = 90_000
@@ -106,30 +111,22 @@ test('prechecks of a pair that serves measure on both hosts and change nothing',
 test('the keys of each host are changed while clients write, by hand and through the API, and the witness of one’s own knows the new ones', async () => {
   const primary = await untilProtected(lab)
   const { epoch } = await presentStatus(lab, primary)
-  const file = (host: HostName, name: string): string => readFileSync(join(agentPaths(lab, host).stateDir, name), 'utf8')
-  const newest = (host: HostName): string => pemsOf(file(host, 'host.key'))[0]!
-  const before = { a: newest('a'), b: newest('b') }
-  const { socket } = agentPaths(lab, primary)
-  await runOnHost(lab, primary, understudyCommand(['change', 'host-key', '--socket', socket]))
-  const byHand = newest(primary)
-  assert.notEqual(byHand, before[primary])
+  const seen = new Set(HOSTS.map(host => hostKeyOnDisk(lab, host).newest))
+  await runOnHost(lab, primary, understudyCommand(['change', 'host-key', '--socket', agentPaths(lab, primary).socket]))
+  assert.equal(seen.add(hostKeyOnDisk(lab, primary).newest).size, 3)
   for (const node of [otherOf(primary), primary]) {
     const params = { host: remote.hosts[node] }
     const begun = await remote.plane.api.changeHostKeys({ params, body: { reason: 'a year is over' } })
     const done = await untilEnded(remote.plane, begun.body.id, SETTLE_LIMIT_MS)
     assert.equal(done.state, 'succeeded', `${done.message}\n${lastWords(lab, 30)}`)
-    assert.ok(![before[node], byHand].includes(newest(node)))
-    const { otherHostKeyPem } = JSON.parse(file(otherOf(node), 'setup.json')) as { otherHostKeyPem: string }
-    assert.equal(otherHostKeyPem, file(node, 'host.key'))
+    const { newest, isHeldByOther } = hostKeyOnDisk(lab, node)
+    assert.deepEqual([seen.has(newest), isHeldByOther], [false, true])
   }
-  await untilConnected(remote.plane, Object.values(remote.hosts))
-  assert.equal(await untilProtected(lab, SETTLE_LIMIT_MS), primary)
-  assert.equal((await presentStatus(lab, primary)).epoch, epoch)
-  for (const host of HOSTS)
-    await until(SETTLE_LIMIT_MS, `${host} does not reach the witness by its new key`, async () => {
-      const { witness } = await presentStatus(lab, host)
-      return witness?.reach === 'yes' && witness.why === '' ? true : null
-    })
+  const now = await untilProtected(lab, SETTLE_LIMIT_MS)
+  assert.deepEqual([now, (await presentStatus(lab, now)).epoch], [primary, epoch], 'nobody took over')
+  await until(SETTLE_LIMIT_MS, 'the witness does not know both hosts by their new keys', async () =>
+    Object.values(await statuses(lab)).every(one => one?.witness?.reach === 'yes') ? true : null,
+  )
 })
 
 const secondVip = '10.77.0.101'
@@ -144,22 +141,7 @@ async function change(body: Parameters<typeof remote.plane.api.changeSettings>[0
   await api.changeSettings({ params: { pair: remote.pair }, body, ifMatch: etag! })
 }
 
-/** Resolves to what each host says of the newest wish, once both have said yes or no. */
-function untilSettled(): Promise<{ [host in HostName]: { status: string; message: string } }> {
-  return until(SETTLE_LIMIT_MS, 'the hosts do not settle with the wish', async () => {
-    const found: Partial<{ [host in HostName]: { status: string; message: string } }> = {}
-    for (const name of HOSTS) {
-      const { body } = await remote.plane.api.getHost({ params: { host: remote.hosts[name] } })
-      const applied = body.conditions.find(one => one.type === 'Applied')
-      if (applied === undefined) return null
-      // What was refused before says nothing about the newest.
-      const refused = applied.reason === 'Reverted' && applied.message.startsWith(`generation ${body.generation}:`)
-      if (applied.reason !== 'Applied' && !refused) return null
-      found[name] = { status: applied.status, message: applied.message }
-    }
-    return found as { [host in HostName]: { status: string; message: string } }
-  })
-}
+const untilSettled = () => untilBothSettled(remote, SETTLE_LIMIT_MS)
 
 test('an address for clients is added and taken away while the pair serves; nobody loses his office by it', async () => {
   const primary = await untilProtected(lab)

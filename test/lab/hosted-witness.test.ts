@@ -21,6 +21,7 @@ import { withLabState } from '../../infra/lab/lab-state.ts'
 import { bootHost } from '../../infra/lab/machine.ts'
 import {
   lastWords,
+  queryHost,
   startAgent,
   statuses,
   switchOver,
@@ -31,6 +32,7 @@ import {
 import { agentPaths, understudyCommand, writeWaitingConfig } from '../../infra/lab/product.ts'
 import { type RemotePair, untilEnded, upThroughApi } from '../../infra/lab/remote-set-up.ts'
 import { Trial } from '../../infra/lab/trial.ts'
+import { certificatesOf } from '../../node-agent/pair/authority.ts'
 import { ask, presentStatus, runBundle } from './support.ts'
 
 const lab = `t-hw-${process.pid}`.slice(0, 16)
@@ -177,13 +179,14 @@ test('both hosts and the virtual address change to IPv6 while clients write, and
   }
 })
 
-test('key and certificates of the pair are changed through the API while clients write, on one host after the other', async () => {
+test('key, authority and certificates of the pair are changed through the API while clients write, on one host after the other', async () => {
   const primary = await untilProtected(lab, PROTECTED_LIMIT_MS)
   const epoch = (await presentStatus(lab, primary)).epoch
   const held = (host: HostName) => {
     const { stateDir } = agentPaths(lab, host)
     const certificate = new X509Certificate(readFileSync(join(stateDir, 'postgres/server.crt'))).fingerprint256
-    return { key: readFileSync(join(stateDir, 'pair.key'), 'utf8'), certificate }
+    const authority = readFileSync(join(stateDir, 'tls/authority.pem'), 'utf8')
+    return { key: readFileSync(join(stateDir, 'pair.key'), 'utf8'), certificate, authority }
   }
   const before = { a: held('a'), b: held('b') }
   const { api } = remote.plane
@@ -194,10 +197,20 @@ test('key and certificates of the pair are changed through the API while clients
   for (const host of HOSTS) {
     assert.notEqual(held(host).key, before[host].key)
     assert.notEqual(held(host).certificate, before[host].certificate)
+    assert.notEqual(held(host).authority, before[host].authority)
   }
+  assert.equal(held('a').authority, held('b').authority)
+  assert.equal(certificatesOf(held('a').authority).length, 1, 'the one before is trusted no more')
   assert.equal(held('a').key, held('b').key)
   assert.equal(held('a').key.trim().split('\n').length, 1, 'the old one is gone')
   assert.equal((await presentStatus(lab, primary)).epoch, epoch)
+  // What stood is not cut by it; what begins anew has to be taken as well.
+  const cut = 'select pg_terminate_backend(pid) from pg_stat_replication'
+  await queryHost(lab, primary, { sql: cut })
+  assert.equal(await untilProtected(lab, PROTECTED_LIMIT_MS), primary)
+  await until(PROTECTED_LIMIT_MS, 'the files do not follow', async () =>
+    /^data {2}\/srv\/data {2}in sync$/m.test(await understudy(primary, ['sync', 'status'])) ? true : null,
+  )
 })
 
 test('the keys that the hosts enrolled with are changed through the API, on one host after the other, and the witness hears the new ones', async () => {

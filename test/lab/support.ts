@@ -19,6 +19,7 @@ import { lastWords, statuses, switchOver, until, untilProtected } from '../../in
 import { type AgentStatus, agentPaths, agentStatus, understudyCommand } from '../../infra/lab/product.ts'
 import { Trial } from '../../infra/lab/trial.ts'
 import type { WriteEvent } from '../../infra/lab/write-log.ts'
+import { pemsOf } from '../../node-agent/keys/host-key.ts'
 
 /** A rejoin by rewind takes some seconds, by a copy of this small cluster too; hold-downs of a flapping backup come on top. */
 export const PROTECTED_LIMIT_MS = 90_000
@@ -233,4 +234,12 @@ function timeline(pair: Pair, fromWallMs: number): string[] {
     .filter(decision => decision.wallMs >= fromWallMs)
     .sort((one, other) => one.wallMs - other.wallMs)
     .map(({ host, wallMs, why }) => `${new Date(wallMs).toISOString().slice(11, 23)} ${host}: ${why}`)
+}
+
+/** By which a witness of one's own knows a host, and whether the other one holds it for whoever joins in its place. */
+export function hostKeyOnDisk(lab: string, host: HostName): { newest: string; isHeldByOther: boolean } {
+  const file = (of: HostName, name: string): string => readFileSync(join(agentPaths(lab, of).stateDir, name), 'utf8')
+  const text = file(host, 'host.key')
+  const { otherHostKeyPem } = JSON.parse(file(otherOf(host), 'setup.json')) as { otherHostKeyPem: string }
+  return { newest: pemsOf(text)[0]!, isHeldByOther: otherHostKeyPem === text }
 }

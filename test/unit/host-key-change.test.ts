@@ -92,7 +92,7 @@ test('both witnesses know the host by its new key, which the other host holds to
   await pair.change()
   await pair.change()
   assert.equal(pemsOf(readFileSync(pair.file, 'utf8')).length, 3)
-  assert.match(String(await voter.ask(pair.vote)), notAdded)
+  assert.match(String(await pair.voter().ask(pair.vote)), notAdded)
 })
 
 test('where the other host does not hold the key, or a witness is away, everything is as it was', async t => {

@@ -1,169 +1,8 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { type TestContext, test } from 'node:test'
-import { readApplied, settingsStand } from '../../node-agent/applied-wish.ts'
-import type { Config } from '../../node-agent/config.ts'
-import { HostSettings } from '../../node-agent/control/host-settings.ts'
+import { test } from 'node:test'
+import { readApplied } from '../../node-agent/applied-wish.ts'
 import type { ApplyOutcome } from '../../node-agent/control/session.ts'
-import type { PairWish } from '../../node-agent/control/wished-config.ts'
-import { loadHostForStart } from '../../node-agent/host-file.ts'
-import type { StatusReport } from '../../node-agent/report/status-report.ts'
-import { encodeRecord } from '../../node-agent/state-file/record.ts'
-import { stateFormat, stateName } from '../../node-agent/state-file/state-file.ts'
-import { type DesiredDocument, pairSettings } from '../../shared/contract/api/settings.ts'
-import { emptyDurable } from '../fixtures/durable.ts'
-import { exampleConfig } from './example-config.ts'
-
-/**
- * Two hosts that take the same wish: their files, and the rules of who goes first and who goes back. What an agent would
- * do at a restart is done at once; what a host says of itself is made up.
- */
-const settings = pairSettings.parse({
-  mode: 'distributed',
-  ipFamily: 'ipv4',
-  vips: [{ address: '10.9.0.100/24', interface: 'lan0', network: 'service' }],
-  hosts: { a: { addresses: ['10.9.0.1', '10.9.1.1'] }, b: { addresses: ['10.9.0.2', '10.9.1.2'] } },
-  arbitration: { witness: { kind: 'none' } },
-})
-type Node = 'a' | 'b'
-type Change = Partial<PairWish['settings']>
-
-class Host {
-  readonly node: Node
-  readonly stateDir: string
-  readonly path: string
-  readonly settings: HostSettings
-  other: Host | null = null
-  restarts = 0
-  /** What it says against a configuration. */
-  objection: (config: Config) => string | null = () => null
-  heard = true
-  serving = true
-  /** The change of keys that this host has begun; null: none is open. */
-  openKeys: string | null = null
-  keysHeld = 'of the set-up'
-  offered: string | null = null
-  config: Config | null = null
-
-  constructor(folder: string, node: Node, clock: { ms: number }) {
-    this.node = node
-    this.stateDir = join(folder, node)
-    this.path = join(folder, `${node}.json`)
-    mkdirSync(join(this.stateDir, 'control'), { recursive: true })
-    const paths = [0, 1].map(net => ({
-      local: `10.9.${net}.${node === 'a' ? 1 : 2}`,
-      peer: `10.9.${net}.${node === 'a' ? 2 : 1}`,
-      port: 7400,
-    }))
-    writeFileSync(
-      this.path,
-      JSON.stringify({ ...exampleConfig, node, stateDir: this.stateDir, peer: { paths }, witness: null, services: [] }),
-    )
-    writeFileSync(join(this.stateDir, stateName), encodeRecord(stateFormat, emptyDurable))
-    this.settings = new HostSettings({
-      configPath: this.path,
-      status: async () => this.#status(),
-      peer: async () =>
-        this.heard && this.other !== null
-          ? {
-              ...(await settingsStand(this.other.stateDir)),
-              witnesses: [],
-              hostKey: null,
-              keyOffer: this.other.openKeys && `offer of ${this.other.openKeys}`,
-            }
-          : null,
-      restart: () => this.start(),
-      nowMs: () => clock.ms,
-      check: async config => {
-        const why = this.objection(config)
-        if (why !== null) throw new Error(why)
-      },
-      keys: {
-        begin: async (_config, { name, offer }) => {
-          this.offered = offer
-          this.openKeys = name
-        },
-        takeBack: async () => {
-          this.openKeys = null
-        },
-        isOpen: () => this.openKeys !== null,
-        settle: async () => {
-          this.keysHeld = this.openKeys ?? this.keysHeld
-          this.openKeys = null
-        },
-      },
-      addresses: () => ['10.9.0.1', '10.9.1.1', '10.9.0.2', '10.9.1.2', '10.9.2.1', '10.9.2.2', '10.9.3.1', '10.9.3.2'],
-    })
-  }
-
-  async start(): Promise<void> {
-    this.restarts += 1
-    this.config = (await loadHostForStart(this.path)).config
-  }
-
-  #usesNewestKey(): boolean {
-    const theirs = this.other?.openKeys ?? this.other?.keysHeld
-    return this.heard && this.openKeys !== null && theirs === this.openKeys
-  }
-
-  /** Host a is the primary. Only what a change of settings looks at. */
-  #status(): StatusReport {
-    const both = new Set(this.other?.config?.peer.paths.map(path => path.peer))
-    const paths = (this.config?.peer.paths ?? []).map(({ local, peer }) => {
-      const talks = this.heard && both.has(local)
-      return { local, peer, heardMs: talks ? 10 : null, roundTripMs: talks ? 1 : null, lossPercent: 0 }
-    })
-    const part = {
-      role: this.node === 'a' ? 'primary' : 'backup',
-      serving: this.node === 'a' && this.serving,
-      why: 'made up',
-      witness: null,
-      agent: { profile: this.config?.profile },
-      replication: { streaming: true },
-      peer: { heardAgoMs: this.heard ? 10 : 60_000, paths, usesNewestKey: this.#usesNewestKey() },
-    }
-    return part as unknown as StatusReport
-  }
-}
-
-async function pairOf(t: TestContext) {
-  const folder = mkdtempSync(join(tmpdir(), 'understudy-settings-'))
-  t.after(() => rmSync(folder, { recursive: true, force: true }))
-  const clock = { ms: 1_000_000 }
-  const [a, b] = [new Host(folder, 'a', clock), new Host(folder, 'b', clock)]
-  a.other = b
-  b.other = a
-  const wish = (host: Host, change: Change): DesiredDocument =>
-    ({
-      pair: {
-        id: '01j00000000000000000000000',
-        name: 'orders',
-        node: host.node,
-        settings: { ...settings, ...change },
-        peer: { host: '01j00000000000000000000001', name: 'other', publicKey: '', sealingKey: '' },
-        hostedWitness: null,
-      },
-    }) as unknown as DesiredDocument
-  const take = (host: Host, change: Change): Promise<ApplyOutcome> => host.settings.apply(wish(host, change))
-  for (const host of [a, b]) {
-    await host.start()
-    assert.deepEqual(await take(host, {}), { ok: true })
-    host.restarts = 0
-  }
-  /** The order in which a change is looked at must not matter. */
-  const rounds = async (change: Change, limit = 12): Promise<{ a: ApplyOutcome; b: ApplyOutcome }> => {
-    let said = { a: await take(a, change), b: await take(b, change) }
-    for (let round = 0; round < limit; round++) {
-      if (!('pending' in said.a) && !('pending' in said.b)) break
-      clock.ms += 1000
-      said = { a: await take(a, change), b: await take(b, change) }
-    }
-    return said
-  }
-  return { a, b, clock, take, rounds }
-}
+import { type Change, pairOf } from './settings-pair.ts'
 
 const whyOf = (outcome: ApplyOutcome): string => (outcome.ok ? 'taken' : outcome.why)
 
@@ -263,10 +102,112 @@ test('new keys are made by the backup and taken over by the primary; the old one
   await take(a, { keyChange })
   assert.deepEqual([a.openKeys, a.offered], [keyChange, `offer of ${keyChange}`])
   await take(a, { keyChange })
+  assert.match(whyOf(await take(a, { keyChange })), /the other host shows no certificate of the new authority/)
+  assert.match(whyOf(await take(b, { keyChange })), /starts anew with a certificate of the new authority/)
+  assert.match(whyOf(await take(b, { keyChange })), /the other host shows no certificate/)
+  assert.match(whyOf(await take(a, { keyChange })), /starts anew with a certificate of the new authority/)
   assert.match(whyOf(await take(a, { keyChange })), /the other host lets the old key go first/)
   assert.deepEqual(await rounds({ keyChange }), { a: { ok: true }, b: { ok: true } })
-  for (const host of [a, b]) assert.deepEqual([host.keysHeld, host.openKeys, host.restarts], [keyChange, null, 2])
+  for (const host of [a, b]) {
+    assert.deepEqual([host.keysHeld, host.openKeys, host.restarts], [keyChange, null, 3])
+    assert.deepEqual([[...host.trusted], host.shown], [[keyChange], keyChange])
+  }
 })
+
+test('a primary that gets no certificate of the new authority has both go back, and each takes what the other shows meanwhile', async t => {
+  const { a, b, take, rounds } = await pairOf(t)
+  a.certifies = () => assert.fail('openssl is missing')
+  for (const host of [b, b, a, a, b, b]) await take(host, { keyChange })
+  assert.deepEqual([b.shown, a.shown], [keyChange, 'of the set-up'])
+  assert.match(whyOf(await take(a, { keyChange })), /openssl is missing/)
+  assert.ok(a.trusted.has(b.shown) && b.trusted.has(a.shown))
+  const said = await rounds({ keyChange })
+  assert.match(whyOf(said.b), /the other host did not take them: openssl is missing/)
+  for (const host of [a, b])
+    assert.deepEqual([host.keysHeld, host.openKeys, host.shown], ['of the set-up', null, 'of the set-up'])
+})
+
+test('a backup that hears nothing of a primary which has let the old key go keeps both until it does', async t => {
+  const { a, b, clock, take, rounds } = await pairOf(t)
+  for (const host of [b, b, a, a, b, b, a]) await take(host, { keyChange })
+  for (const host of [a, b]) host.isPrimary = host === b
+  assert.match(whyOf(await take(a, { keyChange })), /without the old key/)
+  assert.deepEqual([a.keysHeld, b.keysHeld], [keyChange, 'of the set-up'])
+  for (const host of [a, b]) Object.assign(host, { isPrimary: host === a, heard: false })
+  clock.ms += 600_000
+  assert.match(whyOf(await take(b, { keyChange })), /old and new keys are taken until the other host says/)
+  for (const host of [a, b]) host.heard = true
+  assert.deepEqual(await rounds({ keyChange }), { a: { ok: true }, b: { ok: true } })
+})
+
+test('whatever comes between while the keys are changed, each host takes what the other one shows, and in the end both have the same', async t => {
+  for (let seed = 1; seed <= seeds; seed++) {
+    const random = randomOf(seed)
+    const { a, b, clock, take, rounds } = await pairOf(t)
+    const story: string[] = []
+    for (const host of [a, b]) host.hasAuthority = seed % 4 !== 0
+    let wanted = 0
+    const name = (): string => `01j0000000000000000000005${wanted}`
+    const look = (): void => {
+      const keys = [a, b].map(host => [host.keysHeld, ...(host.openKeys === null ? [] : [host.openKeys])])
+      const common = keys[0]!.some(key => keys[1]!.includes(key))
+      const where = `seed ${seed}: ${story.join(', ')}`
+      assert.ok(a.trusted.has(b.shown) && b.trusted.has(a.shown), `${where}: a certificate is not taken`)
+      assert.ok(common, `${where}: no key is common`)
+    }
+    for (let moment = 0; moment < 30; moment++) {
+      const host = random() < 0.5 ? a : b
+      const what = random()
+      if (what < 0.6) {
+        host.killed = random() < 0.1
+        story.push(`${host.node}${host.killed ? ' killed' : ''}`)
+        await take(host, { keyChange: name() })
+        host.killed = false
+      } else if (what < 0.7) {
+        for (const one of [a, b]) one.isPrimary = one !== host
+        story.push(`${host.node} backup`)
+      } else if (what < 0.8) {
+        for (const one of [a, b]) one.heard = random() < 0.6
+        story.push(a.heard ? 'heard' : 'silent')
+      } else if (what < 0.85) {
+        const why = random() < 0.5 ? 'not fit' : null
+        host.objection = () => why
+        story.push(`${host.node} ${why ?? 'fit'}`)
+      } else if (what < 0.97) {
+        clock.ms += 70_000
+        story.push('70 s')
+      } else {
+        wanted++
+        story.push('another change')
+      }
+      look()
+    }
+    for (const host of [a, b]) Object.assign(host, { heard: true, objection: () => null, isPrimary: host === a })
+    // What was refused is not tried again; another change is.
+    for (let round = 0; round < 20; round++) {
+      if (round === 10) wanted++
+      await rounds({ keyChange: name() })
+      clock.ms += 61_000
+      look()
+    }
+    const held = [a, b].map(host => [host.keysHeld, host.openKeys, host.shown])
+    assert.deepEqual(held[0], held[1], `seed ${seed}: ${story.join(', ')}`)
+    assert.deepEqual([a.openKeys, a.keysHeld], [null, name()])
+    if (a.hasAuthority) assert.equal(a.shown, a.keysHeld)
+  }
+})
+const seeds = Number(process.env.SEEDS ?? 20)
+
+/** Mulberry32: the same story for the same seed. */
+function randomOf(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+}
 
 test('a primary that can not take the new keys has the backup go back to the old ones', async t => {
   const { a, b, take, rounds } = await pairOf(t)

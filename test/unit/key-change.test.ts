@@ -6,13 +6,13 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { type Config, parseConfig } from '../../node-agent/config.ts'
 import { KeyChange } from '../../node-agent/control/key-change.ts'
-import { readOffer } from '../../node-agent/control/key-offer.ts'
+import { offerBytesMax, readOffer } from '../../node-agent/control/key-offer.ts'
 import type { PairWish } from '../../node-agent/control/wished-config.ts'
+import { authorityShown, certificatesOf } from '../../node-agent/pair/authority.ts'
 import { keysOf, readKeyRing } from '../../node-agent/pair/key-ring.ts'
 import {
-  certificateForOther,
   ensureCertificates,
-  renewedCertificate,
+  newCertificate,
   shutOut,
   tlsPaths,
   writeCertificates,
@@ -50,7 +50,6 @@ async function hosts(t: TestContext) {
   const [a, b] = [made[0]!, made[1]!]
   const { authority, other } = await ensureCertificates(a.config)
   await writeCertificates(b.config, { authorityPem: authority.certificatePem, authorityKeyPem: null, ...other })
-  const certificate = (config: Config) => renewedCertificate(config, () => certificateForOther(a.config))
   const wishOf = (peer: typeof a): PairWish =>
     ({
       id: 'pair-1',
@@ -64,48 +63,96 @@ async function hosts(t: TestContext) {
   const part = (host: typeof a, peer: typeof a) => ({
     config: host.config,
     wish: wishOf(peer),
-    keys: new KeyChange({ identity: host.identity, certificate }),
+    keys: new KeyChange({ identity: host.identity }),
   })
-  return { oldKey, a: part(a, b), b: part(b, a) }
+  return { oldKey, authority: authority.certificatePem, a: part(a, b), b: part(b, a) }
 }
 
 const serialOf = (config: Config): string =>
   new X509Certificate(readFileSync(tlsPaths(config).certificate)).serialNumber
 const name = 'change-1'
 
+/** Whether the certificate of one host is taken by the other one, as TLS would. */
+const isTaken = (of: Config, by: Config): boolean => {
+  const own = new X509Certificate(readFileSync(tlsPaths(of).certificate))
+  return certificatesOf(readFileSync(tlsPaths(by).authority, 'utf8')).some(pem =>
+    own.verify(new X509Certificate(pem).publicKey),
+  )
+}
+
 test('the host that goes first makes the key, and only the other host can read what it offers', async t => {
-  const { oldKey, a, b } = await hosts(t)
+  const { oldKey, authority, a, b } = await hosts(t)
   const before = { a: serialOf(a.config), b: serialOf(b.config) }
+  const bothTaken = (): void => {
+    assert.deepEqual([isTaken(a.config, b.config), isTaken(b.config, a.config)], [true, true])
+  }
   await b.keys.begin(b.config, { wish: b.wish, name, offer: null, usesNewestKey: false })
   const [newKey, kept] = keysOf(readKeyRing(b.config.pairKeyFile))
   assert.deepEqual(kept, oldKey)
   const offer = readOffer(b.config.stateDir)!
   assert.equal(offer.includes(newKey!.toString('base64url')), false)
+  assert.ok(offer.length < offerBytesMax)
+  const next = b.keys.nextAuthority(b.config)
   // A repeated begin, as after a crash, makes no other key.
   await b.keys.begin(b.config, { wish: b.wish, name, offer: null, usesNewestKey: false })
   assert.deepEqual(keysOf(readKeyRing(b.config.pairKeyFile)), [newKey, oldKey])
   const again = readOffer(b.config.stateDir)!
   await a.keys.begin(a.config, { wish: a.wish, name, offer: again, usesNewestKey: false })
   assert.deepEqual(keysOf(readKeyRing(a.config.pairKeyFile)), [newKey, oldKey])
+  assert.equal(a.keys.nextAuthority(a.config), next)
+  for (const host of [b, a]) {
+    assert.notEqual(authorityShown(host.config), next)
+    await assert.rejects(newCertificate(a.config, 'this host'), /ask again when that has ended/)
+    assert.equal(await host.keys.certify(host.config), true)
+    assert.equal(await host.keys.certify(host.config), false, 'it has one')
+    assert.equal(authorityShown(host.config), next)
+    bothTaken()
+  }
   for (const host of [b, a]) {
     assert.equal(host.keys.isOpen(host.config), true)
     await host.keys.settle(host.config)
     assert.deepEqual(keysOf(readKeyRing(host.config.pairKeyFile)), [newKey])
     assert.notEqual(serialOf(host.config), before[host.config.node])
+    assert.equal(host.keys.nextAuthority(host.config), null)
+    assert.equal(certificatesOf(readFileSync(tlsPaths(host.config).authority, 'utf8')).length, 1)
+    bothTaken()
     assert.equal(existsSync(`${tlsPaths(host.config).key}.before`), false)
   }
   assert.equal(readOffer(b.config.stateDir), null)
+  const old = new X509Certificate(authority)
+  assert.equal(new X509Certificate(readFileSync(tlsPaths(a.config).certificate)).verify(old.publicKey), false)
+  // Whoever joins later gets a certificate of the new one, from whichever host is left.
+  for (const { config } of [a, b]) {
+    const { authority: now, other } = await ensureCertificates(config)
+    assert.ok(new X509Certificate(other.certificatePem).verify(new X509Certificate(now.certificatePem).publicKey))
+  }
 })
 
 test('a change that is taken back leaves the key and the certificate as they were', async t => {
-  const { oldKey, b } = await hosts(t)
+  const { oldKey, a, b } = await hosts(t)
   const before = serialOf(b.config)
-  await b.keys.begin(b.config, { wish: b.wish, name, offer: null, usesNewestKey: false })
+  for (const host of [b, a]) {
+    const offer = host === b ? null : readOffer(b.config.stateDir)
+    await host.keys.begin(host.config, { wish: host.wish, name, offer, usesNewestKey: false })
+    await host.keys.certify(host.config)
+  }
   assert.notEqual(serialOf(b.config), before)
   await b.keys.takeBack(b.config)
+  assert.ok(isTaken(a.config, b.config) && isTaken(b.config, a.config), 'the other one shows the new one still')
+  assert.equal(b.keys.nextAuthority(b.config), null)
   assert.deepEqual(keysOf(readKeyRing(b.config.pairKeyFile)), [oldKey])
   assert.equal(serialOf(b.config), before)
   assert.equal(b.keys.isOpen(b.config), false)
+})
+
+test('changes that came to nothing leave no more than a few authorities, and that of the certificates in use', async t => {
+  const { authority, b } = await hosts(t)
+  for (const change of ['one', 'two', 'three', 'four', 'five']) {
+    await b.keys.begin(b.config, { wish: b.wish, name: change, offer: null, usesNewestKey: false })
+    await b.keys.takeBack(b.config)
+  }
+  const trusted = certificatesOf(readFileSync(tlsPaths(b.config).authority, 'utf8'))
+  assert.deepEqual([trusted.length, `${trusted[0]}\n`], [4, authority])
 })
 
 test('an offer that the other host of the wish did not sign, of another change, or sealed for somebody else, changes nothing', async t => {

@@ -849,7 +849,7 @@ export class UnderstudyClient extends Requester {
     return this.request({ method: 'POST', path: '/v1/pairs/{pair}/witness-admissions', acts: true }, input)
   }
 
-  /** A new key for the hosts’ link and new certificates for their streaming, on one host after the other while the pair serves; taken back on both where one can’t follow. Who: `pair:manage`. */
+  /** A new key for the hosts’ link, another authority and new certificates for their streaming, on one host after the other while the pair serves; taken back on both where one can’t follow. Who: `pair:manage`. */
   changeKeys(input: { params: { pair: string }; body: {
     reason: string
   } } & CallOptions): Promise<Answer<Operation>> {

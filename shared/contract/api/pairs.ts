@@ -141,7 +141,7 @@ export const changeKeys = route({
   path: '/v1/pairs/{pair}/key-changes',
   tag: 'pairs',
   summary:
-    'A new key for the hosts’ link and new certificates for their streaming, on one host after the other while the pair serves; taken back on both where one can’t follow',
+    'A new key for the hosts’ link, another authority and new certificates for their streaming, on one host after the other while the pair serves; taken back on both where one can’t follow',
   access: 'pair:manage',
   params: pairParams,
   body: z.strictObject({ reason }),
