@@ -108,20 +108,19 @@ test('prechecks of a pair that serves measure on both hosts and change nothing',
   assert.ok(known.body.results.length > 0)
 })
 
-test('the keys of each host are changed while clients write, by hand and through the API, and the witness of one’s own knows the new ones', async () => {
+test('the keys of both hosts are changed while clients write, by hand on the one and through the API on the other, and the witness of one’s own knows the new ones', async () => {
   const primary = await untilProtected(lab)
   const { epoch } = await presentStatus(lab, primary)
   const seen = new Set(HOSTS.map(host => hostKeyOnDisk(lab, host).newest))
   await runOnHost(lab, primary, understudyCommand(['change', 'host-key', '--socket', agentPaths(lab, primary).socket]))
   assert.equal(seen.add(hostKeyOnDisk(lab, primary).newest).size, 3)
-  for (const node of [otherOf(primary), primary]) {
-    const params = { host: remote.hosts[node] }
-    const begun = await remote.plane.api.changeHostKeys({ params, body: { reason: 'a year is over' } })
-    const done = await untilEnded(remote.plane, begun.body.id, SETTLE_LIMIT_MS)
-    assert.equal(done.state, 'succeeded', `${done.message}\n${lastWords(lab, 30)}`)
-    const { newest, isHeldByOther } = hostKeyOnDisk(lab, node)
-    assert.deepEqual([seen.has(newest), isHeldByOther], [false, true])
-  }
+  const node = otherOf(primary)
+  const params = { host: remote.hosts[node] }
+  const begun = await remote.plane.api.changeHostKeys({ params, body: { reason: 'a year is over' } })
+  const done = await untilEnded(remote.plane, begun.body.id, SETTLE_LIMIT_MS)
+  assert.equal(done.state, 'succeeded', `${done.message}\n${lastWords(lab, 30)}`)
+  assert.equal(seen.add(hostKeyOnDisk(lab, node).newest).size, 4)
+  for (const host of HOSTS) assert.ok(hostKeyOnDisk(lab, host).isHeldByOther, host)
   const now = await untilProtected(lab, SETTLE_LIMIT_MS)
   assert.deepEqual([now, (await presentStatus(lab, now)).epoch], [primary, epoch], 'nobody took over')
   await until(SETTLE_LIMIT_MS, 'the witness does not know both hosts by their new keys', async () =>
