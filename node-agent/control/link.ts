@@ -212,7 +212,12 @@ export class ControlLink {
   async #pull(): Promise<void> {
     if (this.#closed || this.#pulling) return
     this.#pulling = true
-    const askedSeconds = await this.#session.cycle()
+    const askedSeconds = await this.#session.cycle().catch((error: unknown) => {
+      // What a full disk does not keep is not taken: it is asked for again, and this host goes on telling of itself.
+      this.#cloud.forget()
+      this.#note(`what the control plane wants can't be kept here: ${String(error)}`)
+      return null
+    })
     this.#pulling = false
     if (this.#closed) return
     if (askedSeconds === null) {
@@ -351,13 +356,12 @@ export class ControlLink {
       return
     }
     const role: Heartbeat['role'] = this.#standing?.role ?? 'unknown'
-    const epoch = this.#standing?.epoch ?? 0
     const heartbeat = {
       v: 2 as const,
       boot,
       seq: this.#session.nextSeq(),
       role,
-      epoch,
+      epoch: this.#standing?.epoch ?? 0,
       observedGeneration: this.#session.observedGeneration,
       at: this.#cloud.correctedNowMs(),
     }

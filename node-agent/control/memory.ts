@@ -120,18 +120,25 @@ export class ControlMemory {
   }
 
   /**
-   * Durable when it resolves. Once closed it never does: whoever still waits, such as for the answer to a request, goes on
-   * no further, and the file is the next link's.
+   * Durable when it resolves, and not held where it rejects, as on a full disk. Once closed it does neither: whoever still
+   * waits, such as for the answer to a request, goes on no further, and the file is the next link's.
    */
   change(change: Partial<Memory>): Promise<void> {
     if (this.#closed) return new Promise(() => {})
-    this.#present = { ...this.#present, ...change }
-    return this.#inTurn(() => this.#writeWhole())
+    const before = this.#present
+    this.#present = { ...before, ...change }
+    return this.#inTurn(() => this.#writeWhole()).catch((error: unknown) => {
+      const names = Object.keys(change) as (keyof Memory)[]
+      const unkept = names.filter(name => this.#present[name] === change[name])
+      this.#present = { ...this.#present, ...Object.fromEntries(unkept.map(name => [name, before[name]])) }
+      throw error
+    })
   }
 
-  /** Durable when it resolves, as a change. */
+  /** Durable when it resolves, as a change. A command that could not be remembered was not seen: it may come again. */
   remember(command: SeenCommand, nowSeconds: number): Promise<void> {
     if (this.#closed) return new Promise(() => {})
+    const isNew = this.seen(command.jti) === null
     const others = this.#present.seen.filter(one => one.jti !== command.jti)
     const open = others.filter(one => one.expiresAt >= nowSeconds)
     const ended = others
@@ -139,7 +146,10 @@ export class ControlMemory {
       .slice(-Math.max(1, seenMax - open.length))
       .map(one => (one.told ? { ...one, ack: '' } : one))
     this.#present = { ...this.#present, seen: [...ended, ...open, command] }
-    return this.#inTurn(() => this.#append(command))
+    return this.#inTurn(() => this.#append(command)).catch((error: unknown) => {
+      if (isNew) this.#present = { ...this.#present, seen: this.#present.seen.filter(one => one !== command) }
+      throw error
+    })
   }
 
   /** Written with the next change: after a crash it is told once more, which changes nothing. */

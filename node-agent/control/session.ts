@@ -116,7 +116,8 @@ export class ControlSession {
   }
 
   /**
-   * Pulls, takes what is new, reports. Never throws.
+   * Pulls, takes what is new, reports.
+   * @throws where what is new can't be kept, as on a full disk
    * @returns seconds until the next one, as the control plane asks; null: it was not reached
    */
   async cycle(): Promise<number | null> {

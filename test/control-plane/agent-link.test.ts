@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { appendFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { z } from 'zod'
 import { ControlLink } from '../../node-agent/control/link.ts'
@@ -242,4 +245,31 @@ test('a wish that a host holds and the control plane has lost is overtaken: what
   }
   await new Promise(resolve => setTimeout(resolve, 500))
   assert.equal((await shown()).generation, 2 ** 48 + 1)
+})
+
+test('a host whose disk is full goes on, says so, and takes what is wanted of it as soon as there is room', async () => {
+  const { a } = await adoptedPair(runtime)
+  const folder = temporaryFolder()
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'understudy-test', folder])
+  const applied: number[] = []
+  const apply: HostPort['apply'] = async wish => {
+    applied.push(wish.generation)
+    return { ok: true }
+  }
+  try {
+    const host = { ...a, identity: { ...a.identity, broker: null } }
+    const { link, notes } = await linkOf(host, { folder, core: { apply } })
+    const filler = join(folder, 'filler')
+    assert.throws(() => {
+      for (;;) appendFileSync(filler, Buffer.alloc(4096, 1))
+    }, /ENOSPC/)
+    await link.start()
+    await until('it is said', async () => notes.some(why => /can't be kept here: .*ENOSPC/.test(why)))
+    assert.equal(applied.length, 0)
+    rmSync(filler)
+    await until('the wish is applied', async () => applied.includes(1))
+    await link.close()
+  } finally {
+    execFileSync('umount', ['--lazy', folder])
+  }
 })

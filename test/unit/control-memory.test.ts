@@ -93,21 +93,22 @@ test('an entry that a crash tore is not there, and those before it are', async (
   await memory.close()
 })
 
-test('after a write that failed the next one is whole, and nothing that was remembered is missed', async () => {
+test('what could not be written is not held and may come again; the next write is whole, and nothing from before is missed', async () => {
   const path = join(folder, 'failing.json')
   const memory = await ControlMemory.open(path)
   await memory.remember(seen('one', 'begins'), 0)
   mkdirSync(`${path}.tmp`)
-  await assert.rejects(memory.change({ generation: 7 }), /EISDIR/)
+  await assert.rejects(memory.change({ generation: 7, desired: 'wish' }), /EISDIR/)
+  assert.deepEqual([memory.present.generation, memory.present.desired], [0, null])
+  // The end of what was begun is known here all the same.
+  await assert.rejects(memory.remember(seen('one', 'done'), 0), /EISDIR/)
   await assert.rejects(memory.remember(seen('two', 'begins'), 0), /EISDIR/)
+  assert.deepEqual([memory.seen('one')?.ack, memory.seen('two')], ['done', null])
   rmSync(`${path}.tmp`, { recursive: true })
   await memory.remember(seen('three', 'begins'), 0)
   const next = await ControlMemory.open(path)
-  assert.deepEqual(
-    next.present.seen.map(one => one.jti),
-    ['one', 'two', 'three'],
-  )
-  assert.equal(next.present.generation, 7)
+  assert.deepEqual(next.present.seen, [seen('one', 'done'), seen('three', 'begins')])
+  assert.equal(next.present.generation, 0)
   await memory.close()
   await next.close()
 })
