@@ -148,12 +148,17 @@ export async function changeInitiatorName(
     (sessions.length === 0 ? null : prefixed('could not log out', await host.logOut(idsOf(sessions)))) ??
     (await written(host, withName(before, name))) ??
     (await host.restartDaemon()) ??
+    overwritten(host, name) ??
     (logins.length > 0 ? await host.logIn(logins) : null) ??
     notVerified(host, { name, logins })
   if (why !== null) {
     const left = await takeBack(host, journal)
     if (left === null) removeJournalFile(placeIn(folder))
-    return { ok: false, begun: true, why: `${why}; ${left === null ? asItWas : stillLeft(folder, left)}` }
+    return {
+      ok: false,
+      begun: true,
+      why: `${why}; ${left === null ? whatIsBack(host, before) : stillLeft(folder, left)}`,
+    }
   }
   removeJournalFile(placeIn(folder))
   const others = all.length - sessions.length
@@ -161,7 +166,14 @@ export async function changeInitiatorName(
   const apart = others === 0 ? '' : `; sessions with a name of their own interface were left alone: ${others}`
   return { ok: true, from, to: name, sessions: sessions.length, why: `${seen}${apart}` }
 }
-const asItWas = 'the old name is back'
+
+function whatIsBack(host: IscsiHost, before: string): string {
+  const [now, old] = [nameIn(host.readText()), nameIn(before)]
+  return now === old
+    ? 'the old name is back'
+    : `the name ${now ?? 'of nobody'}, which somebody else has given, was left`
+}
+
 const stillLeft = (folder: string, left: string): string =>
   `and putting the old name back failed too: ${left}. This host tries it again by itself; to have it left as it is, remove ${join(folder, placeIn(folder).name)}`
 
@@ -180,7 +192,7 @@ export async function endUnfinishedName({ host, folder }: NameParts): Promise<Na
   const left = await takeBack(host, journal)
   if (left !== null) return { whole: false, why: `${what}, ${stillLeft(folder, left)}` }
   removeJournalFile(placeIn(folder))
-  return { whole: true, why: `${what}: it was taken back, and ${asItWas}` }
+  return { whole: true, why: `${what}: it was taken back, and ${whatIsBack(host, journal.before)}` }
 }
 
 /**
@@ -280,11 +292,26 @@ const written = (host: IscsiHost, text: string): Promise<string | null> =>
 
 const prefixed = (what: string, why: string | null): string | null => (why === null ? null : `${what}: ${why}`)
 
-/** Comments and other lines stay. */
+/** By whatever runs at a start of the daemon. */
+function overwritten(host: IscsiHost, name: string): string | null {
+  const now = nameIn(host.readText())
+  return now === name
+    ? null
+    : `the file has the name ${now ?? 'of nobody'} after the restart of iscsid: something writes it`
+}
+
+/**
+ * Comments and other lines stay, but for other names and the wish to have one made up, which Debian's start of the daemon
+ * fulfils (startup-checks.sh of open-iscsi).
+ */
 function withName(text: string, name: string): string {
   const line = `InitiatorName=${name}`
-  if (nameLine.test(text)) return text.replace(nameLine, line)
-  return `${text}${text === '' || text.endsWith('\n') ? '' : '\n'}${line}\n`
+  const lines = text.split('\n').filter(one => !one.startsWith('GenerateName='))
+  const at = lines.findIndex(one => nameLine.test(one))
+  const others = lines.filter((one, index) => index < at || !nameLine.test(one))
+  if (at >= 0) return others.toSpliced(at, 0, line).join('\n')
+  const rest = others.join('\n')
+  return `${rest}${rest === '' || rest.endsWith('\n') ? '' : '\n'}${line}\n`
 }
 
 /** Of what is in the way, as much as a sentence holds. */

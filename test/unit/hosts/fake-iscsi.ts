@@ -16,6 +16,8 @@ export class FakeIscsi implements IscsiHost {
   /** The process is killed in the middle of this act, counted from 1: before the host has done it, or after. */
   killed: { at: number; after: boolean } | null = null
   dead = false
+  /** Written to the file at each start of the daemon, by whatever manages this host. */
+  rename = ''
   /** As on a host whose kernel has no module for it. */
   noDaemon = false
   /** An act goes on when this is over. */
@@ -78,6 +80,9 @@ export class FakeIscsi implements IscsiHost {
     this.live.push({ ...login, id: `session${this.#ids}`, initiatorName })
   }
   readName() {
+    // Debian's iscsid.service runs startup-checks.sh first.
+    if (/^GenerateName=yes/m.test(this.text ?? '')) this.text = 'InitiatorName=iqn.1993-08.org.debian:01:made\n'
+    if (this.rename !== '') this.text = `InitiatorName=${this.rename}\n`
     this.#name = /InitiatorName=(\S+)/.exec(this.text ?? '')?.[1] ?? ''
   }
   /** Another process: whoever looks at the host next. */

@@ -66,6 +66,31 @@ test('without a session the file is written, keeping its comments, and the daemo
   assert.deepEqual(host.did, ['write', 'restart'])
 })
 
+test('a host that was to make up a name at its first start gets the one that is asked for, and keeps it', async () => {
+  const host = new FakeIscsi()
+  host.text = 'GenerateName=yes\n'
+  const result = await change(host)
+  assert.ok(result.ok, result.why)
+  assert.equal(host.text, `InitiatorName=${wanted}\n`)
+})
+
+test('of several names in the file none is left but the new one', async () => {
+  const host = new FakeIscsi()
+  host.text = `InitiatorName=${old}\n# by hand\nInitiatorName=${old}2\n`
+  assert.equal((await change(host)).ok, true)
+  assert.equal(host.text, `InitiatorName=${wanted}\n# by hand\n`)
+})
+
+test('a name that whoever starts the daemon has overwritten is no success', async () => {
+  const host = new FakeIscsi()
+  host.rename = 'iqn.2026-01.example:managed'
+  const result = await change(host)
+  assert.match(
+    result.why,
+    /the file has the name iqn\.2026-01\.example:managed after the restart.*example:managed, which .* was left$/,
+  )
+})
+
 test('a session that is logged in refuses the change and names its target', async () => {
   const host = loggedIn()
   const result = await change(host, { logOutSessions: false })
@@ -238,7 +263,7 @@ test('a name that somebody else has given since is not written over; the session
   await change(host)
   host.again()
   host.text = 'InitiatorName=iqn.2026-01.example:third\n'
-  assert.equal((await undoUnfinished({ host, folder })).whole, true)
+  assert.match((await undoUnfinished({ host, folder })).why, /the name iqn\.2026-01\.example:third, which .* was left$/)
   assert.equal(host.text, 'InitiatorName=iqn.2026-01.example:third\n')
   assert.equal(host.live.length, 1)
 })
