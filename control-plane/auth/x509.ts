@@ -1,4 +1,5 @@
 import { concatBytes } from '../../shared/bytes.ts'
+import { parseAddress } from '../../shared/ip.ts'
 import { fromBase64url, toBase64url } from '../../shared/signing.ts'
 
 /**
@@ -140,8 +141,13 @@ function generalName({ kind, value }: LeafRequest['names'][number]): Uint8Array 
   return tagged(kind === 'dns' ? 0x82 : 0x86, new TextEncoder().encode(value))
 }
 
-/** IPv4 only: the broker that we start ourselves listens on loopback. */
-const addressBytes = (text: string): Uint8Array => new Uint8Array(text.split('.').map(Number))
+/** RFC 5280, 4.2.1.6: four bytes, or sixteen. */
+function addressBytes(text: string): Uint8Array {
+  const address = parseAddress(text)
+  if (address === null) throw new Error(`${text} is no IP address`)
+  const digits = address.value.toString(16).padStart(address.family === 4 ? 8 : 32, '0')
+  return new Uint8Array(digits.match(/../g)!.map(byte => Number.parseInt(byte, 16)))
+}
 
 /** GeneralizedTime; RFC 5280 wants UTCTime before 2050. */
 function time(at: Date): Uint8Array {

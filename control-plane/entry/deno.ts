@@ -5,9 +5,9 @@ import { connectBroker, MqttPublisher } from '../broker/mqtt-client.ts'
 import { noBroker } from '../broker/publisher.ts'
 import { openDatabase } from '../db/client.ts'
 import type { Deps } from '../deps.ts'
-import { faultText } from '../fault-text.ts'
 import { sweep } from '../services/sweep.ts'
-import { settingsOf } from './environment.ts'
+import { listenDefault, listenOf, settingsOf } from './environment.ts'
+import { brokerLog, startSweeping } from './long-lived.ts'
 
 /** The part of Deno's global that we use. */
 declare const Deno: {
@@ -20,10 +20,10 @@ declare const Deno: {
 
 /** The control plane under Deno: settings as on Workers, a long-lived process as under Node. */
 const connectionsMax = 20
-const sweepEveryMs = 2_000
 
 const env = Deno.env.toObject()
 const settings = settingsOf(env)
+const listen = listenOf(env.LISTEN || listenDefault)
 const { database } = openDatabase({ url: settings.databaseUrl, max: connectionsMax })
 const log: Deps['log'] = line => console.log(JSON.stringify(line))
 const client =
@@ -31,7 +31,7 @@ const client =
     ? null
     : connectBroker(
         { url: settings.mqttUrl, tls: null },
-        { clientId: `control-plane-${crypto.randomUUID()}`, log: message => log({ level: 'warning', message }) },
+        { clientId: `control-plane-${crypto.randomUUID()}`, log: brokerLog(log) },
       )
 const addresses = new WeakMap<Request, string>()
 const deps: Deps = {
@@ -42,7 +42,7 @@ const deps: Deps = {
   identityProviders: settings.identityProviders,
   publicUrl: settings.publicUrl,
   witness: settings.witness,
-  brokerUrl: settings.mqttUrl,
+  brokerUrl: settings.brokerUrl,
   limits: settings.limits,
   children: () => [],
   hearingSince: new Date(),
@@ -55,13 +55,17 @@ const { app } = createApp(() => deps)
 // What hosts say over the broker, as under Node; it lives as long as this process.
 if (client !== null) new Ingest(deps, client)
 
-setInterval(() => {
-  sweep(deps).catch((error: unknown) => log({ level: 'error', message: `the sweep failed: ${faultText(error)}` }))
-}, sweepEveryMs)
+startSweeping(() => sweep(deps), { log })
 
-const [hostname = '127.0.0.1', port = '7480'] = (env.LISTEN ?? '').split(/:(?=\d+$)/).filter(Boolean)
 Deno.serve(
-  { hostname, port: Number(port), onListen: at => console.log(`control plane at http://${at.hostname}:${at.port}`) },
+  {
+    hostname: listen.address,
+    port: listen.port,
+    onListen: at => {
+      const host = at.hostname.includes(':') ? `[${at.hostname}]` : at.hostname
+      console.log(`control plane at http://${host}:${at.port}\nthe API to browse: http://${host}:${at.port}/docs`)
+    },
+  },
   (request, info) => {
     addresses.set(request, info.remoteAddr.hostname)
     return app.fetch(request)

@@ -1,4 +1,6 @@
 import { z } from 'zod'
+import { id } from '../../shared/contract/api/common.ts'
+import { parseAddress } from '../../shared/ip.ts'
 import { type SigningSecrets, signingSecrets } from '../auth/signing-keys.ts'
 import type { AuthoritySecrets } from '../auth/x509.ts'
 import { defaultLimits, type IdentityProvider, type Limits, publicWitness, type WitnessPlace } from '../deps.ts'
@@ -13,6 +15,7 @@ const provider = z.strictObject({
   issuer: z.url({ protocol: /^https?$/ }),
   audience: z.string().min(1),
   jwksUrl: keysUrl,
+  organisations: z.array(id).min(1).optional(),
   organisationClaim: z.string().min(1).default('organisation'),
   roleClaim: z.string().min(1).default('role'),
 })
@@ -39,8 +42,10 @@ export interface Settings {
   publicUrl: string
   /** Where hosts ask the hosted witness, over TLS; null: nowhere, so none is offered. */
   witness: WitnessPlace | null
-  /** null: no broker; agents use HTTPS. */
+  /** Of this control plane alone, with the user and the password it may have; null: no broker, agents use HTTPS. */
   mqttUrl: string | null
+  /** The same as hosts and tooling are told it. */
+  brokerUrl: string | null
   authority: AuthoritySecrets | null
   identityProviders: IdentityProvider[]
   limits: Limits
@@ -60,23 +65,77 @@ export function settingsOf(env: Readonly<Record<string, unknown>>): Settings {
     return value
   }
   const json = <T>(name: string, schema: z.ZodType<T>, value: string): T => {
-    const parsed = schema.safeParse(JSON.parse(value))
+    const parsed = schema.safeParse(jsonOf(value))
     if (parsed.success) return parsed.data
     throw new Error(`${name} is not as \`npm run control-plane\` wrote it to its keys folder`)
   }
   const authority = text('BROKER_AUTHORITY')
-  const publicUrl = needed('PUBLIC_URL', 'where this API is reached').replace(/\/+$/, '')
+  const publicUrl = publicUrlOf(needed('PUBLIC_URL', 'where this API is reached'))
+  const mqttUrl = text('MQTT_URL')
   return {
-    databaseUrl: needed('DATABASE_URL', 'the address of the PostgreSQL database'),
+    databaseUrl: databaseUrlOf(needed('DATABASE_URL', 'the address of the PostgreSQL database')),
     secrets: json('SIGNING_SECRETS', signingSecrets, needed('SIGNING_SECRETS', 'the content of keys/signing.json')),
     publicUrl,
     witness: witnessOf(text('WITNESS_URL'), publicUrl),
-    mqttUrl: text('MQTT_URL'),
+    mqttUrl: mqttUrl === null ? null : mqttUrlOf(mqttUrl),
+    brokerUrl: mqttUrl === null ? null : withoutCredentials(mqttUrl),
     authority: authority === null ? null : json('BROKER_AUTHORITY', authoritySecrets, authority),
     identityProviders: identityProvidersOf(text('OIDC_PROVIDERS') ?? undefined),
     limits: limitsOf(text('RATE_LIMIT_PER_SECOND')),
   }
 }
+
+/** undefined: it is none. What it holds is said nowhere: it may be a secret. */
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+/** Without a slash at its end. @throws with what is wrong */
+export function publicUrlOf(text: string): string {
+  if (!/^https?:\/\//.test(text) || !URL.canParse(text))
+    throw new Error(`PUBLIC_URL is ${text}; write where hosts and people reach this API, as https://cp.example`)
+  return text.replace(/\/+$/, '')
+}
+
+/** @throws with what is wrong; not with the address, which may hold a password */
+export function databaseUrlOf(text: string): string {
+  if (/^postgres(?:ql)?:\/\//.test(text) && URL.canParse(text)) return text
+  throw new Error('DATABASE_URL is no address of a database; write it as postgres://user:password@host:5432/name')
+}
+
+/** @throws with what is wrong; not with the address, which may hold a password */
+export function mqttUrlOf(text: string): string {
+  if (/^mqtts?:\/\//.test(text) && URL.canParse(text)) return text
+  throw new Error('MQTT_URL is no address of a broker; write it as mqtts://host:8883')
+}
+
+/** As hosts and tooling are told where to go: user and password in it are this control plane's own. */
+export function withoutCredentials(url: string): string {
+  const parsed = new URL(url)
+  parsed.username = ''
+  parsed.password = ''
+  return parsed.href
+}
+
+export interface ListenAddress {
+  address: string
+  port: number
+}
+
+/** @throws with what is wrong */
+export function listenOf(text: string): ListenAddress {
+  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text)
+  const address = match?.[1] ?? match?.[2]
+  const port = Number(match?.[3])
+  if (address === undefined || parseAddress(address) === null || port > 65_535)
+    throw new Error(`LISTEN is ${text}; write it as address:port, such as 127.0.0.1:7480 or [::]:7480`)
+  return { address, port }
+}
+export const listenDefault = '127.0.0.1:7480'
 
 function witnessOf(url: string | null, publicUrl: string): WitnessPlace | null {
   if (url === null) return publicWitness(publicUrl)
@@ -91,5 +150,5 @@ export function limitsOf(text: string | null): Limits {
   const perSecond = Number(text)
   if (!Number.isFinite(perSecond) || perSecond <= 0) throw new Error('RATE_LIMIT_PER_SECOND is no number above 0')
   const rate = { perSecond, burst: perSecond * 4 }
-  return { perToken: rate, perAddress: rate, perHost: rate }
+  return { ...defaultLimits, perToken: rate, perAddress: rate, perHost: rate }
 }

@@ -11,20 +11,22 @@ import { noBroker, type Publisher } from '../broker/publisher.ts'
 import { openDatabase } from '../db/client.ts'
 import { migrateDatabase } from '../db/migrate.ts'
 import { type Deps, defaultLimits, type IdentityProvider, type Limits, type LogLine, publicWitness } from '../deps.ts'
-import { faultText } from '../fault-text.ts'
 import { pushAgain } from '../services/pair/push-desired.ts'
 import { sweep } from '../services/sweep.ts'
 import { bootstrap } from './bootstrap.ts'
+import { type ListenAddress, withoutCredentials } from './environment.ts'
 import { keepRunning } from './local/kept.ts'
 import { type LocalMosquitto, startLocalMosquitto } from './local/mosquitto.ts'
+import { occupy } from './local/occupied.ts'
 import { type LocalPostgres, startLocalPostgres } from './local/postgres.ts'
 import { RetiredHosts } from './local/retired.ts'
 import { localAuthority, localSecrets } from './local/secrets.ts'
 import { startWitnessListener } from './local/witness-listener.ts'
+import { brokerLog, startSweeping } from './long-lived.ts'
 
 export interface NodeOptions {
   dataDir: string
-  listen: { address: string; port: number }
+  listen: ListenAddress
   /** null: a cluster of its own, as a child. */
   databaseUrl: string | null
   /** null: a Mosquitto of its own, as a child; 'none': no broker, everything travels by HTTPS. */
@@ -53,8 +55,6 @@ export interface RunningControlPlane {
 
 /** Enough for a burst of requests; PostgreSQL's default allows a hundred to everybody together. */
 const connectionsMax = 20
-/** Time steps of operations; the work of a sweep that finds nothing is a few index look-ups. */
-const sweepEveryMs = 2_000
 
 export async function startControlPlane(options: NodeOptions): Promise<RunningControlPlane> {
   const closing: (() => Promise<void>)[] = []
@@ -64,6 +64,10 @@ export async function startControlPlane(options: NodeOptions): Promise<RunningCo
   try {
     // PostgreSQL's user passes through to its own folder; every secret lies in a folder or file of its own mode.
     mkdirSync(options.dataDir, { recursive: true, mode: 0o711 })
+    if (options.databaseUrl === null || options.broker === null) {
+      const leave = occupy(options.dataDir)
+      closing.push(async () => leave())
+    }
     const secrets = await localSecrets(join(options.dataDir, 'keys'))
     const postgres = options.databaseUrl === null ? await keptPostgres(options) : null
     if (postgres !== null) closing.push(postgres.close)
@@ -117,11 +121,15 @@ export async function startControlPlane(options: NodeOptions): Promise<RunningCo
       deps.witness = listener.place
     }
     const retired = new RetiredHosts()
-    const timer = startSweeping(deps, async () => {
-      if (mosquitto !== null) await retired.tell(deps, mosquitto.present())
-    })
+    const sweeping = startSweeping(
+      async () => {
+        await sweep(deps)
+        if (mosquitto !== null) await retired.tell(deps, mosquitto.present())
+      },
+      { log: options.log },
+    )
     closing.push(async () => {
-      await timer.stop()
+      await sweeping.stop()
       await Promise.all(working)
     })
     const tokens = await bootstrap(database, deps.now())
@@ -185,23 +193,6 @@ function witnessPlace({ listen: { address, port } }: NodeOptions): { address: st
   }
 }
 
-/** A broker that is away says so once, not each second. */
-function brokerLog(log: NodeOptions['log']): (why: string) => void {
-  let last = ''
-  return why => {
-    if (why === last) return
-    last = why
-    log({ level: 'warning', message: `broker: ${why}` })
-  }
-}
-
-function withoutCredentials(url: string): string {
-  const parsed = new URL(url)
-  parsed.username = ''
-  parsed.password = ''
-  return parsed.href
-}
-
 /** The address of the socket behind a request, which a Request does not carry. */
 const addresses = new WeakMap<Request, string>()
 
@@ -223,32 +214,9 @@ function listen(options: NodeOptions, deps: Deps): Promise<{ app: App; url: stri
         })
       resolve({ app, url: `http://${host}:${info.port}`, stop })
     })
-    server.once('error', reject)
+    server.once('error', (error: Error) => {
+      const { address, port } = options.listen
+      reject(new Error(`cannot listen on ${address}, port ${port} (${error.message}): choose another LISTEN`))
+    })
   })
-}
-
-function startSweeping(deps: Deps, besides: () => Promise<void>): { stop: () => Promise<void> } {
-  let running: Promise<unknown> = Promise.resolve()
-  let idle = true
-  const timer = setInterval(() => {
-    if (!idle) return
-    idle = false
-    running = sweep(deps)
-      .then(besides)
-      .catch((error: unknown) => {
-        deps.log({
-          level: 'error',
-          message: `the sweep failed: ${faultText(error)}`,
-        })
-      })
-      .finally(() => {
-        idle = true
-      })
-  }, sweepEveryMs)
-  return {
-    stop: async () => {
-      clearInterval(timer)
-      await running
-    },
-  }
 }

@@ -1,7 +1,6 @@
-import { isIP } from 'node:net'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { identityProvidersOf, limitsOf } from './environment.ts'
+import { databaseUrlOf, identityProvidersOf, limitsOf, listenDefault, listenOf, publicUrlOf } from './environment.ts'
 import { brokerOf } from './local/broker-access.ts'
 import { isRoot } from './local/users.ts'
 import { startControlPlane } from './node-server.ts'
@@ -11,18 +10,16 @@ import { startControlPlane } from './node-server.ts'
  * environment, since some are secrets and arguments can be read by everybody on the machine.
  */
 async function main(env: NodeJS.ProcessEnv): Promise<number> {
-  const listen = parseListen(env.LISTEN ?? '127.0.0.1:7480')
-  if (listen === null)
-    throw new Error(`LISTEN is ${env.LISTEN}; write it as address:port, such as 127.0.0.1:7480 or [::]:7480`)
+  const listen = listenOf(env.LISTEN || listenDefault)
   const dataDir =
-    env.DATA_DIR ??
+    env.DATA_DIR ||
     (isRoot() ? '/var/lib/understudy-control-plane' : join(homedir(), '.local/state/understudy-control-plane'))
   const running = await startControlPlane({
     dataDir,
     listen,
-    databaseUrl: env.DATABASE_URL ?? null,
+    databaseUrl: env.DATABASE_URL ? databaseUrlOf(env.DATABASE_URL) : null,
     broker: brokerOf(env),
-    publicUrl: env.PUBLIC_URL?.replace(/\/+$/, '') ?? null,
+    publicUrl: env.PUBLIC_URL ? publicUrlOf(env.PUBLIC_URL) : null,
     identityProviders: identityProvidersOf(env.OIDC_PROVIDERS),
     limits: limitsOf(env.RATE_LIMIT_PER_SECOND || null),
     log: ({ level, message, requestId }) => {
@@ -47,13 +44,6 @@ async function main(env: NodeJS.ProcessEnv): Promise<number> {
   const code = await end
   await running.close()
   return code
-}
-
-function parseListen(text: string): { address: string; port: number } | null {
-  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text)
-  const address = match?.[1] ?? match?.[2]
-  const port = Number(match?.[3])
-  return address === undefined || isIP(address) === 0 || port > 65_535 ? null : { address, port }
 }
 
 main(process.env).then(

@@ -35,7 +35,7 @@ async function depsOf(env: Env, execution: Execution): Promise<Deps> {
     identityProviders: settings.identityProviders,
     publicUrl: settings.publicUrl,
     witness: settings.witness,
-    brokerUrl: settings.mqttUrl,
+    brokerUrl: settings.brokerUrl,
     limits: settings.limits,
     children: () => [],
     // Reports come by HTTPS alone, so whoever was not heard said nothing.

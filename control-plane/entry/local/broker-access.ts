@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import type { BrokerAccess } from '../../broker/mqtt-client.ts'
+import { mqttUrlOf } from '../environment.ts'
 
 /**
  * MQTT_URL: absent, a Mosquitto of our own; "none", no broker; else its address, with MQTT_CA_FILE, MQTT_CERT_FILE and
@@ -9,8 +10,7 @@ export function brokerOf(env: NodeJS.ProcessEnv): BrokerAccess | null | 'none' {
   const url = env.MQTT_URL
   if (url === undefined || url === '') return null
   if (url === 'none') return 'none'
-  if (!/^mqtts?:\/\//.test(url) || !URL.canParse(url))
-    throw new Error('MQTT_URL is no address of a broker; write it as mqtts://host:8883, or "none"')
+  mqttUrlOf(url)
   const files = [env.MQTT_CA_FILE, env.MQTT_CERT_FILE, env.MQTT_KEY_FILE]
   if (files.every(one => one === undefined)) return { url, tls: null }
   const [ca, cert, key] = files

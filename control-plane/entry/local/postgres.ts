@@ -3,6 +3,7 @@ import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, wr
 import { join } from 'node:path'
 import postgres from 'postgres'
 import { type Child, freePort, runProgram, startChild } from './child.ts'
+import { readSecret, writeSecret } from './secrets.ts'
 import { isRoot, type SystemUser, systemUser } from './users.ts'
 
 /**
@@ -83,9 +84,10 @@ function programsDir(): string {
 
 function readPasswords(folder: string): { admin: string; role: string } {
   const path = join(folder, 'passwords.json')
-  if (existsSync(path)) return JSON.parse(readFileSync(path, 'utf8')) as { admin: string; role: string }
+  if (existsSync(path))
+    return readSecret(path, 'nobody enters the database beside it') as { admin: string; role: string }
   const made = { admin: randomBytes(24).toString('base64url'), role: randomBytes(24).toString('base64url') }
-  writeFileSync(path, JSON.stringify(made), { mode: 0o600 })
+  writeSecret(path, JSON.stringify(made))
   return made
 }
 

@@ -1,12 +1,11 @@
 import { createHash, generateKeyPairSync, X509Certificate } from 'node:crypto'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { createServer } from 'node:https'
-import { isIPv4 } from 'node:net'
 import { join } from 'node:path'
 import { serve } from '@hono/node-server'
 import { type AuthoritySecrets, issueCertificate } from '../../auth/x509.ts'
 import type { WitnessPlace } from '../../deps.ts'
-import { writeSecret } from './secrets.ts'
+import { readSecret, writeSecret } from './secrets.ts'
 
 /**
  * The hosted witness of a control plane that is itself reached by plain HTTP, on this machine or behind somebody's TLS: a
@@ -63,7 +62,8 @@ async function ownCertificate({
   address,
 }: ListenerOptions): Promise<{ keyPem: string; certificatePem: string }> {
   const path = join(folder, 'witness.json')
-  if (existsSync(path)) return JSON.parse(readFileSync(path, 'utf8')) as { keyPem: string; certificatePem: string }
+  if (existsSync(path))
+    return readSecret(path, 'hosts do not know this witness') as { keyPem: string; certificatePem: string }
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const now = new Date()
   const certificatePem = await issueCertificate(
@@ -72,7 +72,7 @@ async function ownCertificate({
       commonName: 'understudy hosted witness',
       publicKey: new Uint8Array(publicKey.export({ type: 'spki', format: 'der' })),
       use: 'server',
-      names: isIPv4(address) ? [{ kind: 'ip', value: address }] : [],
+      names: [{ kind: 'ip', value: address }],
       notAfter: new Date(now.getTime() + certificateDays * 86_400_000),
     },
     now,
