@@ -12,6 +12,7 @@ import {
 import { parseUpTopic, topicRoot } from '../../shared/contract/topics.ts'
 import type { Deps } from '../deps.ts'
 import { faultLine } from '../fault-text.ts'
+import { isDatabaseAway, Refusal } from '../http/problem.ts'
 import { takeAck } from '../services/ingest/acks.ts'
 import { storeHostEvents } from '../services/ingest/host-events.ts'
 import { lookAtPairsOf } from '../services/ingest/look-at-pairs.ts'
@@ -59,6 +60,7 @@ export class Ingest {
   readonly #shares: Shares
   readonly counts: IngestCounts = { reports: 0, heartbeats: 0, refused: 0, dropped: 0 }
   #working = 0
+  #away = false
   #flushing: Promise<void> | null = null
   #timer: ReturnType<typeof setTimeout> | null = null
   #closing = false
@@ -111,7 +113,10 @@ export class Ingest {
           const from = { organisation, host, text }
           const keys = await keysOf(this.#deps, [from])
           if (!(await isFrom(keys.get(host), from, 'events'))) return this.#refuse()
-          await storeHostEvents(this.#deps, { organisation, host, events: word.events })
+          await storeHostEvents(this.#deps, { organisation, host, events: word.events }).catch((error: unknown) => {
+            if (!(error instanceof Refusal)) throw error
+            this.counts.dropped++
+          })
         })
       }
       case 'presence':
@@ -182,11 +187,19 @@ export class Ingest {
       this.counts.refused += refused
       return genuine
     } catch (error) {
-      const why = faultLine(error)
-      this.#deps.log({ level: 'warning', message: `${reports.length} reports could not be looked at: ${why}` })
+      this.#lost(error, `${reports.length} reports could not be looked at`)
       this.counts.dropped += reports.length
       return []
     }
+  }
+
+  /** While the database is away everything that comes is lost; that is said once, and not for each. */
+  #lost(error: unknown, what: string): void {
+    const away = isDatabaseAway(error)
+    if (away && this.#away) return
+    this.#away = away
+    const until = away ? '; what hosts say is not stored until it answers' : ''
+    this.#deps.log({ level: 'warning', message: `${what}: ${faultLine(error)}${until}` })
   }
 
   /** A row that the database refuses must not take the others with it. */
@@ -194,14 +207,16 @@ export class Ingest {
     if (rows.length === 0) return
     try {
       await store(rows)
+      this.#away = false
     } catch (error) {
+      // Hosts say all of it again within seconds; row by row it would take as many time limits as there are rows.
+      if (isDatabaseAway(error)) {
+        this.counts.dropped += rows.length
+        return this.#lost(error, `${rows.length} reports were not stored`)
+      }
       if (rows.length === 1) {
         this.#refuse()
-        this.#deps.log({
-          level: 'warning',
-          message: `a report was not stored: ${faultLine(error)}`,
-        })
-        return
+        return this.#lost(error, 'a report was not stored')
       }
       const half = Math.ceil(rows.length / 2)
       await this.#store(rows.slice(0, half), store)
@@ -230,12 +245,7 @@ export class Ingest {
       const left = (this.#waitingOf.get(of) ?? 1) - 1
       if (left > 0) this.#waitingOf.set(of, left)
       else this.#waitingOf.delete(of)
-      await work().catch((error: unknown) => {
-        this.#deps.log({
-          level: 'warning',
-          message: `a message of a host was not taken: ${faultLine(error)}`,
-        })
-      })
+      await work().catch((error: unknown) => this.#lost(error, 'a message of a host was not taken'))
     }
     this.#working--
   }

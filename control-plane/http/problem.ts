@@ -27,6 +27,8 @@ const codes = {
 } as const
 export type ProblemCode = keyof typeof codes
 export const problemCodes = Object.keys(codes) as ProblemCode[]
+/** For people who look a code up. */
+export const problemTable = problemCodes.map(code => ({ code, ...codes[code] }))
 
 export type ProblemExtra = Pick<Problem, 'violations' | 'obstacles' | 'operation'>
 
@@ -90,6 +92,10 @@ const uniqueViolation = '23505'
 const lockNotAvailable = '55P03'
 const deadlockDetected = '40P01'
 const tooManyConnections = '53300'
+/** At its limit of time (`db/client.ts`): what it waited for was held for longer. */
+const queryCanceled = '57014'
+const readOnly = '25006'
+const diskFull = '53100'
 /**
  * The database is not there, or goes or comes just now: PostgreSQL's class 08 and 57P01 to 57P03 (Appendix A), the driver's
  * own words for a connection that broke, and the system's.
@@ -97,24 +103,34 @@ const tooManyConnections = '53300'
 const databaseAway =
   /^(?:08...|57P0[123]|CONNECTION_(?:CLOSED|ENDED|DESTROYED)|CONNECT_TIMEOUT|ECONNREFUSED|ECONNRESET|EPIPE)$/
 
+/** Whether nothing of a statement's own is wrong, and it may succeed once the database is back. */
+export function isDatabaseAway(error: unknown): boolean {
+  const state = sqlState(error)
+  return state !== null && databaseAway.test(state)
+}
+
 /** What an error means to a caller; an error that means nothing to him is a fault of ours, and its text stays here. */
 export function classify(error: unknown): Refusal {
   if (error instanceof Refusal) return error
   const state = sqlState(error)
-  if (state !== null && databaseAway.test(state))
+  const busy = (why: string, afterSeconds: number): Refusal =>
+    new Refusal('busy', `${why}; try again`, { headers: { 'retry-after': String(afterSeconds) } })
+  if (isDatabaseAway(error))
     return new Refusal('busy', 'the database does not answer now; try again. Whether a change was taken is not known', {
       headers: { 'retry-after': '2' },
     })
   switch (state) {
     case lockNotAvailable:
     case deadlockDetected:
-      return new Refusal('busy', 'another request holds what this one needs; try again', {
-        headers: { 'retry-after': '1' },
-      })
+      return busy('another request holds what this one needs', 1)
+    case queryCanceled:
+      return busy('a statement was ended at its limit of time, and nothing of this request was done', 2)
     case tooManyConnections:
-      return new Refusal('busy', 'the database takes no more connections now; try again', {
-        headers: { 'retry-after': '2' },
-      })
+      return busy('the database takes no more connections now', 2)
+    case readOnly:
+      return busy('the database can only be read now, as a standby or after a failover, and nothing was changed', 5)
+    case diskFull:
+      return busy('the database has no room on its disk, and nothing was changed', 30)
     default:
       return new Refusal('internal', 'an unexpected error; the request id finds it in the log')
   }
