@@ -1,7 +1,8 @@
 import type { OpenAPIHono } from '@hono/zod-openapi'
 import type { Route } from '../shared/contract/api/route.ts'
 import { asyncApiDocument } from './console/asyncapi.ts'
-import { docsPage, docsScript } from './console/docs.ts'
+import { docsPage, docsStyle } from './console/docs.ts'
+import { docsScript } from './console/docs-script.ts'
 import { Api, type Provide } from './http/api.ts'
 import { problemCodes, Refusal } from './http/problem.ts'
 import { agentRoutes } from './routes/agents.ts'
@@ -23,6 +24,23 @@ export interface Application {
 
 /** Letters of a path that are said back. */
 const shownMax = 500
+
+/** The page loads what lies beside it, and nothing else; nobody shows it within a page of his own. */
+const documentHeaders = {
+  'content-security-policy':
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+  'x-content-type-options': 'nosniff',
+  'referrer-policy': 'no-referrer',
+  'cache-control': 'no-cache',
+}
+
+function once<T>(make: () => T): () => T {
+  let made: { value: T } | null = null
+  return () => {
+    made ??= { value: make() }
+    return made.value
+  }
+}
 
 /** Of the API, not of the software: it changes when a client has to change. */
 export const apiVersion = '1.0.0'
@@ -58,21 +76,34 @@ export function createApp(provide: Provide): Application {
     name: 'authorization',
     description: '"Understudy " and a JWS by the host’s key over method, path, body and time',
   })
-  app.doc31('/openapi.json', {
-    openapi: '3.1.0',
-    info: {
-      title: 'Understudy control plane',
-      version: apiVersion,
-      description: `Pairs of hosts that keep a stateful service running. Refusals are problem documents (RFC 9457) with one of the codes ${problemCodes.join(', ')}.`,
-    },
-  })
-  app.get('/asyncapi.json', context => context.json(asyncApiDocument({ version: apiVersion })))
-  const page = {
-    'content-security-policy':
-      "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-  }
-  app.get('/docs', context => context.html(docsPage, 200, page))
-  app.get('/docs.js', context => context.body(docsScript, 200, { 'content-type': 'text/javascript; charset=utf-8' }))
+  // Made once, when somebody asks: anybody may, and each making costs as much as a hundred requests.
+  const openApi = once(() =>
+    JSON.stringify(
+      app.getOpenAPI31Document({
+        openapi: '3.1.0',
+        info: {
+          title: 'Understudy control plane',
+          version: apiVersion,
+          description: `Pairs of hosts that keep a stateful service running. Refusals are problem documents (RFC 9457) with one of the codes ${problemCodes.join(', ')}.`,
+        },
+      }),
+    ),
+  )
+  const asyncApi = once(() => JSON.stringify(asyncApiDocument({ version: apiVersion })))
+  const json = 'application/json'
+  const documents: [path: string, type: string, text: () => string][] = [
+    ['/openapi.json', json, openApi],
+    ['/asyncapi.json', json, asyncApi],
+    ['/docs', 'text/html; charset=utf-8', () => docsPage],
+    ['/docs.js', 'text/javascript; charset=utf-8', () => docsScript],
+    ['/docs.css', 'text/css; charset=utf-8', () => docsStyle],
+  ]
+  for (const [path, type, text] of documents)
+    app.get(path, context => context.body(text(), 200, { 'content-type': type, ...documentHeaders }))
+  // What `type` of a problem document names, for people. Relative, as that is: a proxy may put something before both.
+  app.get('/problems/:code', context =>
+    context.redirect(`../docs#problem-${encodeURIComponent(context.req.param('code'))}`),
+  )
   app.notFound(context =>
     api.respond(context, async () => {
       const { method } = context.req

@@ -10,7 +10,10 @@ const application = createApp(() => {
 })
 
 /** Documents without anything of anybody, beside the table. */
-const documents = ['GET /openapi.json', 'GET /asyncapi.json', 'GET /docs', 'GET /docs.js']
+const documents = [
+  ...['GET /openapi.json', 'GET /asyncapi.json'],
+  ...['GET /docs', 'GET /docs.js', 'GET /docs.css', 'GET /problems/:code'],
+]
 
 test('every route stands in the table of permissions, and nothing is served that does not', () => {
   const listed = routes.map(route => `${route.method.toUpperCase()} ${route.path.replaceAll(/\{(\w+)\}/g, ':$1')}`)

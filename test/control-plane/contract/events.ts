@@ -96,7 +96,19 @@ export function eventTests(runtime: () => Runtime): void {
     assert.deepEqual([asynchronous.asyncapi, Object.keys(asynchronous.channels).length], ['3.0.0', 9])
     const page = await fetch(`${url}/docs`)
     assert.match(page.headers.get('content-security-policy') ?? '', /default-src 'none'/)
-    assert.doesNotMatch(await page.text(), /(src|href)="https?:/)
+    const text = await page.text()
+    assert.doesNotMatch(text, /(src|href)="https?:/)
+    for (const [, path = ''] of text.matchAll(/(?:src|href)="(docs\.\w+)"/g)) {
+      const answer = await fetch(`${url}/${path}`)
+      assert.equal(answer.status, 200, path)
+      // Whether it is a script at all: it is a text to everybody but a browser.
+      if (path.endsWith('.js')) new Function(await answer.text())
+    }
+    const problem = (await (await fetch(`${url}/v1/hosts`)).json()) as { type: string; code: string }
+    const explained = await fetch(url + problem.type, { redirect: 'manual' })
+    const place = new URL(explained.headers.get('location') ?? '', explained.url)
+    assert.deepEqual([place.pathname, place.hash], ['/docs', `#problem-${problem.code}`])
+    assert.ok(text.includes(`id="${place.hash.slice(1)}"`))
   })
 
   test('a method that a path does not know, and a path that is none, are problem documents with the request’s id', async () => {
