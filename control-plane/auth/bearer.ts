@@ -1,5 +1,6 @@
 import { sql } from 'drizzle-orm'
-import { createRemoteJWKSet, decodeJwt, type JWTPayload, jwtVerify } from 'jose'
+import { createRemoteJWKSet, decodeJwt, errors, type JWTPayload, jwtVerify } from 'jose'
+import { id } from '../../shared/contract/api/common.ts'
 import { grantedBy, type Permission, permissions, type Role, roles } from '../../shared/contract/api/permissions.ts'
 import { sha256Hex } from '../../shared/contract/signing.ts'
 import { parseAddress } from '../../shared/ip.ts'
@@ -115,7 +116,12 @@ async function callerOfIdToken(deps: Deps, bearer: string): Promise<Caller> {
     currentDate: deps.now(),
     requiredClaims: ['exp', 'sub'],
   }).catch((error: unknown) => {
-    throw unauthenticated(`the token of ${issuer} is not valid: ${error instanceof Error ? error.message : ''}`)
+    const why = error instanceof Error ? error.message : ''
+    if (areKeysAway(error))
+      throw new Refusal('busy', `the keys of ${issuer} cannot be had from ${jwksUrl} now (${why}); try again`, {
+        headers: { 'retry-after': '5' },
+      })
+    throw unauthenticated(`the token of ${issuer} is not valid: ${why}`)
   })
   const organisation = payload[provider.organisationClaim]
   const role = highestRole(payload[provider.roleClaim])
@@ -123,7 +129,11 @@ async function callerOfIdToken(deps: Deps, bearer: string): Promise<Caller> {
     throw unauthenticated(
       `the token of ${issuer} names no organisation (${provider.organisationClaim}) or no role (${provider.roleClaim}: ${roles.join(', ')})`,
     )
-  const [known] = await deps.database.execute(sql`select 1 from organisation where id = ${organisation}`)
+  if (provider.organisations !== undefined && !provider.organisations.includes(organisation))
+    throw unauthenticated(`${issuer} does not speak for the organisation that its token names`)
+  const [known] = id.safeParse(organisation).success
+    ? await deps.database.execute(sql`select 1 from organisation where id = ${organisation}`)
+    : []
   if (known === undefined) throw unauthenticated('the token names an organisation that is not here')
   // Any number of letters: what it is kept by has a length of its own.
   const person = await sha256Hex(`${issuer}\n${payload.sub}`)
@@ -131,9 +141,19 @@ async function callerOfIdToken(deps: Deps, bearer: string): Promise<Caller> {
   return member({ subject: `${issuer} ${nameOf(payload)}`, organisation, role, scopes: null, pairs: null })
 }
 
-/** An address that the provider has not verified is whatever its holder wrote: the audit then has the subject alone. */
+/** That the token is no good is the token's fault; that nobody can tell is not, and nobody is sent away for it. */
+const areKeysAway = (error: unknown): boolean =>
+  !(error instanceof errors.JOSEError) ||
+  ['ERR_JWKS_TIMEOUT', 'ERR_JWKS_INVALID', 'ERR_JOSE_GENERIC'].includes(error.code)
+
+/**
+ * An address that the provider does not say it has verified is whatever its holder wrote: the audit then has the subject alone.
+ * Some providers write the claim as text (OpenID Connect Core, 5.1, has it a boolean).
+ */
 function nameOf({ email, email_verified: verified, sub = '' }: JWTPayload): string {
-  return typeof email === 'string' && verified !== false ? `${email} (${sub})`.slice(0, nameMax) : sub.slice(0, nameMax)
+  return typeof email === 'string' && (verified === true || verified === 'true')
+    ? `${email} (${sub})`.slice(0, nameMax)
+    : sub.slice(0, nameMax)
 }
 const nameMax = 150
 

@@ -135,8 +135,9 @@ async function callerOf(
       ? callerOfHost(deps, { request, target, body: bytes })
       : callerOfBearer(deps, request.headers.get('authorization') ?? '')
   return known.catch(async (error: unknown) => {
-    // Who guesses is told to wait; a valid credential from the same address is not.
-    if (error instanceof Refusal && error.code === 'unauthenticated') await limitByAddress(deps, request)
+    // Who guesses, or has us ask for keys that are away, is told to wait; a valid credential from the same address is not.
+    if (error instanceof Refusal && (error.code === 'unauthenticated' || error.code === 'busy'))
+      await limitByAddress(deps, request)
     throw error
   })
 }
