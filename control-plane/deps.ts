@@ -69,6 +69,8 @@ export interface IdentityProvider {
   issuer: string
   audience: string
   jwksUrl: string
+  /** Those it speaks for; absent: whichever its tokens name, so it is one of whoever runs this control plane. */
+  organisations?: readonly string[] | undefined
   /** The claim that names the organisation, by its id. */
   organisationClaim: string
   /** The claim that holds a role, or a list in which the highest counts. */
@@ -80,8 +82,10 @@ export interface Limits {
   perToken: Rate
   /** For each address, what shows no valid credential. */
   perAddress: Rate
-  /** For each enrolled host, over HTTPS. */
+  /** For each enrolled host, over HTTPS; a body of more than 16 KiB counts for each further 16. */
   perHost: Rate
+  /** Changes of one organisation, whoever of it makes them: what each leaves in the audit is never taken away. */
+  perOrganisation: Rate
 }
 export interface Rate {
   perSecond: number
@@ -95,4 +99,6 @@ export const defaultLimits: Limits = {
   perAddress: { perSecond: 50, burst: 200 },
   /** An agent pulls each two seconds where there is no broker; back after days it empties its spool and tells its answers. */
   perHost: { perSecond: 20, burst: 200 },
+  /** Ten thousand hosts enrolled and set up on one day, and each pair of them switched over every night. */
+  perOrganisation: { perSecond: 2, burst: 20_000 },
 }

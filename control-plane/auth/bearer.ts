@@ -76,18 +76,38 @@ export function networkOf(address: string): string {
   return dotted ?? `${(parsed.value >> 64n).toString(16)}::/64`
 }
 
-/** One request of somebody's share. @throws Refusal when there is none left */
-export async function spend(deps: Deps, { key, rate }: { key: string; rate: Rate }): Promise<void> {
-  const [row] = await deps.database.execute<{ left: number }>(sql`
-    insert into rate_bucket as b (key, tokens, at) values (${key}, ${rate.burst}::real - 1, now())
-    on conflict (key) do update set tokens = ${refilled(rate)}, at = now()
-    returning tokens as left`)
-  if ((row?.left ?? 0) < 0) throw rateLimited(rate)
+export interface Spending {
+  key: string
+  rate: Rate
+  /** Of the share; more than a whole one costs a whole one. */
+  cost?: number
+  /** What is counted, for the sentence. */
+  what?: string
 }
 
-function rateLimited({ perSecond, burst }: Rate): Refusal {
-  return new Refusal('rate_limited', `more than ${burst} requests at once, or ${perSecond} a second`, {
-    headers: { 'retry-after': '1', 'ratelimit-policy': `"default";q=${perSecond};w=1` },
+/**
+ * A part of somebody's share, which a refusal leaves as it is: whoever is too quick has the rest as time gives it.
+ * Not within a transaction, since it takes a connection of its own.
+ * @throws Refusal when there is not enough left
+ */
+export async function spend(deps: Deps, { key, rate, cost = 1, what }: Spending): Promise<void> {
+  const { perSecond, burst } = rate
+  const part = sql`least(${burst}::real, ${cost}::real)`
+  const there = sql`least(${burst}::real, b.tokens + extract(epoch from now() - b.at)::real * ${perSecond}::real)`
+  const [row] = await deps.database.execute(sql`
+    insert into rate_bucket as b (key, tokens, at) values (${key}, ${burst}::real - ${part}, now())
+    on conflict (key) do update set tokens = ${there} - ${part}, at = now() where ${there} >= ${part}
+    returning 1`)
+  if (row === undefined) throw rateLimited(rate, { cost, ...(what !== undefined && { what }) })
+}
+
+function rateLimited(
+  { perSecond, burst }: Rate,
+  { cost = 1, what = 'requests' }: { cost?: number; what?: string } = {},
+): Refusal {
+  const afterSeconds = Math.max(1, Math.ceil(Math.min(cost, burst) / perSecond))
+  return new Refusal('rate_limited', `more than ${burst} ${what} at once, or ${perSecond} a second`, {
+    headers: { 'retry-after': String(afterSeconds), 'ratelimit-policy': `"default";q=${perSecond};w=1` },
   })
 }
 

@@ -1,4 +1,5 @@
 import { eq } from 'drizzle-orm'
+import { id } from '../../shared/contract/api/common.ts'
 import { clockSkewSecondsMax, signedRequest } from '../../shared/contract/documents.ts'
 import { sha256Base64url, verifyCompact } from '../../shared/contract/signing.ts'
 import { host } from '../db/schema/index.ts'
@@ -35,9 +36,13 @@ export async function callerOfHost(
   const meant = data.host === row.id && data.method === part.request.method && data.path === part.target
   if (!meant || data.body !== (await sha256Base64url(part.body)))
     throw unauthenticated('the signature is of another request')
-  await spend(deps, { key: `host:${row.id}`, rate: deps.limits.perHost })
+  const cost = 1 + Math.floor(part.body.length / bytesOfOne)
+  await spend(deps, { key: `host:${row.id}`, rate: deps.limits.perHost, cost })
   return { kind: 'host', subject: `host:${row.id} (${row.name})`, organisation: row.organisation, host: row.id }
 }
+
+/** What is large is more to store: so much counts as one request. */
+const bytesOfOne = 16 * 1024
 
 /** Not verified yet: it only says whose key is to be tried. */
 function hostNamedBy(jws: string): string | null {
@@ -45,7 +50,7 @@ function hostNamedBy(jws: string): string | null {
     const header = JSON.parse(atob((jws.split('.')[0] ?? '').replaceAll('-', '+').replaceAll('_', '/'))) as {
       kid?: unknown
     }
-    return typeof header.kid === 'string' ? header.kid : null
+    return id.safeParse(header.kid).success ? (header.kid as string) : null
   } catch {
     return null
   }

@@ -1,9 +1,14 @@
 import type { Route } from '../../shared/contract/api/route.ts'
+import { sha256Hex } from '../../shared/contract/signing.ts'
+import { spend } from '../auth/bearer.ts'
 import { type Caller, seesPair } from '../auth/caller.ts'
 import { inOrganisation } from '../db/transaction.ts'
 import type { Deps } from '../deps.ts'
 import { recordAudit } from '../services/record/audit.ts'
 import { notFound, Refusal } from './problem.ts'
+
+/** Each is an entry of the audit, which keeps them for good: the first ones tell of somebody who tries, and some each hour that he still does. */
+const refusedChanges = { perSecond: 0.01, burst: 100 }
 
 /** Whether the caller may call the route at all; a refused change is told to the audit. @throws Refusal */
 export async function admit(
@@ -25,6 +30,8 @@ export async function admit(
   if (caller.permissions.has(access)) return
   const detail = `this needs the permission ${access}; the role ${caller.role} of this credential does not have it, or its scopes leave it out`
   if (route.method !== 'get') {
+    const key = `refused:${await sha256Hex(`${caller.organisation} ${caller.subject}`)}`
+    await spend(deps, { key, rate: refusedChanges, what: 'refused changes of this credential' })
     await inOrganisation(deps.database, caller.organisation, tx =>
       recordAudit(tx, caller.organisation, {
         at: deps.now(),

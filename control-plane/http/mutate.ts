@@ -1,5 +1,6 @@
 import { and, eq, sql } from 'drizzle-orm'
 import type { Route } from '../../shared/contract/api/route.ts'
+import { spend } from '../auth/bearer.ts'
 import { asMember } from '../auth/caller.ts'
 import { drainOutbox } from '../broker/outbox.ts'
 import type { Transaction } from '../db/client.ts'
@@ -35,6 +36,8 @@ export async function mutate<R extends Route>(
 ): Promise<Result<R>> {
   const member = asMember(call.caller)
   const { deps } = call
+  const key = `changes:${member.organisation}`
+  await spend(deps, { key, rate: deps.limits.perOrganisation, what: 'changes of this organisation' })
   const result = await inOrganisation(deps.database, member.organisation, async tx => {
     const kept = await keptAnswer(tx, call, member.organisation)
     if (kept !== null) return kept

@@ -2,11 +2,16 @@ import * as contract from '../../shared/contract/api/observation.ts'
 import { asMember } from '../auth/caller.ts'
 import type { Api } from '../http/api.ts'
 import { mutate } from '../http/mutate.ts'
+import { Refusal } from '../http/problem.ts'
 import { reading } from '../http/read.ts'
+import { UnderWay } from '../http/under-way.ts'
 import { acknowledgeAlarm, alarmView, listAlarms } from '../services/alarm/alarms.ts'
 import { auditHead, listAudit, verifyAudit } from '../services/record/read-audit.ts'
 import { listEvents } from '../services/record/read-events.ts'
 import { eventStream } from '../services/record/stream-events.ts'
+
+/** It reads and computes the whole chain, which may be long: whoever asks ten times at once does not get it sooner. */
+const verifications = new UnderWay(1)
 
 export function observationRoutes(api: Api): void {
   api.implement(contract.listEvents, async call => ({
@@ -38,7 +43,16 @@ export function observationRoutes(api: Api): void {
     body: await reading(call, (tx, { organisation }) => auditHead(tx, call.deps, organisation)),
   }))
 
-  api.implement(contract.verifyAudit, async call => ({
-    body: await reading(call, (tx, { organisation }) => verifyAudit(tx, organisation, call.query)),
-  }))
+  api.implement(contract.verifyAudit, async call => {
+    const leave = verifications.take(asMember(call.caller).organisation)
+    if (leave === null)
+      throw new Refusal('rate_limited', 'another request verifies this audit just now; ask again when it has ended', {
+        headers: { 'retry-after': '5' },
+      })
+    try {
+      return { body: await reading(call, (tx, { organisation }) => verifyAudit(tx, organisation, call.query)) }
+    } finally {
+      leave()
+    }
+  })
 }

@@ -205,8 +205,13 @@ async function tellOfToolKeys(deps: Deps): Promise<number> {
   })
 }
 
-/** Operations are promised for 30 days, events for 400, and alarms are told of by events; a ticket lives an hour at most. */
-const keepDays = { operations: 90, commands: 7, events: 400, alarms: 400, enrolmentTokens: 30 }
+/**
+ * Operations are promised for 30 days, events for 400, and alarms are told of by events; a ticket lives an hour at most. A token
+ * that ended is shown as long as events that its use left.
+ */
+const keepDays = { operations: 90, commands: 7, events: 400, alarms: 400, enrolmentTokens: 30, tokens: 400 }
+/** Of one organisation, some gigabytes: one whose hosts or tools tell more than a million things has the newest. */
+export const eventsMax = 1_000_000
 
 /** Of each kind in one sweep: what piled up goes in several, and no statement comes near its limit of time. */
 const deletedMax = 5_000
@@ -228,10 +233,19 @@ async function cleanUp(deps: Deps): Promise<number> {
       sql`ended_at < ${ago(keepDays.operations)} and not exists (select 1 from command c where c.operation = operation.id)`,
     ),
     old('event', sql`at < ${ago(keepDays.events)}`),
+    sql`delete from event where ctid = any(array(
+      select e.ctid from organisation o
+      join event e on e.organisation = o.id and e.seq <= o.event_seq - ${eventsMax}::bigint
+      where o.event_seq > ${eventsMax}::bigint limit ${deletedMax}))`,
     old('alarm', sql`id < ${before(keepDays.alarms)} and state = 'cleared'`),
     old('enrolment_token', sql`id < ${before(keepDays.enrolmentTokens)}`),
     // No index says how old they are, and none of them is large: now and then is enough.
-    ...(now.getUTCMinutes() % bucketMinutes === 0 ? [old('rate_bucket', sql`at < ${ago(1)}`)] : []),
+    ...(now.getUTCMinutes() % bucketMinutes === 0
+      ? [
+          old('rate_bucket', sql`at < ${ago(1)}`),
+          old('api_token', sql`least(revoked_at, expires_at) < ${ago(keepDays.tokens)}`),
+        ]
+      : []),
   ]
   const inOne = (some: readonly SQL[]): Promise<void> =>
     acrossOrganisations(deps.database, async tx => {

@@ -1,4 +1,4 @@
-import { and, eq, gt, inArray } from 'drizzle-orm'
+import { and, asc, eq, gt } from 'drizzle-orm'
 import { heartbeatKeyOf, heartbeatKeyPurpose } from '../../../shared/contract/heartbeat-mac.ts'
 import { sha256Hex } from '../../../shared/contract/signing.ts'
 import { seal } from '../../../shared/sealing.ts'
@@ -18,7 +18,9 @@ export async function documentsFor(tx: Transaction, deps: Deps, part: { host: st
   const waiting = await tx
     .select({ jws: command.jws })
     .from(command)
-    .where(and(eq(command.host, id), gt(command.expiresAt, deps.now()), inArray(command.phase, [''])))
+    .where(and(eq(command.host, id), gt(command.expiresAt, deps.now()), eq(command.phase, '')))
+    // The oldest first, and in one order: else the ETag is another one without anything new.
+    .orderBy(asc(command.jti))
     .limit(commandsMax)
   const commands = waiting.map(row => row.jws)
   const heartbeatKey = heartbeatKeyOf(deps.heartbeatSecret, id)

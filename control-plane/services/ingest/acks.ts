@@ -1,4 +1,5 @@
 import { eq } from 'drizzle-orm'
+import { id } from '../../../shared/contract/api/common.ts'
 import { type Ack, ack as ackSchema } from '../../../shared/contract/documents.ts'
 import { verifyDocument } from '../../../shared/contract/signing.ts'
 import { command, host, operation } from '../../db/schema/index.ts'
@@ -55,7 +56,7 @@ function kidOf(text: string): string | null {
     const header = JSON.parse(atob(String(jws.protected).replaceAll('-', '+').replaceAll('_', '/'))) as {
       kid?: unknown
     }
-    return typeof header.kid === 'string' ? header.kid : null
+    return id.safeParse(header.kid).success ? (header.kid as string) : null
   } catch {
     return null
   }

@@ -1,6 +1,7 @@
 import { asMember } from '../../auth/caller.ts'
 import { inOrganisation } from '../../db/transaction.ts'
 import type { Call, Result } from '../../http/call.ts'
+import { UnderWay } from '../../http/under-way.ts'
 import { hasEnded } from '../../operations/advance.ts'
 import { readOperation } from './change-operation.ts'
 import { listenFor } from './news.ts'
@@ -13,6 +14,10 @@ import { type OperationRow, operationView } from './operation-view.ts'
  */
 const lookEveryMs = { least: 20, shareOfWaited: 0.15, most: 100 }
 
+/** Each looks some times a second. More than so many of an organisation are answered at once: to wait is a preference. */
+export const waitersMax = 100
+const waiters = new UnderWay(waitersMax)
+
 /** `Prefer: wait`: an operation that ends in time is answered with 200, else the 202 that it would have been. */
 export async function operationResult<R extends Result>(call: Call, result: R): Promise<R> {
   const { id } = (result.body ?? {}) as { id?: string }
@@ -23,6 +28,8 @@ export async function operationResult<R extends Result>(call: Call, result: R): 
 
 export async function waitForEnd(call: Call, id: string): Promise<OperationRow> {
   const member = asMember(call.caller)
+  const leave = call.waitSeconds === 0 ? null : waiters.take(member.organisation)
+  const waitMs = leave === null ? 0 : call.waitSeconds * 1000
   const began = Date.now()
   const { least, shareOfWaited, most } = lookEveryMs
   const heard = listenFor(id)
@@ -30,11 +37,12 @@ export async function waitForEnd(call: Call, id: string): Promise<OperationRow> 
     for (;;) {
       const row = await inOrganisation(call.deps.database, member.organisation, tx => readOperation(tx, { id, member }))
       const waitedMs = Date.now() - began
-      if (hasEnded(row.state) || waitedMs >= call.waitSeconds * 1000) return row
+      if (hasEnded(row.state) || waitedMs >= waitMs || call.request.signal.aborted) return row
       const pauseMs = Math.min(most, Math.max(least, waitedMs * shareOfWaited))
       await Promise.race([heard.news(), new Promise(resolve => setTimeout(resolve, pauseMs))])
     }
   } finally {
     heard.end()
+    leave?.()
   }
 }

@@ -8,6 +8,7 @@ import type { Deps } from '../../deps.ts'
 import { faultLine } from '../../fault-text.ts'
 import type { Call } from '../../http/call.ts'
 import { Refusal } from '../../http/problem.ts'
+import { UnderWay } from '../../http/under-way.ts'
 import { eventsAfter, eventView } from './read-events.ts'
 
 /**
@@ -28,22 +29,23 @@ const batchRows = 200
 const recheckMs = 2_000
 /** Each costs a small read a second, wherever it is; a large organisation has a hundred pages open. */
 export const streamsMax = 200
-/** Of this process: each instance carries its own. */
-const open = new Map<string, number>()
+const open = new UnderWay(streamsMax)
 
 export async function eventStream(call: Call<typeof streamEvents>): Promise<Response> {
   const member = asMember(call.caller)
   const { deps, request, query } = call
-  const { organisation } = member
-  const others = open.get(organisation) ?? 0
-  if (others >= streamsMax)
-    throw new Refusal('rate_limited', `this organisation has ${others} streams of events open here; end some of them`, {
-      headers: { 'retry-after': '60' },
-    })
-  const after = await beginningOf(deps, {
-    member,
-    lastEventId: request.headers.get('last-event-id'),
-    after: query.after,
+  // Before anything is waited for: any number of requests at once find the same number of places.
+  const leave = open.take(member.organisation)
+  if (leave === null)
+    throw new Refusal(
+      'rate_limited',
+      `this organisation has ${streamsMax} streams of events open here; end some of them`,
+      { headers: { 'retry-after': '60' } },
+    )
+  const lastEventId = request.headers.get('last-event-id')
+  const after = await beginningOf(deps, { member, lastEventId, after: query.after }).catch((error: unknown) => {
+    leave()
+    throw error
   })
   const encoder = new TextEncoder()
   let ended = false
@@ -54,9 +56,9 @@ export async function eventStream(call: Call<typeof streamEvents>): Promise<Resp
   }
   // Some runtimes tell of a client that left in one way, some in the other.
   request.signal.addEventListener('abort', stop)
+  if (request.signal.aborted) stop()
   const stream = new ReadableStream<Uint8Array>({
     start: controller => {
-      open.set(organisation, (open.get(organisation) ?? 0) + 1)
       const send = (text: string): void => controller.enqueue(encoder.encode(text))
       // A client that reads slowly, or not at all, is not read ahead of: what it has not taken stays in the table.
       const room = async (): Promise<void> => {
@@ -78,9 +80,7 @@ export async function eventStream(call: Call<typeof streamEvents>): Promise<Resp
         })
         .finally(() => {
           request.signal.removeEventListener('abort', stop)
-          const left = (open.get(organisation) ?? 1) - 1
-          if (left > 0) open.set(organisation, left)
-          else open.delete(organisation)
+          leave()
           try {
             controller.close()
           } catch {
@@ -152,9 +152,9 @@ async function beginningOf(
   deps: Deps,
   { member, lastEventId, after }: { member: Member; lastEventId: string | null; after: number | undefined },
 ): Promise<number> {
-  const given = lastEventId === null ? (after ?? null) : Number(lastEventId)
-  if (given !== null && !Number.isSafeInteger(given))
-    throw new Refusal('malformed', 'Last-Event-ID is none that this stream gave')
+  if (lastEventId !== null && !/^\d{0,15}$/.test(lastEventId))
+    throw new Refusal('malformed', 'Last-Event-ID is none that this stream gave: it is the number of an event')
+  const given = lastEventId === null || lastEventId === '' ? (after ?? null) : Number(lastEventId)
   return inOrganisation(deps.database, member.organisation, async tx => {
     const [head] = await tx
       .select({ seq: organisation.eventSeq })

@@ -1,4 +1,4 @@
-import { and, eq, gt, inArray, isNull, ne, type SQL, sql } from 'drizzle-orm'
+import { and, count, eq, gt, inArray, isNull, ne, type SQL, sql } from 'drizzle-orm'
 import type { z } from 'zod'
 import type {
   apiToken as apiTokenSchema,
@@ -10,7 +10,7 @@ import { ulid } from '../../../shared/ids.ts'
 import type { Member } from '../../auth/caller.ts'
 import { hashOf, newToken } from '../../auth/tokens.ts'
 import type { Transaction } from '../../db/client.ts'
-import { apiToken, pair, type toolKey } from '../../db/schema/index.ts'
+import { apiToken, organisation, pair, type toolKey } from '../../db/schema/index.ts'
 import { keyOfCursor, pageOfRows } from '../../http/pages.ts'
 import { notFound, Refusal } from '../../http/problem.ts'
 
@@ -31,6 +31,27 @@ export function tokenView(row: Row): z.input<typeof apiTokenSchema> {
   }
 }
 
+/** People come by an identity provider; what is left is a token for each tool. Each has a rate of requests of its own. */
+export const tokensMax = 500
+
+/** The organisation's row is held, so that two requests at once are counted one after the other. @throws Refusal */
+async function refuseTooMany(tx: Transaction, { by, now }: { by: Member; now: Date }): Promise<void> {
+  await tx
+    .select({ id: organisation.id })
+    .from(organisation)
+    .where(eq(organisation.id, by.organisation))
+    .for('no key update')
+  const [present] = await tx
+    .select({ tokens: count() })
+    .from(apiToken)
+    .where(and(eq(apiToken.organisation, by.organisation), isNull(apiToken.revokedAt), gt(apiToken.expiresAt, now)))
+  if ((present?.tokens ?? 0) >= tokensMax)
+    throw new Refusal(
+      'conflict',
+      `the organisation has ${tokensMax} API tokens in force: revoke those that are not used`,
+    )
+}
+
 /** Nobody gives what he has not: a token is never wider than the credential that made it. */
 export async function createToken(
   tx: Transaction,
@@ -40,6 +61,7 @@ export async function createToken(
   if (excess.length > 0)
     throw new Refusal('forbidden', `the caller does not have ${excess.join(', ')} and cannot give it`)
   await refuseOtherPairs(tx, { wanted: wanted.pairs, by })
+  await refuseTooMany(tx, { by, now })
   const token = newToken()
   const [row] = await tx
     .insert(apiToken)

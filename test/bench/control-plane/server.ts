@@ -21,7 +21,7 @@ const running = await startControlPlane({
   broker: 'none',
   publicUrl: null,
   identityProviders: [],
-  limits: { perToken: unlimited, perAddress: unlimited, perHost: unlimited },
+  limits: { perToken: unlimited, perAddress: unlimited, perHost: unlimited, perOrganisation: unlimited },
   log: ({ level, message }) => {
     if (level === 'error') process.stderr.write(`${message}\n`)
   },

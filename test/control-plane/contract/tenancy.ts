@@ -53,6 +53,12 @@ export function tenancyTests(runtime: () => Runtime): void {
       const nobody = new ApiClient({ url: runtime().url, token })
       await assert.rejects(nobody.call(listHosts, {}), refusal('unauthenticated', 401))
     }
+    // No host is named so, and the database cannot even be asked for it.
+    const header = Buffer.from(JSON.stringify({ alg: 'EdDSA', kid: '\0' })).toString('base64url')
+    const response = await fetch(`${runtime().url}/agent/v1/desired`, {
+      headers: { authorization: `Understudy ${header}.e30.e30` },
+    })
+    assert.equal(response.status, 401, await response.text())
   })
 
   test('the same Idempotency-Key a hundred times at once makes one token of enrolment', async () => {
