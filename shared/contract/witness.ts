@@ -33,7 +33,9 @@ export const headerHost = 'understudy-host'
 export const headerSignature = 'understudy-signature'
 
 /** A raw Ed25519 public key, base64url. */
-export const publicKey = z.string().regex(/^[A-Za-z0-9_-]{43}$/)
+export const publicKey = z
+  .string()
+  .regex(/^[A-Za-z0-9_-]{43}$/, 'must be a raw key of 32 bytes in base64url: 43 letters')
 const hostKeys = z
   .object({ a: z.exactOptional(publicKey), b: z.exactOptional(publicKey) })
   .refine(keys => keys.a !== undefined || keys.b !== undefined, 'at least one host needs a key')

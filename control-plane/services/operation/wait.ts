@@ -16,7 +16,7 @@ const lookEveryMs = { least: 20, shareOfWaited: 0.15, most: 100 }
 
 /** Each looks some times a second. More than so many of an organisation are answered at once: to wait is a preference. */
 export const waitersMax = 100
-const waiters = new UnderWay(waitersMax)
+export const waiters = new UnderWay(waitersMax)
 
 /** `Prefer: wait`: an operation that ends in time is answered with 200, else the 202 that it would have been. */
 export async function operationResult<R extends Result>(call: Call, result: R): Promise<R> {

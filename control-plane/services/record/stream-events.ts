@@ -29,13 +29,13 @@ const batchRows = 200
 const recheckMs = 2_000
 /** Each costs a small read a second, wherever it is; a large organisation has a hundred pages open. */
 export const streamsMax = 200
-const open = new UnderWay(streamsMax)
+export const openStreams = new UnderWay(streamsMax)
 
 export async function eventStream(call: Call<typeof streamEvents>): Promise<Response> {
   const member = asMember(call.caller)
   const { deps, request, query } = call
   // Before anything is waited for: any number of requests at once find the same number of places.
-  const leave = open.take(member.organisation)
+  const leave = openStreams.take(member.organisation)
   if (leave === null)
     throw new Refusal(
       'rate_limited',

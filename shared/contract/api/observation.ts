@@ -162,7 +162,7 @@ export const verifyAudit = route({
     seq: z.coerce.number().int().min(1).optional().describe('Of a head that was kept elsewhere'),
     hash: z
       .string()
-      .regex(/^[0-9a-f]{64}$/)
+      .regex(/^[0-9a-f]{64}$/, 'must be 64 hex digits')
       .optional()
       .describe('Of that head: the entry must be there, and have this hash'),
   }),

@@ -44,16 +44,25 @@ export const virtualAddress = z
 const pingRefusal =
   'a ping target cannot arbitrate: both hosts may reach it while they cannot reach each other, and both would serve. Use the hosted witness, or an own one on a third machine'
 export const witnessChoice = z
-  .discriminatedUnion('kind', [
-    z.strictObject({ kind: z.literal('hosted').describe('A vote in this control plane’s database') }),
-    z.strictObject({
-      kind: z.literal('own').describe('The witness process on a third machine'),
-      url: z.url({ protocol: /^https$/ }).max(200),
-      fingerprint: z.string().regex(/^[0-9a-f]{64}$/, 'must be the SHA-256 of the certificate as 64 hex digits'),
-    }),
-    z.strictObject({ kind: z.literal('none').describe('No automatic takeover: the pair is always pinned') }),
-    z.strictObject({ kind: z.literal('ping'), addresses: z.array(z.string()).optional() }),
-  ])
+  .discriminatedUnion(
+    'kind',
+    [
+      z.strictObject({ kind: z.literal('hosted').describe('A vote in this control plane’s database') }),
+      z.strictObject({
+        kind: z.literal('own').describe('The witness process on a third machine'),
+        url: z
+          .url({
+            protocol: /^https$/,
+            error: 'must be an address that begins with https://, such as https://10.0.0.9:7443',
+          })
+          .max(200),
+        fingerprint: z.string().regex(/^[0-9a-f]{64}$/, 'must be the SHA-256 of the certificate as 64 hex digits'),
+      }),
+      z.strictObject({ kind: z.literal('none').describe('No automatic takeover: the pair is always pinned') }),
+      z.strictObject({ kind: z.literal('ping'), addresses: z.array(z.string()).optional() }),
+    ],
+    { error: issue => (issue.code === 'invalid_union' ? 'must be "hosted", "own" or "none"' : undefined) },
+  )
   .refine(it => it.kind !== 'ping', { error: pingRefusal, path: ['kind'] })
   .meta({ id: 'Witness' })
 
