@@ -22,6 +22,12 @@ export interface FilesNews {
   opened: (term: number) => void
 }
 
+/**
+ * Some seconds after it has come to rest V8 would look through the whole heap twice more for memory to give back: this worker
+ * does that itself, once (rest.ts).
+ */
+export const filesFlags = ['--no-memory-reducer'] as const
+
 /** Of Node's pool, for the disk; each tree needs one more, which waits for the kernel's events half a second at a time. */
 const diskThreads = 4
 export const filesEnvironment = (trees: number): { [name: string]: string } => ({
@@ -30,7 +36,7 @@ export const filesEnvironment = (trees: number): { [name: string]: string } => (
 
 export function filesDefinitions(config: Config, news: FilesNews): WorkerDefinition[] {
   if (config.sync === null) return []
-  const command = workerCommand(filesWorkerName, { memoryMb })
+  const command = workerCommand(filesWorkerName, { memoryMb, flags: filesFlags })
   const told = (topic: string, body: unknown): void => {
     if (topic === 'note') news.note(String(body))
     else if (topic === openedTopic) news.opened(Number(body))

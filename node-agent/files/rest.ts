@@ -9,7 +9,7 @@ const growthShareMin = 0.25
 /**
  * Gives back what a seed or a burst has left. V8 collects when memory is asked for, which a worker at rest does not do: it
  * would keep five times what it needs for as long as nothing changes. One collection that gives back all it can is enough;
- * V8's own way to it, in two more of them some seconds later, is switched off (workerFlags).
+ * V8's own way to it, in two more of them some seconds later, is switched off (filesFlags).
  */
 export class RestCollector {
   #collect: (() => void) | null = null

@@ -26,8 +26,10 @@ const helloLimitMs = 5000
 const reconnectMs = 250
 /** Refused for good reasons that may pass (an epoch the other side has not heard of). */
 const refusedRetryMs = 500
-/** Sixteen trees, each with a connection that ends while the next one comes, and as many strangers again. */
-const connectionsMax = 64
+/** Strangers take no more descriptors than that: the trees need theirs. */
+const connectionsMax = 1024
+/** A starved process may take long for it; the other host gives up before. */
+const handshakeLimitMs = 30_000
 const roomLookMs = 5
 /** What came is put together for so long before others have their turn. */
 const readingMs = 8
@@ -91,7 +93,7 @@ export class LinkServer {
   private constructor(part: ServerPart) {
     this.#part = part
     this.#strangers = new Strangers(part.note)
-    const options = { ...tlsOptions(part.identity), requestCert: true, handshakeTimeout: helloLimitMs }
+    const options = { ...tlsOptions(part.identity), requestCert: true, handshakeTimeout: handshakeLimitMs }
     this.#server = createServer(options, socket => this.#serve(socket))
     this.#server.maxConnections = connectionsMax
     this.#server.on('tlsClientError', error => this.#strangers.refused(error.message))

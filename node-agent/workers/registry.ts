@@ -8,15 +8,12 @@ export const workerPrograms: Readonly<Record<string, () => Promise<WorkerProgram
   control: async () => new (await import('../control/worker.ts')).ControlWorker(),
 }
 
-/**
- * Some seconds after it has come to rest Node would look through the whole heap twice more for memory to give back: a files
- * worker does that itself, once (files/rest.ts), and a control worker has little.
- */
-export const workerFlags: readonly string[] = ['--no-memory-reducer']
-
-/** How a worker of the registry is started: by this program's hidden verb, or by its file in development. */
-export function workerCommand(name: string, { memoryMb }: { memoryMb: number }): [string, ...string[]] {
-  const flags = [`--max-old-space-size=${memoryMb}`, ...workerFlags]
+/** How a worker of the registry is started: by this program's hidden verb, or by its file in development. `flags`: V8's. */
+export function workerCommand(
+  name: string,
+  part: { memoryMb: number; flags?: readonly string[] },
+): [string, ...string[]] {
+  const flags = [`--max-old-space-size=${part.memoryMb}`, ...(part.flags ?? [])]
   const bundled = bundledChild('worker')
   if (bundled !== undefined) return [bundled.command, ...flags, ...bundled.args, name]
   const file = fileURLToPath(new URL('./worker-main.ts', import.meta.url))

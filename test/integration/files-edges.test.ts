@@ -192,10 +192,10 @@ test('with fewer watches than directories nothing is promised that was not looke
   assert.notEqual(state, 'in sync')
   // One is asked for after the other, faster than everything can be compared, until the first is answered.
   for (let i = 0; i < 250; i += 1) mkdirSync(it.path('a', `more${i}`))
-  await it.barrier('a')
+  await it.barrier('a', 60_000)
   writeFileSync(it.path('a', 'd1', 'last'), '')
   let isAnswered = false
-  const first = it.barrier('a').finally(() => {
+  const first = it.barrier('a', 60_000).finally(() => {
     isAnswered = true
   })
   const others: Promise<boolean>[] = []
@@ -205,10 +205,10 @@ test('with fewer watches than directories nothing is promised that was not looke
       () => false,
     )
     others.push(answered)
-    await new Promise(resolve => setTimeout(resolve, 1))
+    await new Promise(resolve => setTimeout(resolve, 5))
   }
   await first
   assert.ok(existsSync(it.path('b', 'd1', 'last')))
   await Promise.all(others)
-  await it.barrier('a')
+  await it.barrier('a', 60_000)
 })

@@ -32,7 +32,7 @@ import { type Redo, writeRedo } from '../../node-agent/files/redo.ts'
 import { openBelow } from '../../node-agent/files/set-up-check.ts'
 import { Tree } from '../../node-agent/files/tree.ts'
 import { WorkFolder } from '../../node-agent/files/work-folder.ts'
-import type { FilesPair } from '../fixtures/files-pair.ts'
+import { type FilesPair, ownLoopback } from '../fixtures/files-pair.ts'
 import { filesScene, writeWhole } from '../fixtures/files-scene.ts'
 import { until } from '../fixtures/until.ts'
 
@@ -254,7 +254,7 @@ test('strangers at the port are refused, which is said once and not as often as 
   const pair = await scene.started()
   const stranger = (): Promise<void> =>
     new Promise(resolve => {
-      const socket = connect({ host: '127.0.0.1', port: pair.port('b'), rejectUnauthorized: false })
+      const socket = connect({ host: ownLoopback, port: pair.port('b'), rejectUnauthorized: false })
       socket.on('error', () => undefined)
       socket.once('close', () => resolve())
     })
