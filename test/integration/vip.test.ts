@@ -81,6 +81,28 @@ describe('the virtual addresses', { skip: whyNoNamespaces(), timeout: 300_000 },
     assert.deepEqual(held(net.host), [])
   })
 
+  test('a virtual address and the host’s own one in its segment go without each other, whichever was there first', () => {
+    const vips = net.host.run(() => new VirtualAddresses([{ iface: 'lan0', address: '10.8.0.100', prefixLength: 24 }]))
+    const own = (verb: 'add' | 'del') => net.host.exec('ip', 'address', verb, '10.8.0.1/24', 'dev', 'lan0')
+    const there = () =>
+      [...net.host.exec('ip', '-o', '-4', 'address', 'show', 'dev', 'lan0').matchAll(/10\.8\.0\.\d+/g)].map(
+        one => one[0],
+      )
+    own('add')
+    net.host.run(() => vips.add())
+    own('del')
+    assert.ok(there().includes('10.8.0.100'), 'the service is reached while the host changes its address')
+    own('add')
+    net.host.run(() => vips.remove())
+    assert.deepEqual(
+      there().filter(one => one !== '10.8.0.255'),
+      ['10.8.0.1'],
+      'the host keeps its own when the service goes',
+    )
+    own('del')
+    vips.close()
+  })
+
   test('an interface that is missing is told, not passed over', () => {
     const vips = net.host.run(() => new VirtualAddresses([{ iface: 'gone0', address: VIP4 }]))
     assert.throws(() => net.host.run(() => vips.add()), /add 10\.9\.0\.100\/32 on gone0: ENODEV/)
