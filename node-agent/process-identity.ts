@@ -7,7 +7,7 @@ export interface ProcessIdentity {
   startTicks: string
 }
 
-/** null: no such process, or a zombie, which runs nothing and holds nothing. */
+/** null: no such process, or a zombie, which runs nothing and holds nothing. @throws where the kernel does not say */
 export function startTicksOf(pid: number): string | null {
   const fields = statOf(pid)
   return fields === null || fields[0] === 'Z' ? null : (fields[19] ?? null)
@@ -20,9 +20,16 @@ export function statOf(pid: number | string): string[] | null {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
     return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  } catch {
-    return null
+  } catch (error) {
+    if (isNoProcess(error)) return null
+    throw error
   }
+}
+
+/** Of /proc: it has ended. Any other error, such as want of descriptors (EMFILE), says nothing of it. */
+export function isNoProcess(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException
+  return code === 'ENOENT' || code === 'ESRCH'
 }
 
 /** What `JSON.stringify` made of one; null for anything else. */

@@ -35,7 +35,7 @@ export type StopCause = 'hostShutdown' | 'agentRestart' | 'agentStop'
 /** SIGTERM by itself does not tell why: the manager knows whether the whole host goes down, and what it does with the unit. */
 export async function stopKindOf(agent: Agent): Promise<StopKind> {
   const { onHostShutdown, onAgentRestart, onAgentStop } = agent.config.stop
-  const unit = unitOf(readFileSync('/proc/self/cgroup', 'utf8'))
+  const unit = unitOf(ownCgroups())
   const ask = async (...args: string[]): Promise<string> =>
     (await exec(['systemctl', ...args], { limitMs: systemctlLimitMs })).stdout
   const [state, jobs] = await Promise.all([
@@ -49,6 +49,15 @@ export async function stopKindOf(agent: Agent): Promise<StopKind> {
       return onAgentRestart
     case 'agentStop':
       return onAgentStop
+  }
+}
+
+/** '' where this process can't read it, for want of descriptors: then it is not known what is done with the unit. */
+function ownCgroups(): string {
+  try {
+    return readFileSync('/proc/self/cgroup', 'utf8')
+  } catch {
+    return ''
   }
 }
 

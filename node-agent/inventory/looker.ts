@@ -82,11 +82,14 @@ export class Looker {
     const { settings, root = '/', program = programHere(), limitMs: ownMs = limitMs } = this.#options
     if (this.#hanging >= hangingMax)
       return Promise.reject(new Error(`${this.#hanging} looks still hang in a driver, so no other one is begun`))
-    const child = spawn(program.command, program.args, { stdio: ['pipe', 'pipe', 'ignore'] })
-    takeEndCalmly(child)
-    child.stdin.on('error', () => {})
-    child.stdin.end(JSON.stringify({ settings, what, root } satisfies LookRequest))
     return new Promise((resolve, reject) => {
+      const child = spawn(program.command, program.args, { stdio: ['pipe', 'pipe', 'ignore'] })
+      // Before anything else: without a descriptor left it has no pipes, and says so by this alone.
+      child.once('error', error => {
+        clearTimeout(timer)
+        reject(error)
+      })
+      takeEndCalmly(child)
       const said: Buffer[] = []
       let bytes = 0
       const giveUp = (why: string): void => {
@@ -96,7 +99,7 @@ export class Looker {
           this.#hanging -= 1
         })
         child.kill('SIGKILL')
-        child.stdout.destroy()
+        child.stdout?.destroy()
         child.unref()
         reject(new Error(why))
       }
@@ -104,16 +107,14 @@ export class Looker {
         () => giveUp(`the process did not end within ${ownMs} ms: a driver hangs, or this host is starved`),
         ownMs,
       )
-      child.once('error', error => {
-        clearTimeout(timer)
-        reject(error)
-      })
-      child.stdout.on('data', (chunk: Buffer) => {
+      child.stdin?.on('error', () => {})
+      child.stdin?.end(JSON.stringify({ settings, what, root } satisfies LookRequest))
+      child.stdout?.on('data', (chunk: Buffer) => {
         bytes += chunk.length
         said.push(chunk)
         if (bytes > answerBytesMax) giveUp(`its answer has more than ${answerBytesMax} bytes`)
       })
-      child.stdout.once('end', () => {
+      child.stdout?.once('end', () => {
         clearTimeout(timer)
         resolve(Buffer.concat(said).toString())
       })

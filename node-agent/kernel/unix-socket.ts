@@ -2,7 +2,17 @@
  * A client's end of a stream socket in the file system (unix(7)) that nobody waits for: what was sent and what came is
  * looked at whenever the process is awake anyway. A socket of Node's would wake it for each.
  */
-import { AF_UNIX, closeFd, connectUnix, EAGAIN, openSocket, SOCK_STREAM, tryReceive, trySend } from './libc.ts'
+import {
+  AF_UNIX,
+  closeFd,
+  connectUnix,
+  EAGAIN,
+  KernelError,
+  openSocket,
+  SOCK_STREAM,
+  tryReceive,
+  trySend,
+} from './libc.ts'
 
 /** More is not read: here an answer is a byte. */
 const ROOM_BYTES = 64
@@ -11,10 +21,19 @@ export class UnixSocket {
   readonly #into = Buffer.alloc(ROOM_BYTES)
   #fd: number | null = null
 
-  /** 'full': whoever listens takes no more connections (listen(2)), so does not accept; 'refused': nobody listens. */
-  open(path: string): 'open' | 'full' | 'refused' {
+  /**
+   * 'full': whoever listens takes no more connections (listen(2)), so does not accept; 'refused': nobody listens; 'none': the
+   * kernel gives this process no socket, for want of memory or descriptors.
+   */
+  open(path: string): 'open' | 'full' | 'refused' | 'none' {
     this.close()
-    const fd = openSocket({ domain: AF_UNIX, type: SOCK_STREAM, protocol: 0 })
+    let fd: number
+    try {
+      fd = openSocket({ domain: AF_UNIX, type: SOCK_STREAM, protocol: 0 })
+    } catch (error) {
+      if (error instanceof KernelError) return 'none'
+      throw error
+    }
     const errno = connectUnix(fd, path)
     if (errno === 0) {
       this.#fd = fd

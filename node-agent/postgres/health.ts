@@ -126,10 +126,11 @@ export class HealthProbe {
 
   #connect(now: number): void {
     this.#connectAt = now
-    const opened = this.#newcomer.open(`${this.#spec.socketDir}/.s.PGSQL.${this.#spec.port}`)
+    const opened = this.#newcomer.open(socketOf(this.#spec))
     if (opened === 'open') this.#newcomer.send(sslRequest)
-    // Nobody listens: its process is looked at elsewhere. A queue that is full has nobody who takes from it.
-    this.#connectSince = opened === 'refused' ? 0 : this.#connectSince || now
+    // Nobody listens: its process is looked at elsewhere. Nobody was asked: that is no silence of the server. A queue that is
+    // full has nobody who takes from it.
+    this.#connectSince = opened === 'refused' || opened === 'none' ? 0 : this.#connectSince || now
   }
 
   /** The end of the connection is an answer as well. */
@@ -138,6 +139,16 @@ export class HealthProbe {
     this.#newcomer.close()
     this.#connectSince = 0
   }
+}
+
+const socketOf = ({ socketDir, port }: ClusterSpec): string => `${socketDir}/.s.PGSQL.${port}`
+
+/** Somebody takes connections there, however long the answer takes: the kernel says so by itself. */
+export function listens(spec: ClusterSpec): boolean {
+  const socket = new UnixSocket()
+  const opened = socket.open(socketOf(spec))
+  socket.close()
+  return opened !== 'refused'
 }
 
 /** How long a process has waited for a processor so far (proc_pid_schedstat(5), the second figure); null: not known. */

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { mkdir, open } from 'node:fs/promises'
 import { join } from 'node:path'
+import { isNoProcess } from '../process-identity.ts'
 import { bin, type ClusterSpec, configFile, logFile, recordedPid } from './cluster.ts'
 
 /**
@@ -61,30 +62,55 @@ export function gatherIntoCgroup(spec: ClusterSpec): void {
   for (const pid of scan(spec)) enterCgroup(spec, pid)
 }
 
-/** Every process whose working directory is the data directory: the postmaster and all its children chdir there. */
+/**
+ * Every process whose working directory is the data directory: the postmaster and all its children chdir there.
+ * @throws where one of them can't be looked at: a list without it would pass for a proof
+ */
 export function scan(spec: ClusterSpec): number[] {
   const found: number[] = []
   for (const name of readdirSync('/proc')) {
     const pid = Number(name)
-    if (!Number.isInteger(pid)) continue
-    try {
-      if (readlinkSync(`/proc/${name}/cwd`) !== spec.dataDir) continue
-      if (/^(postgres|postmaster)/.test(readFileSync(`/proc/${name}/comm`, 'utf8')) && !isGone(pid)) found.push(pid)
-    } catch {
-      // It ended between the listing and the look.
-    }
+    if (Number.isInteger(pid) && worksIn(pid, spec.dataDir) && isServer(pid)) found.push(pid)
   }
   return found
 }
 
-/** The state letter of /proc/PID/stat; a zombie is as good as gone. */
+/** One that ended between the listing and the look does not, nor one that this process may not look at. */
+function worksIn(pid: number, folder: string): boolean {
+  try {
+    return readlinkSync(`/proc/${pid}/cwd`) === folder
+  } catch {
+    return false
+  }
+}
+
+function isServer(pid: number): boolean {
+  try {
+    return /^(postgres|postmaster)/.test(readFileSync(`/proc/${pid}/comm`, 'utf8')) && !hasEnded(pid)
+  } catch (error) {
+    if (isNoProcess(error)) return false
+    throw error
+  }
+}
+
+/** False also where the kernel does not say, for want of descriptors: a server that runs must not be taken for dead. */
 export function isGone(pid: number): boolean {
+  try {
+    return hasEnded(pid)
+  } catch {
+    return false
+  }
+}
+
+/** The state letter of /proc/PID/stat; a zombie is as good as gone. @throws where the kernel does not say */
+function hasEnded(pid: number): boolean {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
     const state = stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3)
     return state === 'Z' || state === 'X'
-  } catch {
-    return true
+  } catch (error) {
+    if (isNoProcess(error)) return true
+    throw error
   }
 }
 

@@ -87,6 +87,16 @@ export function hardships(spec: ClusterSpec): Map<number, Hardship> {
 }
 
 function toLookAt(spec: ClusterSpec): number[] {
-  const all = (spec.cgroup === null ? scan(spec) : membersOf(spec)).sort((x, y) => x - y)
+  const all = membersNow(spec).sort((x, y) => x - y)
   return all.length <= processesMax ? all : [...all.slice(0, processesMax / 2), ...all.slice(-processesMax / 2)]
+}
+
+/** None where the kernel does not list them, for want of descriptors. */
+function membersNow(spec: ClusterSpec): number[] {
+  if (spec.cgroup !== null) return membersOf(spec)
+  try {
+    return scan(spec)
+  } catch {
+    return []
+  }
 }

@@ -17,6 +17,8 @@ import { ownerOf, type Runner } from './runner.ts'
 
 /** How soon an end is noticed for a process that another agent started; for our own child the kernel tells. */
 const pollMs = 20
+/** Whose leader has ended is looked for among all processes, which holds the agent up: after a look so many times what it took. */
+const restFactor = 20
 /** A program that ends this soon after its start did not start. */
 const settleMs = 50
 /** A process that waits for a disk that hangs does not even end by SIGKILL. */
@@ -55,7 +57,7 @@ export class ProcessRunner implements Runner {
       child.once('spawn', () => resolve(''))
     })
     if (failed !== '' || child.pid === undefined) return failed
-    const started = { pid: child.pid, startTicks: startTicksOf(child.pid) ?? '' }
+    const started = identified(child.pid)
     this.#process = started
     child.once('exit', (code, signal) => this.#ended(started, `${file} ended with ${signal ?? `code ${code}`}`))
     child.unref()
@@ -76,12 +78,10 @@ export class ProcessRunner implements Runner {
     this.#process = null
     this.#end = 'was stopped'
     signalGroup(stopping.pid, 'SIGTERM')
-    const until = performance.now() + limitMs
-    while (groupAlive(stopping.pid) && performance.now() < until) await sleep(pollMs)
+    const ended = await groupEnds(stopping.pid, limitMs)
     signalGroup(stopping.pid, 'SIGKILL')
-    const killedUntil = performance.now() + killLimitMs
-    while (groupAlive(stopping.pid) && performance.now() < killedUntil) await sleep(pollMs)
-    if (groupAlive(stopping.pid)) return `process group ${stopping.pid} did not end ${killLimitMs} ms after SIGKILL`
+    if (!ended && !(await groupEnds(stopping.pid, killLimitMs)))
+      return `process group ${stopping.pid} did not end ${killLimitMs} ms after SIGKILL`
     // Left behind it names a process that is gone.
     await rm(this.#file, { force: true }).catch(() => {})
     return ''
@@ -89,7 +89,7 @@ export class ProcessRunner implements Runner {
 
   async ended(): Promise<string> {
     const found = this.#process
-    if (found !== null && !stillRuns(found)) this.#ended(found, 'ended')
+    if (found !== null && hasEnded(found)) this.#ended(found, 'ended')
     return this.#process === null ? this.#end : ''
   }
 
@@ -138,17 +138,50 @@ function spareNothing(pid: number): void {
   }
 }
 
-/** A zombie that nobody has waited for yet counts as gone: it runs nothing and holds nothing. */
+/** Without its start time, for want of descriptors, it can't be noted, and is ended again. */
+function identified(pid: number): ProcessIdentity {
+  try {
+    return { pid, startTicks: startTicksOf(pid) ?? '' }
+  } catch {
+    return { pid, startTicks: '' }
+  }
+}
+
+/** Not known, for want of descriptors, is not ended: a service that runs would be killed. */
+function hasEnded(one: ProcessIdentity): boolean {
+  try {
+    return !stillRuns(one)
+  } catch {
+    return false
+  }
+}
+
+/** True as soon as nothing of the group is left; false after `limitMs`. */
+async function groupEnds(group: number, limitMs: number): Promise<boolean> {
+  const until = performance.now() + limitMs
+  for (;;) {
+    const lookedAt = performance.now()
+    if (!groupAlive(group)) return true
+    if (performance.now() >= until) return false
+    await sleep(Math.max(pollMs, restFactor * (performance.now() - lookedAt)))
+  }
+}
+
+/** A zombie that nobody has waited for yet counts as gone: it runs nothing and holds nothing. Not known is alive. */
 function groupAlive(group: number): boolean {
   try {
     process.kill(-group, 0)
   } catch {
     return false
   }
-  if (startTicksOf(group) !== null) return true
-  const pids = readdirSync('/proc').filter(name => /^\d+$/.test(name))
-  return pids.some(pid => {
-    const fields = statOf(pid)
-    return fields !== null && fields[2] === String(group) && fields[0] !== 'Z'
-  })
+  try {
+    if (startTicksOf(group) !== null) return true
+    const pids = readdirSync('/proc').filter(name => /^\d+$/.test(name))
+    return pids.some(pid => {
+      const fields = statOf(pid)
+      return fields !== null && fields[2] === String(group) && fields[0] !== 'Z'
+    })
+  } catch {
+    return true
+  }
 }

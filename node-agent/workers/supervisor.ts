@@ -175,11 +175,21 @@ class SupervisedWorker {
   }
 
   #spawn(): void {
-    const { command, env, user } = this.#options.definition
-    const [file, ...args] = command
     this.#state = 'starting'
     this.#startedAt = performance.now()
     this.#unansweredSince = null
+    try {
+      this.#begin()
+    } catch (error) {
+      // Node throws some of what the kernel refuses, such as want of memory, and tells the rest by an event.
+      this.#startLater(notStarted(error))
+    }
+  }
+
+  /** @throws where the kernel gives no process */
+  #begin(): void {
+    const { command, env, user } = this.#options.definition
+    const [file, ...args] = command
     const child = spawn(file, args, {
       // Its own group: what it starts is killed with it. Its words go to the log without passing through the core.
       detached: true,
@@ -189,12 +199,16 @@ class SupervisedWorker {
       ...user,
     })
     takeEndCalmly(child)
-    child.once('error', error => this.#died(child, `it could not be started: ${error.message}`))
+    child.once('error', error => this.#died(child, notStarted(error)))
     child.once('exit', (code, signal) => this.#died(child, `it ended with ${signal ?? `code ${code}`}`))
     this.#child = child
     this.#remember(child)
-    // A program that can't be started has no socket pair's other end, but the stream is there.
-    const stream = child.stdio[3] as Duplex
+    // A program that can't be started has no socket pair's other end, but the stream is there; not without a descriptor left.
+    const stream = (child.stdio as ChildProcess['stdio'] | undefined)?.[3] as Duplex | undefined
+    if (stream !== undefined) this.#talk(child, stream)
+  }
+
+  #talk(child: ChildProcess, stream: Duplex): void {
     const channel = new Channel({
       stream,
       told: (topic, body) => this.#told(topic, body),
@@ -269,11 +283,16 @@ class SupervisedWorker {
     this.#memoryMb = null
     this.#report = null
     if (this.#watch !== null) clearInterval(this.#watch)
-    rmSync(this.#record, { force: true })
+    this.#onRecord('removed', () => rmSync(this.#record, { force: true }))
     this.#ended()
     if (this.#stopping) return
-    this.#why = (child.signalCode === 'SIGKILL' ? this.#killedFor : null) ?? how
+    const why = (child.signalCode === 'SIGKILL' ? this.#killedFor : null) ?? how
     this.#killedFor = null
+    this.#startLater(why)
+  }
+
+  #startLater(why: string): void {
+    this.#why = why
     this.#state = 'waiting'
     this.#restarts++
     const waitMs = Math.min(backoffMaxMs, backoffFirstMs * 2 ** this.#deathsInRow) * (0.5 + this.#options.random())
@@ -286,10 +305,23 @@ class SupervisedWorker {
   }
 
   #remember({ pid }: ChildProcess): void {
-    const startTicks = pid === undefined ? null : startTicksOf(pid)
-    if (pid === undefined || startTicks === null) return
-    mkdirSync(join(this.#options.runtimeDir, 'workers'), { recursive: true, mode: 0o700 })
-    writeFileSync(this.#record, JSON.stringify({ pid, startTicks }), { mode: 0o600 })
+    if (pid === undefined) return
+    this.#onRecord('written', () => {
+      const startTicks = startTicksOf(pid)
+      if (startTicks === null) return
+      mkdirSync(join(this.#options.runtimeDir, 'workers'), { recursive: true, mode: 0o700 })
+      writeFileSync(this.#record, JSON.stringify({ pid, startTicks }), { mode: 0o600 })
+    })
+  }
+
+  /** On a full disk there is none: the worker ends with its core all the same, unless it hangs. */
+  #onRecord(done: 'written' | 'removed', change: () => void): void {
+    try {
+      change()
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error)
+      this.#options.note(`what the next agent would know the worker ${this.#name} by could not be ${done}: ${why}`)
+    }
   }
 
   /** A worker that was stopped or hung when its agent was killed would act beside the new one. */
@@ -302,6 +334,9 @@ class SupervisedWorker {
     }
   }
 }
+
+const notStarted = (error: unknown): string =>
+  `it could not be started: ${error instanceof Error ? error.message : String(error)}`
 
 /** null: it has ended. /proc/pid/statm counts pages of 4 KiB on x86_64 and (with few exceptions) aarch64, proc(5). */
 function residentMb(pid: number): number | null {

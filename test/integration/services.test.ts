@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { freePort } from '../../control-plane/entry/local/child.ts'
 import { type ServiceConfig, serviceSchema } from '../../node-agent/config-services.ts'
 import { Services } from '../../node-agent/services/supervisor.ts'
+import { withoutDescriptors } from '../fixtures/without-descriptors.ts'
 
 const folder = await mkdtemp(join(tmpdir(), 'understudy-services-'))
 after(() => rm(folder, { recursive: true, force: true }))
@@ -130,6 +131,9 @@ test('the next agent adopts a running service and can stop it', async () => {
   next.services.start(primary)
   await until('it is adopted', () => next.states() === 'kept running')
   assert.ok(!next.notes.some(note => note.includes('was started')), 'it was started a second time')
+  // Looked at each second, also by an agent that can't read what the kernel says of it.
+  await withoutDescriptors(() => sleep(1_500))
+  assert.ok(!isGone(pid), 'an agent without a descriptor left took it for ended, and killed it')
   await next.services.stop(backup)
   assert.ok(isGone(pid), 'the adopted process is left')
 })

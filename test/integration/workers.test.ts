@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -10,6 +10,7 @@ import { startTicksOf, stillRuns } from '../../node-agent/process-identity.ts'
 import { type WorkerDefinition, workerNice, workerOomScore } from '../../node-agent/workers/definition.ts'
 import { type WorkerState, Workers } from '../../node-agent/workers/supervisor.ts'
 import { until } from '../fixtures/until.ts'
+import { withoutDescriptors } from '../fixtures/without-descriptors.ts'
 
 const folder = await mkdtemp(join(tmpdir(), 'understudy-workers-'))
 after(() => rm(folder, { recursive: true, force: true }))
@@ -165,4 +166,28 @@ test('a worker ends when its core is gone', async () => {
   const one = { pid, startTicks: startTicksOf(pid)! }
   await workers.stop()
   await until(() => !stillRuns(one))
+})
+
+test('a worker that dies while the agent has no descriptor left is started again once it has', async () => {
+  const { workers, running, state } = setUp()
+  workers.start()
+  await running()
+  await withoutDescriptors(async () => {
+    process.kill(state().pid!, 'SIGKILL')
+    await until(() => /could not be started: .*EMFILE/.test(state().why))
+  })
+  await running()
+  await workers.stop()
+})
+
+test('a worker whose process can not be noted, as on a full disk, runs all the same, and the agent says so', async () => {
+  const runtimeDir = join(folder, String(++folders))
+  // A file where its folder is to be: refused as by a disk without room.
+  await mkdir(runtimeDir)
+  await writeFile(join(runtimeDir, 'workers'), '')
+  const { workers, running, notes } = setUp({}, { runtimeDir })
+  workers.start()
+  await running()
+  assert.match(notes.join(), /what the next agent would know the worker trial by could not be written: E/)
+  await workers.stop()
 })

@@ -5,7 +5,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import type { ClusterSpec } from '../../node-agent/postgres/cluster.ts'
-import { killAll, scan } from '../../node-agent/postgres/processes.ts'
+import { isGone, killAll, scan } from '../../node-agent/postgres/processes.ts'
+import { hardships } from '../../node-agent/postgres/silence.ts'
+import { withoutDescriptors } from '../fixtures/without-descriptors.ts'
 
 /** Real processes that bear the names and the working directory of a cluster's, which is all that they are found by. */
 const folder = realpathSync(mkdtempSync(join(tmpdir(), 'understudy-processes-')))
@@ -56,3 +58,25 @@ test('a kill of a cluster takes the backends that outlive their postmaster too, 
   assert.equal(await killAll(spec), true)
   assert.deepEqual(scan(spec), [], 'a process of the cluster is left after a kill that said it was proven')
 })
+
+test('an agent without a descriptor left takes no server for dead, and none for proven gone', async () => {
+  mkdirSync(spec.dataDir, { recursive: true })
+  copyFileSync('/bin/sleep', join(folder, 'postgres'))
+  const pid = await start()
+  const seen = await withoutDescriptors(() => ({
+    gone: isGone(pid),
+    looks: hardships(spec).size,
+    proof: proofOf(spec),
+  }))
+  assert.deepEqual(seen, { gone: false, looks: 0, proof: 'none' })
+  assert.deepEqual(scan(spec), [pid])
+  assert.equal(await killAll(spec), true)
+})
+
+function proofOf(of: ClusterSpec): string {
+  try {
+    return `these are left: ${scan(of).join(' ')}`
+  } catch {
+    return 'none'
+  }
+}

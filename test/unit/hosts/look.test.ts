@@ -7,6 +7,7 @@ import { newsOf } from '../../../node-agent/inventory/look-process.ts'
 import { Looker } from '../../../node-agent/inventory/looker.ts'
 import type { HostInventory } from '../../../node-agent/inventory/read-host.ts'
 import { runChange } from '../../../node-agent/network/change-process.ts'
+import { withoutDescriptors } from '../../fixtures/without-descriptors.ts'
 
 const inventory: HostInventory = {
   network: { nics: [], vswitches: [], routes: [], manager: 'none', unknown: [] },
@@ -57,4 +58,10 @@ test('a change of the networks whose process can’t be started is a sentence, a
   } finally {
     process.execPath = program
   }
+})
+
+test('without a descriptor left a look fails with its reason, and nothing else does', async () => {
+  const looker = new Looker({ settings, program: { command: 'true', args: [] } })
+  const said = await withoutDescriptors(() => looker.news().then(() => 'news', String))
+  assert.match(said, /could not be looked at: spawn true EMFILE/)
 })
