@@ -214,9 +214,14 @@ export async function makeOwnFolder(spec: ClusterSpec, path: string, mode: numbe
 
 const quote = (value: string): string => `'${value.replaceAll("'", "''")}'`
 
+const standbySignal = (spec: ClusterSpec): string => join(spec.dataDir, 'standby.signal')
+
+/** Whether the server was started as a standby, and not promoted since: it removes the file at the end of its recovery. */
+export const isStandby = (spec: ClusterSpec): Promise<boolean> => exists(standbySignal(spec))
+
 /** Whether the server starts as a standby (manual, 27.2.4). */
 export async function setStandbySignal(spec: ClusterSpec, standby: 'standby' | 'primary'): Promise<void> {
-  const signal = join(spec.dataDir, 'standby.signal')
+  const signal = standbySignal(spec)
   if (standby === 'primary') {
     await rm(signal, { force: true })
     return

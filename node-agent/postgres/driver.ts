@@ -99,12 +99,7 @@ export class PostgresDriver {
     this.#watch.epoch = epoch
     await this.#watch.begin({ pid })
     if (pid !== null) {
-      try {
-        await within(this.#spec.hangMs * 2, 'the first look at the database', this.#watch.lookOnce())
-        await this.#refreshAccess()
-      } catch {
-        this.#watch.found({ ...this.view, process: 'dead' })
-      }
+      if (await this.#watch.adopt()) await this.#refreshAccess()
     } else if (scan(this.#spec).length > 0) {
       this.#watch.found({ ...nothingSeen, process: 'dead', epoch })
     } else {
@@ -310,6 +305,8 @@ export class PostgresDriver {
   async #setSyncNames(set: 'set' | 'empty'): Promise<null> {
     await writeConfig(this.#spec, { syncNames: set, source: this.#source })
     const sql = this.#watch.need()
+    // Not seen yet is no other value.
+    if (this.view.syncNames === 'unknown') await this.#watch.refresh()
     // Somebody's ALTER SYSTEM would count more than our file.
     if (this.view.syncNames === 'unknown') {
       this.#options.progress('synchronous_standby_names was changed by somebody else; it is set back')

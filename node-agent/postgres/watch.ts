@@ -3,8 +3,9 @@ import { nothingSeen } from '../../shared/protocol/state.ts'
 import type { DatabaseView } from '../../shared/protocol/types.ts'
 import type { Pulse } from '../pulse.ts'
 import type { ClusterSpec } from './cluster.ts'
+import { isStandby } from './config-files.ts'
 import { FlushedEnd } from './flushed-end.ts'
-import { HealthProbe } from './health.ts'
+import { HealthProbe, listens } from './health.ts'
 import { lookAtPrimary, lookAtStandby, type PrimaryLook } from './observer.ts'
 import { isGone, sleep } from './processes.ts'
 import { ServerLog } from './server-log.ts'
@@ -110,6 +111,33 @@ export class Watch {
     this.#view = view
   }
 
+  /**
+   * At a server that an earlier agent started. One that does not answer at once may be merely starved, as many are while a
+   * host starts or is upgraded: it is taken for what its folder says, and given the time that one is given which falls silent
+   * later (R-80). One that ended meanwhile is dead, and one that nobody reaches here (its port was another one) as good as that.
+   * @returns whether it has answered
+   */
+  async adopt(): Promise<boolean> {
+    const look = this.lookOnce()
+    this.#follow(look)
+    const why = await within(this.#spec.hangMs * 2, 'the first look at the database', look).then(
+      () => '',
+      error => (error instanceof Error ? error.message : String(error)),
+    )
+    if (why === '') return true
+    const process = (await isStandby(this.#spec)) ? 'standby' : 'primary'
+    if (this.#pid === null || this.#view.end.timeline > 0) return false
+    if (!listens(this.#spec)) {
+      this.found({ ...this.#view, process: 'dead' })
+      return false
+    }
+    this.#options.progress(`the database that runs here is adopted although it has not answered yet: ${why}`)
+    this.#view = { ...nothingSeen, process, epoch: this.epoch }
+    if (process === 'primary') this.#health.start()
+    this.#noteHang()
+    return false
+  }
+
   get runs(): boolean {
     return this.#pid !== null
   }
@@ -159,7 +187,12 @@ export class Watch {
       this.#noteHang()
       return
     }
-    this.#looking = this.lookOnce()
+    this.#follow(this.lookOnce())
+  }
+
+  /** One look at a time. */
+  #follow(look: Promise<void>): void {
+    this.#looking = look
       .catch(() => {})
       .finally(() => {
         this.#looking = null
@@ -179,8 +212,9 @@ export class Watch {
     if (sql === null || this.#pid === null) return
     this.#lookSince = performance.now()
     this.#looks += 1
-    // A primary becomes a standby only as another process.
-    const standby = this.#view.process === 'primary' ? null : await this.#standbyView(sql)
+    // A primary becomes a standby only as another process; what was never seen is only supposed to be one.
+    const wasSeen = this.#view.process === 'primary' && this.#view.end.timeline > 0
+    const standby = wasSeen ? null : await this.#standbyView(sql)
     const seen = standby ?? this.#primaryView(await lookAtPrimary(sql, this.#spec))
     // A look that was overtaken by a kill shows a server that is gone.
     if (sql !== this.#sql) return

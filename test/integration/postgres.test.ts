@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { appendFileSync, existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -114,6 +114,38 @@ describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
       assert.ok(result.ok, `${op.op}: ${result.ok ? '' : result.why}`)
       return result
     }
+  })
+
+  test('a running server that does not answer an agent at its start is given time, as the primary that it is', async () => {
+    const pid = await findPostmaster(a.spec)
+    const pids = scan(a.spec)
+    await a.driver.detach()
+    a.driver = new PostgresDriver({
+      spec: { ...a.spec, hangMs: 300 },
+      peerDatabase: [{ host: '127.0.0.1', port: b.spec.port }],
+      progress: line => a.progress.push(line),
+    })
+    signal('STOP', pids)
+    try {
+      const { process: role, epoch, end } = await a.driver.adopt()
+      assert.deepEqual([role, epoch, end.timeline], ['primary', 1, 0])
+      await until('it is seen to hang', () => a.driver.view.hanging)
+    } finally {
+      signal('CONT', pids)
+    }
+    await until('it is seen as it is', () => a.driver.view.end.timeline > 0 && !a.driver.view.hanging)
+    assert.deepEqual([a.driver.view.process, a.driver.view.syncNames], ['primary', 'set'])
+    assert.equal(await findPostmaster(a.spec), pid)
+  })
+
+  test('a running server that nobody reaches by the port that is configured now is started anew', async () => {
+    const other = new PostgresDriver({
+      spec: { ...a.spec, port: b.spec.port + 1 },
+      peerDatabase: [{ host: '127.0.0.1', port: b.spec.port }],
+      progress: () => {},
+    })
+    assert.equal((await other.adopt()).process, 'dead')
+    await other.detach()
   })
 
   test('a planned hand-over kills the primary, promotes the standby, and the old primary follows without a rewind', async () => {
@@ -264,6 +296,10 @@ describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
       [],
     )
   })
+
+  /** Of a connection's process that ends meanwhile it is no error. */
+  const signal = (name: string, pids: readonly number[]): unknown =>
+    spawnSync('kill', [`-${name}`, ...pids.map(String)], { stdio: 'ignore' })
 
   const isStopped = (pid: string): boolean => {
     try {
