@@ -79,7 +79,8 @@ export class Agent {
   readonly #diskGuard: DiskGuard
   readonly #executor: Executor
   #endHousekeeping: () => void = () => {}
-  #waiting: { command: OperatorCommand['command']; resolve: (answer: OperatorAnswer) => void }[] = []
+  #asks = 0
+  readonly #waiting = new Map<number, (answer: OperatorAnswer) => void>()
   #verdict: Verdict | null = null
   #lastWhy = ''
   #uplink = { up: true, why: '' }
@@ -142,7 +143,7 @@ export class Agent {
       post: event => this.#loop.post(event),
       context: () => this.#context(),
       peerClients: () => this.peerNews.clients,
-      answer: answer => this.#answered(answer),
+      answer: (answer, ask) => this.#answered(answer, ask),
       note: why => this.note(why),
       exit: why => this.#end(why),
     })
@@ -213,27 +214,21 @@ export class Agent {
   /** Tells the core, and waits for what it answers. */
   operator(command: OperatorCommand, limitMs = answerLimitMs): Promise<OperatorAnswer> {
     const name = command.command
-    if (this.#waiting.length >= waitingMax) {
+    if (this.#waiting.size >= waitingMax) {
       return Promise.resolve({ command: name, ok: false, why: `${waitingMax} commands wait already; try again` })
     }
+    this.#asks += 1
+    const ask = this.#asks
     return new Promise(resolve => {
-      const timer = setTimeout(() => {
-        this.#waiting = this.#waiting.filter(one => one !== waiting)
-        resolve({
-          command: name,
-          ok: false,
-          why: `no answer within ${limitMs / 1000} s: the outcome is unknown, look at \`understudy why\``,
-        })
-      }, limitMs)
-      const waiting = {
-        command: name,
-        resolve: (answer: OperatorAnswer): void => {
-          clearTimeout(timer)
-          resolve(answer)
-        },
+      const answered = (answer: OperatorAnswer): void => {
+        clearTimeout(timer)
+        this.#waiting.delete(ask)
+        resolve(answer)
       }
-      this.#waiting.push(waiting)
-      this.#loop.post({ event: 'operator', command })
+      const why = `no answer within ${limitMs / 1000} s: the outcome is unknown, look at \`understudy why\``
+      const timer = setTimeout(() => answered({ command: name, ok: false, why }), limitMs)
+      this.#waiting.set(ask, answered)
+      this.#loop.post({ event: 'operator', command, ask })
     })
   }
 
@@ -270,10 +265,9 @@ export class Agent {
     return { role, epoch: known?.epoch ?? 0, why: this.#lastWhy }
   }
 
-  #answered(answer: OperatorAnswer): void {
+  #answered(answer: OperatorAnswer, ask: number): void {
     this.note(`${answer.command}: ${answer.ok ? '' : 'refused, '}${answer.why}`)
-    const index = this.#waiting.findIndex(one => one.command === answer.command)
-    if (index >= 0) this.#waiting.splice(index, 1)[0]?.resolve(answer)
+    this.#waiting.get(ask)?.(answer)
   }
 
   /** An alarm that lasts while its cause does; '' ends it. Figures in it may change without being told anew. */

@@ -15,7 +15,8 @@ export interface ExecutorOptions {
   context: () => ServiceContext
   /** The clients the other host last told of. */
   peerClients: () => readonly ClientConnection[]
-  answer: (answer: OperatorAnswer) => void
+  /** `ask`: which asking it answers; 0: nobody waits. */
+  answer: (answer: OperatorAnswer, ask: number) => void
   note: (why: string) => void
   /** Ends the process at once with an exit code that is not 0. */
   exit: (why: string) => void
@@ -153,8 +154,8 @@ export class Executor {
         error => this.#end(`the database driver failed in ${op.op}: ${sentenceOf(error)}`),
       )
     },
-    answer: ({ command, ok, why }) => {
-      this.#options.answer({ command, ok, why })
+    answer: ({ command, ok, why, ask }) => {
+      this.#options.answer({ command, ok, why }, ask)
     },
     exit: ({ why }) => {
       this.#end(why)

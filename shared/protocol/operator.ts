@@ -6,53 +6,50 @@ import { readyToSwitch } from './primary-conditions.ts'
 import { describe } from './proposer.ts'
 import type { HostState } from './state.ts'
 import { persist, say, type Turn } from './turn.ts'
-import type { OperatorCommand, Value, Voters } from './types.ts'
+import type { Asked, OperatorCommand, Value, Voters } from './types.ts'
 import { beginSwitchover, takeBack } from './vacating.ts'
 
 /** What a person may ask of one host. A command names the epoch it is meant for: a late or repeated one changes nothing. */
-export function onOperator(turn: Turn, command: OperatorCommand): void {
+export function onOperator(turn: Turn, command: OperatorCommand, ask: number): void {
+  const asked: Asked = { command: command.command, ask }
   switch (command.command) {
     case 'init':
-      return init(turn)
+      return init(turn, asked)
     case 'switchover':
-      return switchover(turn, command.epoch)
+      return switchover(turn, command.epoch, asked)
     case 'cancelSwitchover':
       turn.s.duty = { ...turn.s.duty, asksSwitchoverUntil: 0 }
       if (turn.s.vacate?.kind === 'planned') takeBack(turn, 'the operator called it off')
-      return done(turn, command.command, 'the switchover is called off')
+      return done(turn, asked, 'the switchover is called off')
     case 'force':
-      return force(turn, command)
+      return force(turn, command, asked)
     case 'giveUp':
-      return giveUp(turn, command.gen)
+      return giveUp(turn, command.gen, asked)
     case 'maintenance':
       turn.s.duty = { ...turn.s.duty, maintenanceUntil: command.until }
-      return done(
-        turn,
-        command.command,
-        command.until > turn.now ? 'no automatic takeover until then' : 'maintenance is over',
-      )
+      return done(turn, asked, command.until > turn.now ? 'no automatic takeover until then' : 'maintenance is over')
     case 'leave':
     case 'depart':
-      return leave(turn, command.command)
+      return leave(turn, asked)
     case 'stay':
       if (turn.s.duty.leaving === 'for now') turn.s.duty = { ...turn.s.duty, leaving: 'no' }
-      return done(turn, command.command, 'this host takes part again')
+      return done(turn, asked, 'this host takes part again')
     default:
       return unreachable(command)
   }
 }
 
-const done = (turn: Turn, command: OperatorCommand['command'], why: string): void => {
-  turn.effects.push({ do: 'answer', command, ok: true, why })
+const done = (turn: Turn, asked: Asked, why: string): void => {
+  turn.effects.push({ do: 'answer', ...asked, ok: true, why })
 }
-const refuse = (turn: Turn, command: OperatorCommand['command'], why: string): void => {
-  turn.effects.push({ do: 'answer', command, ok: false, why })
+const refuse = (turn: Turn, asked: Asked, why: string): void => {
+  turn.effects.push({ do: 'answer', ...asked, ok: false, why })
 }
 
 /** The first member alone: the only bootstrap there is. */
-function init(turn: Turn): void {
+function init(turn: Turn, asked: Asked): void {
   const { s } = turn
-  if (s.durable.acc !== null) return refuse(turn, 'init', 'this host belongs to a pair already')
+  if (s.durable.acc !== null) return refuse(turn, asked, 'this host belongs to a pair already')
   const value: Value = {
     gen: 1,
     version: 1,
@@ -62,7 +59,7 @@ function init(turn: Turn): void {
     voters: { [s.node]: s.durable.inc },
   }
   decree(turn, value)
-  done(turn, 'init', `the pair begins: ${describe(value)}`)
+  done(turn, asked, `the pair begins: ${describe(value)}`)
 }
 
 /** A value without a vote: by set-up, or by an operator who vouches that the other host is off. */
@@ -83,51 +80,46 @@ function decree(turn: Turn, value: Value): void {
   say(turn, `decreed ${describe(value)}`)
 }
 
-function switchover(turn: Turn, epoch: number): void {
+function switchover(turn: Turn, epoch: number, asked: Asked): void {
   const { s } = turn
   const known = knownValue(s)
   if (known === null || known.epoch !== epoch) {
-    return refuse(
-      turn,
-      'switchover',
-      `the command is meant for epoch ${epoch}, the register is at epoch ${known?.epoch ?? 0}`,
-    )
+    return refuse(turn, asked, `the command is meant for epoch ${epoch}, the register is at epoch ${known?.epoch ?? 0}`)
   }
   if (isPrimary(s)) {
-    beginSwitchover(turn, 'asked for by an operator', 'switchover')
+    beginSwitchover(turn, 'asked for by an operator', asked)
     return
   }
-  if (!isBackup(s))
-    return refuse(turn, 'switchover', readyToSwitch(s, turn.now) ?? 'this host is neither primary nor backup')
+  if (!isBackup(s)) return refuse(turn, asked, readyToSwitch(s, turn.now) ?? 'this host is neither primary nor backup')
   s.duty = { ...s.duty, asksSwitchoverUntil: turn.now + s.timing.switchAskMs }
-  done(turn, 'switchover', `asked ${s.peer} to hand over`)
+  done(turn, asked, `asked ${s.peer} to hand over`)
 }
 
 /** A higher gen of this host's own: the operator vouches that the other host is off, and keeps it off until another member holds the new gen ("sealed"). */
-function force(turn: Turn, command: OperatorCommand & { command: 'force' }): void {
+function force(turn: Turn, command: OperatorCommand & { command: 'force' }, asked: Asked): void {
   const { s } = turn
   const known = knownValue(s)
   if (known === null || s.durable.acc === null)
-    return refuse(turn, 'force', 'this host knows nothing of the register; join a pair first')
+    return refuse(turn, asked, 'this host knows nothing of the register; join a pair first')
   const heard = genHeard(s)
   if ((known.gen !== command.gen && heard !== command.gen) || known.epoch !== command.epoch) {
     return refuse(
       turn,
-      'force',
+      asked,
       `the command is meant for gen ${command.gen}, epoch ${command.epoch}; this host is at gen ${known.gen}, epoch ${known.epoch}`,
     )
   }
   if (command.gen < heard)
     return refuse(
       turn,
-      'force',
+      asked,
       `gen ${heard} was forced on ${s.peer}, and this host, at gen ${known.gen}, has heard nothing of what was written in it: force ${s.peer}, or let this host hear of it first; to give all of that up, name gen ${heard}`,
     )
   // In the middle of a copy, or not read yet: there may be nothing here that could be served.
   if (s.database.view.end.timeline === 0 || s.database.op?.op.op === 'rejoin')
     return refuse(
       turn,
-      'force',
+      asked,
       'this host has no whole database, as far as is known; force the other one, or look again',
     )
   const newest = s.durable.acc.value
@@ -152,7 +144,7 @@ function force(turn: Turn, command: OperatorCommand & { command: 'force' }): voi
   persist(turn, { resigned: 0, overruled: sealed ? null : { gen: value.gen, voters: standing } })
   done(
     turn,
-    'force',
+    asked,
     `${s.node} is primary of gen ${value.gen}; ${sealed ? `${s.peer} may come back` : unsealed(s, standing)}`,
   )
 }
@@ -177,34 +169,35 @@ const unsealed = (s: HostState, voters: Voters): string =>
     : 'keep the other host off until this is sealed'
 
 /** The diverged data of this host may be rewound or replaced, so that it can follow the primary of that gen. */
-function giveUp(turn: Turn, gen: number): void {
+function giveUp(turn: Turn, gen: number, asked: Asked): void {
   const { s } = turn
   const known = knownValue(s)
   if (known?.gen !== gen)
-    return refuse(turn, 'giveUp', `the command is meant for gen ${gen}, the register is at gen ${known?.gen ?? 0}`)
-  if (known.primary === s.node) return refuse(turn, 'giveUp', 'this host is the primary; its data is the data')
+    return refuse(turn, asked, `the command is meant for gen ${gen}, the register is at gen ${known?.gen ?? 0}`)
+  if (known.primary === s.node) return refuse(turn, asked, 'this host is the primary; its data is the data')
   persist(turn, { gaveUpGen: gen })
   s.duty = { ...s.duty, said: { ...s.duty.said, database: '' } }
-  done(turn, 'giveUp', `the data that this host has and gen ${gen} has not may be given up`)
+  done(turn, asked, `the data that this host has and gen ${gen} has not may be given up`)
 }
 
 /**
  * A primary hands over; a backup has its eligibility taken back, so that nothing waits for it when it goes. For good: it
  * then has itself removed from the members.
  */
-function leave(turn: Turn, command: 'leave' | 'depart'): void {
+function leave(turn: Turn, asked: Asked): void {
   const { s } = turn
+  const { command } = asked
   if (command === 'depart' && isPrimary(s)) {
     const obstacle = readyToSwitch(s, turn.now)
     // It stays what it was: whoever can't hand over can't go.
-    if (obstacle !== null) return refuse(turn, command, obstacle)
+    if (obstacle !== null) return refuse(turn, asked, obstacle)
   }
   const leaving = command === 'depart' || s.duty.leaving === 'for good' ? 'for good' : 'for now'
   s.duty = { ...s.duty, leaving }
   if (isPrimary(s)) {
-    beginSwitchover(turn, command === 'depart' ? 'this host leaves the pair' : 'this host is about to stop', command)
+    beginSwitchover(turn, command === 'depart' ? 'this host leaves the pair' : 'this host is about to stop', asked)
     return
   }
   if (inDoubt(s) || !isBackup(s)) closeGate(turn, 'this host is about to stop')
-  done(turn, command, 'the primary is asked to go on without this host')
+  done(turn, asked, 'the primary is asked to go on without this host')
 }

@@ -3,6 +3,7 @@ import type { Timing } from './timing.ts'
 import type {
   Accepted,
   Ack,
+  Asked,
   Ballot,
   DatabaseOp,
   DatabaseView,
@@ -12,7 +13,6 @@ import type {
   Heartbeat,
   Incarnation,
   NodeId,
-  OperatorCommand,
   Value,
   WalPosition,
 } from './types.ts'
@@ -203,7 +203,7 @@ export interface Vacate {
   killedAt: number
   /** The newest heartbeat that was sent before: only answers to later ones tell what S has since. */
   killedSeq: number
-  answer: OperatorCommand['command'] | null
+  answer: Asked | null
 }
 
 export interface DutyState {

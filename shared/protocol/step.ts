@@ -125,7 +125,7 @@ function take(turn: Turn, event: Event): void {
       s.uplink = event.up
       return
     case 'operator':
-      onOperator(turn, event.command)
+      onOperator(turn, event.command, event.ask ?? 0)
       return
     case 'start':
       return

@@ -235,6 +235,12 @@ export type OperatorCommand =
   /** Takes a `leave` back: this host takes part again. */
   | { command: 'stay' }
 
+/** Which asking of which command an answer is for. `ask`: whoever asks numbers them; 0: nobody waits. */
+export interface Asked {
+  command: OperatorCommand['command']
+  ask: number
+}
+
 /** Each event carries the time (`now`, CLOCK_BOOTTIME in ms) and a random number in [0, 1) for back-off. */
 export type Event = { now: number; random: number } & EventBody
 export type EventBody =
@@ -258,7 +264,8 @@ export type EventBody =
   /** The witness that is wanted as a voter: its row's incarnation, or null for none. */
   | { event: 'witness'; inc: Incarnation | null }
   | { event: 'uplink'; up: boolean }
-  | { event: 'operator'; command: OperatorCommand }
+  /** `ask`: see Asked; absent: 0. */
+  | { event: 'operator'; command: OperatorCommand; ask?: number }
 
 /** What the kernel's gate is, and until when it stays so at the latest if nobody renews (0 unless open). */
 export interface GateReport {
@@ -284,7 +291,7 @@ export type Effect =
   | { do: 'services'; set: 'running' | 'stopped' }
   | { do: 'database'; id: number; op: DatabaseOp }
   /** Why an operator's command was refused or is done. */
-  | { do: 'answer'; command: OperatorCommand['command']; ok: boolean; why: string }
+  | ({ do: 'answer'; ok: boolean; why: string } & Asked)
   /** A durable write failed: stop at once, the kernel shuts the gate. */
   | { do: 'exit'; why: string }
 

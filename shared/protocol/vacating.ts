@@ -14,18 +14,18 @@ import { backupIsHealthy, mayStandAlone, readyToSwitch, silentWhy } from './prim
 import { endRound } from './proposer.ts'
 import type { HostState, Vacate } from './state.ts'
 import { persist, say, sayStanding, send, type Turn } from './turn.ts'
-import type { OperatorCommand } from './types.ts'
+import type { Asked } from './types.ts'
 
 /**
  * P gives its place up, without any timer of the lease: planned (freeze, drain, kill, hand over) or because its
  * database, disk or uplink failed (close, kill, hand over or resign). What could not be handed over is started again
  * in place, within a budget.
  */
-export function beginSwitchover(turn: Turn, why: string, answer: OperatorCommand['command'] | null): boolean {
+export function beginSwitchover(turn: Turn, why: string, answer: Asked | null): boolean {
   const { s, now } = turn
   const obstacle = readyToSwitch(s, now)
   if (obstacle !== null) {
-    if (answer !== null) turn.effects.push({ do: 'answer', command: answer, ok: false, why: obstacle })
+    if (answer !== null) turn.effects.push({ do: 'answer', ...answer, ok: false, why: obstacle })
     return false
   }
   if (s.round !== null) endRound(turn, 'the switchover comes first')
@@ -215,5 +215,5 @@ function finish(turn: Turn, vacate: Vacate | null): void {
 }
 
 function answer(turn: Turn, vacate: Vacate, result: { ok: boolean; why: string }): void {
-  if (vacate.answer !== null) turn.effects.push({ do: 'answer', command: vacate.answer, ...result })
+  if (vacate.answer !== null) turn.effects.push({ do: 'answer', ...vacate.answer, ...result })
 }

@@ -180,3 +180,19 @@ test('a force that is repeated before the first one is sealed is not sealed eith
   assert.ok(gen > (first.durable.known?.value.gen ?? 0))
   assert.deepEqual(second.durable.overruled, { gen, voters: all })
 })
+
+test('each of two switchovers that are asked for at once is answered for itself', () => {
+  const asked = (s: HostState, ask: number) =>
+    take(s, { event: 'operator', command: { command: 'switchover', epoch: 1 }, ask })
+  const answersOf = ({ effects }: ReturnType<typeof take>): unknown[] =>
+    effects.flatMap(effect => (effect.do === 'answer' ? [[effect.command, effect.ask, effect.ok]] : []))
+  const first = asked(world.hosts.a.core, 1)
+  assert.deepEqual(answersOf(first), [], 'it is answered when it is over')
+  const second = asked(first.state, 2)
+  assert.deepEqual(answersOf(second), [['switchover', 2, false]])
+  const off = take(second.state, { event: 'operator', command: { command: 'cancelSwitchover' }, ask: 3 })
+  assert.deepEqual(answersOf(off), [
+    ['switchover', 1, false],
+    ['cancelSwitchover', 3, true],
+  ])
+})
