@@ -82,7 +82,7 @@ export class Decisions {
 
   /** The newest ones, oldest first. */
   newest(count: number): Decision[] {
-    return this.#own.slice(-count)
+    return count === 0 ? [] : this.#own.slice(-count)
   }
 
   /** The newest one of a kind. */
@@ -97,26 +97,25 @@ export class Decisions {
 
   /** Resolves when all is on disk, or after `limitMs`. */
   async flush(limitMs: number): Promise<void> {
-    const until = Date.now() + limitMs
-    while ((this.#writing || this.#unwritten.length > 0) && Date.now() < until)
+    const until = performance.now() + limitMs
+    while ((this.#writing || this.#unwritten.length > 0) && performance.now() < until)
       await new Promise(resolve => setTimeout(resolve, 5))
   }
 
   async #write(): Promise<void> {
     if (this.#writing) return
     this.#writing = true
-    try {
-      while (this.#unwritten.length > 0) {
-        const batch = this.#unwritten
-        this.#unwritten = []
+    while (this.#unwritten.length > 0) {
+      const batch = this.#unwritten
+      this.#unwritten = []
+      try {
         await this.#append(batch.map(decision => `${JSON.stringify(decision)}\n`).join(''))
+      } catch {
+        // A full or broken disk: the ring in memory still has them, and the count says that the file does not.
+        this.#dropped += batch.length
       }
-    } catch {
-      // A full or broken disk: the ring in memory still has them, and the count says that the file does not.
-      this.#dropped++
-    } finally {
-      this.#writing = false
     }
+    this.#writing = false
   }
 
   async #append(text: string): Promise<void> {
@@ -130,10 +129,13 @@ export class Decisions {
     }
     const file = await open(path, 'a', 0o600)
     try {
-      const whole = this.#endsTorn ? `\n${text}` : text
-      await file.write(whole)
+      const bytes = Buffer.from(this.#endsTorn ? `\n${text}` : text)
+      // Until it is all there: of what a full disk has room for, the last line is half a line.
+      this.#endsTorn = true
+      const { bytesWritten } = await file.write(bytes)
+      this.#fileBytes += bytesWritten
+      if (bytesWritten < bytes.length) throw new Error(`${bytesWritten} of ${bytes.length} bytes were written`)
       this.#endsTorn = false
-      this.#fileBytes += Buffer.byteLength(whole)
     } finally {
       await file.close()
     }

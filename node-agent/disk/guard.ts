@@ -12,10 +12,14 @@ export interface DiskGuardOptions {
   note: (why: string) => void
 }
 
+/** What the core did not take, as while a durable write hangs, is asked of it again after this. */
+const againAfterMs = 10_000
+
 export class DiskGuard {
   readonly #options: DiskGuardOptions
   #triedAt = Number.NEGATIVE_INFINITY
   #stepsBack = false
+  #refusedAt = Number.NEGATIVE_INFINITY
   #released = false
 
   constructor(options: DiskGuardOptions) {
@@ -42,14 +46,14 @@ export class DiskGuard {
     const triedAgoMs = now - this.#triedAt
     switch (diskAction({ room, role, peerRoom, triedAgoMs, stepsBack: this.#stepsBack })) {
       case 'stepBack':
-        this.#stepsBack = true
+        if (now - this.#refusedAt < againAfterMs) return
         note('steps back as backup: its disk is nearly full, and the primary must not wait for it')
-        void operator({ command: 'leave' })
+        this.#stepTo('back', now)
         return
       case 'return':
-        this.#stepsBack = false
+        if (now - this.#refusedAt < againAfterMs) return
         note('there is room on the disk again')
-        void operator({ command: 'stay' })
+        this.#stepTo('place', now)
         return
       case 'switchover':
         this.#triedAt = now
@@ -58,5 +62,15 @@ export class DiskGuard {
         return
       case 'none':
     }
+  }
+
+  #stepTo(where: 'back' | 'place', now: number): void {
+    const stepsBack = where === 'back'
+    this.#stepsBack = stepsBack
+    void this.#options.operator({ command: stepsBack ? 'leave' : 'stay' }).then(({ ok }) => {
+      if (ok) return
+      this.#stepsBack = !stepsBack
+      this.#refusedAt = now
+    })
   }
 }

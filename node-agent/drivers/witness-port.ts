@@ -155,9 +155,10 @@ export class WitnessDriver implements WitnessLinkPort {
     if (former !== undefined && bootMs() - former.askedAt > idleMs) endClient(former)
   }
 
-  /** Said once for each reason: the core takes it as silence and asks again. */
+  /** Said once, however its words and figures change: the core takes it as silence and asks again, ten times a second in need. */
   #refused(place: Place, noVote: Place['noVote']): void {
-    if (noVote.why !== place.noVote.why) this.#note(`the witness has no vote for this pair: ${noVote.why}`)
+    if (place.noVote.why === '' || noVote.isVoid !== place.noVote.isVoid)
+      this.#note(`the witness has no vote for this pair: ${noVote.why}`)
     place.noVote = noVote
   }
 }

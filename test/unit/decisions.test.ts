@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -43,4 +44,24 @@ test('the first decision after a loss of power is not lost to the half line that
   await first.flush(limitMs)
   const whys = (await begun(folder)).newest(10).map(one => one.why)
   assert.deepEqual(whys, ['whole', 'the first after it'])
+})
+
+test('what a full disk has only room for in part is counted as lost, and the next line does not go with it', async t => {
+  const folder = folderOf(t)
+  const decisions = await begun(folder)
+  decisions.add(1, 'whole')
+  await decisions.flush(limitMs)
+  const room = statSync(join(folder, 'decisions.jsonl')).size + 20
+  const sizeLimit = (bytes: string): unknown =>
+    execFileSync('prlimit', ['--pid', String(process.pid), `--fsize=${bytes}:`])
+  sizeLimit(String(room))
+  decisions.add(1, 'cut short')
+  await decisions.flush(limitMs)
+  sizeLimit('unlimited')
+  decisions.add(1, 'with room again')
+  await decisions.flush(limitMs)
+  assert.equal(decisions.dropped, 1)
+  const whys = (await begun(folder)).newest(10).map(one => one.why)
+  assert.deepEqual(whys, ['whole', 'with room again'])
+  assert.deepEqual(decisions.newest(0), [])
 })

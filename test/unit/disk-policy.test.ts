@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { DiskGuard } from '../../node-agent/disk/guard.ts'
 import { type DiskSituation, diskAction, diskAlarm, roomOf, switchoverPauseMs } from '../../node-agent/disk/policy.ts'
 import { faultOf } from '../../node-agent/postgres/server-log.ts'
 
@@ -59,4 +60,38 @@ test('a server that ended for want of space is told from one whose volume failed
     ['LOG:  checkpoint complete', { ioError: false, full: false }],
   ]
   for (const [line, fault] of rows) assert.deepEqual(faultOf(line), fault, line)
+})
+
+test('a step back that the core did not take is asked for again after a pause, and so is the return', async () => {
+  let freeMb = 10
+  let isTaken = false
+  const asked: string[] = []
+  const guard = new DiskGuard({
+    disk: { state: () => disks(freeMb), tick: () => {}, releaseReserve: async () => {} },
+    freeDiskMb: 512,
+    operator: async ({ command }) => {
+      asked.push(command)
+      return { command, ok: isTaken, why: '' }
+    },
+    alarm: () => {},
+    note: () => {},
+  })
+  const ticks = async (fromMs: number, toMs: number): Promise<void> => {
+    for (let now = fromMs; now < toMs; now += 100) {
+      guard.tick(now, { role: 'backup', epoch: 1, peerRoom: 'ample', serverEndedFull: false })
+      await null
+    }
+  }
+  await ticks(0, 9_900)
+  assert.deepEqual(asked, ['leave'])
+  isTaken = true
+  await ticks(9_900, 30_000)
+  assert.deepEqual(asked, ['leave', 'leave'])
+  freeMb = 900
+  isTaken = false
+  await ticks(30_000, 39_900)
+  assert.deepEqual(asked.slice(2), ['stay'])
+  isTaken = true
+  await ticks(39_900, 60_000)
+  assert.deepEqual(asked.slice(2), ['stay', 'stay'])
 })
