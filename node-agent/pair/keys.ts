@@ -12,6 +12,7 @@ import {
 } from '../keys/certificates.ts'
 import { hostKeyOf, makeHostKeyPem, pemsOf, writeHostKey } from '../keys/host-key.ts'
 import { readSecret, writeSecret } from '../keys/secret-file.ts'
+import { otherNode } from '../postgres/cluster.ts'
 import { readKeyRing } from './key-ring.ts'
 import { readSetup, writeSetup } from './setup-file.ts'
 
@@ -64,6 +65,12 @@ export function tlsPaths(config: Config): TlsPaths {
 /** Of the authority that is to take the place of the present one (authority.ts). */
 export const nextAuthorityName = 'next-authority.json'
 
+/** Of the other host, kept for its token. */
+function othersPaths({ stateDir, node }: Config): { key: string; certificate: string } {
+  const at = (suffix: string): string => join(stateDir, 'tls', `${otherNode(node)}.${suffix}`)
+  return { key: at('key'), certificate: at('pem') }
+}
+
 interface PairCertificates {
   authority: KeyAndCertificate
   /** Of the other host. */
@@ -75,22 +82,18 @@ export async function ensureCertificates(config: Config): Promise<PairCertificat
   const folder = join(config.stateDir, 'tls')
   makeFolder(folder, 0o700)
   const paths = tlsPaths(config)
-  const authority = await ensure(folder, { key: 'authority.key', certificate: 'authority.pem' }, () =>
+  const authority = await ensure({ key: join(folder, 'authority.key'), certificate: paths.authority }, () =>
     makeAuthority(folder, `understudy ${config.pair}`),
   )
-  const other = config.node === 'a' ? 'b' : 'a'
-  if (readSecret(paths.key) === null) {
-    const made = await makeHostCertificate(folder, { authority, name: nameIn(config, 'this host') })
-    await writeKeyAndCertificate(paths, made)
-  }
-  const made = await ensure(folder, { key: `${other}.key`, certificate: `${other}.pem` }, () =>
+  await ensure(paths, () => makeHostCertificate(folder, { authority, name: nameIn(config, 'this host') }))
+  const other = await ensure(othersPaths(config), () =>
     makeHostCertificate(folder, { authority, name: nameIn(config, 'the other host') }),
   )
-  return { authority, other: made }
+  return { authority, other }
 }
 
 function nameIn({ pair, node, peer }: Config, of: 'this host' | 'the other host'): CertificateName {
-  const other = node === 'a' ? 'b' : 'a'
+  const other = otherNode(node)
   return of === 'this host'
     ? { commonName: `understudy-${pair}-${node}`, addresses: peer.paths.map(path => path.local) }
     : { commonName: `understudy-${pair}-${other}`, addresses: peer.paths.map(path => path.peer) }
@@ -154,9 +157,7 @@ export async function shutOut(config: Config): Promise<void> {
     const theirs = await makeHostCertificate(folder, { authority, name: nameIn(config, 'the other host') })
     const { certificatePem: authorityPem, keyPem: authorityKeyPem } = authority
     await writeCertificates(config, { authorityPem, authorityKeyPem, ...own })
-    const other = config.node === 'a' ? 'b' : 'a'
-    const paths = { key: join(folder, `${other}.key`), certificate: join(folder, `${other}.pem`) }
-    await writeKeyAndCertificate(paths, theirs)
+    await writeKeyAndCertificate(othersPaths(config), theirs)
     rmSync(join(folder, nextAuthorityName), { force: true })
   }
   await writePairKey(config.pairKeyFile, randomBytes(pairKeyBytes).toString('base64url'))
@@ -174,12 +175,11 @@ export async function writeCertificates(
   await writeKeyAndCertificate(paths, tls)
 }
 
+/** Both, or anew: one alone is what a set-up left that was interrupted. */
 async function ensure(
-  folder: string,
-  names: { key: string; certificate: string },
+  paths: { key: string; certificate: string },
   make: () => Promise<KeyAndCertificate>,
 ): Promise<KeyAndCertificate> {
-  const paths = { key: join(folder, names.key), certificate: join(folder, names.certificate) }
   const [key, certificate] = [readSecret(paths.key), readSecret(paths.certificate)]
   if (key !== null && certificate !== null) return { keyPem: key.toString(), certificatePem: certificate.toString() }
   const made = await make()

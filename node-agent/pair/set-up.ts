@@ -64,7 +64,7 @@ export async function beginPair(options: SetUpOptions & BeginOptions): Promise<s
     pair: config.pair,
     node: config.node,
     part: 'begins',
-    admissionNonce: config.witness === null ? null : randomBytes(24).toString('base64url'),
+    admissionNonce: config.witness === null ? null : newNonce(),
     witnessInc: null,
     otherHostKeyPem: makeHostKeyPem(),
   }
@@ -74,6 +74,11 @@ export async function beginPair(options: SetUpOptions & BeginOptions): Promise<s
   await ensureHostKey(config.hostKeyFile)
   if (config.postgres.tls === null) await ensureCertificates(config)
   if (config.witness !== null && setup.witnessInc === null) {
+    // Named only since the set-up began; noted before the witness is asked, so that asking again is the same request.
+    if (setup.admissionNonce === null) {
+      setup = { ...setup, admissionNonce: newNonce() }
+      await writeSetup(config.stateDir, setup)
+    }
     progress(`admission at the witness ${config.witness.url}`)
     setup = { ...setup, witnessInc: await admit(config, setup, options) }
     await writeSetup(config.stateDir, setup)
@@ -87,6 +92,8 @@ export async function beginPair(options: SetUpOptions & BeginOptions): Promise<s
   }
   return tokenOf(config, setup, major)
 }
+
+const newNonce = (): string => randomBytes(24).toString('base64url')
 
 async function tokenOf(config: Config, setup: Setup, postgresMajor: number): Promise<string> {
   const { witness } = config

@@ -12,7 +12,8 @@ export const tokenSchema = z.strictObject({
   v: z.literal(1),
   pair: z.string(),
   node: z.enum(['a', 'b']),
-  pairKey: z.string(),
+  /** 32 bytes in base64url. */
+  pairKey: z.string().regex(/^[\w-]{43}$/),
   hostKeyPem: z.string(),
   witness: z
     .strictObject({

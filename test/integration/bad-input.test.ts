@@ -78,7 +78,7 @@ describe('bad input', { skip: whyNoNamespaces(), timeout: 300_000 }, () => {
       v: 1,
       pair: 'orders',
       node: 'a',
-      pairKey: 'k',
+      pairKey: 'k'.repeat(43),
       hostKeyPem: 'p',
       witness: null,
       tls: null,

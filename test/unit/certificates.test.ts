@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { X509Certificate } from 'node:crypto'
+import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -41,4 +41,17 @@ test('a host with the key of the pair’s authority makes a new certificate for 
     assert.equal(certificate.checkIP(address), address)
     assert.ok(made.certificatePem !== readFileSync(tlsPaths(a).certificate, 'utf8'))
   }
+})
+
+test('a set-up that was cut off between a key and its certificate makes both anew', async t => {
+  const folder = mkdtempSync(join(tmpdir(), 'understudy-cut-off-'))
+  t.after(() => rmSync(folder, { recursive: true, force: true }))
+  const config = parseConfig(JSON.stringify({ ...exampleConfig, stateDir: folder }), 'agent.json')
+  const { authority } = await ensureCertificates(config)
+  const { certificate } = tlsPaths(config)
+  rmSync(certificate)
+  await ensureCertificates(config)
+  const made = new X509Certificate(readFileSync(certificate))
+  assert.ok(made.verify(new X509Certificate(authority.certificatePem).publicKey))
+  assert.ok(made.checkPrivateKey(createPrivateKey(readFileSync(tlsPaths(config).key))))
 })
