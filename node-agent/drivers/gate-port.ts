@@ -4,6 +4,7 @@ import { KernelGate } from '../gate/kernel-gate.ts'
 import type { GateSpec } from '../gate/ruleset.ts'
 import { type GateAlarm, GateWatch } from '../gate/watch.ts'
 import { bootMs } from '../kernel/clock.ts'
+import { KernelError } from '../kernel/libc.ts'
 import { RouteSocket } from '../kernel/rtnetlink.ts'
 import type { GatePort } from '../ports.ts'
 import { addressOf, interfaceHolding } from './host-addresses.ts'
@@ -12,17 +13,44 @@ import { addressOf, interfaceHolding } from './host-addresses.ts'
 const tableName = 'understudy'
 
 /** What of the configuration the kernel has to enforce. */
-export function gateSpecOf(config: Config, route: RouteSocket): GateSpec {
-  return {
-    table: tableName,
-    vips: config.vips.map(vip => addressOf(vip.address)),
-    ports: config.protectedPorts,
-    peers: config.peer.paths.flatMap(path => {
-      const iface = interfaceHolding(route, path.local)
-      return iface === null ? [] : [{ iface, address: path.peer }]
-    }),
-    devices: [...new Set(config.vips.map(vip => vip.interface))],
-    forwarded: false,
+const gateSpecOf = (config: Config): GateSpec => ({
+  table: tableName,
+  vips: config.vips.map(vip => addressOf(vip.address)),
+  ports: config.protectedPorts,
+  peers: [],
+  devices: [...new Set(config.vips.map(vip => vip.interface))],
+  forwarded: false,
+})
+
+/**
+ * By which interfaces the other host is reached: of each path the one that has this host's address. A direct link whose other
+ * end is off may have none yet when the agent starts, so that is looked for until it is found, and stays when it goes again.
+ */
+export function peersOf(
+  paths: Config['peer']['paths'],
+  find: (address: string) => string | null,
+): () => GateSpec['peers'] {
+  const found = new Map<string, string>()
+  return () =>
+    paths.flatMap(({ local, peer }) => {
+      const iface = found.get(local) ?? find(local)
+      if (iface === null) return []
+      found.set(local, iface)
+      return [{ iface, address: peer }]
+    })
+}
+
+/** null also where the kernel does not say: it is asked again. */
+function interfaceNow(address: string): string | null {
+  let route: RouteSocket | null = null
+  try {
+    route = new RouteSocket()
+    return interfaceHolding(route, address)
+  } catch (error) {
+    if (error instanceof KernelError) return null
+    throw error
+  } finally {
+    route?.close()
   }
 }
 
@@ -33,9 +61,7 @@ export class GateDriver implements GatePort {
   #replaced: string | undefined
 
   constructor(config: Config) {
-    const route = new RouteSocket()
-    this.#gate = new KernelGate(gateSpecOf(config, route))
-    route.close()
+    this.#gate = new KernelGate(gateSpecOf(config), { peers: peersOf(config.peer.paths, interfaceNow) })
     this.#watch = new GateWatch(this.#gate)
   }
 
@@ -96,6 +122,8 @@ function sentenceOf(alarm: GateAlarm): string {
   switch (alarm.kind) {
     case 'restored':
       return `somebody else changed the gate's tables (${alarm.why}); they are restored and ${alarm.now}. Keep firewall reloads from flushing the table "${tableName}"`
+    case 'followed':
+      return `${alarm.why}: the gate's tables were made anew for it, and are ${alarm.now}`
     case 'grant-changed':
       return `${alarm.why}; it is ${alarm.now} now. Find out who writes to the table "${tableName}"`
     case 'not-restored':

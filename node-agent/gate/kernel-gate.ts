@@ -11,7 +11,7 @@ import { randomFillSync } from 'node:crypto'
 import { assert } from '../../shared/assert.ts'
 import { GRANT_OVERHEAD_MS, GUARD_MS, grantMs, latestExpiryMs, SLOP_MS } from '../../shared/protocol/grants.ts'
 import { bootMs } from '../kernel/clock.ts'
-import { EEXIST, ENOBUFS, ENOENT, EOPNOTSUPP, EPERM, interfaceIndex, KernelError } from '../kernel/libc.ts'
+import { ENOBUFS, EOPNOTSUPP, EPERM, interfaceIndex, KernelError } from '../kernel/libc.ts'
 import { tableDifference } from './compare.ts'
 import type { Gate, GateCounters, GateReading, GateState, OpenResult } from './gate.ts'
 import {
@@ -24,7 +24,15 @@ import {
   tableFlags,
 } from './install.ts'
 import { type Batch, type BatchResult, Nftables, type SetName } from './nft.ts'
-import { type GateSpec, gateLayout, type TableFamily, type TableLayout, type TableName } from './ruleset.ts'
+import { refusal, tooShort } from './refusal.ts'
+import {
+  type GateSpec,
+  gateLayout,
+  type SetLayout,
+  type TableFamily,
+  type TableLayout,
+  type TableName,
+} from './ruleset.ts'
 
 const FAMILIES: readonly TableFamily[] = ['inet', 'arp', 'netdev']
 
@@ -41,6 +49,8 @@ const CHANCE_BYTES = 1024 * KEY_BYTES
 const OPEN_ATTEMPTS = 2
 
 export type KernelGateOptions = {
+  /** Those of the specification as they are now: an address may come to an interface only later. Asked at each comparison. */
+  peers?: () => GateSpec['peers']
   /** False: leave the tables to everybody, as on a kernel that knows no owner. For tests of what then protects them. */
   own?: boolean
   /** For tests: called before the guard is armed, after it, and again when the grant is built and not yet sent. */
@@ -61,8 +71,8 @@ export class KernelGate implements Gate {
 
   constructor(spec: GateSpec, options: KernelGateOptions = {}) {
     this.#spec = spec
-    this.#tables = this.#layout()
     this.#options = options
+    this.#tables = this.#layout()
     this.#nft = new Nftables()
   }
 
@@ -170,9 +180,13 @@ export class KernelGate implements Gate {
 
   /** The part of it that comes about without anybody changing the tables. */
   interfaceDifference(): string | undefined {
+    const wanted = this.#layout()
     const devices = (tables: readonly TableLayout[]) => tables.flatMap(table => table.chains).map(chain => chain.hook)
-    if (JSON.stringify(devices(this.#layout())) === JSON.stringify(devices(this.#tables))) return undefined
-    return 'an interface on which addresses are announced has come or gone'
+    if (JSON.stringify(devices(wanted)) !== JSON.stringify(devices(this.#tables)))
+      return 'an interface on which addresses are announced has come or gone'
+    const peers = (tables: readonly TableLayout[]) => tables.flatMap(table => table.sets).flatMap(linkElements)
+    if (String(peers(wanted)) === String(peers(this.#tables))) return undefined
+    return 'an interface by which the other host is reached has come'
   }
 
   /** Why the gate's state is not the one this process set: changed by another. Undefined where it is. */
@@ -213,7 +227,8 @@ export class KernelGate implements Gate {
 
   #layout(): TableLayout[] {
     // A chain can't hang at an interface that is not there (yet); the watch adds it when it comes.
-    return gateLayout({ ...this.#spec, devices: this.#spec.devices.filter(device => interfaceIndex(device) !== 0) })
+    const devices = this.#spec.devices.filter(device => interfaceIndex(device) !== 0)
+    return gateLayout({ ...this.#spec, devices, peers: this.#options.peers?.() ?? this.#spec.peers })
   }
 
   /** The tables of our name, also of a family that is not wanted (any more). */
@@ -371,29 +386,5 @@ export class KernelGate implements Gate {
   }
 }
 
-function tooShort(untilBootMs: number, nowMs: number): OpenResult {
-  const leftMs = (untilBootMs - nowMs).toFixed(1)
-  return { ok: false, code: 'too-short', why: `The lease has ${leftMs} ms left, too little for a grant.` }
-}
-
-function refusal(result: Extract<BatchResult, { ok: false }>): OpenResult {
-  const failed = (step: string, errno: number) => result.errors.some(e => e.step === step && e.errno === errno)
-  const said = result.errors.map(error => `${error.step}: errno ${error.errno}`).join(', ') || 'steps unanswered'
-  if (failed('guard', ENOENT) && !failed('grant', ENOENT)) {
-    return {
-      ok: false,
-      code: 'late',
-      why: `The grant came more than ${GUARD_MS} ms after its guard and was not applied.`,
-    }
-  }
-  if (failed('token', ENOENT) && !failed('grant', ENOENT)) {
-    return { ok: false, code: 'replaced', why: 'Another process has taken the gate over; this one may not open it.' }
-  }
-  if (result.errors.some(error => error.errno === ENOENT || error.errno === EPERM)) {
-    return { ok: false, code: 'lost', why: `The gate's tables are gone or belong to another (${said}).` }
-  }
-  if (result.errors.some(error => error.errno === EEXIST)) {
-    return { ok: false, code: 'refused', why: `Somebody else wrote to the gate at the same instant (${said}).` }
-  }
-  return { ok: false, code: 'refused', why: `The kernel refused the grant (${said}).` }
-}
+const linkElements = ({ type, elements }: SetLayout): string[] =>
+  type === 'link-ipv4' || type === 'link-ipv6' ? elements.map(element => element.text) : []

@@ -14,6 +14,8 @@ import { NFNLGRP_NFTABLES, Nftables, nftEvent } from './nft.ts'
 export type GateAlarm =
   /** The tables were gone or changed and are there again. `now` open: a grant was still valid. */
   | { kind: 'restored'; why: string; now: GateState }
+  /** They were made anew for an interface that has come or gone. */
+  | { kind: 'followed'; why: string; now: GateState }
   /** They could not be made again. The caller has to stop serving by other means. */
   | { kind: 'not-restored'; why: string }
   /** Somebody else opened, shut, extended or shortened the gate; it is again as this agent had it. */
@@ -102,7 +104,9 @@ export class GateWatch {
     try {
       const all = !this.#gate.owned || nowMs - this.#comparedAllMs >= COMPARE_OWNED_EVERY_MS
       if (all) this.#comparedAllMs = nowMs
-      const changed = all ? this.#gate.difference() : this.#gate.interfaceDifference()
+      const moved = this.#gate.interfaceDifference()
+      if (moved !== undefined) return { kind: 'followed', why: moved, now: this.#gate.restore() }
+      const changed = all ? this.#gate.difference() : undefined
       if (changed !== undefined) return { kind: 'restored', why: changed, now: this.#gate.restore() }
       const why = this.#gate.stateDifference()
       return why === undefined ? undefined : { kind: 'grant-changed', why, now: this.#gate.restore() }

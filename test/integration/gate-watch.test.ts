@@ -240,6 +240,28 @@ describe('the watch over the gate', { skip: whyNoNamespaces(), timeout: 240_000 
     await end()
   })
 
+  test('the other host is let through on a link that gets its address later, and the grant in force goes on', async () => {
+    let peers: GateSpec['peers'] = []
+    const gate = ns.run(() => new KernelGate({ ...SPEC, peers }, { own: false, peers: () => peers }))
+    ns.run(() => gate.install())
+    const watch = ns.run(() => new GateWatch(gate))
+    const expiresByBootMs = open(gate, LONG_MS)
+    let laterMs = 0
+    const rested = () => {
+      laterMs += 60_000
+      return ns.run(() => watch.poll(monotonicMs() + laterMs))
+    }
+    assert.equal(rested(), undefined)
+    peers = [{ iface: 'lan0', address: '10.9.1.2' }]
+    assert.deepEqual(kindAndState(rested()), ['followed', 'open'])
+    assert(gate.expiresByBootMs <= expiresByBootMs)
+    assert.match(ns.exec('nft', 'list', 'set', 'inet', SPEC.table, 'peer4'), /"lan0" \. 10\.9\.1\.2/)
+    assert.equal(rested(), undefined)
+    ns.run(() => gate.uninstall())
+    gate.dispose()
+    await watch.stop()
+  })
+
   test('a table of an agent before us that is of no more use is removed with the others', async () => {
     const before = ns.run(() => new KernelGate(SPEC, { own: false }))
     ns.run(() => before.install())
