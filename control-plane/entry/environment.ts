@@ -137,6 +137,17 @@ export function listenOf(text: string): ListenAddress {
 }
 export const listenDefault = '127.0.0.1:7480'
 
+/**
+ * Servers of our own (broker, hosted witness) listen where this API does; where that is every address, on loopback.
+ * @returns why hosts on other machines do not reach them, or null
+ */
+export function whyUnreached({ listen, publicUrl }: { listen: ListenAddress; publicUrl: string }): string | null {
+  const here = ['0.0.0.0', '::', '127.0.0.1', '::1'].includes(listen.address)
+  const { hostname } = new URL(publicUrl)
+  if (!here || ['127.0.0.1', '[::1]', 'localhost'].includes(hostname)) return null
+  return `hosts come to ${publicUrl}, and servers of this control plane's own listen on loopback, where hosts on other machines do not reach them: write in LISTEN the address by which they reach this one, or set MQTT_URL and a PUBLIC_URL that begins with https://`
+}
+
 function witnessOf(url: string | null, publicUrl: string): WitnessPlace | null {
   if (url === null) return publicWitness(publicUrl)
   const place = publicWitness(url.replace(/\/+$/, ''))

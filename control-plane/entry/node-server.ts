@@ -14,7 +14,7 @@ import { type Deps, defaultLimits, type IdentityProvider, type Limits, type LogL
 import { pushAgain } from '../services/pair/push-desired.ts'
 import { sweep } from '../services/sweep.ts'
 import { bootstrap } from './bootstrap.ts'
-import { type ListenAddress, withoutCredentials } from './environment.ts'
+import { type ListenAddress, whyUnreached, withoutCredentials } from './environment.ts'
 import { keepRunning } from './local/kept.ts'
 import { type LocalMosquitto, startLocalMosquitto } from './local/mosquitto.ts'
 import { occupy } from './local/occupied.ts'
@@ -114,6 +114,9 @@ export async function startControlPlane(options: NodeOptions): Promise<RunningCo
     const { app, url, stop } = await listen(options, deps)
     closing.push(stop)
     deps.publicUrl = options.publicUrl ?? url
+    const unreached =
+      mosquitto === null && deps.witness !== null ? null : whyUnreached({ ...options, publicUrl: deps.publicUrl })
+    if (unreached !== null) options.log({ level: 'warning', message: unreached })
     if (deps.witness === null) {
       const folder = join(options.dataDir, 'keys')
       const listener = await startWitnessListener({ folder, authority, ...witnessPlace(options), fetch: app.fetch })

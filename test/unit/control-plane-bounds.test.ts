@@ -15,7 +15,7 @@ import { Ingest } from '../../control-plane/broker/ingest.ts'
 import { Shares, shareBytesMax, shareBytesPerSecond } from '../../control-plane/broker/shares.ts'
 import { openDatabase } from '../../control-plane/db/client.ts'
 import type { Deps } from '../../control-plane/deps.ts'
-import { identityProvidersOf, listenOf, settingsOf } from '../../control-plane/entry/environment.ts'
+import { identityProvidersOf, listenOf, settingsOf, whyUnreached } from '../../control-plane/entry/environment.ts'
 import { occupy } from '../../control-plane/entry/local/occupied.ts'
 import { startSweeping } from '../../control-plane/entry/long-lived.ts'
 import { faultLine, faultText } from '../../control-plane/fault-text.ts'
@@ -94,6 +94,11 @@ test('hosts and tooling are told where the broker is, and not the password by wh
   assert.deepEqual(listenOf('[::1]:7480'), { address: '::1', port: 7480 })
   for (const text of ['7480', 'localhost:7480', '127.0.0.1:70000'])
     assert.throws(() => listenOf(text), /^Error: LISTEN is .*; write it as address:port/)
+  const unreached = (text: string, url: string) => whyUnreached({ listen: listenOf(text), publicUrl: url })
+  assert.match(unreached('0.0.0.0:7480', 'http://0.0.0.0:7480') ?? '', /write in LISTEN the address/)
+  assert.match(unreached('127.0.0.1:7480', 'https://cp.example') ?? '', /come to https:\/\/cp\.example/)
+  assert.equal(unreached('10.0.0.5:7480', 'http://10.0.0.5:7480'), null)
+  assert.equal(unreached('127.0.0.1:7480', 'http://127.0.0.1:7480'), null)
 })
 
 test('a sweep that takes long is not joined by the next one', async () => {
