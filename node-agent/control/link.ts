@@ -228,7 +228,7 @@ export class ControlLink {
       this.#why = ''
       this.#reachedAtMs = this.#options.nowMs()
       await this.#tellEvents()
-      await this.#keepBroker()
+      await this.#keepBroker().catch(error => this.#note(`no way to the broker: ${error}`))
     }
     this.#options.settled()
     if (this.#closed) return
@@ -310,7 +310,7 @@ export class ControlLink {
 
   async #report(): Promise<void> {
     if (this.#closed || this.#reachedAtMs === null) return
-    await this.#session.sendReport()
+    await this.#session.sendReport().catch(error => this.#note(`a report was not made: ${error}`))
     if (!this.#session.inMotion) this.#looks = 0
     else if (!this.#closed)
       this.#lookTimer ??= setTimeout(
@@ -343,7 +343,7 @@ export class ControlLink {
     if (status === 'True' || held === null) return
     this.#retries++
     if (status === 'False' && this.#retries % refusedEvery !== 0) return
-    await this.#session.applyHeld()
+    await this.#session.applyHeld().catch(error => this.#note(`the wish was not applied: ${error}`))
     if (this.#session.applied.status !== status) await this.#report()
     this.#options.settled()
   }

@@ -1,5 +1,6 @@
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import { type Command, verbs } from '../../shared/contract/documents.ts'
 import type { Standing } from '../agent.ts'
@@ -48,6 +49,8 @@ const reportEveryMs = 2_000
 /** The state of a path tells nobody of a change; each look is a process. */
 const lookEveryMs = 60_000
 const askLimitMs = 5_000
+/** An operator who made room need not start anything anew. */
+const beginAgainMs = 10_000
 /** An agent that begins anew has ended this process long before. */
 const endLimitMs = 30_000
 /** A command may overtake the wish it belongs to. */
@@ -85,11 +88,21 @@ export class ControlWorker implements WorkerProgram {
     }
     if (topic !== controlTopic || this.#begun) return
     this.#begun = true
-    this.#begin(controlSettingsSchema.parse(body)).catch((error: unknown) => {
-      const why = error instanceof Error ? error.message : String(error)
-      this.#core?.tell('note', `the link does not run: ${why}`)
-      this.#core?.report({ why })
-    })
+    void this.#run(controlSettingsSchema.parse(body))
+  }
+
+  /** What kept it from beginning may have ended, as a full disk does. */
+  async #run(settings: ControlSettings): Promise<void> {
+    for (let said = ''; ; await sleep(beginAgainMs)) {
+      try {
+        return await this.#begin(settings)
+      } catch (error) {
+        const why = error instanceof Error ? error.message : String(error)
+        if (why !== said) this.#core?.tell('note', `the link does not run, and is tried again: ${why}`)
+        said = why
+        this.#core?.report({ why })
+      }
+    }
   }
 
   asked(verb: string, body: unknown): unknown {
@@ -158,11 +171,20 @@ export class ControlWorker implements WorkerProgram {
     })
     this.#link = link
     if (this.#standing !== null) link.standing(this.#standing)
-    setInterval(() => this.#core?.report(link.state()), reportEveryMs)
-    setInterval(() => void this.#look(looker), lookEveryMs)
+    const timers = [
+      setInterval(() => this.#core?.report(link.state()), reportEveryMs),
+      setInterval(() => void this.#look(looker), lookEveryMs),
+    ]
     if (this.#digest !== '') link.inventoryChanged()
     void this.#look(looker)
-    await link.start()
+    try {
+      await link.start()
+    } catch (error) {
+      for (const timer of timers) clearInterval(timer)
+      this.#link = null
+      await link.close()
+      throw error
+    }
   }
 
   async #throughPeer(request: RelayRequest): Promise<RelayAnswer> {
@@ -279,7 +301,16 @@ export class ControlWorker implements WorkerProgram {
   #settled(settings: ControlSettings): void {
     const why = this.#restart
     this.#restart = null
-    if (why !== null) void this.#beginAnew(settings, why)
+    if (why === null) return
+    this.#beginAnew(settings, why).catch((error: unknown) => {
+      // It is asked again after the next answer.
+      this.#restart ??= why
+      this.#ending = false
+      this.#core?.tell(
+        'note',
+        `the agent does not begin anew: ${error instanceof Error ? error.message : String(error)}`,
+      )
+    })
   }
 
   async #beginAnew({ socket }: ControlSettings, why: string): Promise<void> {
