@@ -3,7 +3,7 @@
  * that boots has none before it has asked the register.
  */
 import { familyOf, sameAddress } from '../kernel/address.ts'
-import { promoteSecondaries } from '../kernel/promote-secondaries.ts'
+import { keepingOthers } from '../kernel/removing-first.ts'
 import { RouteSocket } from '../kernel/rtnetlink.ts'
 import { type Announced, AnnouncementSender, Announcer } from './announce.ts'
 
@@ -32,7 +32,6 @@ export class VirtualAddresses {
 
   /** Adds what is missing; idempotent. IPv6 addresses go when a link goes down, so this is called again and again. */
   add(): { added: string[] } {
-    this.#keepApart()
     const added = this.#claimed.filter(vip => this.#route.addAddress(vip) === 'added')
     return { added: added.map(vip => vip.address) }
   }
@@ -40,8 +39,11 @@ export class VirtualAddresses {
   /** Removes them all and ends the announcements; idempotent. */
   remove(): { removed: string[] } {
     this.#announcer.cancel()
-    this.#keepApart()
-    const removed = this.#vips.filter(vip => this.#route.removeAddress(vip) === 'removed')
+    const isRemoved = (vip: Required<VirtualAddress>) => this.#route.removeAddress(vip) === 'removed'
+    // The host's own address may have come after this one.
+    const removed = this.#vips.filter(vip =>
+      familyOf(vip.address) === 4 ? keepingOthers(vip.iface, () => isRemoved(vip)) : isRemoved(vip),
+    )
     return { removed: removed.map(vip => vip.address) }
   }
 
@@ -71,12 +73,6 @@ export class VirtualAddresses {
     this.#announcer.cancel()
     this.#sender.close()
     this.#route.close()
-  }
-
-  /** The host's own address in the same segment must not go with a virtual one, nor that with the host's. */
-  #keepApart(): void {
-    const ifaces = new Set(this.#vips.filter(vip => familyOf(vip.address) === 4).map(vip => vip.iface))
-    for (const iface of ifaces) promoteSecondaries(iface)
   }
 
   get #claimed(): readonly Required<VirtualAddress>[] {
