@@ -29,6 +29,8 @@ interface Member {
   restartsAt: number[]
   endedEarly: string
   busy: Promise<unknown>
+  /** Ends the rest of whoever watches it. */
+  wake: () => void
 }
 
 export class Services implements ServicesPort {
@@ -45,9 +47,11 @@ export class Services implements ServicesPort {
     this.#members = options.services.map(config => {
       const runner = runnerOf({ service: config, runtimeDir: options.runtimeDir })
       const state: ServiceState = { name: config.name, state: 'stopped', why: '', restarts: 0 }
-      const member: Member = { config, runner, state, restartsAt: [], endedEarly: '', busy: Promise.resolve() }
+      const part = { config, runner, state, restartsAt: [], endedEarly: '', busy: Promise.resolve() }
+      const member: Member = { ...part, wake: () => {} }
       runner.onEnd(why => {
         member.endedEarly = why
+        member.wake()
       })
       return member
     })
@@ -55,7 +59,7 @@ export class Services implements ServicesPort {
 
   start(context: ServiceContext): void {
     this.#env = this.#environment(context)
-    const wish = ++this.#wish
+    const wish = this.#nextWish()
     void this.#then(async () => {
       for (const member of this.#members) {
         if (wish !== this.#wish) return
@@ -66,7 +70,7 @@ export class Services implements ServicesPort {
 
   stop(context: ServiceContext): Promise<void> {
     this.#env = this.#environment(context)
-    const wish = ++this.#wish
+    const wish = this.#nextWish()
     return this.#then(async () => {
       for (const member of [...this.#members].reverse()) {
         if (wish !== this.#wish) return
@@ -84,7 +88,14 @@ export class Services implements ServicesPort {
   }
 
   detach(): void {
-    this.#wish++
+    this.#nextWish()
+  }
+
+  /** Whoever rests for an older one ends. */
+  #nextWish(): number {
+    this.#wish += 1
+    for (const member of this.#members) member.wake()
+    return this.#wish
   }
 
   #then(work: () => Promise<void>): Promise<void> {
@@ -179,7 +190,8 @@ export class Services implements ServicesPort {
         }
         lookAt = performance.now() + (health?.intervalMs ?? lookMs)
       }
-      await sleep(pollMs)
+      // It may have ended during that look.
+      if (member.endedEarly === '') await rest(member, lookAt - performance.now())
     }
   }
 
@@ -226,6 +238,17 @@ export class Services implements ServicesPort {
 
 const sentenceOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
-/** An end that the kernel told is acted on after this; a service without a health check is looked at each second. */
+/** Until the time is over or something has happened to it: in between an idle agent is not woken for it. */
+function rest(member: Member, ms: number): Promise<void> {
+  return new Promise(resolve => {
+    const timer = setTimeout(resolve, Math.max(0, ms))
+    member.wake = () => {
+      clearTimeout(timer)
+      resolve()
+    }
+  })
+}
+
+/** While one is brought up; a service without a health check is looked at each second. */
 const pollMs = 50
 const lookMs = 1000
