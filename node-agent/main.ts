@@ -25,11 +25,11 @@ import { releaseStartMemory } from './kernel/memory.ts'
 import { readHostKey } from './keys/host-key.ts'
 import { type NetworkConfig, ofWaiting, partsOf } from './network/change-process.ts'
 import { restoreVswitches } from './network/vswitches.ts'
-import { authorityShown } from './pair/authority.ts'
+import { authoritiesInForce } from './pair/authority.ts'
 import { certificateForOther, keepOtherHostKey } from './pair/keys.ts'
 import { LeftPair, readSetup } from './pair/setup-file.ts'
 import { PathWatch } from './peer/path-watch.ts'
-import type { OwnSettings } from './peer-news.ts'
+import { noAuthorities, type OwnSettings } from './peer-news.ts'
 import { preflight } from './preflight.ts'
 import { Pulse } from './pulse.ts'
 import { beginAnew } from './socket/program-verbs.ts'
@@ -179,7 +179,7 @@ async function ownSettings(config: Config): Promise<OwnSettings> {
     witnesses: admittedOf(config),
     hostKey: key?.publicKey ?? null,
     keyOffer: readOffer(config.stateDir),
-    authority: config.postgres.tls === null ? authorityShown(config) : null,
+    authorities: config.postgres.tls === null ? authoritiesInForce(config) : noAuthorities,
   }
 }
 

@@ -6,6 +6,7 @@ import { offerBytesMax } from './control/key-offer.ts'
 import type { Decision, Decisions } from './decisions.ts'
 import type { Room } from './disk/policy.ts'
 import type { KeyAndCertificate } from './keys/certificates.ts'
+import type { AuthoritiesInForce } from './pair/authority.ts'
 import type { ClientConnection, PeerLinkPort, VipPort } from './ports.ts'
 import { saidHostKey, saidWitnesses } from './witness/places.ts'
 
@@ -56,8 +57,8 @@ export interface OwnSettings extends SettingsStand {
   hostKey: string | null
   /** The pair's new key, while it is changed: sealed and signed (control/key-change.ts). */
   keyOffer: string | null
-  /** The fingerprint of the authority whose certificate this host's database shows; null: not known. */
-  authority: string | null
+  /** Whose certificates this host's database shows and takes. */
+  authorities: AuthoritiesInForce
 }
 const settingsSaid = z.object({
   hash: z.string().max(100),
@@ -66,7 +67,9 @@ const settingsSaid = z.object({
   witnesses: saidWitnesses,
   hostKey: saidHostKey,
   keyOffer: z.string().max(offerBytesMax).nullable().default(null),
-  authority: z.string().max(64).nullable().default(null),
+  authorities: z
+    .object({ shown: z.string().max(64).nullable(), taken: z.array(z.string().max(64)).max(16) })
+    .default({ shown: null, taken: [] }),
 }) satisfies z.ZodType<OwnSettings>
 /** openssl makes a key, a request and a certificate. */
 const certificateLimitMs = 20_000
@@ -75,6 +78,8 @@ const certificateSaid = z.object({ keyPem: z.string().max(10_000), certificatePe
 /** Three keys of 120 bytes; it is written to a disk there, which may be slow. */
 const hostKeySaid = z.string().max(1000)
 const hostKeyLimitMs = 10_000
+
+export const noAuthorities: AuthoritiesInForce = { shown: null, taken: [] }
 
 /** An agent before this version answers with the hash alone, whatever the question holds. */
 const settingsQuestion = 2
@@ -156,7 +161,14 @@ export class PeerNews {
     if (!answer.ok) return answer
     const said = z.union([settingsSaid, z.string().max(100)]).safeParse(answer.body)
     if (!said.success) return { ok: false, why: 'the other host answered something else' }
-    const older = { refused: null, settled: true, witnesses: [], hostKey: null, keyOffer: null, authority: null }
+    const older = {
+      refused: null,
+      settled: true,
+      witnesses: [],
+      hostKey: null,
+      keyOffer: null,
+      authorities: noAuthorities,
+    }
     return { ok: true, said: typeof said.data === 'string' ? { hash: said.data, ...older } : said.data }
   }
 

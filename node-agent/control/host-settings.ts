@@ -23,6 +23,7 @@ import {
   isHeard,
   isWell,
   lacksAlternate,
+  mayTellAgain,
   pathsOf,
   peerOf,
   talksBy,
@@ -56,14 +57,17 @@ export interface HostSettingsOptions {
   check: (config: Config) => Promise<void>
   /** Of all its interfaces. */
   addresses: () => string[]
-  keys: Pick<KeyChange, 'begin' | 'takeBack' | 'isOpen' | 'settle' | 'nextAuthority' | 'certify' | 'isCertified'>
+  keys: Pick<
+    KeyChange,
+    'begin' | 'takeBack' | 'isOpen' | 'settle' | 'nextAuthority' | 'certify' | 'isCertified' | 'isInForce'
+  >
 }
 
 /** A start, its adoption, a reconnect and a busy machine. */
 const wellWithinMs = 45_000
 /** The other host's turn: it hears of the wish within a minute, and may take as long to find out that it is not well. */
 const otherWithinMs = 180_000
-/** A backup that is silent for so long is not waited for: it takes the settings when it is back. */
+/** A backup that is silent for so long takes the settings when it is back. */
 const silentMs = 60_000
 const whyMax = 450
 
@@ -362,9 +366,10 @@ export class HostSettings {
     if (wanted === null) return null
     const next = certifying({ wanted, hash: applied.hash, role: here.role, theirs })
     try {
-      if (next.may && (await keys.certify(config))) {
-        await restart('a certificate of the new authority of the pair')
-        return pending('the agent starts anew with a certificate of the new authority')
+      const isMade = next.may && (await keys.certify(config))
+      if (isMade || (!keys.isInForce(config) && mayTellAgain(here, nowMs()))) {
+        await restart('certificates of the new authority of the pair')
+        return pending('the agent starts anew with certificates of the new authority')
       }
     } catch (error) {
       if (keys.isCertified(config) || theirs?.settled === true) throw error
@@ -392,5 +397,4 @@ export class HostSettings {
 }
 
 const sentenceOf = (error: unknown): string => (error instanceof Error ? error.message : String(error)).slice(0, whyMax)
-
 const pending = (why: string): ApplyOutcome => ({ ok: false, pending: true, why })

@@ -7,6 +7,7 @@ import type { Config } from '../config.ts'
 import { fingerprintOf, type KeyAndCertificate, writeKeyAndCertificate } from '../keys/certificates.ts'
 import { readSecret } from '../keys/secret-file.ts'
 import {
+  authoritiesInForce,
   forgetNextAuthority,
   isCertifiedBy,
   readNextAuthority,
@@ -87,6 +88,13 @@ export class KeyChange {
   isCertified(config: Config): boolean {
     const next = readNextAuthority(config)
     return next !== null && isCertifiedBy(next, config)
+  }
+
+  /** What the files say, this host's database takes and shows. */
+  isInForce(config: Config): boolean {
+    const next = this.nextAuthority(config)
+    const { shown, taken } = authoritiesInForce(config)
+    return next !== null && taken.includes(next) && (shown === next || !this.isCertified(config))
   }
 
   /** Once both hosts trust it. False: this host has a certificate of it, in force from its last start on. */

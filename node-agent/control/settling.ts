@@ -71,12 +71,22 @@ export function certifying(part: {
   theirs: OwnSettings | null
 }): { may: boolean; waits: string | null } {
   const { wanted, hash, role, theirs } = part
-  if (theirs === null || theirs.hash !== hash)
+  if (theirs === null || theirs.hash !== hash || !theirs.authorities.taken.includes(wanted))
     return { may: false, waits: 'the other host does not say that it trusts the new authority' }
-  const isTheirs = theirs.authority === wanted
+  const isTheirs = theirs.authorities.shown === wanted
   const waits = isTheirs ? null : 'the other host shows no certificate of the new authority'
   return { may: isTheirs || role !== 'primary', waits }
 }
+
+/**
+ * The database of this host does not have the certificates that its agent should have begun anew with: whoever was to tell
+ * it was killed in that moment, or not heard. Once a minute at most, and not where no database runs that could take them.
+ */
+export function mayTellAgain(here: StatusReport, nowMs: number): boolean {
+  const upMs = nowMs - Date.parse(here.agent.startedAt)
+  return ['standby', 'primary'].includes(here.replication.process) && upMs > startedAgainMs
+}
+const startedAgainMs = 60_000
 
 type InForce = NonNullable<AppliedWish['previous']>
 

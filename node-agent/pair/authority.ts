@@ -22,7 +22,7 @@ const stagedSchema = z.object({
   certificatePem: z.string().max(4000),
 })
 /** The one in use, and those of changes that came to nothing and of which a host may still show a certificate. */
-const trustedMax = 4
+const trustedMax = 8
 
 const folderOf = ({ stateDir }: Pick<Config, 'stateDir'>): string => join(stateDir, 'tls')
 const stagedFile = (config: Pick<Config, 'stateDir'>): string => join(folderOf(config), nextAuthorityName)
@@ -86,15 +86,26 @@ export function isCertifiedBy({ certificatePem }: Pick<KeyAndCertificate, 'certi
   return isOf(certificatePem, { key: readSecret(key), certificate: readSecret(certificate) })
 }
 
-/** The fingerprint of the authority whose certificate this host's database shows; null: none of those that are trusted here. */
-export function authorityShown(config: Config): string | null {
+/** Fingerprints of authorities, as this host's database has them, which may be less than the files of the pair say. */
+export interface AuthoritiesInForce {
+  /** Whose certificate it shows; null: of none that it takes. */
+  shown: string | null
+  /** Whose certificates it takes. */
+  taken: string[]
+}
+
+export function authoritiesInForce(config: Config): AuthoritiesInForce {
   const { authority, certificate } = tlsPaths(config)
-  const given = join(config.stateDir, 'postgres', 'server.crt')
-  const shown = existsSync(given) ? given : certificate
-  if (!existsSync(authority) || !existsSync(shown)) return null
+  const given = (name: string, from: string): string => {
+    const copy = join(config.stateDir, 'postgres', name)
+    return existsSync(copy) ? copy : from
+  }
+  const [ca, shown] = [given('ca.crt', authority), given('server.crt', certificate)]
+  if (!existsSync(ca) || !existsSync(shown)) return { shown: null, taken: [] }
   const own = new X509Certificate(readFileSync(shown))
-  const by = certificatesOf(readFileSync(authority, 'utf8')).find(pem => own.verify(new X509Certificate(pem).publicKey))
-  return by === undefined ? null : fingerprintOf(new X509Certificate(by))
+  const all = certificatesOf(readFileSync(ca, 'utf8')).map(pem => new X509Certificate(pem))
+  const by = all.find(one => own.verify(one.publicKey))
+  return { shown: by === undefined ? null : fingerprintOf(by), taken: all.map(fingerprintOf) }
 }
 
 function isOf(authorityPem: string, own: { key: Buffer | null; certificate: Buffer | null }): boolean {

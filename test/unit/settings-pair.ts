@@ -32,6 +32,7 @@ export type Change = Partial<PairWish['settings']>
 
 export class Host {
   readonly node: Node
+  readonly clock: { ms: number }
   readonly stateDir: string
   readonly path: string
   readonly settings: HostSettings
@@ -57,10 +58,14 @@ export class Host {
   hasAuthority = true
   /** The agent is killed as it is told to begin anew, and is started by whoever supervises it. */
   killed = false
+  /** Whoever has it begin anew is killed in that moment: the agent runs on. */
+  cutOff = false
+  startedMs = 0
   config: Config | null = null
 
   constructor(folder: string, node: Node, clock: { ms: number }) {
     this.node = node
+    this.clock = clock
     this.isPrimary = node === 'a'
     this.stateDir = join(folder, node)
     this.path = join(folder, `${node}.json`)
@@ -85,10 +90,11 @@ export class Host {
               witnesses: [],
               hostKey: null,
               keyOffer: this.other.openKeys && `offer of ${this.other.openKeys}`,
-              authority: this.other.shown,
+              authorities: { shown: this.other.shown, taken: [...this.other.trusted] },
             }
           : null,
       restart: async () => {
+        if (this.cutOff) throw new Error('killed before it was told')
         await this.start()
         if (this.killed) throw new Error('killed')
       },
@@ -115,6 +121,8 @@ export class Host {
           this.certificate = this.openKeys ?? this.certificate
           return isNew
         },
+        isInForce: () =>
+          this.trusted.has(this.openKeys ?? '') && (this.certificate !== this.openKeys || this.shown === this.openKeys),
         isOpen: () => this.openKeys !== null,
         settle: async () => {
           this.keysHeld = this.openKeys ?? this.keysHeld
@@ -128,6 +136,7 @@ export class Host {
 
   async start(): Promise<void> {
     this.restarts += 1
+    this.startedMs = this.clock.ms
     this.shown = this.certificate
     this.trusted = new Set(this.trustedFiles)
     this.config = (await loadHostForStart(this.path)).config
@@ -150,8 +159,8 @@ export class Host {
       serving: this.isPrimary && this.serving,
       why: 'made up',
       witness: null,
-      agent: { profile: this.config?.profile },
-      replication: { streaming: true },
+      agent: { profile: this.config?.profile, startedAt: new Date(this.startedMs).toISOString() },
+      replication: { streaming: true, process: 'standby' },
       peer: { heardAgoMs: this.heard ? 10 : 60_000, paths, usesNewestKey: this.#usesNewestKey() },
     }
     return part as unknown as StatusReport
