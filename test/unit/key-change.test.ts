@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { generateKeyPairSync, type KeyObject, randomBytes, X509Certificate } from 'node:crypto'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -143,6 +143,29 @@ test('a change that is taken back leaves the key and the certificate as they wer
   assert.deepEqual(keysOf(readKeyRing(b.config.pairKeyFile)), [oldKey])
   assert.equal(serialOf(b.config), before)
   assert.equal(b.keys.isOpen(b.config), false)
+})
+
+test('what the other host is told of the authorities is what the database has, and not what its files are to be', async t => {
+  const { b } = await hosts(t)
+  const folder = join(b.config.stateDir, 'postgres')
+  mkdirSync(folder)
+  const start = (): void => {
+    const { authority, certificate } = tlsPaths(b.config)
+    copyFileSync(authority, join(folder, 'ca.crt'))
+    copyFileSync(certificate, join(folder, 'server.crt'))
+  }
+  start()
+  const before = authoritiesInForce(b.config)
+  await b.keys.begin(b.config, { wish: b.wish, name, offer: null, usesNewestKey: false })
+  const next = b.keys.nextAuthority(b.config)!
+  assert.deepEqual([authoritiesInForce(b.config), b.keys.isInForce(b.config)], [before, false])
+  start()
+  const both = [before.shown, next]
+  assert.deepEqual([authoritiesInForce(b.config), b.keys.isInForce(b.config)], [{ ...before, taken: both }, true])
+  await b.keys.certify(b.config)
+  assert.deepEqual([authoritiesInForce(b.config).shown, b.keys.isInForce(b.config)], [before.shown, false])
+  start()
+  assert.deepEqual([authoritiesInForce(b.config), b.keys.isInForce(b.config)], [{ shown: next, taken: both }, true])
 })
 
 test('changes that came to nothing leave no more than a few authorities, and that of the certificates in use', async t => {
