@@ -233,9 +233,12 @@ async function cleanUp(deps: Deps): Promise<number> {
       sql`ended_at < ${ago(keepDays.operations)} and not exists (select 1 from command c where c.operation = operation.id)`,
     ),
     old('event', sql`at < ${ago(keepDays.events)}`),
+    // For each organisation by the key: a join might read all events of all, every two seconds.
     sql`delete from event where ctid = any(array(
-      select e.ctid from organisation o
-      join event e on e.organisation = o.id and e.seq <= o.event_seq - ${eventsMax}::bigint
+      select old.at from organisation o cross join lateral (
+        select e.ctid as at from event e
+        where e.organisation = o.id and e.seq <= o.event_seq - ${eventsMax}::bigint
+        order by e.seq limit ${deletedMax}) old
       where o.event_seq > ${eventsMax}::bigint limit ${deletedMax}))`,
     old('alarm', sql`id < ${before(keepDays.alarms)} and state = 'cleared'`),
     old('enrolment_token', sql`id < ${before(keepDays.enrolmentTokens)}`),
