@@ -61,11 +61,11 @@ export function tenancyTests(runtime: () => Runtime): void {
     assert.equal(response.status, 401, await response.text())
   })
 
-  test('the same Idempotency-Key a hundred times at once makes one token of enrolment', async () => {
+  test('the same Idempotency-Key thirty times at once makes one token', async () => {
     const { client } = await newTenant(runtime())
     const body = { name: 'alpha' }
     const answers = await Promise.allSettled(
-      Array.from({ length: 100 }, () =>
+      Array.from({ length: 30 }, () =>
         client.call(createToken, { body: { name: 'one', role: 'viewer' }, idempotencyKey: 'the-same-key' }),
       ),
     )
