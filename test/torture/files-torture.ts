@@ -252,7 +252,10 @@ class Torture {
     await Promise.all(this.#writers.map(writer => writer.mark(number)))
     const held = await this.#pair.barrier(this.#primary, barrierLimitMs).then(
       () => true,
-      () => false,
+      error => {
+        this.#options.say(`no answer to barrier ${number}: ${error instanceof Error ? error.message : error}`)
+        return false
+      },
     )
     if (held) for (const { name } of this.#writers) this.#acknowledged.push({ writer: name, number })
   }
