@@ -57,8 +57,9 @@ function interfaceNow(address: string): string | null {
 export class GateDriver implements GatePort {
   readonly #gate: KernelGate
   readonly #watch: GateWatch
-  #tell: (why: string) => void = () => {}
-  #replaced: string | undefined
+  /** Said before anybody listened. */
+  readonly #untold: string[] = []
+  #tell: (why: string) => void = why => void this.#untold.push(why)
 
   constructor(config: Config) {
     this.#gate = new KernelGate(gateSpecOf(config), { peers: peersOf(config.peer.paths, interfaceNow) })
@@ -66,7 +67,8 @@ export class GateDriver implements GatePort {
   }
 
   adopt(): GateReport {
-    this.#replaced = this.#gate.install().replaced
+    const { replaced } = this.#gate.install()
+    if (replaced !== undefined) this.#tell(replacedSentence(replaced))
     this.#watch.start({ now: bootMs, alarm: alarm => this.#tell(sentenceOf(alarm)) })
     return this.read()
   }
@@ -94,10 +96,7 @@ export class GateDriver implements GatePort {
 
   onTampered(tell: (why: string) => void): void {
     this.#tell = tell
-    if (this.#replaced !== undefined)
-      tell(
-        `the gate's tables from before this start were not those of this configuration (${this.#replaced}); they were made anew, frozen`,
-      )
+    for (const why of this.#untold.splice(0)) tell(why)
   }
 
   counters(): Record<string, number> {
@@ -117,6 +116,9 @@ export class GateDriver implements GatePort {
     this.#gate.dispose()
   }
 }
+
+const replacedSentence = (why: string): string =>
+  `the gate's tables from before this start were not those of this configuration (${why}); they were made anew, frozen`
 
 function sentenceOf(alarm: GateAlarm): string {
   switch (alarm.kind) {

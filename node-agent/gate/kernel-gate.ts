@@ -53,8 +53,8 @@ export type KernelGateOptions = {
   peers?: () => GateSpec['peers']
   /** False: leave the tables to everybody, as on a kernel that knows no owner. For tests of what then protects them. */
   own?: boolean
-  /** For tests: called before the guard is armed, after it, and again when the grant is built and not yet sent. */
-  betweenSteps?: (step: 'asked' | 'armed' | 'built') => void
+  /** For tests: called before the guard is armed, after it, when the grant is built and not yet sent, and when a state was read. */
+  betweenSteps?: (step: 'asked' | 'armed' | 'built' | 'read') => void
 }
 
 export class KernelGate implements Gate {
@@ -191,21 +191,28 @@ export class KernelGate implements Gate {
 
   /** Why the gate's state is not the one this process set: changed by another. Undefined where it is. */
   stateDifference(): string | undefined {
+    // Whoever waits for a processor between a look at the kernel and one at the clock must not find a difference that is
+    // none: by the clock before it the grant has more left than when it was read, by the one after it less.
+    const leftBeforeMs = this.#leftMs()
     const { state, expiresInMs } = this.readState()
-    const leftMs = this.#expiresByBootMs - bootMs()
     if (state === 'absent') return 'the tables are missing'
+    this.#options.betweenSteps?.('read')
     // What the kernel reports may be a tick above what is left.
-    if (state === 'open' && expiresInMs > leftMs + SLOP_MS) {
-      const excessMs = expiresInMs - Math.max(0, leftMs)
+    if (state === 'open' && expiresInMs > leftBeforeMs + SLOP_MS) {
+      const excessMs = expiresInMs - Math.max(0, leftBeforeMs)
       return `the gate is open for ${excessMs.toFixed(0)} ms longer than this agent granted`
     }
-    // The kernel shuts up to the guard's life, the slop and a tick before the bound.
-    const granted = leftMs > GRANT_OVERHEAD_MS + SLOP_MS
     const shut = this.#tables.find(({ family }) => this.#held(family, 'open') === undefined)
-    if (granted && shut !== undefined) {
-      return `the ${shut.family} table is shut, ${leftMs.toFixed(0)} ms before its grant ends`
+    const leftAfterMs = this.#leftMs()
+    // The kernel shuts up to the guard's life, the slop and a tick before the bound.
+    if (shut !== undefined && leftAfterMs > GRANT_OVERHEAD_MS + SLOP_MS) {
+      return `the ${shut.family} table is shut, ${leftAfterMs.toFixed(0)} ms before its grant ends`
     }
     return this.#closed && state === 'frozen' ? 'the gate is frozen and not closed' : undefined
+  }
+
+  #leftMs(): number {
+    return this.#expiresByBootMs - bootMs()
   }
 
   /** Creates the tables anew, frozen, and reopens for what is left of the last grant, never for more; or closes. */

@@ -205,6 +205,23 @@ describe('the watch over the gate', { skip: whyNoNamespaces(), timeout: 240_000 
     await end()
   })
 
+  test('a process that waits for a processor while it compares finds no difference where there is none', () => {
+    const wait = new Int32Array(new SharedArrayBuffer(4))
+    const { gate, end } = unowned()
+    open(gate, LONG_MS)
+    // Adopted, a grant has no more left than the kernel says.
+    const next = ns.run(
+      () => new KernelGate(SPEC, { own: false, betweenSteps: step => step === 'read' && Atomics.wait(wait, 0, 0, 50) }),
+    )
+    assert.equal(ns.run(() => next.install()).found, 'open')
+    assert.equal(
+      ns.run(() => next.stateDifference()),
+      undefined,
+    )
+    next.dispose()
+    return end()
+  })
+
   test('a gate can be read by somebody who does not own it, and its absence is told', () => {
     const reader = ns.run(() => new KernelGate(SPEC))
     assert.equal(read(reader).state, 'absent')
