@@ -1,5 +1,9 @@
 import { randomBytes } from 'node:crypto'
+import { sql } from 'drizzle-orm'
+import { drizzle } from 'drizzle-orm/postgres-js'
 import postgres from 'postgres'
+import { witnessVote } from '../../../control-plane/db/schema/witness.ts'
+import { currentPlace, currentTimeline } from '../../../control-plane/services/witness/timeline.ts'
 import { headerHost, headerSignature, witnessPath } from '../../../shared/contract/witness.ts'
 import { figuresOf } from '../../../shared/figures.ts'
 import { ballotOf } from '../../../shared/protocol/ballot.ts'
@@ -79,15 +83,25 @@ async function votes(stand: Stand, url: string): Promise<Row[]> {
   const key = await newHostKey()
   const inc = `bench-${randomBytes(8).toString('hex')}`
   const pair = 'bench'
-  const sql = postgres(stand.adminUrl, { max: 1 })
   const ballot = (n: number): number => ballotOf({ gen: 0, n, node: 'a' })
-  const value = JSON.stringify(valueWith(inc))
-  await sql`
-    insert into witness_vote (organisation, pair, inc, tl, promised, acc_b, acc_v, nonce, keys, keys_generation, admitted_at)
-    values (${stand.organisation}, ${pair}, ${inc},
-      ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint,
-      ${ballot(1)}, ${ballot(1)}, ${value}::text::jsonb, 'bench', ${JSON.stringify({ a: key.publicKey })}::text::jsonb, 1, now())`
-  await sql.end()
+  const admin = postgres(stand.adminUrl, { max: 1 })
+  await drizzle(admin)
+    .insert(witnessVote)
+    .values({
+      organisation: stand.organisation,
+      pair,
+      inc,
+      timeline: sql<number>`${currentTimeline}`,
+      admittedIn: sql<string>`${currentPlace}`,
+      promised: ballot(1),
+      acceptedBallot: ballot(1),
+      acceptedValue: valueWith(inc),
+      nonce: 'bench',
+      keys: { a: key.publicKey },
+      keysGeneration: 1,
+      admittedAt: new Date(),
+    })
+  await admin.end()
   const path = witnessPath.vote(pair)
   const signed = await Promise.all(
     Array.from({ length: voteCount }, async (_, at) => {
