@@ -6,6 +6,7 @@ import type { Config } from '../config.ts'
 import { makeFolder } from '../folders.ts'
 import { fingerprintOf, type KeyAndCertificate, makeAuthority } from '../keys/certificates.ts'
 import { readSecret, writeSecret } from '../keys/secret-file.ts'
+import { otherNode } from '../postgres/cluster.ts'
 import { nextAuthorityName, tlsPaths } from './keys.ts'
 
 /**
@@ -71,7 +72,7 @@ export async function settleNextAuthority(config: Config): Promise<void> {
   await writeSecret(at('authority.key'), Buffer.from(next.keyPem))
   await writeSecret(tlsPaths(config).authority, Buffer.from(next.certificatePem))
   // The other host's, for whoever joins in its place: made anew when they are wanted (keys.ts).
-  const other = config.node === 'a' ? 'b' : 'a'
+  const other = otherNode(config.node)
   for (const name of [`${other}.pem`, `${other}.key`]) rmSync(at(name), { force: true })
   forgetNextAuthority(config)
 }

@@ -14,6 +14,7 @@ import { bootMs } from '../kernel/clock.ts'
 import { RouteSocket } from '../kernel/rtnetlink.ts'
 import { type HostKey, hostKeyOf, makeHostKeyPem, readHostKey } from '../keys/host-key.ts'
 import { readSecret } from '../keys/secret-file.ts'
+import { otherNode } from '../postgres/cluster.ts'
 import { postgresMajor, preflight } from '../preflight.ts'
 import { checkLocation, kernelsOwn } from '../state-file/location.ts'
 import { createStateFile, readState } from '../state-file/state-file.ts'
@@ -101,7 +102,7 @@ async function tokenOf(config: Config, setup: Setup, postgresMajor: number): Pro
   const token: JoinToken = {
     v: 1,
     pair: config.pair,
-    node: config.node === 'a' ? 'b' : 'a',
+    node: otherNode(config.node),
     pairKey: await ensurePairKey(config.pairKeyFile),
     hostKeyPem: setup.otherHostKeyPem,
     witness: witness === null ? null : { ...ofToken(witness), inc: witness.inc ?? setup.witnessInc ?? '' },

@@ -15,9 +15,10 @@ export async function runApart(verb: string, part: { request: object; limitMs: n
     args: ['--disable-warning=ExperimentalWarning', fileURLToPath(new URL('../cli/main.ts', import.meta.url)), verb],
   }
   const child = spawn(command, args, { detached: true, stdio: ['pipe', 'pipe', 'inherit'] })
-  takeEndCalmly(child)
-  // One that can't be started says nothing.
+  // One that can't be started says nothing; without a descriptor left it has no pipes either.
   child.once('error', () => {})
+  takeEndCalmly(child)
+  if (child.stdout === undefined) return null
   child.stdin.on('error', () => {})
   child.stdin.end(JSON.stringify(part.request))
   const limit = setTimeout(() => child.stdout.destroy(), part.limitMs)

@@ -7,6 +7,7 @@ import { newsOf } from '../../../node-agent/inventory/look-process.ts'
 import { Looker } from '../../../node-agent/inventory/looker.ts'
 import type { HostInventory } from '../../../node-agent/inventory/read-host.ts'
 import { runChange } from '../../../node-agent/network/change-process.ts'
+import { runApart } from '../../../node-agent/workers/apart.ts'
 import { withoutDescriptors } from '../../fixtures/without-descriptors.ts'
 
 const inventory: HostInventory = {
@@ -64,4 +65,8 @@ test('without a descriptor left a look fails with its reason, and nothing else d
   const looker = new Looker({ settings, program: { command: 'true', args: [] } })
   const said = await withoutDescriptors(() => looker.news().then(() => 'news', String))
   assert.match(said, /could not be looked at: spawn true EMFILE/)
+})
+
+test('without a descriptor left a change that would run apart says nothing, as one that can’t be started', async () => {
+  assert.equal(await withoutDescriptors(() => runApart('no-such-verb', { request: {}, limitMs: 10_000 })), null)
 })
