@@ -13,7 +13,10 @@ import { tickle } from '../vip/tickle.ts'
 import { VirtualAddresses } from '../vip/virtual-addresses.ts'
 import { addressOf, lengthOf } from './host-addresses.ts'
 
-/** Addresses that are lost while they should be there (a link that went down takes IPv6 ones along) are put back. */
+/**
+ * Addresses that are lost while they should be there are put back at once: a link that went down takes IPv6 ones along, the
+ * host's own address those of its segment that came after it. Where that does not last, not more often than this.
+ */
 const restoreEveryMs = 1000
 /** The kernel tells of addresses that come and go; without a word they are looked at all the same. */
 const restoreAnywayMs = 10_000
@@ -37,6 +40,8 @@ export class VipDriver implements VipPort {
   #tenure = 0
   readonly #events = new RouteEvents()
   #checkedAt = 0
+  /** Some were missing. */
+  #missedAt = Number.NEGATIVE_INFINITY
   /** All of them were there. */
   #seenAt = Number.NEGATIVE_INFINITY
   #askedAt = 0
@@ -126,18 +131,21 @@ export class VipDriver implements VipPort {
 
   tick(nowMs: number): void {
     this.#guarded('announce the addresses', () => this.#addresses.tick(nowMs))
-    if (nowMs - this.#checkedAt < restoreEveryMs) return
-    this.#checkedAt = nowMs
     this.#guarded('hear of changed addresses', () => {
       if (this.#events.changed()) this.#seenAt = Number.NEGATIVE_INFINITY
     })
     if (!this.#wanted) return
-    this.#guarded('put a freed address up', () => this.#claimFreed())
-    if (nowMs - this.#askedAt > askEveryMs) void this.#askBeside()
-    if (nowMs - this.#seenAt < restoreAnywayMs) return
+    if (nowMs - this.#checkedAt >= restoreEveryMs) {
+      this.#checkedAt = nowMs
+      this.#guarded('put a freed address up', () => this.#claimFreed())
+      if (nowMs - this.#askedAt > askEveryMs) void this.#askBeside()
+    }
+    if (nowMs - this.#seenAt < restoreAnywayMs || nowMs - this.#missedAt < restoreEveryMs) return
     this.#guarded('put a lost address back', () => {
+      this.#missedAt = nowMs
       if (this.#addresses.missing().length === 0) {
         this.#seenAt = nowMs
+        this.#missedAt = Number.NEGATIVE_INFINITY
         return
       }
       const { added } = this.#addresses.add()

@@ -10,7 +10,7 @@ import { AnnouncementSender } from '../../node-agent/vip/announce.ts'
 import { until } from '../fixtures/until.ts'
 import { exampleConfig } from '../unit/example-config.ts'
 import { whyNoNamespaces } from './support/netns.ts'
-import { createPair, type TestPair, VIP4, VIP6 } from './support/pair.ts'
+import { createPair, HOST4, type TestPair, VIP4, VIP6 } from './support/pair.ts'
 
 /**
  * Row 37 of the fault matrix, for the drivers: an address that the configuration names for the first time is asked about
@@ -135,4 +135,29 @@ describe('virtual addresses that a stranger has', { skip: whyNoNamespaces(), tim
       })
     })
   }
+
+  test('an address that goes with the host’s own one is back at the next tick; one that is taken away again and again each second', async () => {
+    writeFileSync(join(stateDir, 'claimed-addresses.json'), JSON.stringify({ addresses: [VIP4] }))
+    net.host.exec('sysctl', '-qw', 'net.ipv4.conf.lan0.promote_secondaries=0')
+    await withDriver([`${VIP4}/24`], async driver => {
+      const told: string[] = []
+      driver.onAlarm(why => told.push(why))
+      const begunMs = bootMs()
+      const atMs = (afterMs: number): number => begunMs + afterMs
+      const isHeldAfterTick = (nowMs: number): boolean => {
+        net.host.run(() => driver.tick(nowMs))
+        return held().includes(` ${VIP4}/`)
+      }
+      net.host.run(() => driver.up())
+      assert.ok(isHeldAfterTick(atMs(0)))
+      net.host.exec('ip', 'address', 'del', `${HOST4}/24`, 'dev', 'lan0')
+      assert.ok(!held().includes(` ${VIP4}/`), 'the kernel has removed it with the other')
+      assert.ok(isHeldAfterTick(atMs(100)), held())
+      net.host.exec('ip', 'address', 'del', `${VIP4}/24`, 'dev', 'lan0')
+      assert.ok(!isHeldAfterTick(atMs(1000)), 'whoever removes it at once is not answered at once')
+      assert.ok(isHeldAfterTick(atMs(1100)), held())
+      assert.deepEqual(told, Array(2).fill(`${VIP4} had been removed by somebody else and was put back`))
+    })
+    net.host.exec('ip', 'address', 'replace', `${HOST4}/24`, 'dev', 'lan0')
+  })
 })
