@@ -1,10 +1,11 @@
 import { basename } from 'node:path'
 import { type MountLine, mountLines } from '../kernel/mountinfo.ts'
+import { exportedDevices } from './exports.ts'
 import type { Sysfs } from './sysfs.ts'
 
 /**
- * Who is on a block device: file systems, in whichever mount namespace, swap, and what the kernel makes of it (maps,
- * arrays, loop devices), followed to their ends.
+ * Who is on a block device: file systems, in whichever mount namespace, swap, other hosts to which it is given, and what the
+ * kernel makes of it (maps, arrays, loop devices), followed to their ends.
  */
 export class Users {
   readonly #sysfs: Sysfs
@@ -14,6 +15,7 @@ export class Users {
   readonly #swaps: Set<string>
   /** Disks of mounted btrfs file systems; mountinfo names one of several. */
   readonly #btrfs: Set<string>
+  readonly #exports: ReadonlyMap<string, string[]>
 
   constructor(sysfs: Sysfs, stack: ReadonlyMap<string, string[]>) {
     this.#sysfs = sysfs
@@ -24,6 +26,7 @@ export class Users {
     this.#swaps = new Set(swaps.map(line => line.split(/\s/)[0]?.replace(/^\/dev\//, '') ?? ''))
     const btrfs = sysfs.list('sys/fs/btrfs').flatMap(id => sysfs.list(`sys/fs/btrfs/${id}/devices`))
     this.#btrfs = new Set(btrfs)
+    this.#exports = exportedDevices(sysfs)
   }
 
   /** A path to a disk, or a partition of what paths lead to: what is above it counts, not itself. */
@@ -72,7 +75,7 @@ export class Users {
     const device = this.#sysfs.text(`sys/class/block/${name}/dev`)
     const mounts = [...((device === null ? null : this.#mounts.get(device)) ?? this.#mounts.get(name) ?? [])]
     const btrfs = mounts.length === 0 && this.#btrfs.has(name) ? ['part of a mounted btrfs'] : []
-    return [...mounts, ...btrfs, ...(this.#swaps.has(name) ? ['swap'] : [])]
+    return [...mounts, ...btrfs, ...(this.#swaps.has(name) ? ['swap'] : []), ...(this.#exports.get(name) ?? [])]
   }
 
   #stacked(holders: readonly string[], depth: number): string[] {
