@@ -19,6 +19,7 @@ import { HostComparison, summaryVerb } from './inventory/comparison.ts'
 import { readBootId } from './kernel/clock.ts'
 import { Loop } from './loop.ts'
 import { type Moment, maintenanceMaxMs, rememberedMaintenance } from './maintenance-file.ts'
+import type { CertificateEnd } from './pair/certificate-ends.ts'
 import { PeerNews, type PeerNewsOptions } from './peer-news.ts'
 import type { Ports, ServiceContext, ServiceState, StoredHost } from './ports.ts'
 import type { Pulse } from './pulse.ts'
@@ -71,6 +72,8 @@ export class Agent {
   readonly comparison: HostComparison
   /** This host's networks or storage were changed by a verb; set by whoever looks at them. */
   lookWanted: () => void = () => {}
+  /** Set by whoever looks at them. */
+  certificates: readonly CertificateEnd[] = []
   readonly files: FilesReadiness
   readonly startedMs: number
   readonly alarms = new Map<string, string>()

@@ -26,6 +26,7 @@ import { readHostKey } from './keys/host-key.ts'
 import { type NetworkConfig, ofWaiting, partsOf } from './network/change-process.ts'
 import { restoreVswitches } from './network/vswitches.ts'
 import { authoritiesInForce } from './pair/authority.ts'
+import { certificateEnds, certificateTrouble } from './pair/certificate-ends.ts'
 import { certificateForOther, keepOtherHostKey } from './pair/keys.ts'
 import { LeftPair, readSetup } from './pair/setup-file.ts'
 import { PathWatch } from './peer/path-watch.ts'
@@ -144,6 +145,7 @@ export async function runAgent(configPath: string): Promise<void> {
   lookAround(agent, { pulse, configPath })
   if (witnesses !== null) chooseWitness(agent, { witnesses, pulse })
   watchPaths(agent, pulse)
+  watchCertificates(agent, pulse)
   comeFirst(agent)
   releaseMemory()
   anew = attend(agent, { server, decisions, config, pulse })
@@ -199,6 +201,20 @@ function watchPaths(agent: Agent, pulse: Pulse): void {
   const watch = new PathWatch(hostClock.bootMs())
   pulse.every(lookEveryMs, () => agent.standing('paths', watch.trouble(agent.ports.peer.paths(), hostClock.bootMs())))
 }
+
+/** Read beside: nothing waits for the disk. */
+function watchCertificates(agent: Agent, pulse: Pulse): void {
+  const { config } = agent
+  const look = async (): Promise<void> => {
+    agent.certificates = await certificateEnds(config)
+    const at = { nowMs: hostClock.wallMs(), isOwn: config.postgres.tls !== null }
+    agent.standing('certificates', certificateTrouble(agent.certificates, at))
+  }
+  void look()
+  pulse.every(certificatesEveryMs, () => void look())
+}
+/** Days count; the clock may be set meanwhile. */
+const certificatesEveryMs = 60_000
 
 function heard(agent: Agent, { sha256, summary }: InventoryNews): void {
   agent.comparison.take({ sha256, summary })

@@ -183,6 +183,7 @@ export interface AgentStatus {
   gate: { state: string; leftMs: number }
   replication: { lagBytes: number | null; streaming: boolean; lsn: string; timeline: number }
   witness: { url: string; reach: string; isMember: boolean; alternate: { isMember: boolean } | null } | null
+  certificates: { of: string; ends: string }[]
   alarms: string[]
   agent: { pid: number; profile: string }
 }

@@ -14,7 +14,7 @@ export interface KeyAndCertificate {
   certificatePem: string
 }
 
-/** Ten years: a pair's authority is replaced by hand, its leaves are renewed from it. */
+/** Ten years: a pair's authority is prolonged where a leaf would outlast it (pair/keys.ts), its leaves are renewed from it. */
 const authorityDays = 3650
 /** Longer than any maintenance window, short enough to be practised. */
 export const leafDays = 825
@@ -29,6 +29,21 @@ export interface CertificateName {
 export function makeAuthority(folder: string, commonName: string): Promise<KeyAndCertificate> {
   const extensions = ['basicConstraints=critical,CA:TRUE,pathlen:0', 'keyUsage=critical,keyCertSign,cRLSign']
   return selfSigned({ folder, commonName, extensions, days: authorityDays })
+}
+
+/** Of the same key and name, so that what it has signed stays valid: each host prolongs what it has by itself. */
+export function prolongAuthority(
+  folder: string,
+  authority: KeyAndCertificate,
+  days = authorityDays,
+): Promise<KeyAndCertificate> {
+  return inPrivateFolder(folder, async at => {
+    writeFileSync(at('key'), authority.keyPem, { mode: 0o600 })
+    writeFileSync(at('before'), authority.certificatePem)
+    const signed = ['-signkey', at('key'), '-days', String(days)]
+    await openssl(['x509', '-sha256', '-in', at('before'), ...signed, '-out', at('pem')])
+    return { keyPem: authority.keyPem, certificatePem: readFileSync(at('pem'), 'utf8') }
+  })
 }
 
 export function makeWitnessCertificate(folder: string, name: CertificateName): Promise<KeyAndCertificate> {
@@ -110,9 +125,12 @@ export async function writeKeyAndCertificate(
 export const fingerprintOf = (certificate: X509Certificate): string =>
   certificate.fingerprint256.replaceAll(':', '').toLowerCase()
 
-/** For the alarm thirty days before the end. */
-export const daysLeft = (certificatePem: string, nowMs: number): number =>
+/** Of the first one of several. */
+export const daysLeft = (certificatePem: string, nowMs = Date.now()): number =>
   Math.floor((new X509Certificate(certificatePem).validToDate.getTime() - nowMs) / 86_400_000)
+
+export const certificatesOf = (text: string): string[] =>
+  text.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
 
 function subject(commonName: string): string {
   if (!/^[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}$/.test(commonName)) {

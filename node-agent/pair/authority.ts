@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import type { Config } from '../config.ts'
 import { makeFolder } from '../folders.ts'
-import { fingerprintOf, type KeyAndCertificate, makeAuthority } from '../keys/certificates.ts'
+import { certificatesOf, fingerprintOf, type KeyAndCertificate, makeAuthority } from '../keys/certificates.ts'
 import { readSecret, writeSecret } from '../keys/secret-file.ts'
 import { otherNode } from '../postgres/cluster.ts'
 import { nextAuthorityName, tlsPaths } from './keys.ts'
@@ -117,9 +117,6 @@ function isOf(authorityPem: string, own: { key: Buffer | null; certificate: Buff
     certificate.checkPrivateKey(createPrivateKey(own.key))
   )
 }
-
-export const certificatesOf = (text: string): string[] =>
-  text.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
 
 const same = (one: string, other: string): boolean =>
   new X509Certificate(one).fingerprint256 === new X509Certificate(other).fingerprint256

@@ -5,9 +5,13 @@ import type { Config } from '../config.ts'
 import { makeFolder } from '../folders.ts'
 import {
   type CertificateName,
+  certificatesOf,
+  daysLeft,
   type KeyAndCertificate,
+  leafDays,
   makeAuthority,
   makeHostCertificate,
+  prolongAuthority,
   writeKeyAndCertificate,
 } from '../keys/certificates.ts'
 import { hostKeyOf, makeHostKeyPem, pemsOf, writeHostKey } from '../keys/host-key.ts'
@@ -77,7 +81,7 @@ interface PairCertificates {
   other: KeyAndCertificate
 }
 
-/** The pair's authority and this host's certificate; answers with the certificate of the other host. */
+/** The pair's authority and this host's certificate; answers with the other host's, which is made anew once it is old. */
 export async function ensureCertificates(config: Config): Promise<PairCertificates> {
   const folder = join(config.stateDir, 'tls')
   makeFolder(folder, 0o700)
@@ -86,9 +90,10 @@ export async function ensureCertificates(config: Config): Promise<PairCertificat
     makeAuthority(folder, `understudy ${config.pair}`),
   )
   await ensure(paths, () => makeHostCertificate(folder, { authority, name: nameIn(config, 'this host') }))
-  const other = await ensure(othersPaths(config), () =>
-    makeHostCertificate(folder, { authority, name: nameIn(config, 'the other host') }),
-  )
+  const forOther = () => makeHostCertificate(folder, { authority, name: nameIn(config, 'the other host') })
+  const kept = await ensure(othersPaths(config), forOther)
+  const other = daysLeft(kept.certificatePem) > leafDays / 2 ? kept : await forOther()
+  if (other !== kept) await writeKeyAndCertificate(othersPaths(config), other)
   return { authority, other }
 }
 
@@ -115,8 +120,19 @@ export async function newCertificate(
     throw new Error(
       'the authority of this pair is being changed, and its certificates with it: ask again when that has ended',
     )
-  const authority = { keyPem: key.toString(), certificatePem: certificate.toString() }
+  const authority = await lasting(config, { keyPem: key.toString(), certificatePem: certificate.toString() })
   return makeHostCertificate(folder, { authority, name: nameIn(config, of) })
+}
+
+/** What it signs ends with it: where that would be soon it is prolonged first. */
+async function lasting(config: Config, authority: KeyAndCertificate): Promise<KeyAndCertificate> {
+  if (daysLeft(authority.certificatePem) > leafDays) return authority
+  const folder = join(config.stateDir, 'tls')
+  const prolonged = await prolongAuthority(folder, authority)
+  const others = certificatesOf(authority.certificatePem).slice(1)
+  const trusted = [prolonged.certificatePem, ...others].map(one => `${one.trim()}\n`).join('')
+  await writeSecret(join(folder, 'authority.pem'), Buffer.from(trusted))
+  return prolonged
 }
 
 /** A new one for this host, from an authority that its database and the other host's trust already. */

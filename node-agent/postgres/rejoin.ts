@@ -126,7 +126,7 @@ async function firstSource(
     try {
       return { source, facts: await sourceFacts(options.spec, source) }
     } catch (error) {
-      why = `${source.host}:${source.port}: ${error instanceof Error ? error.message : String(error)}`
+      why = `${source.host}:${source.port}: ${(error instanceof Error ? error.message : String(error)).trim()}`
     }
   }
   throw new Error(`the primary's database can't be asked (${why})`)

@@ -194,6 +194,16 @@ function families(status: StatusReport, counters: Counters): Family[] {
         one => one.freeMb * 2 ** 20,
       ),
     },
+    {
+      name: 'understudy_certificate_end_timestamp_seconds',
+      help: 'When a certificate of this host’s database ends.',
+      type: 'gauge',
+      samples: of(
+        status.certificates,
+        one => ({ certificate: one.of }),
+        one => Date.parse(one.ends) / 1000,
+      ),
+    },
     gauge('understudy_alarms', 'Standing alarms.', status.alarms.length),
     {
       name: 'understudy_gate_packets_total',

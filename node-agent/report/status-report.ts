@@ -4,6 +4,7 @@ import type { Protection, Role } from '../../shared/protocol/status.ts'
 import type { DataNode, Reach } from '../../shared/protocol/types.ts'
 import type { Agent } from '../agent.ts'
 import { type ReportedTree, reportedTrees } from '../files/core-side.ts'
+import type { CertificateEnd } from '../pair/certificate-ends.ts'
 import type { LinkPath, RefusedPackets, ServiceState, VipState } from '../ports.ts'
 import { softwareVersion } from '../version.ts'
 import type { WorkerState } from '../workers/supervisor.ts'
@@ -80,6 +81,8 @@ export interface StatusReport {
   workers: WorkerState[]
   /** The directory trees kept on both hosts, as the files worker last reported them. */
   sync: ReportedTree[]
+  /** Of this host's database: ISO 8601 of when each ends. */
+  certificates: { of: CertificateEnd['of']; ends: string }[]
   alarms: string[]
   agent: { pid: number; version: string; startedAt: string; profile: string }
 }
@@ -138,6 +141,7 @@ export function statusReport(agent: Agent): StatusReport {
     services: ports.services.state(),
     workers: agent.workers.state(),
     sync: reportedTrees(agent.workers),
+    certificates: agent.certificates.map(({ of, endsMs }) => ({ of, ends: new Date(endsMs).toISOString() })),
     alarms: [...agent.alarms.values()],
     agent: {
       pid: process.pid,

@@ -92,6 +92,7 @@ const status: StatusReport = {
   services: [],
   workers: [],
   sync: [],
+  certificates: [{ of: 'host', ends: '2029-03-02T00:00:00.000Z' }],
   alarms: ['the gate was removed by somebody else and restored'],
   agent: { pid: 1, version: 'development', startedAt: '2026-01-02T03:04:05.000Z', profile: 'default' },
 }
@@ -148,6 +149,11 @@ test('metrics count refused packets by reason', () => {
   assert.equal(lines[1], '# TYPE understudy_peer_refused_packets_total counter')
   const counts = lines.slice(2).map(line => line.replace(/.*reason="(\w+)"}/, '$1'))
   assert.ok(counts.includes('forged 3') && counts.includes('replayed 0') && counts.includes('foreign 0'), text)
+})
+
+test('metrics say when each certificate ends', () => {
+  const text = metricsText(status, { gate: {}, decisionsDropped: 0, cancelledWaits: 0 })
+  assert.match(text, /understudy_certificate_end_timestamp_seconds{.*certificate="host"} 1867104000\n/)
 })
 
 test('check ends with 6 when a takeover would not succeed', async () => {

@@ -32,7 +32,7 @@ import {
 import { agentPaths, understudyCommand, writeWaitingConfig } from '../../infra/lab/product.ts'
 import { type RemotePair, untilEnded, upThroughApi } from '../../infra/lab/remote-set-up.ts'
 import { Trial } from '../../infra/lab/trial.ts'
-import { certificatesOf } from '../../node-agent/pair/authority.ts'
+import { certificatesOf } from '../../node-agent/keys/certificates.ts'
 import { ask, presentStatus, runBundle } from './support.ts'
 
 const lab = `t-hw-${process.pid}`.slice(0, 16)

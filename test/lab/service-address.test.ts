@@ -144,13 +144,19 @@ test('an address that the other host does not know is an obstacle of check and a
 test('both hosts get new certificates while clients write, and a standby that connects anew is let in by them', async () => {
   const primary = await untilProtected(pair().lab)
   const backup = otherOf(primary)
-  const shown = (host: HostName): string =>
-    new X509Certificate(readFileSync(join(agentPaths(pair().lab, host).stateDir, 'postgres/server.crt'))).fingerprint256
+  const certificateOf = (host: HostName): X509Certificate =>
+    new X509Certificate(readFileSync(join(agentPaths(pair().lab, host).stateDir, 'postgres/server.crt')))
+  const shown = (host: HostName): string => certificateOf(host).fingerprint256
   const before = { a: shown('a'), b: shown('b') }
   for (const host of [backup, primary]) {
     const changed = await understudy(host, 'change', 'certificate')
     assert.equal(changed.exitCode, 0, changed.output)
     assert.notEqual(shown(host), before[host])
+    const ends = new Date(certificateOf(host).validTo).toISOString()
+    await until(knownLimitMs, `${host} does not say when its certificates end`, async () => {
+      const [own, authority] = (await statuses(pair().lab))[host]?.certificates ?? []
+      return own?.ends === ends && authority?.of === 'authority' ? true : null
+    })
   }
   // It streams, so there is a receiver.
   await untilProtected(pair().lab)

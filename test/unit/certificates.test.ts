@@ -1,10 +1,19 @@
 import assert from 'node:assert/strict'
 import { createPrivateKey, X509Certificate } from 'node:crypto'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { type Config, parseConfig } from '../../node-agent/config.ts'
+import {
+  daysLeft,
+  leafDays,
+  makeHostCertificate,
+  prolongAuthority,
+  writeKeyAndCertificate,
+} from '../../node-agent/keys/certificates.ts'
+import { openssl } from '../../node-agent/keys/openssl.ts'
+import { certificateEnds, certificateTrouble } from '../../node-agent/pair/certificate-ends.ts'
 import {
   certificateForOther,
   ensureCertificates,
@@ -41,6 +50,73 @@ test('a host with the key of the pair’s authority makes a new certificate for 
     assert.equal(certificate.checkIP(address), address)
     assert.ok(made.certificatePem !== readFileSync(tlsPaths(a).certificate, 'utf8'))
   }
+})
+
+const dayMs = 86_400_000
+
+test('an authority that a new certificate would outlast is prolonged by each host itself, and what it signed before stays valid with either', async t => {
+  const folder = mkdtempSync(join(tmpdir(), 'understudy-prolonged-'))
+  t.after(() => rmSync(folder, { recursive: true, force: true }))
+  const config = parseConfig(JSON.stringify({ ...exampleConfig, stateDir: folder }), 'agent.json')
+  const { authority } = await ensureCertificates(config)
+  const paths = tlsPaths(config)
+  const shortLived = await prolongAuthority(folder, authority, 100)
+  writeFileSync(paths.authority, shortLived.certificatePem)
+  writeFileSync(join(folder, 'theirs.pem'), shortLived.certificatePem)
+  const made = await newCertificate(config, 'this host')
+  assert.ok(made !== null)
+  assert.ok(daysLeft(readFileSync(paths.authority, 'utf8')) > leafDays)
+  writeFileSync(join(folder, 'made.pem'), made.certificatePem)
+  for (const by of [paths.authority, join(folder, 'theirs.pem')])
+    for (const one of [paths.certificate, join(folder, 'made.pem')]) await openssl(['verify', '-CAfile', by, one])
+})
+
+test('sixty days before the end of a certificate the host says which, when and what helps, and a new one ends it', async t => {
+  const folder = mkdtempSync(join(tmpdir(), 'understudy-ends-'))
+  t.after(() => rmSync(folder, { recursive: true, force: true }))
+  const config = parseConfig(JSON.stringify({ ...exampleConfig, stateDir: folder }), 'agent.json')
+  const { authority } = await ensureCertificates(config)
+  const paths = tlsPaths(config)
+  const troubleIn = async (days: number, isOwn = false): Promise<string> =>
+    certificateTrouble(await certificateEnds(config), { nowMs: Date.now() + days * dayMs, isOwn })
+  assert.equal(await troubleIn(0), '')
+  assert.equal(await troubleIn(leafDays - 62), '')
+  assert.match(await troubleIn(leafDays - 58), /^the certificate of this host ends on 20..-..-.., .*change certificate/)
+  assert.match(await troubleIn(leafDays + 1), /^the certificate of this host ended on 20/)
+  assert.match(await troubleIn(leafDays - 58, true), /replace the files that postgres.tls names/)
+  assert.match(await troubleIn(-3), /is valid from 20.* on, and the clock of this host says 20.*: set the clock/)
+  const name = { commonName: 'understudy-orders-a', addresses: ['10.9.0.1'] }
+  await writeKeyAndCertificate(paths, await makeHostCertificate(folder, { authority, name, days: 30 }))
+  assert.match(await troubleIn(0), /^the certificate of this host ends/)
+  // What the files say is in force from the next start of the agent on.
+  mkdirSync(join(folder, 'postgres'))
+  for (const [file, from] of [
+    ['ca.crt', paths.authority],
+    ['server.crt', paths.certificate],
+  ] as const)
+    copyFileSync(from, join(folder, 'postgres', file))
+  const made = await newCertificate(config, 'this host')
+  assert.ok(made !== null)
+  await writeKeyAndCertificate(paths, made)
+  assert.match(await troubleIn(0), /^the certificate of this host ends/)
+  copyFileSync(paths.certificate, join(folder, 'postgres', 'server.crt'))
+  assert.equal(await troubleIn(0), '')
+  writeFileSync(join(folder, 'postgres', 'ca.crt'), (await prolongAuthority(folder, authority, 40)).certificatePem)
+  assert.match(await troubleIn(0), /^the certificate of the pair’s authority ends/)
+})
+
+test('the certificate that a token brings along is made anew once half of its time is over', async t => {
+  const folder = mkdtempSync(join(tmpdir(), 'understudy-kept-'))
+  t.after(() => rmSync(folder, { recursive: true, force: true }))
+  const config = parseConfig(JSON.stringify({ ...exampleConfig, stateDir: folder }), 'agent.json')
+  const { authority, other } = await ensureCertificates(config)
+  assert.deepEqual((await ensureCertificates(config)).other, other, 'asked again it is the same token')
+  const name = { commonName: 'understudy-orders-b', addresses: ['10.9.0.2'] }
+  const kept = { key: join(folder, 'tls', 'b.key'), certificate: join(folder, 'tls', 'b.pem') }
+  await writeKeyAndCertificate(kept, await makeHostCertificate(folder, { authority, name, days: 300 }))
+  const { certificatePem } = (await ensureCertificates(config)).other
+  assert.ok(daysLeft(certificatePem) > 800)
+  assert.equal(readFileSync(kept.certificate, 'utf8'), certificatePem)
 })
 
 test('a set-up that was cut off between a key and its certificate makes both anew', async t => {

@@ -8,7 +8,8 @@ import { type Config, parseConfig } from '../../node-agent/config.ts'
 import { KeyChange } from '../../node-agent/control/key-change.ts'
 import { offerBytesMax, readOffer } from '../../node-agent/control/key-offer.ts'
 import type { PairWish } from '../../node-agent/control/wished-config.ts'
-import { authoritiesInForce, certificatesOf } from '../../node-agent/pair/authority.ts'
+import { certificatesOf } from '../../node-agent/keys/certificates.ts'
+import { authoritiesInForce } from '../../node-agent/pair/authority.ts'
 import { keysOf, readKeyRing } from '../../node-agent/pair/key-ring.ts'
 import {
   ensureCertificates,
