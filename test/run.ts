@@ -10,6 +10,7 @@ import { glob } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ALL_PACKAGES, ensureDebianPackages, unsuitable } from '../infra/dev/debian-packages.ts'
+import { checkLocation } from '../node-agent/state-file/location.ts'
 
 interface Stage {
   name: string
@@ -146,6 +147,9 @@ const stages: readonly Stage[] = [
   },
 ]
 
+/** Where tests put what has to be durable; on many systems /tmp lies in memory, where nothing of ours keeps its state. */
+const onDisk = '/var/tmp'
+
 const say = (line: string): void => {
   process.stderr.write(`${line}\n`)
 }
@@ -208,6 +212,7 @@ async function runStage(stage: Stage): Promise<Outcome> {
 }
 
 async function main(wishes: readonly string[]): Promise<number> {
+  if (!checkLocation(tmpdir()).ok) process.env.TMPDIR = onDisk
   const files = wishes.filter(wish => wish.endsWith('.test.ts'))
   const missing = files.find(file => !existsSync(file))
   if (missing !== undefined) throw new Error(`There is no test file ${missing}.`)

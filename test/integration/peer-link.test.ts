@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { createSocket } from 'node:dgram'
+import { networkInterfaces } from 'node:os'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PeerLink, type PeerLinkOptions } from '../../node-agent/peer/link.ts'
@@ -389,7 +390,9 @@ test('a path whose address is missing does not disturb the others, and comes in 
   await until(() => a.link.statistics().paths[1]!.fault === null)
 })
 
-test('a host that hears itself on an IPv6 path says so', async context => {
+const withoutIpv6 = networkInterfaces().lo?.some(({ family }) => family === 'IPv6') ? false : 'lo has no IPv6 here'
+
+test('a host that hears itself on an IPv6 path says so', { skip: withoutIpv6 }, async context => {
   const path = { localAddress: '::1', peerAddress: '::1', port: nextPort++ }
   const a = hostOn(context, [], 'a', { paths: [path] })
   await until(() => a.refused.length === 1)
