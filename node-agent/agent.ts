@@ -1,5 +1,6 @@
 import { randomInt } from 'node:crypto'
 import { holdsOffice, isPrimary, knownValue, peerIsLeaving, peerVoter } from '../shared/protocol/facts.ts'
+import { otherNode } from '../shared/protocol/nodes.ts'
 import { restsUntil } from '../shared/protocol/rest.ts'
 import { type HostState, newHost } from '../shared/protocol/state.ts'
 import { type Status, statusOf } from '../shared/protocol/status.ts'
@@ -183,7 +184,7 @@ export class Agent {
     const view = await ports.database.adopt()
     ports.database.onView(seen => this.#loop.post({ event: 'view', view: seen }))
     ports.peer.onMessage(message => {
-      const from = config.node === 'a' ? 'b' : 'a'
+      const from = otherNode(config.node)
       this.#loop.post({ event: 'message', from, message })
     })
     ports.peer.onAsked((verb, body) => this.#asked(verb, body))

@@ -1,5 +1,6 @@
 import type { PairSettings } from '../../shared/contract/api/settings.ts'
 import type { Verb } from '../../shared/contract/documents.ts'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import type { OperationWork, Slot, Step, StepAction } from './work.ts'
 
 /** The plan of each kind of operation: what is asked of whom, in which order, and where the way back ends. */
@@ -70,7 +71,7 @@ export function switchoverPlan(
   part: { primary: Slot; gen: number; epoch: number; notAfter: Date | null },
 ): OperationWork {
   const { primary, gen, epoch, notAfter } = part
-  const target = primary === 'a' ? 'b' : 'a'
+  const target = otherNode(primary)
   return workOf(
     [
       [
@@ -169,7 +170,7 @@ function prechecksOf(slot: Slot, pairing: Pairing, { vips, witness }: Measured):
     slot,
     action: commandTo(pairing.hosts[slot].id, 'prechecks', {
       args: {
-        peerAddresses: [...pairing.hosts[slot === 'a' ? 'b' : 'a'].addresses],
+        peerAddresses: [...pairing.hosts[otherNode(slot)].addresses],
         vips: [...vips],
         ...(pairing.sync === null ? {} : { sync: pairing.sync }),
         ...(witness !== null && { witness }),
@@ -188,7 +189,7 @@ export function replacementPlan(
   pairing: Pairing,
   { slot, measured }: { slot: Slot; measured: Measured },
 ): OperationWork {
-  const left = slot === 'a' ? 'b' : 'a'
+  const left = otherNode(slot)
   return workOf([
     [prechecksOf(slot, pairing, { ...measured, vips: [] })],
     ...joining(pairing, left, `host ${left} lets another machine join`),
@@ -196,7 +197,7 @@ export function replacementPlan(
 }
 
 function joining(pairing: Pairing, first: Slot, beginning: string): PlannedStep[][] {
-  const second = first === 'a' ? 'b' : 'a'
+  const second = otherNode(first)
   return [
     [
       {
@@ -249,7 +250,7 @@ export function unpairPlan(
   pairing: Pairing,
   { primary, gen, epoch }: { primary: Slot; gen: number; epoch: number },
 ): OperationWork {
-  const backup = primary === 'a' ? 'b' : 'a'
+  const backup = otherNode(primary)
   return workOf([
     [
       {

@@ -8,7 +8,6 @@ export type Member = HostName | 'w' | 'c'
 export type LinkName = 'lan' | 'peer'
 
 export const HOSTS: readonly HostName[] = ['a', 'b']
-export const otherOf = (host: HostName): HostName => (host === 'a' ? 'b' : 'a')
 export const MEMBERS: readonly Member[] = ['a', 'b', 'w', 'c']
 
 /** `lan` joins all members; `peer` is the second, direct link between the two hosts. */

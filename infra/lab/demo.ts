@@ -4,8 +4,9 @@
  */
 
 import { parseArgs } from 'node:util'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import { ensureDebianPackages, LAB_PACKAGES, unsuitable } from '../dev/debian-packages.ts'
-import { DATABASE_PORT, type HostName, otherOf, VIP } from './addresses.ts'
+import { DATABASE_PORT, type HostName, VIP } from './addresses.ts'
 import { hostPaths } from './hosts.ts'
 import { down, up } from './lab.ts'
 import { lastWords, statuses, switchOver, untilProtected, untilServing } from './pair.ts'
@@ -22,7 +23,7 @@ const say = (line: string): void => {
 /** The story. Resolves to the sentences that must not be: empty when all went right. */
 async function play(lab: string): Promise<string[]> {
   const first = await untilProtected(lab)
-  const second = otherOf(first)
+  const second = otherNode(first)
   say(`host ${first} is primary and protected; 8 connections write through ${VIP.v4}:${DATABASE_PORT}`)
   const trial = await Trial.begin(lab)
   await trial.measure('calm', async () => {})
@@ -87,7 +88,7 @@ function wrongs({ writes, judgement }: TrialVerdict): string[] {
 
 async function wrongRoles(lab: string, primary: HostName): Promise<string[]> {
   const seen = await statuses(lab)
-  const backup = otherOf(primary)
+  const backup = otherNode(primary)
   const right = seen[primary]?.serving === true && seen[backup]?.role === 'backup' && seen[backup]?.serving === false
   return right
     ? []

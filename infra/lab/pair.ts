@@ -5,7 +5,8 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { stripTypeScriptTypes } from 'node:module'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { addressOf, DATABASE_PORT, HOSTS, type HostName, labPaths, otherOf, VIP, WITNESS_PORT } from './addresses.ts'
+import { otherNode } from '../../shared/protocol/nodes.ts'
+import { addressOf, DATABASE_PORT, HOSTS, type HostName, labPaths, VIP, WITNESS_PORT } from './addresses.ts'
 import { makeForeignCluster } from './adopted-cluster.ts'
 import { hostPaths, runOnHost, startOnHost } from './hosts.ts'
 import { type LabState, withLabState } from './lab-state.ts'
@@ -176,7 +177,7 @@ export async function untilServing(lab: string, host: HostName, limitMs = TAKEOV
 /** Has the primary hand over to the other host, as a person would. Resolves when that one serves. */
 export async function switchOver(lab: string, from: HostName): Promise<void> {
   await runOnHost(lab, from, understudyCommand(['switchover', '--socket', agentPaths(lab, from).socket]))
-  await untilServing(lab, otherOf(from))
+  await untilServing(lab, otherNode(from))
 }
 
 /** Resolves to the primary once a host serves, the other follows it, and a takeover would succeed. */

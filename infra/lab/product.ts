@@ -3,6 +3,7 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import {
   addressOf,
   DATABASE_PORT,
@@ -129,7 +130,7 @@ export function writeAgentConfig(
   host: HostName,
   options: PairOptions & { witnessFingerprint: string },
 ): void {
-  const other: HostName = host === 'a' ? 'b' : 'a'
+  const other = otherNode(host)
   const paths = agentPaths(lab, host)
   const ways = (['peer', 'lan'] as const).map(link => ({
     local: addressOf(host, link).v4,

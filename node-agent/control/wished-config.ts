@@ -1,6 +1,7 @@
 import type { DesiredDocument, PairSettings } from '../../shared/contract/api/settings.ts'
 import { sha256Hex } from '../../shared/contract/signing.ts'
 import { parseAddress, sameAddress } from '../../shared/ip.ts'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import { timingOf, voteLimitMs } from '../../shared/protocol/timing.ts'
 import type { WishedField, WishedFields } from '../applied-wish.ts'
 import type { Config, ConfigInput, PeerPath, WitnessPlace } from '../config.ts'
@@ -36,7 +37,7 @@ export function wholeFields(wish: PairWish, base: Record<string, unknown>): Rend
   const { settings, node } = wish
   const witness = wantedWitnesses(wish)
   if (!witness.ok) return witness
-  const there = settings.hosts[node === 'a' ? 'b' : 'a'].addresses
+  const there = settings.hosts[otherNode(node)].addresses
   const fields: Omit<{ [field in WishedField]: unknown }, 'sync'> & Pick<ConfigInput, WishedField> = {
     pair: wish.name,
     node,

@@ -2,6 +2,7 @@ import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import { readSecret } from '../keys/secret-file.ts'
 import type { Core, WorkerProgram } from '../workers/worker-process.ts'
 import type { Hello } from './messages.ts'
@@ -258,7 +259,7 @@ function identityOf({ tls, pair, node }: FilesSettings): TlsIdentity {
     keyPem: key.toString('utf8'),
     certificatePem: readFileSync(tls.certificate, 'utf8'),
     authorityPem: readFileSync(tls.authority, 'utf8'),
-    peerName: `understudy-${pair}-${node === 'a' ? 'b' : 'a'}`,
+    peerName: `understudy-${pair}-${otherNode(node)}`,
   }
 }
 

@@ -2,11 +2,11 @@ import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import type { Config } from '../config.ts'
 import { makeFolder } from '../folders.ts'
 import { certificatesOf, fingerprintOf, type KeyAndCertificate, makeAuthority } from '../keys/certificates.ts'
 import { readSecret, writeSecret } from '../keys/secret-file.ts'
-import { otherNode } from '../postgres/cluster.ts'
 import { nextAuthorityName, tlsPaths } from './keys.ts'
 
 /**

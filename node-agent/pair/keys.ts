@@ -1,6 +1,7 @@
 import { randomBytes, X509Certificate } from 'node:crypto'
 import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import type { Config } from '../config.ts'
 import { makeFolder } from '../folders.ts'
 import {
@@ -16,7 +17,6 @@ import {
 } from '../keys/certificates.ts'
 import { hostKeyOf, makeHostKeyPem, pemsOf, writeHostKey } from '../keys/host-key.ts'
 import { readSecret, writeSecret } from '../keys/secret-file.ts'
-import { otherNode } from '../postgres/cluster.ts'
 import { readKeyRing } from './key-ring.ts'
 import { readSetup, writeSetup } from './setup-file.ts'
 

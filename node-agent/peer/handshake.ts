@@ -1,5 +1,6 @@
 import { createSecretKey, type KeyObject, randomBytes } from 'node:crypto'
 import { z } from 'zod'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import type { DataNode } from '../../shared/protocol/types.ts'
 import { derive, type PeerIdentity, pairTagOf, Session, seal, unseal } from './session.ts'
 import { type HelloPacket, helloHeader, nonceBytes, randomBytesCount } from './wire.ts'
@@ -85,7 +86,7 @@ export class Handshake {
   }
 
   receive(packet: HelloPacket, nowMs: number): HelloResult {
-    const other = this.#self === 'a' ? 'b' : 'a'
+    const other = otherNode(this.#self)
     const body = unseal({ ...packet, key: this.#helloKey(other, packet.random) })
     if (body === null) return this.#stranger(packet)
     const hello = parseHelloBody(body)

@@ -1,5 +1,6 @@
 import { createCipheriv, createDecipheriv, createSecretKey, hkdfSync, type KeyObject } from 'node:crypto'
 import { assert } from '../../shared/assert.ts'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import type { DataNode } from '../../shared/protocol/types.ts'
 import { ReplayWindow } from './replay-window.ts'
 import { counterMax, type DataPacket, dataHeader, nonceBytes, sealBytes, tagBytes } from './wire.ts'
@@ -78,7 +79,7 @@ export class Session {
   }) {
     const { pairKey, self, version } = part
     const salt = Buffer.concat([part.randomOf.a, part.randomOf.b])
-    const other = self === 'a' ? 'b' : 'a'
+    const other = otherNode(self)
     const keyOf = (from: DataNode): KeyObject =>
       createSecretKey(derive({ pairKey, salt, info: `session ${version} from ${from}`, bytes: 32 }))
     this.#tag = derive({ pairKey, salt, info: `session ${version} tag`, bytes: tagBytes })

@@ -47,7 +47,6 @@ export const logFile = (spec: ClusterSpec): string => join(spec.confDir, 'postgr
 
 /** The name by which each host's WAL receiver is known to the other, and its slot there. */
 export const standbyName = (node: DataNode): string => `understudy_${node}`
-export const otherNode = (node: DataNode): DataNode => (node === 'a' ? 'b' : 'a')
 /** Replicates, rewinds and looks; logs in with the pair's certificate only. */
 export const replicationRole = 'understudy'
 

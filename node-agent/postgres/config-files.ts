@@ -1,16 +1,8 @@
 import { chmod, chown, copyFile, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import { makeFolder } from '../folders.ts'
-import {
-  type ClusterSpec,
-  configFile,
-  exists,
-  hbaFile,
-  identFile,
-  otherNode,
-  replicationRole,
-  standbyName,
-} from './cluster.ts'
+import { type ClusterSpec, configFile, exists, hbaFile, identFile, replicationRole, standbyName } from './cluster.ts'
 
 /**
  * The server's configuration, written by the agent alone and kept outside the data directory: a base backup or a rewind

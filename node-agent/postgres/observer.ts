@@ -1,6 +1,7 @@
 import { parseLsn, timelineOfFile } from '../../shared/lsn.ts'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import type { DatabaseView, WalPosition } from '../../shared/protocol/types.ts'
-import { type ClusterSpec, otherNode, standbyName } from './cluster.ts'
+import { type ClusterSpec, standbyName } from './cluster.ts'
 import type { Row, Sql } from './sql.ts'
 
 /** One look at a running server: a statement for a primary, one for a standby. Both read shared memory only. */

@@ -1,8 +1,9 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseLsn, timelineOfFile } from '../../shared/lsn.ts'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import type { WalPosition } from '../../shared/protocol/types.ts'
-import { type ClusterSpec, otherNode, recordedPid, standbyName } from './cluster.ts'
+import { type ClusterSpec, recordedPid, standbyName } from './cluster.ts'
 import { sleep } from './processes.ts'
 import type { Sql } from './sql.ts'
 

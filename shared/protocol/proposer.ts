@@ -13,6 +13,7 @@ import {
   withSeen,
   witnessReach,
 } from './facts.ts'
+import { otherNode } from './nodes.ts'
 import { enforceAccepted } from './obedience.ts'
 import type { Change, Ground, HostState, Round } from './state.ts'
 import { backoff, persist, say, send, type Turn } from './turn.ts'
@@ -298,7 +299,7 @@ export function tellCommitted(turn: Turn): void {
   const { durable, node } = turn.s
   if (durable.known === null) return
   const { ballot, value } = durable.known
-  const peer = node === 'a' ? 'b' : 'a'
+  const peer = otherNode(node)
   send(turn, peer, { kind: 'learn', ballot, value })
 }
 

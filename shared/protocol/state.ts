@@ -1,4 +1,5 @@
 import { newDurable } from './durable.ts'
+import { otherNode } from './nodes.ts'
 import type { Timing } from './timing.ts'
 import type {
   Accepted,
@@ -243,7 +244,7 @@ export function newHost(options: { node: DataNode; timing: Timing }): HostState 
   const { node, timing } = options
   return {
     node,
-    peer: node === 'a' ? 'b' : 'a',
+    peer: otherNode(node),
     timing,
     started: false,
     startedAt: 0,

@@ -10,13 +10,14 @@ import { cpus } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { ensureDebianPackages, LAB_PACKAGES, unsuitable } from '../../infra/dev/debian-packages.ts'
-import { HOSTS, type HostName, namespacePath, otherOf } from '../../infra/lab/addresses.ts'
+import { HOSTS, type HostName, namespacePath } from '../../infra/lab/addresses.ts'
 import { down, up } from '../../infra/lab/lab.ts'
 import { untilProtected } from '../../infra/lab/pair.ts'
 import { commandLine, hostProcesses } from '../../infra/lab/processes.ts'
 import { agentStatus, PROFILES, type Profile } from '../../infra/lab/product.ts'
 import { runProgram } from '../../infra/lab/program.ts'
 import { Trial } from '../../infra/lab/trial.ts'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import { timingOf } from '../../shared/protocol/timing.ts'
 import { watchPeerLink } from './arrivals.ts'
 import { buildBundles } from './bundles.ts'
@@ -120,7 +121,7 @@ async function idleCost(primary: HostName, seconds: number): Promise<{ primary: 
       idleCpuPercent: Math.round((usedMs / 1000 / seconds) * 10_000) / 100,
     }
   }
-  return { primary: of(primary, 'primary'), backup: of(otherOf(primary), 'backup') }
+  return { primary: of(primary, 'primary'), backup: of(otherNode(primary), 'backup') }
 }
 
 const round = (value: number): number => Math.round(value * 10) / 10

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type HostName, otherOf } from '../../infra/lab/addresses.ts'
+import type { HostName } from '../../infra/lab/addresses.ts'
 import { nowMs } from '../../infra/lab/database-client.ts'
 import { readLabState } from '../../infra/lab/lab-state.ts'
 import { servingHost, until, untilProtected } from '../../infra/lab/pair.ts'
@@ -9,6 +9,7 @@ import { isAlive } from '../../infra/lab/processes.ts'
 import { agentPaths, agentStatus, type DatabaseOrigin, understudyCommand } from '../../infra/lab/product.ts'
 import type { Step, Trial } from '../../infra/lab/trial.ts'
 import { ask } from '../../node-agent/socket/client.ts'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 
 /**
  * What is done to the pair, once for each run, and what must come of it. Every scenario begins with a protected pair at a
@@ -77,7 +78,7 @@ function takeover(words: string, fault: Act, before?: Act): Scenario['run'] {
     await before?.(context, primary)
     const step = await trial.measure(words, async () => {
       await fault(context, primary)
-      await untilServing(lab, otherOf(primary))
+      await untilServing(lab, otherNode(primary))
     })
     return { step, protectedAgainMs: await restore(context) }
   }
@@ -93,7 +94,7 @@ function stay(words: string, fault: Act): Scenario['run'] {
     const before = await untilProtected(lab, REJOIN_LIMIT_MS)
     const changedRolesMs = nowMs()
     await switchOver(context, before)
-    await untilServing(lab, otherOf(before))
+    await untilServing(lab, otherNode(before))
     const primary = await begin(context)
     const watch = watchProtection(lab, primary)
     const step = await trial.measure(words, () => fault(context, primary))
@@ -217,7 +218,7 @@ export const scenarios: { readonly [name: string]: Scenario } = {
     targetMs: 500,
     run: stay(
       'loss of the backup',
-      andWatch(({ trial }, primary) => trial.inject({ kind: 'power', host: otherOf(primary) })),
+      andWatch(({ trial }, primary) => trial.inject({ kind: 'power', host: otherNode(primary) })),
     ),
   },
   anotherProgramStartsMs: {
@@ -250,7 +251,7 @@ export const scenarios: { readonly [name: string]: Scenario } = {
     targetMs: 0,
     run: stay(
       "restart of the backup's agent",
-      andWatch((context, primary) => restartAgent(context, otherOf(primary))),
+      andWatch((context, primary) => restartAgent(context, otherNode(primary))),
     ),
   },
   witnessLostMs: {

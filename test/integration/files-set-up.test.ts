@@ -21,6 +21,7 @@ import type { PartitionConfig } from '../../node-agent/files/settings.ts'
 import { encodeRecord } from '../../node-agent/state-file/record.ts'
 import { stateFormat } from '../../node-agent/state-file/state-file.ts'
 import { newDurable } from '../../shared/protocol/durable.ts'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import { unmountLoop } from '../fixtures/loop-disk.ts'
 import { exampleConfig } from '../unit/example-config.ts'
 
@@ -167,7 +168,7 @@ describe('the set-up of a tree on a partition of its own', { skip: whyNot }, () 
 
   test('below a tree that is added nobody may have files open on the backup, whose copy is replaced, and anybody on the primary', async () => {
     const wanted = config(null)
-    const other = wanted.node === 'a' ? 'b' : 'a'
+    const other = otherNode(wanted.node)
     mkdirSync(tree())
     mkdirSync(join(home, 'state', 'files'), { recursive: true })
     const user = spawn('sleep', ['60'], { cwd: tree(), stdio: 'ignore' })

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { HOSTS, type HostName, otherOf } from '../../infra/lab/addresses.ts'
+import { HOSTS, type HostName } from '../../infra/lab/addresses.ts'
 import { run } from '../../infra/lab/exec.ts'
 import { hostPaths, runOnHost } from '../../infra/lab/hosts.ts'
 import { down, up } from '../../infra/lab/lab.ts'
@@ -12,6 +12,7 @@ import { lastWords, statuses, switchOver, until, untilProtected } from '../../in
 import { isAlive } from '../../infra/lab/processes.ts'
 import { agentPaths, agentStatus } from '../../infra/lab/product.ts'
 import { Trial } from '../../infra/lab/trial.ts'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 
 /**
  * Row 26 of the fault matrix, on a disk that really hangs: a frozen ext4 file system blocks every write and fsync in the
@@ -139,7 +140,7 @@ describe('a disk that hangs', { timeout: 300_000 }, () => {
 
   test('under the backup: its agent goes on answering, the primary goes on without it, and it comes back', async t => {
     const primary = await untilProtected(lab)
-    const backup = otherOf(primary)
+    const backup = otherNode(primary)
     const trial = await Trial.begin(lab)
     const thaw = await freeze(backup)
     t.after(thaw)
@@ -164,7 +165,7 @@ describe('a disk that hangs', { timeout: 300_000 }, () => {
 
   test('under the primary: its agent goes on answering, the other host takes over, and it follows after the thaw', async t => {
     const primary = await untilProtected(lab)
-    const backup = otherOf(primary)
+    const backup = otherNode(primary)
     const trial = await Trial.begin(lab)
     const answers = watchAnswers(primary)
     let thaw = (): void => {}
@@ -196,7 +197,7 @@ describe('a disk that hangs', { timeout: 300_000 }, () => {
 
   test('only under the durable state, or full there alone: it is as a host whose disk hangs or is full, and the database goes on', async t => {
     const first = await untilProtected(lab)
-    const host = otherOf(first)
+    const host = otherNode(first)
     const trial = await Trial.begin(lab)
     const volume = await giveStateItsOwnVolume(host, trial)
     t.after(volume.thaw)

@@ -14,6 +14,7 @@ import { postgresBinDir } from '../../infra/lab/postgres-programs.ts'
 import type { WhyReport } from '../../node-agent/cli/show.ts'
 import type { ConfigInput } from '../../node-agent/config.ts'
 import type { StatusReport } from '../../node-agent/report/status-report.ts'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import { until } from '../fixtures/until.ts'
 import { BootedMachine, install, pinnedNode, whyNoMachines } from './support/booted.ts'
 import { CLIENT4, createPair, HOST_LINK4, HOST4, PEER_LAN4, PEER_LINK4, type TestPair, VIP4 } from './support/pair.ts'
@@ -297,7 +298,7 @@ describe('the unit under a booted systemd', { skip: whyNoMachines(), timeout: 50
 
   test('a stop of the unit hands over before it ends, and the next start takes part again', async () => {
     for (const node of ['b', 'a'] as const) {
-      const other = node === 'a' ? 'b' : 'a'
+      const other = otherNode(node)
       assert.equal(await untilProtected(), node)
       const epoch = status(node)?.epoch ?? 0
       const begunMs = Date.now()

@@ -8,7 +8,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { HOSTS, type HostName, hardwareAddress, INTERFACE, otherOf, VIP } from '../../infra/lab/addresses.ts'
+import { HOSTS, type HostName, hardwareAddress, INTERFACE, VIP } from '../../infra/lab/addresses.ts'
 import { groupPath } from '../../infra/lab/control-groups.ts'
 import { nowMs } from '../../infra/lab/database-client.ts'
 import { run } from '../../infra/lab/exec.ts'
@@ -19,6 +19,7 @@ import type { Judgement } from '../../infra/lab/observations.ts'
 import { untilProtected } from '../../infra/lab/pair.ts'
 import { hostProcesses, isAlive } from '../../infra/lab/processes.ts'
 import { agentPaths, understudyCommand } from '../../infra/lab/product.ts'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import { until } from '../fixtures/until.ts'
 import { openProbe } from './probes.ts'
 import { type Pair, pairUnderLoad } from './support.ts'
@@ -277,7 +278,7 @@ test('with the gate taken away the observers see two hosts that serve: they woul
     return (await run(...networkOf(pair.lab, primary, ['nft', 'list', 'ruleset']))) === ''
   })
   await removeSecondGate(pair.lab, primary)
-  await pair.untilServing(otherOf(primary))
+  await pair.untilServing(otherNode(primary))
   // One that was seen only through the virtual address so far is of no host yet.
   const hostsOf = ({ instances }: Judgement['violations'][number]): string =>
     instances

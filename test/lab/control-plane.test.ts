@@ -8,7 +8,7 @@ import { generateKeyPairSync } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { HOSTS, type HostName, INTERFACE, LAN_PREFIX, namespaceName, otherOf } from '../../infra/lab/addresses.ts'
+import { HOSTS, type HostName, INTERFACE, LAN_PREFIX, namespaceName } from '../../infra/lab/addresses.ts'
 import { controlPlaneDir, killControlPlane, startControlPlane, untilConnected } from '../../infra/lab/control-plane.ts'
 import { run } from '../../infra/lab/exec.ts'
 import { networkOf, runOnHost } from '../../infra/lab/hosts.ts'
@@ -36,6 +36,7 @@ import type { Command } from '../../shared/contract/documents.ts'
 import { documentSigner, type PrivateJwk } from '../../shared/contract/signing.ts'
 import { downChannels, downTopic, topicRoot } from '../../shared/contract/topics.ts'
 import { ulid } from '../../shared/ids.ts'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import { connectBroker, ownerCredentials, toolCredentials } from './broker-client.ts'
 import { hostKeyOnDisk, presentStatus, runBundle } from './support.ts'
 
@@ -95,7 +96,7 @@ test('a switchover asked of the API is carried out by the pair, and the operatio
   assert.ok('id' in begun.body)
   const done = await untilEnded(remote.plane, begun.body.id, 60_000)
   assert.equal(done.state, 'succeeded', done.message)
-  assert.equal((await presentStatus(lab, otherOf(first))).serving, true)
+  assert.equal((await presentStatus(lab, otherNode(first))).serving, true)
   await untilProtected(lab)
 })
 
@@ -114,7 +115,7 @@ test('the keys of both hosts are changed while clients write, by hand on the one
   const seen = new Set(HOSTS.map(host => hostKeyOnDisk(lab, host).newest))
   await runOnHost(lab, primary, understudyCommand(['change', 'host-key', '--socket', agentPaths(lab, primary).socket]))
   assert.equal(seen.add(hostKeyOnDisk(lab, primary).newest).size, 3)
-  const node = otherOf(primary)
+  const node = otherNode(primary)
   const params = { host: remote.hosts[node] }
   const begun = await remote.plane.api.changeHostKeys({ params, body: { reason: 'a year is over' } })
   const done = await untilEnded(remote.plane, begun.body.id, SETTLE_LIMIT_MS)
@@ -150,7 +151,7 @@ test('an address for clients is added and taken away while the pair serves; nobo
   const added = await untilSettled()
   assert.deepEqual([added.a.status, added.b.status], ['True', 'True'], JSON.stringify(added))
   await until(SETTLE_LIMIT_MS, 'the address is not there', async () => ((await heldBy(primary)) ? true : null))
-  assert.equal(await heldBy(otherOf(primary)), false)
+  assert.equal(await heldBy(otherNode(primary)), false)
   const uri = databaseUriAt(lab, secondVip)
   const [program, args] = networkOf(lab, 'c', ['psql', uri, '-tAc', 'select 42'])
   assert.equal((await run(program, args)).trim(), '42')
@@ -185,12 +186,12 @@ test('with the control plane, its database and its broker dead the pair serves a
   const first = await untilProtected(lab)
   await killControlPlane(lab)
   await switchOver(lab, first)
-  assert.equal(await untilProtected(lab), otherOf(first))
+  assert.equal(await untilProtected(lab), otherNode(first))
   remote.plane = await startControlPlane(lab)
   await untilConnected(remote.plane, Object.values(remote.hosts))
   await until(SETTLE_LIMIT_MS, 'the new primary is not shown', async () => {
     const { status } = await view()
-    return status.primary === otherOf(first) && status.protection === 'protected' ? true : null
+    return status.primary === otherNode(first) && status.protection === 'protected' ? true : null
   })
 })
 
@@ -258,7 +259,7 @@ test('fleet tooling switches over by a command of its own key over MQTT, and rea
   )
   await tool.publishAsync(downTopic(identityOf(primary), 'cmd'), text, { qos: 1 })
   await until(30_000, 'the other host does not serve', async () =>
-    (await servingHost(lab)) === otherOf(primary) ? true : null,
+    (await servingHost(lab)) === otherNode(primary) ? true : null,
   )
   const phases = await until(10_000, 'no answer is read', async () => {
     const seen = answers.map(one => {
@@ -278,7 +279,7 @@ test('fleet tooling switches over by a command of its own key over MQTT, and rea
   for (const again of [text, await signer.sign('command', takeover)])
     await tool.publishAsync(downTopic(identityOf(primary), 'cmd'), again, { qos: 1 })
   await until(10_000, 'the takeover is not refused', async () => (answers.length > answered ? true : null))
-  assert.equal(await untilProtected(lab), otherOf(primary))
+  assert.equal(await untilProtected(lab), otherNode(primary))
   await tool.endAsync(true)
 })
 
@@ -390,7 +391,7 @@ test('the pair is ended through the API without loss: the backup leaves with its
   assert.equal(done.state, 'succeeded', done.message)
   assert.equal((await view()).state, 'unpaired')
   assert.equal((await presentStatus(lab, primary)).serving, true)
-  assert.ok(existsSync(join(agentPaths(lab, otherOf(primary)).dataDir, 'PG_VERSION')))
+  assert.ok(existsSync(join(agentPaths(lab, otherNode(primary)).dataDir, 'PG_VERSION')))
   const { name, settings } = await view()
   const again = await api.setUpPair({ body: { name, hosts: remote.hosts, primary, settings } })
   const made = await untilEnded(remote.plane, again.body.operation.id, 90_000)

@@ -4,11 +4,12 @@ import assert from 'node:assert/strict'
 import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type HostName, otherOf } from '../../infra/lab/addresses.ts'
+import type { HostName } from '../../infra/lab/addresses.ts'
 import { hostPaths, runOnHost } from '../../infra/lab/hosts.ts'
 import { queryHost, until, untilProtected } from '../../infra/lab/pair.ts'
 import { databaseProcess, hostProcesses, signal } from '../../infra/lab/processes.ts'
 import { agentPaths, askAgent, understudyCommand } from '../../infra/lab/product.ts'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import { type Pair, pairUnderLoad, type Row } from './support.ts'
 
 const { row } = pairUnderLoad('db')
@@ -126,7 +127,7 @@ row(
   'row 36: a second agent on a host, and one with the name of the other host, refuse and change nothing',
   async ({ pair, primary }) => {
     const before = await pair.present(primary)
-    for (const host of [primary, otherOf(primary)]) {
+    for (const host of [primary, otherNode(primary)]) {
       const second = await startAgentOn(pair, host, agentPaths(pair.lab, host).config)
       assert.notEqual(second.exitCode, 0)
       assert.match(second.output, /another|already|holds|lock/i)
@@ -151,7 +152,7 @@ async function startAgentOn(pair: Pair, host: HostName, config: string): Promise
 /** The other host's configuration, copied over with its keys, as an administrator in a hurry might. */
 function impostorConfig(pair: Pair, host: HostName): string {
   const { diskDir, runDir } = hostPaths(pair.lab, host)
-  const other = agentPaths(pair.lab, otherOf(host))
+  const other = agentPaths(pair.lab, otherNode(host))
   const stateDir = join(diskDir, 'copied-state')
   rmSync(stateDir, { recursive: true, force: true })
   cpSync(other.stateDir, stateDir, { recursive: true, filter: source => !source.endsWith('.sock') })

@@ -5,7 +5,7 @@ import { X509Certificate } from 'node:crypto'
 import { appendFileSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { addressOf, HOSTS, type HostName, INTERFACE, LAN_PREFIX, otherOf, VIP } from '../../infra/lab/addresses.ts'
+import { addressOf, HOSTS, type HostName, INTERFACE, LAN_PREFIX, VIP } from '../../infra/lab/addresses.ts'
 import {
   controlPlaneDir,
   enrolHost,
@@ -33,6 +33,7 @@ import { agentPaths, understudyCommand, writeWaitingConfig } from '../../infra/l
 import { type RemotePair, untilEnded, upThroughApi } from '../../infra/lab/remote-set-up.ts'
 import { Trial } from '../../infra/lab/trial.ts'
 import { certificatesOf } from '../../node-agent/keys/certificates.ts'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import { ask, presentStatus, runBundle } from './support.ts'
 
 const lab = `t-hw-${process.pid}`.slice(0, 16)
@@ -89,7 +90,7 @@ test('the partition that was wished through the API is made on both hosts, and w
   }
   await runOnHost(lab, primary, ['sh', '-c', `umask 077; mkdir ${tree}/d; echo acknowledged > ${tree}/d/f`])
   assert.match(await understudy(primary, ['sync', 'wait']), /^what was written before is durable on the backup \(/)
-  assert.equal(await runOnHost(lab, otherOf(primary), ['cat', `${tree}/d/f`]), 'acknowledged\n')
+  assert.equal(await runOnHost(lab, otherNode(primary), ['cat', `${tree}/d/f`]), 'acknowledged\n')
   await until(60_000, 'the tree is not said to be in sync', async () =>
     /^data {2}\/srv\/data {2}in sync$/m.test(await understudy(primary, ['sync', 'status'])) ? true : null,
   )
@@ -173,7 +174,7 @@ test('both hosts and the virtual address change to IPv6 while clients write, and
     if (wish.ipFamily !== 'ipv6') continue
     // The old primary follows the new one, whose database it asks by these addresses.
     await switchOver(lab, primary)
-    primary = otherOf(primary)
+    primary = otherNode(primary)
     assert.equal(await untilProtected(lab, PROTECTED_LIMIT_MS), primary)
     epoch = (await presentStatus(lab, primary)).epoch
   }

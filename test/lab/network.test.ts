@@ -2,9 +2,10 @@
 
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { addressOf, type HostName, namespaceName, otherOf, portName } from '../../infra/lab/addresses.ts'
+import { addressOf, type HostName, namespaceName, portName } from '../../infra/lab/addresses.ts'
 import { nowMs } from '../../infra/lab/database-client.ts'
 import { run } from '../../infra/lab/exec.ts'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import { openProbe } from './probes.ts'
 import { type Pair, pairUnderLoad } from './support.ts'
 
@@ -20,7 +21,7 @@ const THAW_BOUND_MS = 20_000
 async function expectStays(pair: Pair, primary: HostName, options: { epoch: number; forMs: number }): Promise<void> {
   const until = nowMs() + options.forMs
   while (nowMs() < until) {
-    const [status, other] = [await pair.present(primary), await pair.present(otherOf(primary))]
+    const [status, other] = [await pair.present(primary), await pair.present(otherNode(primary))]
     assert.deepEqual([status.serving, status.epoch, other.serving], [true, options.epoch, false])
     await sleep(100)
   }
@@ -49,7 +50,7 @@ row(
   async ({ pair, primary, backup }) => {
     const { epoch } = await pair.present(primary)
     for (const from of [primary, backup]) {
-      await pair.inject({ kind: 'cut', from, to: otherOf(from), oneWay: true })
+      await pair.inject({ kind: 'cut', from, to: otherNode(from), oneWay: true })
       await pair.untilStatus(
         primary,
         { limitMs: TAKEOVER_BOUND_MS, words: 'has dropped the backup' },
@@ -108,7 +109,7 @@ row(
     for (const host of [primary, backup]) {
       await pair.untilStatus(host, { limitMs: THAW_BOUND_MS, words: 'names the path' }, ({ alarms }) =>
         alarms.some(one =>
-          one.includes(`${addressOf(host, 'peer').v4} to ${addressOf(otherOf(host), 'peer').v4} is silent`),
+          one.includes(`${addressOf(host, 'peer').v4} to ${addressOf(otherNode(host), 'peer').v4} is silent`),
         ),
       )
     }

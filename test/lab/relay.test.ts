@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { isDeepStrictEqual } from 'node:util'
-import { GATEWAY, namespaceName, otherOf } from '../../infra/lab/addresses.ts'
+import { GATEWAY, namespaceName } from '../../infra/lab/addresses.ts'
 import { untilConnected } from '../../infra/lab/control-plane.ts'
 import { run } from '../../infra/lab/exec.ts'
 import { down } from '../../infra/lab/lab.ts'
@@ -11,6 +11,7 @@ import { lastWords, until, untilProtected } from '../../infra/lab/pair.ts'
 import { askAgent } from '../../infra/lab/product.ts'
 import { type RemotePair, untilEnded, upThroughApi } from '../../infra/lab/remote-set-up.ts'
 import { exec } from '../../node-agent/exec.ts'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import { networkState } from '../integration/support/network-state.ts'
 import { presentStatus, runBundle } from './support.ts'
 
@@ -54,7 +55,7 @@ test('a host that is cut off from the control plane, broker and HTTPS, is comman
     assert.ok('id' in begun.body)
     const done = await untilEnded(remote.plane, begun.body.id, 90_000)
     assert.equal(done.state, 'succeeded', done.message)
-    assert.equal((await presentStatus(lab, otherOf(primary))).serving, true)
+    assert.equal((await presentStatus(lab, otherNode(primary))).serving, true)
   } finally {
     await route('del')
   }
@@ -64,7 +65,7 @@ test('a host that is cut off from the control plane, broker and HTTPS, is comman
 
 test('a vSwitch asked for from afar that cuts the host off from its control plane is taken away by the host itself, and the operation says why', async () => {
   const { api } = remote.plane
-  const backup = otherOf(await untilProtected(lab))
+  const backup = otherNode(await untilProtected(lab))
   const params = { host: remote.hosts[backup] }
   const networkNow = () =>
     networkState(argv => exec(['ip', 'netns', 'exec', namespaceName(lab, backup), ...argv], { limitMs: 10_000 }))

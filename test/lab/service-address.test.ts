@@ -10,7 +10,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
-import { HOSTS, type HostName, INTERFACE, namespaceName, otherOf } from '../../infra/lab/addresses.ts'
+import { HOSTS, type HostName, INTERFACE, namespaceName } from '../../infra/lab/addresses.ts'
 import { groupPath, processesIn } from '../../infra/lab/control-groups.ts'
 import { run } from '../../infra/lab/exec.ts'
 import { networkOf } from '../../infra/lab/hosts.ts'
@@ -20,6 +20,7 @@ import { agentPaths } from '../../infra/lab/product.ts'
 import { exec } from '../../node-agent/exec.ts'
 import type { Compared } from '../../node-agent/inventory/compared.ts'
 import type { CheckReport } from '../../node-agent/report/check-report.ts'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import { networkState } from '../integration/support/network-state.ts'
 import { ask, pairUnderLoad, settle, understudyOn } from './support.ts'
 
@@ -75,7 +76,7 @@ test('a virtual address outside of the segment of the hosts is refused with what
   })
   const { config } = agentPaths(pair().lab, primary)
   const was = readFileSync(config, 'utf8')
-  const other = own[otherOf(primary)][0]
+  const other = own[otherNode(primary)][0]
   for (const address of ['10.79.0.100/24', '10.78.0.100/25', other!]) {
     const refused = await understudy(primary, 'vip', 'add', address, '--on', vSwitch)
     assert.equal(refused.exitCode, 3, refused.output)
@@ -88,7 +89,7 @@ test('a virtual address outside of the segment of the hosts is refused with what
 test('addresses of both families are added while clients write, on the backup first, and clients are answered through them', async () => {
   const primary = await untilProtected(pair().lab)
   const { epoch } = await pair().present(primary)
-  for (const host of [otherOf(primary), primary]) {
+  for (const host of [otherNode(primary), primary]) {
     for (const address of addresses) {
       const added = await understudy(host, 'vip', 'add', withLength(address), '--on', vSwitch)
       assert.equal(added.exitCode, 0, added.output)
@@ -96,7 +97,7 @@ test('addresses of both families are added while clients write, on the backup fi
     await untilProtected(pair().lab)
   }
   assert.deepEqual(await heldBy(primary), addresses)
-  assert.deepEqual(await heldBy(otherOf(primary)), [])
+  assert.deepEqual(await heldBy(otherNode(primary)), [])
   for (const address of addresses) assert.equal(await answers(address), '42')
   const status = await pair().present(primary)
   assert.deepEqual([status.serving, status.epoch], [true, epoch], 'nobody lost his office by it')
@@ -104,17 +105,17 @@ test('addresses of both families are added while clients write, on the backup fi
 
 test('they follow the service to the other host, and back', async () => {
   const first = await untilProtected(pair().lab)
-  for (const from of [first, otherOf(first)]) {
+  for (const from of [first, otherNode(first)]) {
     await switchOver(pair().lab, from)
-    assert.equal(await untilProtected(pair().lab), otherOf(from))
-    assert.deepEqual([await heldBy(otherOf(from)), await heldBy(from)], [addresses, []])
+    assert.equal(await untilProtected(pair().lab), otherNode(from))
+    assert.deepEqual([await heldBy(otherNode(from)), await heldBy(from)], [addresses, []])
     for (const address of addresses) assert.equal(await answers(address), '42')
   }
 })
 
 test('an address that the other host does not know is an obstacle of check and an alarm, until it does', async () => {
   const primary = await untilProtected(pair().lab)
-  const backup = otherOf(primary)
+  const backup = otherNode(primary)
   const path = agentPaths(pair().lab, backup).config
   const file = JSON.parse(readFileSync(path, 'utf8')) as { vips: { address: string }[] }
   // As an operator edits it.
@@ -143,7 +144,7 @@ test('an address that the other host does not know is an obstacle of check and a
 
 test('both hosts get new certificates while clients write, and a standby that connects anew is let in by them', async () => {
   const primary = await untilProtected(pair().lab)
-  const backup = otherOf(primary)
+  const backup = otherNode(primary)
   const certificateOf = (host: HostName): X509Certificate =>
     new X509Certificate(readFileSync(join(agentPaths(pair().lab, host).stateDir, 'postgres/server.crt')))
   const shown = (host: HostName): string => certificateOf(host).fingerprint256
@@ -204,7 +205,7 @@ test('a change of the networks whose process and whose caller are both killed is
 
 test('they are taken away again, from the primary first, and are on no host then; no write was lost', async () => {
   const primary = await untilProtected(pair().lab)
-  for (const host of [primary, otherOf(primary)]) {
+  for (const host of [primary, otherNode(primary)]) {
     for (const address of addresses) {
       const removed = await understudy(host, 'vip', 'remove', withLength(address))
       assert.equal(removed.exitCode, 0, removed.output)

@@ -8,7 +8,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, type TestContext, test } from 'node:test'
-import { HOSTS, type HostName, otherOf } from '../../infra/lab/addresses.ts'
+import { HOSTS, type HostName } from '../../infra/lab/addresses.ts'
 import { nowMs } from '../../infra/lab/database-client.ts'
 import { run } from '../../infra/lab/exec.ts'
 import type { Fault } from '../../infra/lab/fault-verbs.ts'
@@ -20,6 +20,7 @@ import { type AgentStatus, agentPaths, agentStatus, understudyCommand } from '..
 import { Trial } from '../../infra/lab/trial.ts'
 import type { WriteEvent } from '../../infra/lab/write-log.ts'
 import { pemsOf } from '../../node-agent/keys/host-key.ts'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 
 /** A rejoin by rewind takes some seconds, by a copy of this small cluster too; hold-downs of a flapping backup come on top. */
 export const PROTECTED_LIMIT_MS = 90_000
@@ -170,11 +171,11 @@ export function pairUnderLoad(
   return {
     pair: present,
     row: (name, play, options = { stays: false }) => {
-      for (const primary of [first, otherOf(first)]) {
+      for (const primary of [first, otherNode(first)]) {
         test(`${name}; ${primary} is primary`, t =>
-          playRow({ pair: present(), primary, backup: otherOf(primary), t }, play))
+          playRow({ pair: present(), primary, backup: otherNode(primary), t }, play))
       }
-      if (options.stays) first = otherOf(first)
+      if (options.stays) first = otherNode(first)
     },
   }
 }
@@ -240,6 +241,6 @@ function timeline(pair: Pair, fromWallMs: number): string[] {
 export function hostKeyOnDisk(lab: string, host: HostName): { newest: string; isHeldByOther: boolean } {
   const file = (of: HostName, name: string): string => readFileSync(join(agentPaths(lab, of).stateDir, name), 'utf8')
   const text = file(host, 'host.key')
-  const { otherHostKeyPem } = JSON.parse(file(otherOf(host), 'setup.json')) as { otherHostKeyPem: string }
+  const { otherHostKeyPem } = JSON.parse(file(otherNode(host), 'setup.json')) as { otherHostKeyPem: string }
   return { newest: pemsOf(text)[0]!, isHeldByOther: otherHostKeyPem === text }
 }

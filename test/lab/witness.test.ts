@@ -7,12 +7,13 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { addressOf, HOSTS, type HostName, otherOf, WITNESS_PORT } from '../../infra/lab/addresses.ts'
+import { addressOf, HOSTS, type HostName, WITNESS_PORT } from '../../infra/lab/addresses.ts'
 import { nowMs } from '../../infra/lab/database-client.ts'
 import { down, up } from '../../infra/lab/lab.ts'
 import { type RunningWitness, startSecondWitness } from '../../infra/lab/pair.ts'
 import { agentPaths } from '../../infra/lab/product.ts'
 import { Trial } from '../../infra/lab/trial.ts'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import { Pair, runBundle, settle, stateOf, understudyOn } from './support.ts'
 
 /** A probe of the witness each ten seconds, three for it to count as unanswered, and a busy machine. */
@@ -57,7 +58,7 @@ function inBoth(name: string, play: (play: Play) => Promise<void>): void {
         const lap = (words: string): void =>
           t.diagnostic(`${primary}: ${words} after ${((performance.now() - began) / 1000).toFixed(1)} s`)
         try {
-          await play({ pair, primary, backup: otherOf(primary) })
+          await play({ pair, primary, backup: otherNode(primary) })
           lap('played')
           await settle(pair)
           lap('settled')

@@ -5,8 +5,9 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import { startBeat } from '../bench/files-beat.ts'
-import { FilesPair, type Host, otherOf } from '../fixtures/files-pair.ts'
+import { FilesPair, type Host } from '../fixtures/files-pair.ts'
 import { Random } from '../simulation/random.ts'
 
 /**
@@ -217,7 +218,7 @@ class Torture {
 
   async #make(fault: Fault): Promise<void> {
     const pair = this.#pair
-    const [primary, backup] = [this.#primary, otherOf(this.#primary)]
+    const [primary, backup] = [this.#primary, otherNode(this.#primary)]
     switch (fault) {
       case 'barrier':
         return this.#barrier()
@@ -267,7 +268,7 @@ class Torture {
     pair.cut(old)
     await pair.host(old).kill()
     await this.#stopWriters()
-    this.#primary = otherOf(old)
+    this.#primary = otherNode(old)
     this.#epoch += 1
     await pair.role(this.#primary, { role: 'primary', epoch: this.#epoch })
     this.#expectMarks(`after the takeover by ${this.#primary}`)
@@ -284,7 +285,7 @@ class Torture {
     await this.#stopWriters()
     await pair.barrier(old, settleLimitMs)
     assert.equal(pair.differences(old, 'all but hard links'), '', 'after a drained log the trees differ')
-    this.#primary = otherOf(old)
+    this.#primary = otherNode(old)
     this.#epoch += 1
     await pair.role(old, { role: 'backup', epoch: this.#epoch })
     await pair.role(this.#primary, { role: 'primary', epoch: this.#epoch })

@@ -8,6 +8,7 @@ import { portalFault } from '../../../shared/hosts/iscsi-portal.ts'
 import type { HostNetwork } from '../../../shared/hosts/network.ts'
 import { lipFault, type StorageAdapter } from '../../../shared/hosts/storage.ts'
 import { deleteRefusal, type HostContext, vswitchFaults } from '../../../shared/hosts/vswitch-rules.ts'
+import { otherNode } from '../../../shared/protocol/nodes.ts'
 import type { Member } from '../../auth/caller.ts'
 import type { Transaction } from '../../db/client.ts'
 import { hostInventory, host as hostTable, operation, pair } from '../../db/schema/index.ts'
@@ -203,7 +204,7 @@ function contextOf({
       `the networks of host ${rows.host.name} are not known yet: ask for its inventory first (POST /v1/hosts/${rows.host.id}/inventory)`,
     )
   const own = rows.pair?.slot === 'a' ? 'a' : 'b'
-  const peer = own === 'a' ? 'b' : 'a'
+  const peer = otherNode(own)
   const paths: readonly string[] = of?.settings.hosts[own].addresses ?? []
   const carriers = [...network.nics, ...network.vswitches].filter(one =>
     one.addresses.some(address => paths.includes(address.split('/')[0] ?? '')),

@@ -1,6 +1,7 @@
 import { and, eq } from 'drizzle-orm'
 import type { z } from 'zod'
 import type { unpair as unpairRoute } from '../../../shared/contract/api/pairs.ts'
+import { otherNode } from '../../../shared/protocol/nodes.ts'
 import type { Member } from '../../auth/caller.ts'
 import type { Transaction } from '../../db/client.ts'
 import { host, pair } from '../../db/schema/index.ts'
@@ -21,7 +22,6 @@ import { lockPair, type PairRows } from './read-pairs.ts'
 type Wanted = z.output<typeof unpairRoute.body>
 
 const slots = ['a', 'b'] as const
-const otherOf = (slot: 'a' | 'b'): 'a' | 'b' => (slot === 'a' ? 'b' : 'a')
 
 /**
  * A pair ends without loss: the primary keeps serving, the backup leaves when both are well. Where a host is gone for good,
@@ -77,7 +77,7 @@ function planWithout(
       `host ${gone.name} was heard within 30 s, so it is not gone: end the pair with both hosts, or switch that one off for good first`,
     )
   const notes = { lost: gone.id }
-  const left = otherOf(lost.host)
+  const left = otherNode(lost.host)
   const { name } = rows.hosts[left].host
   if (expectedEpoch !== undefined) presentOf(rows, { now, expectedEpoch })
   if (lost.survivor === 'is released') return { ...workOf([]), notes }

@@ -1,5 +1,6 @@
 import type { z } from 'zod'
 import type { beginMaintenance, switchOver, takeOver } from '../../../shared/contract/api/pairs.ts'
+import { otherNode } from '../../../shared/protocol/nodes.ts'
 import type { Member } from '../../auth/caller.ts'
 import type { Transaction } from '../../db/client.ts'
 import type { Deps } from '../../deps.ts'
@@ -109,7 +110,7 @@ export async function forcedTakeover(
       `host ${name} is at gen ${own.gen}, epoch ${own.epoch}, and the caller saw gen ${wanted.expectedGen}, epoch ${wanted.expectedEpoch}`,
     )
   if (own.role === 'primary') throw new Refusal('conflict', `host ${name} is primary already`)
-  const other = reports[wanted.host === 'a' ? 'b' : 'a']
+  const other = reports[otherNode(wanted.host)]
   if (other?.serving === true)
     throw new Refusal(
       'operation_refused',

@@ -1,5 +1,6 @@
 import type { z } from 'zod'
 import type { getReadiness } from '../../../shared/contract/api/pairs.ts'
+import { otherNode } from '../../../shared/protocol/nodes.ts'
 import { isConnected, lastHeard, skewMaxMs, skewOf } from '../host/host-view.ts'
 import { leadingReport, reportsOf } from './pair-view.ts'
 import type { PairRows } from './read-pairs.ts'
@@ -62,7 +63,7 @@ export function switchoverObstacles(rows: PairRows, now: Date): string[] {
   if (leading === null) return ['neither host was heard within 30 s: who is primary is not known']
   const { primary } = leading
   if (primary === null) return ['the register names no primary']
-  const backup = primary === 'a' ? 'b' : 'a'
+  const backup = otherNode(primary)
   const name = rows.hosts[backup].host.name
   const found: string[] = []
   const from = reports[primary]

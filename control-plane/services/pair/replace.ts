@@ -1,6 +1,7 @@
 import { and, eq, gte, ne, sql } from 'drizzle-orm'
 import type { z } from 'zod'
 import type { replaceMember } from '../../../shared/contract/api/pairs.ts'
+import { otherNode } from '../../../shared/protocol/nodes.ts'
 import type { Member } from '../../auth/caller.ts'
 import type { Transaction } from '../../db/client.ts'
 import { type host, pair, witnessVote } from '../../db/schema/index.ts'
@@ -82,7 +83,7 @@ export async function joinReplacement(
   const rows = await lockPair(tx, part)
   await refuseSecond(tx, part.id)
   const now = deps.now()
-  const left = slot === 'a' ? 'b' : 'a'
+  const left = otherNode(slot)
   const names = { a: rows.hosts.a.host.name, b: rows.hosts.b.host.name }
   if (rows.pair.state !== 'paired')
     throw new Refusal('conflict', `pair ${rows.pair.name} is not set up yet: resume its set-up`)

@@ -7,6 +7,7 @@ import type { ClusterSpec } from '../../../node-agent/postgres/cluster.ts'
 import { PostgresDriver } from '../../../node-agent/postgres/driver.ts'
 import { initialise } from '../../../node-agent/postgres/initialise.ts'
 import { killAll } from '../../../node-agent/postgres/processes.ts'
+import { otherNode } from '../../../shared/protocol/nodes.ts'
 import type { DatabaseOp, DatabaseResult, DataNode } from '../../../shared/protocol/types.ts'
 
 /** Two clusters on loopback, as the agents of a pair would run them. */
@@ -72,7 +73,7 @@ export async function twoClusters(options: {
       ...options.spec,
     }
     const progress: string[] = []
-    const peerPort = ports[node === 'a' ? 'b' : 'a']
+    const peerPort = ports[otherNode(node)]
     const driver = new PostgresDriver({
       spec,
       peerDatabase: [{ host: '127.0.0.1', port: peerPort }],

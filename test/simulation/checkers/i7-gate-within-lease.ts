@@ -1,3 +1,4 @@
+import { otherNode } from '../../../shared/protocol/nodes.ts'
 import type { DataNode } from '../../../shared/protocol/types.ts'
 import { type MakeChecker, Violation } from './check.ts'
 import { show } from './register-truth.ts'
@@ -9,7 +10,7 @@ import { show } from './register-truth.ts'
 export const gateWithinLease: MakeChecker = pair => {
   const promisedUntil: { [node in DataNode]: number } = { a: 0, b: 0 }
   const demand = (node: DataNode, until: number, why: string): void => {
-    const end = promisedUntil[node === 'a' ? 'b' : 'a']
+    const end = promisedUntil[otherNode(node)]
     if (until <= end) return
     throw new Violation(
       'I7',

@@ -1,0 +1,3 @@
+import type { DataNode } from './types.ts'
+
+export const otherNode = (node: DataNode): DataNode => (node === 'a' ? 'b' : 'a')
