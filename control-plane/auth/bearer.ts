@@ -4,9 +4,10 @@ import { id } from '../../shared/contract/api/common.ts'
 import { grantedBy, type Permission, permissions, type Role, roles } from '../../shared/contract/api/permissions.ts'
 import { sha256Hex } from '../../shared/contract/signing.ts'
 import { parseAddress } from '../../shared/ip.ts'
+import type { Transaction } from '../db/client.ts'
 import type { Deps, IdentityProvider, Rate } from '../deps.ts'
 import { Refusal } from '../http/problem.ts'
-import type { Caller } from './caller.ts'
+import type { Caller, Member } from './caller.ts'
 import { hashOf, tokenPrefix } from './tokens.ts'
 
 /** Longer than any token of ours or of an identity provider; a header of a megabyte is not hashed. */
@@ -14,10 +15,34 @@ const bearerLettersMax = 8192
 
 /** @throws Refusal for everything that is no valid credential. */
 export async function callerOfBearer(deps: Deps, authorization: string): Promise<Caller> {
+  const bearer = bearerIn(authorization)
+  return bearer.startsWith(tokenPrefix) ? callerOfToken(deps, bearer) : callerOfIdToken(deps, bearer)
+}
+
+/** Of an answer that goes on for minutes: whether its credential is one still. It asks nothing, so it costs nothing of the rate. */
+export async function isInForce(deps: Deps, authorization: string): Promise<boolean> {
+  const bearer = bearerIn(authorization)
+  if (bearer.startsWith(tokenPrefix)) {
+    const hash = await hashOf(bearer)
+    const [row] = await deps.database.execute(
+      sql`select 1 from api_token where hash = ${hash} and revoked_at is null and expires_at > now()`,
+    )
+    return row !== undefined
+  }
+  return personOf(deps, bearer).then(
+    () => true,
+    (error: unknown) => {
+      if (error instanceof Refusal) return error.code !== 'unauthenticated'
+      throw error
+    },
+  )
+}
+
+function bearerIn(authorization: string): string {
   const bearer = /^Bearer ([\x21-\x7e]+)$/.exec(authorization)?.[1]
   if (bearer === undefined || bearer.length > bearerLettersMax)
     throw unauthenticated('Authorization must be "Bearer " and a token')
-  return bearer.startsWith(tokenPrefix) ? callerOfToken(deps, bearer) : callerOfIdToken(deps, bearer)
+  return bearer
 }
 
 export const unauthenticated = (detail: string): Refusal =>
@@ -53,9 +78,10 @@ async function callerOfToken(deps: Deps, token: string): Promise<Caller> {
     select token.*, bucket.tokens as left from token, bucket`)
   if (row === undefined) throw unauthenticated('the token is unknown, revoked or over')
   if (row.left < 0) throw rateLimited(deps.limits.perToken)
-  const subject = `token:${row.id} (${row.name})`
+  const credential = `token:${row.id}`
+  const subject = `${credential} (${row.name})`
   if (row.organisation === null) return { kind: 'instance', subject }
-  return member({ ...row, subject, organisation: row.organisation })
+  return member({ ...row, subject, credential, organisation: row.organisation })
 }
 
 /** A bucket that is overdrawn stays at -1, so that a flood does not lock its owner out for hours. */
@@ -101,6 +127,28 @@ export async function spend(deps: Deps, { key, rate, cost = 1, what }: Spending)
   if (row === undefined) throw rateLimited(rate, { cost, ...(what !== undefined && { what }) })
 }
 
+/**
+ * As many of a share as are there, in a transaction that holds what it is about, so that nobody else takes of it meanwhile.
+ * @returns how many of the wanted
+ */
+export async function takeShare(
+  tx: Transaction,
+  { key, rate: { perSecond, burst }, wanted }: { key: string; rate: Rate; wanted: number },
+): Promise<number> {
+  const [share] = await tx.execute<{ given: number }>(sql`
+    with there as (
+      select least(${burst}::real, coalesce(max(tokens + extract(epoch from now() - at) * ${perSecond}::real), ${burst}::real)) as tokens
+      from rate_bucket where key = ${key}
+    ), share as (
+      select tokens, greatest(0, least(${wanted}::int, floor(tokens)))::int as given from there
+    ), kept as (
+      insert into rate_bucket (key, tokens, at) select ${key}, tokens - given, now() from share
+      on conflict (key) do update set tokens = excluded.tokens, at = excluded.at
+    )
+    select given from share`)
+  return share?.given ?? 0
+}
+
 function rateLimited(
   { perSecond, burst }: Rate,
   { cost = 1, what = 'requests' }: { cost?: number; what?: string } = {},
@@ -119,6 +167,12 @@ const algorithms = ['RS256', 'PS256', 'ES256', 'ES384', 'EdDSA']
 const clockToleranceSeconds = 30
 
 async function callerOfIdToken(deps: Deps, bearer: string): Promise<Caller> {
+  const person = await personOf(deps, bearer)
+  await spend(deps, { key: person.credential, rate: deps.limits.perToken })
+  return person
+}
+
+async function personOf(deps: Deps, bearer: string): Promise<Member> {
   const provider = providerOf(deps.identityProviders, bearer)
   if (provider === undefined)
     throw unauthenticated('the token is none of this API, and of no identity provider it knows')
@@ -156,9 +210,8 @@ async function callerOfIdToken(deps: Deps, bearer: string): Promise<Caller> {
     : []
   if (known === undefined) throw unauthenticated('the token names an organisation that is not here')
   // Any number of letters: what it is kept by has a length of its own.
-  const person = await sha256Hex(`${issuer}\n${payload.sub}`)
-  await spend(deps, { key: `person:${person}`, rate: deps.limits.perToken })
-  return member({ subject: `${issuer} ${nameOf(payload)}`, organisation, role, scopes: null, pairs: null })
+  const credential = `person:${await sha256Hex(`${issuer}\n${payload.sub}`)}`
+  return member({ subject: `${issuer} ${nameOf(payload)}`, credential, organisation, role, scopes: null, pairs: null })
 }
 
 /** That the token is no good is the token's fault; that nobody can tell is not, and nobody is sent away for it. */
@@ -194,16 +247,18 @@ function highestRole(claim: unknown): Role | null {
 
 function member(part: {
   subject: string
+  credential: string
   organisation: string
   role: Role
   scopes: readonly Permission[] | null
   pairs: readonly string[] | null
-}): Caller {
-  const { subject, organisation, role, scopes, pairs } = part
+}): Member {
+  const { subject, credential, organisation, role, scopes, pairs } = part
   const allowed = grantedBy({ role, scopes, pairs })
   return {
     kind: 'member',
     subject,
+    credential,
     organisation,
     role,
     permissions: new Set(permissions.filter(one => allowed.includes(one))),

@@ -14,6 +14,8 @@ export interface Member {
   kind: 'member'
   /** For the audit: a person where one is known, not the kind of his credential. */
   subject: string
+  /** What counts as one caller: the token, or the person, whatever he is called in the audit. */
+  credential: string
   organisation: string
   role: Role
   permissions: ReadonlySet<Permission>

@@ -1,5 +1,4 @@
 import type { Route } from '../../shared/contract/api/route.ts'
-import { sha256Hex } from '../../shared/contract/signing.ts'
 import { spend } from '../auth/bearer.ts'
 import { type Caller, seesPair } from '../auth/caller.ts'
 import { inOrganisation } from '../db/transaction.ts'
@@ -30,8 +29,11 @@ export async function admit(
   if (caller.permissions.has(access)) return
   const detail = `this needs the permission ${access}; the role ${caller.role} of this credential does not have it, or its scopes leave it out`
   if (route.method !== 'get') {
-    const key = `refused:${await sha256Hex(`${caller.organisation} ${caller.subject}`)}`
-    await spend(deps, { key, rate: refusedChanges, what: 'refused changes of this credential' })
+    await spend(deps, {
+      key: `refused:${caller.credential}`,
+      rate: refusedChanges,
+      what: 'refused changes of this credential',
+    })
     await inOrganisation(deps.database, caller.organisation, tx =>
       recordAudit(tx, caller.organisation, {
         at: deps.now(),

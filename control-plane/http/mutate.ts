@@ -38,11 +38,13 @@ export async function mutate<R extends Route>(
   const { deps } = call
   const key = `changes:${member.organisation}`
   await spend(deps, { key, rate: deps.limits.perOrganisation, what: 'changes of this organisation' })
+  // Another credential may see less, or mean another wish by the same key.
+  const owner = `${member.organisation} ${member.credential}`
   const result = await inOrganisation(deps.database, member.organisation, async tx => {
-    const kept = await keptAnswer(tx, call, member.organisation)
+    const kept = await keptAnswer(tx, call, owner)
     if (kept !== null) return kept
     const { resource, details, secret, ...done } = await work(tx)
-    await keepAnswer(tx, call, { owner: member.organisation, result: done, secret: secret === true })
+    await keepAnswer(tx, call, { owner, result: done, secret: secret === true })
     if (resource !== null) {
       await recordAudit(tx, member.organisation, {
         at: deps.now(),

@@ -9,6 +9,7 @@ import { isolationTests } from './isolation.ts'
 import { pairOperationTests } from './pair-operations.ts'
 import { pairTests } from './pairs.ts'
 import { publishingTests } from './publishing.ts'
+import { requestTests } from './requests.ts'
 import { tenancyTests } from './tenancy.ts'
 import { toolKeyTests } from './tool-keys.ts'
 import { typedClientTests } from './typed-client.ts'
@@ -39,5 +40,6 @@ export function contractSuite(start: () => Promise<Runtime>): void {
   toolKeyTests(runtime)
   hostTabTests(runtime)
   publishingTests(runtime)
+  requestTests(runtime)
   typedClientTests(runtime)
 }
