@@ -13,7 +13,7 @@ import { faultText } from '../fault-text.ts'
 import { admit } from './admit.ts'
 import { parseJson, readBody } from './body.ts'
 import { type Call, type Handler, type Result, versionOf } from './call.ts'
-import { classify, problemResponse, Refusal, witnessRefusal } from './problem.ts'
+import { classify, invalid, problemResponse, Refusal, witnessRefusal } from './problem.ts'
 import { validated } from './validate.ts'
 
 /** Of one request, from the runtime. */
@@ -97,6 +97,7 @@ async function callOf<R extends Route>(
   const request = context.req.raw
   const url = new URL(request.url)
   refuseUnstorable([...Object.values(context.req.param()), ...[...url.searchParams].flat()])
+  refuseTwice([...url.searchParams.keys()])
   const bytes = route.method === 'get' ? new Uint8Array() : await readBody(request, route.bodyBytesMax)
   const caller = await callerOf(route, { deps, request, bytes, target: url.pathname + url.search })
   const params = validated<R['params']>(route.params, context.req.param(), 'path')
@@ -145,6 +146,16 @@ async function callerOf(
 /** PostgreSQL's text cannot hold it, so nothing that is here can have it. */
 function refuseUnstorable(texts: readonly string[]): void {
   if (texts.some(text => text.includes('\0'))) throw new Refusal('malformed', 'the address holds U+0000')
+}
+
+/** One of the two would not count. @throws Refusal */
+function refuseTwice(names: readonly string[]): void {
+  const twice = names.filter((name, at) => names.indexOf(name) < at)
+  if (twice.length > 0)
+    throw invalid(
+      [...new Set(twice)].map(name => ({ field: `query.${name}`, message: 'stands there twice' })),
+      'twice',
+    )
 }
 
 function bodyOf(route: Route, { request, bytes }: { request: Request; bytes: Uint8Array }): unknown {

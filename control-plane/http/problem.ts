@@ -54,6 +54,12 @@ export class Refusal extends Error {
   }
 }
 
+/** For rules that a schema cannot say: each of them with its field, as the body has it ("body.vips.0.address"). */
+export function invalid(faults: readonly { field: string; message: string }[], rule: string): Refusal {
+  const detail = faults.map(one => `${one.field}: ${one.message}`).join('; ')
+  return new Refusal('invalid', detail, { violations: faults.map(one => ({ ...one, rule })) })
+}
+
 export const notFound = (what: string, id: string): Refusal =>
   new Refusal('not_found', `there is no ${what} ${id} in this organisation`)
 

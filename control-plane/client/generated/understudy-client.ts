@@ -190,17 +190,13 @@ export type HostInventory = {
   readOnly: string | null
 }
 
-export type PairSettings = {
+export type SettingsOfSetUp = {
   /** converged: network and storage belong to the hosts’ cluster */
   mode: 'converged' | 'distributed'
   ipFamily: 'ipv4' | 'ipv6'
   profile?: 'fast' | 'default' | 'conservative' | undefined
   vips?: VirtualAddress[] | undefined
   arbitration?: Arbitration | undefined
-  /** Of the newest admission of the witness that was asked for; set by that operation alone */
-  witnessAdmission?: string | null | undefined
-  /** Of the newest change of keys; set by that operation alone */
-  keyChange?: string | null | undefined
   syncPartition?: SyncPartition | undefined
   services?: Service[] | undefined
   protectedPorts?: number[] | undefined
@@ -342,6 +338,27 @@ export type Pair = {
       why: string
     }
   })[]
+}
+
+export type PairSettings = {
+  /** converged: network and storage belong to the hosts’ cluster */
+  mode: 'converged' | 'distributed'
+  ipFamily: 'ipv4' | 'ipv6'
+  profile?: 'fast' | 'default' | 'conservative' | undefined
+  vips?: VirtualAddress[] | undefined
+  arbitration?: Arbitration | undefined
+  /** Of the newest admission of the witness that was asked for; set by that operation alone */
+  witnessAdmission?: string | null | undefined
+  /** Of the newest change of keys; set by that operation alone */
+  keyChange?: string | null | undefined
+  syncPartition?: SyncPartition | undefined
+  services?: Service[] | undefined
+  protectedPorts?: number[] | undefined
+  hosts: {
+    a: HostPlace
+    b: HostPlace
+  }
+  peerPort?: number | undefined
 }
 
 export type Prechecks = {
@@ -706,7 +723,7 @@ export class UnderstudyClient extends Requester {
     }
     /** The host that begins, whose data is kept */
     primary?: 'a' | 'b' | undefined
-    settings: PairSettings
+    settings: SettingsOfSetUp
     /** The hosts are a pair already, by their own command line: manage it, and set nothing up */
     adopt?: boolean | undefined
   } } & CallOptions): Promise<Answer<{
@@ -964,10 +981,8 @@ export class UnderstudyClient extends Requester {
     children: ({
       name: 'postgres' | 'mosquitto'
       running: boolean
-      /** Since this instance began */
+      /** Since this instance began; the log says why */
       restarts: number
-      /** Of its last end; empty: it never ended */
-      why: string
     })[]
   }>> {
     return this.request({ method: 'GET', path: '/health' }, input)

@@ -1,6 +1,6 @@
 import { fromBase64url } from '../../../shared/signing.ts'
 import { type AuthoritySecrets, authorityPem, isPublicKey, issueCertificate } from '../../auth/x509.ts'
-import { Refusal } from '../../http/problem.ts'
+import { invalid, Refusal } from '../../http/problem.ts'
 
 /**
  * Short, and renewed at half of it. Whoever's certificate is over asks again by the key it enrolled with, which does not
@@ -13,11 +13,14 @@ export async function brokerCertificate(
   authority: AuthoritySecrets | null,
   part: { name: string; publicKey: string; now: Date },
 ): Promise<{ certificate: string; authority: string; endsAt: string }> {
-  if (authority === null)
-    throw new Refusal('conflict', 'this control plane has no broker of its own to issue certificates for')
   const spki = fromBase64url(part.publicKey)
   if (spki === null || !(await isPublicKey(spki)))
-    throw new Refusal('invalid', 'body.publicKey is no P-256 key (SubjectPublicKeyInfo, DER, base64url)')
+    throw invalid(
+      [{ field: 'body.publicKey', message: 'is no P-256 key (SubjectPublicKeyInfo, DER, base64url)' }],
+      'format',
+    )
+  if (authority === null)
+    throw new Refusal('conflict', 'this control plane has no broker of its own to issue certificates for')
   const notAfter = new Date(part.now.getTime() + certificateLifeHours * 3_600_000)
   const certificate = await issueCertificate(
     authority,

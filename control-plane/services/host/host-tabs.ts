@@ -13,7 +13,7 @@ import type { Member } from '../../auth/caller.ts'
 import type { Transaction } from '../../db/client.ts'
 import { hostInventory, host as hostTable, operation, pair } from '../../db/schema/index.ts'
 import type { Deps } from '../../deps.ts'
-import { Refusal } from '../../http/problem.ts'
+import { invalid, Refusal } from '../../http/problem.ts'
 import { hostPlan } from '../../operations/plan.ts'
 import type { OperationRow } from '../operation/operation-view.ts'
 import { startOperation } from '../operation/start.ts'
@@ -219,10 +219,7 @@ function contextOf({
   }
 }
 
-const broken = (faults: { field: string; message: string }[]): Refusal =>
-  new Refusal('invalid', faults.map(one => `${one.field}: ${one.message}`).join('; '), {
-    violations: faults.map(one => ({ ...one, rule: 'host_rule' })),
-  })
+const broken = (faults: readonly { field: string; message: string }[]): Refusal => invalid(faults, 'host_rule')
 
 function commandOf(wanted: HostWish): { verb: Verb; args: Record<string, unknown>; kind: HostOperationKind } {
   switch (wanted.kind) {

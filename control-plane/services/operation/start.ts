@@ -90,7 +90,7 @@ export async function underWay(tx: Transaction, pair: string): Promise<{ id: str
   return open === undefined ? null : { id: open.id, why: `${open.kind} ${open.id} is under way` }
 }
 
-async function refuseSecondScheduled(tx: Transaction, pair: string): Promise<void> {
+export async function refuseSecondScheduled(tx: Transaction, pair: string): Promise<void> {
   const [open] = await tx
     .select({ id: operation.id, kind: operation.kind, startsAt: operation.startsAt })
     .from(operation)

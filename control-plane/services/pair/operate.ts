@@ -4,16 +4,15 @@ import { otherNode } from '../../../shared/protocol/nodes.ts'
 import type { Member } from '../../auth/caller.ts'
 import type { Transaction } from '../../db/client.ts'
 import type { Deps } from '../../deps.ts'
-import { Refusal } from '../../http/problem.ts'
+import { invalid, Refusal } from '../../http/problem.ts'
 import { maintenancePlan, prechecksPlan, switchoverPlan, takeoverPlan, workOf } from '../../operations/plan.ts'
 import type { OperationRow } from '../operation/operation-view.ts'
-import { refuseSecond, startOperation } from '../operation/start.ts'
+import { refuseSecond, refuseSecondScheduled, startOperation } from '../operation/start.ts'
 import { measuredOf } from './measured.ts'
 import { leadingReport, reportsOf } from './pair-view.ts'
 import { pairingOf, presentOf } from './pairing.ts'
 import { lockPair, type PairRows } from './read-pairs.ts'
 import { switchoverObstacles } from './readiness.ts'
-import { invalid } from './set-up.ts'
 
 interface Part<Wanted> {
   id: string
@@ -44,7 +43,16 @@ export async function switchover(
   const window = windowOf(wanted, now)
   const scheduled = window.notBefore !== null && window.notBefore > now
   const obstacles = switchoverObstacles(rows, now)
-  if (wanted.dryRun) return { dryRun: true, allowed: obstacles.length === 0, obstacles }
+  const handingOver = () => whoHandsOver(rows, wanted, now)
+  if (wanted.dryRun) {
+    const found = [
+      ...(await reasonsOf(() => (scheduled ? refuseSecondScheduled(tx, part.id) : refuseSecond(tx, part.id)))),
+      // The epoch belongs to the time when it begins.
+      ...(scheduled ? [] : await reasonsOf(handingOver)),
+      ...obstacles,
+    ]
+    return { dryRun: true, allowed: found.length === 0, obstacles: found }
+  }
   if (!scheduled) await refuseSecond(tx, part.id)
   const common = { ...wantedOf(rows, part), kind: 'switchover', reason: wanted.reason } as const
   if (scheduled) {
@@ -56,13 +64,34 @@ export async function switchover(
       operation: await startOperation(tx, deps, { ...common, work, startsAt: window.notBefore! }),
     }
   }
-  const present = presentOf(rows, { now, expectedEpoch: wanted.expectedEpoch })
-  if (wanted.target === present.primary)
-    throw new Refusal('conflict', `host ${wanted.target} is primary already, in epoch ${present.epoch}`)
+  const present = handingOver()
   if (obstacles.length > 0)
     throw new Refusal('operation_refused', `a switchover now is refused: ${obstacles.join('; ')}`, { obstacles })
   const work = switchoverPlan(pairingOf(rows), { ...present, notAfter: window.notAfter })
   return { dryRun: false, operation: await startOperation(tx, deps, { ...common, work }) }
+}
+
+/** @throws Refusal where the caller saw another epoch, or wants what is so already */
+function whoHandsOver(
+  rows: PairRows,
+  { expectedEpoch, target }: Pick<z.output<typeof switchOver.body>, 'expectedEpoch' | 'target'>,
+  now: Date,
+): ReturnType<typeof presentOf> {
+  const present = presentOf(rows, { now, expectedEpoch })
+  if (target === present.primary)
+    throw new Refusal('conflict', `host ${target} is primary already, in epoch ${present.epoch}`)
+  return present
+}
+
+/** What a request would be refused with. */
+async function reasonsOf(check: () => unknown): Promise<readonly string[]> {
+  try {
+    await check()
+    return []
+  } catch (error) {
+    if (error instanceof Refusal) return error.extra.obstacles ?? [error.message]
+    throw error
+  }
 }
 
 /** Nobody plans further ahead without looking again. */
@@ -73,15 +102,18 @@ function windowOf(wanted: { notBefore?: string | undefined; notAfter?: string | 
   const notAfter = wanted.notAfter === undefined ? null : new Date(wanted.notAfter)
   // Without an end an old wish would come true at any time.
   if (notBefore !== null && (notAfter === null || notAfter <= notBefore))
-    throw invalid(
-      'body.notAfter',
+    throw outOfWindow(
+      'notAfter',
       'a window has an end, after its beginning: a switchover must not come at any later time',
     )
-  if (notAfter !== null && notAfter <= now) throw invalid('body.notAfter', 'the window is over already')
+  if (notAfter !== null && notAfter <= now) throw outOfWindow('notAfter', 'the window is over already')
   if (notBefore !== null && notBefore.getTime() - now.getTime() > windowDaysMax * 86_400_000)
-    throw invalid('body.notBefore', `a switchover is planned at most ${windowDaysMax} days ahead`)
+    throw outOfWindow('notBefore', `a switchover is planned at most ${windowDaysMax} days ahead`)
   return { notBefore, notAfter }
 }
+
+const outOfWindow = (name: string, message: string): Refusal =>
+  invalid([{ field: `body.${name}`, message }], 'between_fields')
 
 /** Forced: with the other host off, and an acknowledgement that fits what is known to be at stake. */
 export async function forcedTakeover(

@@ -1,11 +1,12 @@
 import type { z } from 'zod'
 import type { setUpPair } from '../../../shared/contract/api/pairs.ts'
+import { pairSettings } from '../../../shared/contract/api/settings.ts'
 import { ulid } from '../../../shared/ids.ts'
 import type { Member } from '../../auth/caller.ts'
 import type { Transaction } from '../../db/client.ts'
 import { pair } from '../../db/schema/index.ts'
 import type { Deps } from '../../deps.ts'
-import { isTaken, Refusal } from '../../http/problem.ts'
+import { invalid, isTaken, Refusal } from '../../http/problem.ts'
 import { adoptPlan, setUpPlan } from '../../operations/plan.ts'
 import { lockHost } from '../host/read-hosts.ts'
 import type { OperationRow } from '../operation/operation-view.ts'
@@ -29,8 +30,13 @@ export async function setUp(
 ): Promise<{ pairId: string; operation: OperationRow }> {
   if (by.pairs !== null)
     throw new Refusal('forbidden', 'this credential is limited to some pairs and cannot make another one')
-  const { hosts: ids, settings, primary, adopt } = wanted
-  if (ids.a === ids.b) throw invalid('body.hosts', 'a pair needs two hosts, and both ids are the same')
+  const { hosts: ids, primary, adopt } = wanted
+  const settings = pairSettings.parse(wanted.settings)
+  if (ids.a === ids.b)
+    throw invalid(
+      [{ field: 'body.hosts', message: 'a pair needs two hosts, and both ids are the same' }],
+      'between_fields',
+    )
   // In one order, so that two set-ups never wait for each other.
   const locked = new Map<string, Awaited<ReturnType<typeof lockHost>>>()
   for (const id of [ids.a, ids.b].sort()) locked.set(id, await lockHost(tx, { id, member: by }))
@@ -83,6 +89,3 @@ export async function setUp(
   })
   return { pairId: row!.id, operation }
 }
-
-export const invalid = (field: string, message: string): Refusal =>
-  new Refusal('invalid', `${field}: ${message}`, { violations: [{ field, rule: 'between_fields', message }] })

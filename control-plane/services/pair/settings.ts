@@ -7,7 +7,7 @@ import type { Member } from '../../auth/caller.ts'
 import type { Transaction } from '../../db/client.ts'
 import { operation as operationTable, pair } from '../../db/schema/index.ts'
 import type { Deps } from '../../deps.ts'
-import { Refusal } from '../../http/problem.ts'
+import { invalid, Refusal } from '../../http/problem.ts'
 import { validated } from '../../http/validate.ts'
 import { settingsPlan } from '../../operations/plan.ts'
 import { currentReport } from '../host/host-view.ts'
@@ -18,7 +18,6 @@ import { recordEvents } from '../record/events.ts'
 import { issueDesired } from './issue-desired.ts'
 import { leadingReport } from './pair-view.ts'
 import { lockPair, type PairRows, readPair } from './read-pairs.ts'
-import { invalid } from './set-up.ts'
 
 /**
  * New settings, checked as a whole, one generation up, signed for both hosts. The hosts apply them one at a time and
@@ -145,11 +144,12 @@ async function endOlder(tx: Transaction, deps: Deps, pairId: string): Promise<vo
 function refuseForeignVips({ pair, hosts }: PairRows, settings: PairSettings): void {
   const both = hosts.a.summary === null || hosts.b.summary === null ? null : { a: hosts.a.summary, b: hosts.b.summary }
   if (both === null) return
-  for (const [index, vip] of settings.vips.entries()) {
-    if (pair.settings.vips.some(before => same(before, vip))) continue
-    const [fault] = newVipFaults(vip, both)
-    if (fault !== undefined) throw invalid(`body.vips[${index}].address`, fault)
-  }
+  const faults = settings.vips.flatMap((vip, index) =>
+    pair.settings.vips.some(before => same(before, vip))
+      ? []
+      : newVipFaults(vip, both).map(message => ({ field: `body.vips.${index}.address`, message })),
+  )
+  if (faults.length > 0) throw invalid(faults, 'between_fields')
 }
 
 /** jsonb gives keys back in its own order. */

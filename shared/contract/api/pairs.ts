@@ -3,7 +3,7 @@ import { hostReport } from '../report.ts'
 import { id, page, pageOf, pairParams, reason, resourceName, sentence, slot, time, verdict } from './common.ts'
 import { operation } from './operations.ts'
 import { route } from './route.ts'
-import { pairSettings, pairSettingsPatch } from './settings.ts'
+import { pairSettings, pairSettingsPatch, settingsOfSetUp } from './settings.ts'
 
 /** A verdict that nobody gave is unknown, with the reason. */
 export const protection = z.enum(['protected', 'serving but unprotected', 'not serving', 'unknown'])
@@ -73,7 +73,7 @@ export const setUpPair = route({
     name: resourceName,
     hosts: z.strictObject({ a: id, b: id }),
     primary: slot.default('a').describe('The host that begins, whose data is kept'),
-    settings: pairSettings,
+    settings: settingsOfSetUp,
     adopt: z
       .boolean()
       .default(false)

@@ -15,8 +15,7 @@ export const health = route({
         z.object({
           name: z.enum(['postgres', 'mosquitto']),
           running: z.boolean(),
-          restarts: z.int().describe('Since this instance began'),
-          why: z.string().describe('Of its last end; empty: it never ended'),
+          restarts: z.int().describe('Since this instance began; the log says why'),
         }),
       )
       .describe('Empty where it uses servers of somebody else'),

@@ -104,6 +104,12 @@ const wanted = {
 
 export const pairSettings = z.strictObject(wanted).superRefine(rules).meta({ id: 'PairSettings' })
 export type PairSettings = z.output<typeof pairSettings>
+/** Of a set-up: what operations alone set is no field of it. */
+export const settingsOfSetUp = z
+  .strictObject(wanted)
+  .omit({ witnessAdmission: true, keyChange: true })
+  .superRefine(rules)
+  .meta({ id: 'SettingsOfSetUp' })
 /** RFC 7396 in effect: a field that is given replaces the field; the result is checked as a whole. */
 export const pairSettingsPatch = z.strictObject({
   mode: wanted.mode.optional(),
@@ -119,7 +125,10 @@ export const pairSettingsPatch = z.strictObject({
 })
 
 /** Rules between fields; each names the field that is to be changed. */
-function rules(settings: z.output<z.ZodObject<typeof wanted>>, context: z.RefinementCtx): void {
+function rules(
+  settings: Omit<z.output<z.ZodObject<typeof wanted>>, 'witnessAdmission' | 'keyChange'>,
+  context: z.RefinementCtx,
+): void {
   const fault = (path: (string | number)[], message: string): void => {
     context.addIssue({ code: 'custom', path, message, params: { rule: 'between_fields' } })
   }

@@ -150,7 +150,7 @@ export function hostTabTests(runtime: () => Runtime): void {
       })
     await assert.rejects(add('fd09::100/64'), (error: unknown) => {
       refusal('invalid', 422)(error)
-      assert.match(String(error), /vips\[1\]\.address.*segment of both hosts.*host b has 10\.9\.0\.2\/24 on eth0/)
+      assert.match(String(error), /body\.vips\.1\.address.*segment of both hosts.*host b has 10\.9\.0\.2\/24 on eth0/)
       return true
     })
     await assert.rejects(

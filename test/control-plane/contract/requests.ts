@@ -49,4 +49,68 @@ export function requestTests(runtime: () => Runtime): void {
     const theirs = await client.call(createToken, wish)
     assert.notEqual(own.body.record.id, theirs.body.record.id)
   })
+
+  test('what operations alone set is no field of a set-up', async () => {
+    const { client, a, b } = await twoHosts(runtime())
+    const hosts = { a: a.identity.host, b: b.identity.host }
+    const made = { witnessAdmission: '01j00000000000000000000000', keyChange: '01j00000000000000000000000' }
+    const asked = client.call(setUpPair, {
+      body: { name: 'orders', hosts, settings: { ...settings, ...made } as never },
+    })
+    assert.deepEqual(await violationsOf(asked), [
+      'body.settings.keyChange unknown_field',
+      'body.settings.witnessAdmission unknown_field',
+    ])
+  })
+
+  test('what stands twice in a request is refused: one of the two would not count', async () => {
+    const { client, token } = await newTenant(runtime())
+    const twice = await fetch(`${runtime().url}/v1/events?kind=a&kind=b`, {
+      headers: { authorization: `Bearer ${token}` },
+    })
+    const { violations } = (await twice.json()) as { violations: { field: string; rule: string }[] }
+    assert.deepEqual([twice.status, violations.map(one => `${one.field} ${one.rule}`)], [422, ['query.kind twice']])
+    const post = (body: string) =>
+      fetch(`${runtime().url}/v1/tokens`, {
+        method: 'POST',
+        headers: {
+          authorization: `Bearer ${token}`,
+          'content-type': 'application/json',
+          'idempotency-key': crypto.randomUUID(),
+        },
+        body,
+      })
+    const refused = await post('{"name":"x","role":"viewer","role":"admin"}')
+    assert.equal(refused.status, 400)
+    assert.match(await refused.text(), /\\"role\\" stands twice/)
+    // Neither in a list of objects, nor within a text, nor written in two ways.
+    const fine = await post('{"name":"\\"role\\":1,\\"role\\":2","role":"viewer","pairs":null}')
+    assert.equal(fine.status, 201, await fine.text())
+    assert.equal((await post('{"name":"x","role":"viewer","r\\u006fle":"admin"}')).status, 400)
+    assert.ok(client)
+  })
+
+  test('each violation names its field as the body has it, also where more than the body is asked', async () => {
+    const { client, id, a, b } = await adoptedPair(runtime())
+    assert.deepEqual(await violationsOf(client.call(toolCertificate, { body: { publicKey: 'none' } })), [
+      'body.publicKey format',
+    ])
+    const networks = (address: string) => [{ name: 'eth0', addresses: [address] }]
+    for (const [host, address] of [
+      [a, '10.9.0.1/24'],
+      [b, '10.9.0.2/24'],
+    ] as const) {
+      const none = { vswitches: [], vips: [], initiatorName: null, luns: [], lunsLeftOut: 0 }
+      const summary = { v: 1 as const, networks: networks(address), ...none }
+      const told = await host.cloud.inventory({ v: 1, boot: 1, seq: 1, summary, network: {}, storage: {} })
+      assert.ok(told.ok, JSON.stringify(told))
+    }
+    const vip = (address: string) => ({ address, interface: 'eth0', network: 'service' as const })
+    const { etag } = await client.call(getPair, { params: { pair: id } })
+    const vips = [...(settings.vips ?? []), vip('10.8.0.5/24'), vip('10.7.0.5/24')]
+    const fields = await violationsOf(
+      client.call(changeSettings, { params: { pair: id }, body: { vips }, ifMatch: etag! }),
+    )
+    assert.deepEqual([...new Set(fields)], ['body.vips.1.address between_fields', 'body.vips.2.address between_fields'])
+  })
 }
