@@ -113,4 +113,34 @@ export function requestTests(runtime: () => Runtime): void {
     )
     assert.deepEqual([...new Set(fields)], ['body.vips.1.address between_fields', 'body.vips.2.address between_fields'])
   })
+
+  test('a dry run says what a switchover that is asked for now is told, whatever stands in its way', async () => {
+    const { client, id, a } = await adoptedPair(runtime())
+    const params = { pair: id }
+    const dry = async (part: { expectedEpoch?: number; target?: 'a' | 'b' }) => {
+      const { body } = await client.call(switchOver, { params, body: { reason: 'try', dryRun: true, ...part } })
+      assert.ok('dryRun' in body)
+      return body
+    }
+    assert.deepEqual(await dry({ expectedEpoch: 1, target: 'b' }), { dryRun: true, allowed: true, obstacles: [] })
+    for (const [part, says] of [
+      [{ expectedEpoch: 9 }, /at epoch 1, and the caller saw 9/],
+      [{ target: 'a' }, /host a is primary already/],
+    ] as const) {
+      const { allowed, obstacles } = await dry(part)
+      assert.equal(allowed, false)
+      assert.match(obstacles.join(), says)
+      await assert.rejects(client.call(switchOver, { params, body: { reason: 'do', ...part } }), says)
+    }
+    const { etag } = await client.call(getPair, { params })
+    const wish = { forMinutes: 30, reason: 'cabling' }
+    const { body: other } = await client.call(beginMaintenance, { params, body: wish, ifMatch: etag! })
+    const { allowed, obstacles } = await dry({})
+    assert.equal(allowed, false)
+    assert.match(obstacles.join(), new RegExp(`maintenance ${other.id} is under way`))
+    await a.ack(await a.nextCommand(), { phase: 'done' })
+    assert.equal((await dry({})).allowed, true)
+    const { body: operations } = await client.call(listOperations, { query: { pair: id } })
+    assert.deepEqual(operations.data.map(one => one.kind).sort(), ['maintenance', 'setUp'])
+  })
 }
