@@ -6,6 +6,7 @@ import { enqueue } from '../../broker/outbox.ts'
 import type { Transaction } from '../../db/client.ts'
 import { command, operation, outbox } from '../../db/schema/index.ts'
 import type { Deps } from '../../deps.ts'
+import { isTaken, Refusal } from '../../http/problem.ts'
 import { acceptSeconds, advance, type OperationEvent } from '../../operations/advance.ts'
 import type { Step } from '../../operations/work.ts'
 import type { OperationRow } from './operation-view.ts'
@@ -33,6 +34,14 @@ export async function carryOn(
     })
     .where(eq(operation.id, row.id))
     .returning()
+    .catch((error: unknown) => {
+      // What comes late would have it go on beside another one. Whoever brings it brings it again.
+      if (!isTaken(error, 'operation_open_of_pair')) throw error
+      throw new Refusal(
+        'operation_in_progress',
+        'another operation of the pair is under way; this one goes on after it',
+      )
+    })
   for (const { stepId, jti } of next.send) {
     const step = next.work.steps.find(one => one.id === stepId)
     if (step !== undefined) await sendCommand(tx, deps, { row, step, jti })

@@ -143,4 +143,40 @@ export function requestTests(runtime: () => Runtime): void {
     const { body: operations } = await client.call(listOperations, { query: { pair: id } })
     assert.deepEqual(operations.data.map(one => one.kind).sort(), ['maintenance', 'setUp'])
   })
+
+  test('an answer that comes late, while something else is under way, is asked for again and taken then', async () => {
+    const { client, id, a, healthy } = await adoptedPair(runtime())
+    const params = { pair: id }
+    const begun = await client.call(switchOver, { params, body: { reason: 'update' } })
+    assert.ok('id' in begun.body)
+    const operation = { operation: begun.body.id }
+    const asked = await a.nextCommand()
+    const sql = postgres(runtime().adminUrl.replace(/[^/]+$/, new URL(runtime().databaseUrl).pathname.slice(1)), {
+      max: 1,
+    })
+    await sql`update operation set look_at = now() - interval '1 minute',
+      work = jsonb_set(work, '{steps,0,deadlineAt}', '"2026-01-01T00:00:00.000Z"') where id = ${begun.body.id}`
+    await sql.end({ timeout: 1 })
+    for (const until = Date.now() + 20_000; ; ) {
+      await runtime().sweep()
+      if ((await client.call(getOperation, { params: operation })).body.state === 'unknown') break
+      assert.ok(Date.now() < until)
+    }
+    const { etag } = await client.call(getPair, { params })
+    const wish = { forMinutes: 30, reason: 'cabling' }
+    const { body: other } = await client.call(beginMaintenance, { params, body: wish, ifMatch: etag! })
+    const cabling = await a.nextCommand()
+    await assert.rejects(a.ack(asked, { phase: 'done' }), /another operation of the pair is under way/)
+    assert.equal((await client.call(getOperation, { params: operation })).body.state, 'unknown')
+    await a.ack(cabling, { phase: 'done' })
+    assert.equal(
+      (await client.call(getOperation, { params: { operation: other.id }, wait: 5 })).body.state,
+      'succeeded',
+    )
+    await a.ack(asked, { phase: 'done' })
+    await healthy({ primary: 'b', epoch: 2 })
+    const { body: done } = await client.call(getOperation, { params: operation, wait: 10 })
+    assert.equal(done.state, 'succeeded', done.message)
+    await assert.rejects(client.call(cancelOperation, { params: operation }), refusal('not_cancellable', 409))
+  })
 }
