@@ -9,11 +9,16 @@ export function inOrganisation<T>(
   database: Database,
   organisation: string,
   work: (tx: Transaction) => Promise<T>,
+  { atOneInstant = false }: { atOneInstant?: boolean } = {},
 ): Promise<T> {
-  return database.transaction(async tx => {
-    await tx.execute(sql`select set_config('app.organisation', ${organisation}, true)`)
-    return work(tx)
-  })
+  return database.transaction(
+    async tx => {
+      await tx.execute(sql`select set_config('app.organisation', ${organisation}, true)`)
+      return work(tx)
+    },
+    // All of its statements see what the first one saw.
+    atOneInstant ? { isolationLevel: 'repeatable read', accessMode: 'read only' } : undefined,
+  )
 }
 
 /** For the ingest, the sweep and enrolment, which serve all organisations and check each row's owner themselves. */

@@ -8,7 +8,8 @@ import type { Call } from './call.ts'
 export function reading<R extends Route, Found>(
   { caller, deps }: Call<R>,
   look: (tx: Transaction, member: Member) => Promise<Found>,
+  seen: { atOneInstant?: boolean } = {},
 ): Promise<Found> {
   const member = asMember(caller)
-  return inOrganisation(deps.database, member.organisation, tx => look(tx, member))
+  return inOrganisation(deps.database, member.organisation, tx => look(tx, member), seen)
 }

@@ -158,6 +158,20 @@ export function tenancyTests(runtime: () => Runtime): void {
     assert.deepEqual([proof.intact, proof.entries, proof.head], [true, 3, body.data[2]!.hash])
   })
 
+  test('the chain of the audit holds also while it is written to', async () => {
+    const { client } = await newTenant(runtime())
+    let over = false
+    const changing = Array.from({ length: 4 }, async () => {
+      while (!over) await client.call(createEnrolmentToken, { body: { name: 'x' } })
+    })
+    for (let times = 0; times < 40; times++) {
+      const { body } = await client.call(verifyAudit, {})
+      assert.deepEqual(body.firstFault, null)
+    }
+    over = true
+    await Promise.all(changing)
+  })
+
   test('a signed head of the audit that was kept elsewhere shows a chain that was written anew', async () => {
     const { client, organisation } = await newTenant(runtime())
     const { body: head } = await client.call(getAuditHead, {})
