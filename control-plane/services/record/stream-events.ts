@@ -1,6 +1,6 @@
 import { eq } from 'drizzle-orm'
 import type { streamEvents } from '../../../shared/contract/api/observation.ts'
-import { callerOfBearer } from '../../auth/bearer.ts'
+import { isInForce } from '../../auth/bearer.ts'
 import { asMember, type Member } from '../../auth/caller.ts'
 import { event, organisation } from '../../db/schema/index.ts'
 import { inOrganisation } from '../../db/transaction.ts'
@@ -31,6 +31,8 @@ const recheckMs = 2_000
 export const streamsMax = 200
 export const openStreams = new UnderWay(streamsMax)
 
+const streamHeaders = { 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' }
+
 export async function eventStream(call: Call<typeof streamEvents>): Promise<Response> {
   const member = asMember(call.caller)
   const { deps, request, query } = call
@@ -47,6 +49,11 @@ export async function eventStream(call: Call<typeof streamEvents>): Promise<Resp
     leave()
     throw error
   })
+  // It asks what would be answered, and reads none of it.
+  if (request.method === 'HEAD') {
+    leave()
+    return new Response(null, { headers: streamHeaders })
+  }
   const encoder = new TextEncoder()
   let ended = false
   let wake = (): void => {}
@@ -91,9 +98,7 @@ export async function eventStream(call: Call<typeof streamEvents>): Promise<Resp
     pull: () => wake(),
     cancel: stop,
   })
-  return new Response(stream, {
-    headers: { 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' },
-  })
+  return new Response(stream, { headers: streamHeaders })
 }
 
 interface Following {
@@ -116,7 +121,7 @@ async function follow(deps: Deps, { filter, after, send, room, credential, hasEn
   while (!hasEnded() && Date.now() - began < streamLimitMs) {
     await room()
     if (Date.now() - admittedAt > recheckMs) {
-      if (!(await isAdmitted(deps, credential))) return
+      if (!(await isInForce(deps, credential))) return
       admittedAt = Date.now()
     }
     const rows = await inOrganisation(deps.database, filter.member.organisation, tx =>
@@ -133,17 +138,6 @@ async function follow(deps: Deps, { filter, after, send, room, credential, hasEn
       spokeAt = Date.now()
     }
     if (rows.length < batchRows) await new Promise(resolve => setTimeout(resolve, lookEveryMs))
-  }
-}
-
-/** A token that was revoked, or is over, hears nothing more. Who asks too much otherwise is still who he is. */
-async function isAdmitted(deps: Deps, credential: string): Promise<boolean> {
-  try {
-    await callerOfBearer(deps, credential)
-    return true
-  } catch (error) {
-    if (error instanceof Refusal) return error.code !== 'unauthenticated'
-    throw error
   }
 }
 
