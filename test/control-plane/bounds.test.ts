@@ -5,10 +5,11 @@ import { waiters, waitersMax } from '../../control-plane/services/operation/wait
 import { openStreams, streamsMax } from '../../control-plane/services/record/stream-events.ts'
 import { sweep } from '../../control-plane/services/sweep.ts'
 import { createEnrolmentToken } from '../../shared/contract/api/hosts.ts'
+import { listAlarms, listEvents } from '../../shared/contract/api/observation.ts'
 import { getOperation } from '../../shared/contract/api/operations.ts'
-import { createToken, revokeToken } from '../../shared/contract/api/organisations.ts'
+import { createToken, getOrganisation, revokeToken } from '../../shared/contract/api/organisations.ts'
 import { startPrechecks } from '../../shared/contract/api/pairs.ts'
-import { enrolledHost } from './support/host.ts'
+import { enrolledHost, pairReport } from './support/host.ts'
 import { adoptedPair } from './support/pair.ts'
 import { ApiClient, ApiProblem } from './support/route-client.ts'
 import { type NodeRuntime, newTenant, nodeRuntime } from './support/runtime.ts'
@@ -95,6 +96,41 @@ test('what a tenant adds to its audit, its tokens and its events is bounded, and
     await refused(one.call(createEnrolmentToken, { body: { name: 'beta' } }), says, 429)
 })
 
+test('a host that tells of other alarms and epochs with each report fills neither the alarms nor the events', async context => {
+  const { client, id, a, healthy } = await adoptedPair(runtime)
+  const sql = postgres(runtime.adminUrl.replace(/[^/]+$/, 'understudy'), { max: 1 })
+  context.after(() => sql.end({ timeout: 1 }))
+  const report = pairReport({ role: 'primary', primary: 'a' })
+  let told = 0
+  const madeUp = () => Array.from({ length: 32 }, () => `made up ${++told}`)
+  const rows = async (): Promise<number> => {
+    const [row] = await sql`select (select count(*) from alarm where pair = ${id})::int as rows`
+    return row!.rows
+  }
+  for (let at = 0; at < 34; at++) await a.send({ pair: { ...report, alarms: madeUp() } })
+  assert.ok((await rows()) <= 1001, `${await rows()} alarms`)
+  // What is the pair's own comes first, as soon as there is room for one more.
+  await sql`update rate_bucket set tokens = 1, at = now() where key = ${`news:${id}`}`
+  const unprotected = { ...report, protection: 'serving but unprotected' as const }
+  await a.send({ pair: { ...unprotected, alarms: madeUp() } })
+  const { body: raised } = await client.call(listAlarms, { query: { pair: id, state: 'raised' } })
+  assert.deepEqual(
+    raised.data.map(one => one.kind),
+    ['protection_lost'],
+  )
+  // A change of primary that there was no room for is told by the next look.
+  const changes = async () =>
+    (await client.call(listEvents, { query: { pair: id, kind: 'primary_changed' } })).body.data.map(
+      one => one.data.epoch,
+    )
+  await sql`update rate_bucket set tokens = 0, at = now() where key = ${`news:${id}`}`
+  await healthy({ primary: 'b', epoch: 2 })
+  assert.deepEqual(await changes(), [])
+  await sql`update rate_bucket set tokens = 1, at = now() where key = ${`news:${id}`}`
+  await healthy({ primary: 'b', epoch: 3 })
+  assert.deepEqual(await changes(), [3])
+})
+
 test('more streams than an organisation may have at once are not opened, however many are asked for in the same instant', async () => {
   const { token, organisation } = await newTenant(runtime)
   const others = Array.from({ length: streamsMax - 2 }, () => openStreams.take(organisation))
@@ -109,6 +145,38 @@ test('more streams than an organisation may have at once are not opened, however
   abort.abort()
   for (const leave of others) leave?.()
   assert.deepEqual(statuses.sort(), [200, 200, 429, 429, 429, 429])
+})
+
+test('a stream costs nothing of its token’s rate while it is open, and HEAD opens none', async context => {
+  const { token, client, organisation } = await newTenant(runtime)
+  const { limits } = runtime.deps
+  context.after(() => {
+    runtime.deps.limits = limits
+  })
+  const headers = { authorization: `Bearer ${token}` }
+  for (let times = 0; times < 3; times++) {
+    const head = await fetch(`${runtime.url}/v1/events/stream`, { method: 'HEAD', headers })
+    assert.deepEqual([head.status, head.headers.get('content-type')], [200, 'text/event-stream'])
+  }
+  const free = Array.from({ length: streamsMax }, () => openStreams.take(organisation))
+  for (const leave of free) leave?.()
+  assert.ok(!free.includes(null), 'each HEAD has given its place back')
+  const streams = new AbortController()
+  const open = () => fetch(`${runtime.url}/v1/events/stream`, { headers, signal: streams.signal })
+  const opened = await Promise.all([open(), open(), open()])
+  assert.deepEqual(
+    opened.map(one => one.status),
+    [200, 200, 200],
+  )
+  // As many as are there for what is asked from here on, and none that comes back.
+  runtime.deps.limits = { ...limits, perToken: { perSecond: 0.000_001, burst: 2 } }
+  const sql = postgres(runtime.adminUrl.replace(/[^/]+$/, 'understudy'), { max: 1 })
+  context.after(() => sql.end({ timeout: 1 }))
+  await sql`update rate_bucket set tokens = 2, at = now()
+    where key in (select 'token:' || id from api_token where organisation = ${organisation})`
+  await new Promise(resolve => setTimeout(resolve, 3_500))
+  await client.call(getOrganisation, {})
+  streams.abort()
 })
 
 test('of those who wait for an operation an organisation has a number, and whoever is one more is answered at once', async () => {

@@ -3,6 +3,7 @@ import type { z } from 'zod'
 import type { alarmKinds, alarm as alarmSchema } from '../../../shared/contract/api/observation.ts'
 import { ulid } from '../../../shared/ids.ts'
 import { cutTo } from '../../../shared/text.ts'
+import { takeShare } from '../../auth/bearer.ts'
 import type { Member } from '../../auth/caller.ts'
 import type { Transaction } from '../../db/client.ts'
 import { alarm } from '../../db/schema/index.ts'
@@ -92,27 +93,34 @@ export const subjectOf = (cause: Pick<Cause, 'kind' | 'pair' | 'host' | 'message
   )
 
 /**
- * Makes the open alarms about something equal to what holds now: raises what is new, clears what has gone. Level, not
- * edge: an evaluation that was missed is made up by the next.
+ * Of alarms and changes of primary that a pair is news of: a host that makes up others with each report fills neither the
+ * list of all nor the disk below it. What there is no room for is said by a later look.
+ */
+const newsOfPair = { perSecond: 0.05, burst: 1_000 }
+
+export const takeNews = (tx: Transaction, { pair, wanted }: { pair: string; wanted: number }): Promise<number> =>
+  takeShare(tx, { key: `news:${pair}`, rate: newsOfPair, wanted })
+
+/**
+ * Makes the open alarms of a pair, whose row the caller holds, equal to what holds now: raises what is new, clears what has
+ * gone. Level, not edge: an evaluation that was missed is made up by the next.
  */
 export async function reconcileAlarms(
   tx: Transaction,
-  part: { organisation: string; about: { pair: string } | { host: string }; causes: readonly Cause[]; now: Date },
+  part: { organisation: string; pair: string; causes: readonly Cause[]; now: Date },
 ): Promise<void> {
-  const { organisation, about, causes, now } = part
+  const { organisation, pair, causes, now } = part
   const open = await tx
     .select()
     .from(alarm)
-    .where(
-      and(
-        eq(alarm.organisation, organisation),
-        ne(alarm.state, 'cleared'),
-        'pair' in about ? eq(alarm.pair, about.pair) : eq(alarm.host, about.host),
-      ),
-    )
+    .where(and(eq(alarm.organisation, organisation), ne(alarm.state, 'cleared'), eq(alarm.pair, pair)))
   const wanted = new Map(causes.map(cause => [subjectOf(cause), cause]))
   const gone = open.filter(row => !wanted.has(row.subject))
-  const fresh = [...wanted].filter(([subject]) => !open.some(row => row.subject === subject))
+  const unsaid = [...wanted].filter(([subject]) => !open.some(row => row.subject === subject))
+  const room = unsaid.length === 0 ? 0 : await takeNews(tx, { pair, wanted: unsaid.length })
+  // What we judge ourselves before whatever a host may write.
+  const isOwnWord = ([, { kind }]: (typeof unsaid)[number]): number => Number(kind === 'agent_alarm')
+  const fresh = unsaid.sort((one, other) => isOwnWord(one) - isOwnWord(other)).slice(0, room)
   if (gone.length > 0) {
     await tx
       .update(alarm)

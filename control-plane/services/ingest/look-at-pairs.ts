@@ -4,7 +4,7 @@ import { operation, pair } from '../../db/schema/index.ts'
 import { acrossOrganisations } from '../../db/transaction.ts'
 import type { Deps } from '../../deps.ts'
 import { faultText } from '../../fault-text.ts'
-import { reconcileAlarms } from '../alarm/alarms.ts'
+import { reconcileAlarms, takeNews } from '../alarm/alarms.ts'
 import { causesOfPair } from '../alarm/causes.ts'
 import { carryOn } from '../operation/carry-on.ts'
 import { tellNews } from '../operation/news.ts'
@@ -70,7 +70,7 @@ async function look(tx: Transaction, deps: Deps, id: string): Promise<string[]> 
   await noteRoleChange(tx, rows, now)
   await reconcileAlarms(tx, {
     organisation: rows.pair.organisation,
-    about: { pair: id },
+    pair: id,
     causes: causesOfPair(rows, now),
     now,
   })
@@ -91,7 +91,7 @@ async function noteRoleChange(tx: Transaction, rows: PairRows, now: Date): Promi
   const known = await tx.execute(sql`
     select 1 from event
     where host = ${host.id} and (origin = ${origin} or (origin = ${older} and pair = ${rows.pair.id}))`)
-  if (known.length > 0) return
+  if (known.length > 0 || (await takeNews(tx, { pair: rows.pair.id, wanted: 1 })) === 0) return
   await recordEvents(tx, rows.pair.organisation, [
     {
       at: now,

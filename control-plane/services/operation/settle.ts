@@ -100,7 +100,7 @@ async function settlePair(
     case 'unpair':
       await change({ state: 'unpaired' })
       await endPlanned(tx, deps, pairId)
-      await reconcileAlarms(tx, { organisation: row.organisation, about: { pair: pairId }, causes: [], now })
+      await reconcileAlarms(tx, { organisation: row.organisation, pair: pairId, causes: [], now })
       await endPair(tx, deps, { row, pairId })
       return
     case 'prechecks':

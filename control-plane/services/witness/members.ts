@@ -10,6 +10,7 @@ import {
   witnessPath,
 } from '../../../shared/contract/witness.ts'
 import { importPublicKey, verifyRequest } from '../../../shared/signing.ts'
+import { takeShare } from '../../auth/bearer.ts'
 import type { Transaction } from '../../db/client.ts'
 import { host, pair, witnessVote } from '../../db/schema/index.ts'
 import { Refusal } from '../../http/problem.ts'
@@ -56,6 +57,9 @@ export async function refuseUnsigned(
     throw new Refusal('unauthenticated', `no valid signature of a host of pair ${part.pair}`)
 }
 
+/** Each is an event of the organisation: a host that was broken into fills the list with no number of them. */
+const admissionsOfPair = { perSecond: 1 / 60, burst: 100 }
+
 /**
  * The acceptor is made only for a pair that is registered here, for the keys that its enrolled hosts have; no further
  * secret is needed. A new one replaces the incarnation that it names, which never votes again; the same nonce gets the
@@ -78,6 +82,12 @@ export async function admitWitness(
     )
   if (present === undefined && !sameKeys(request.keys, registered))
     throw new Refusal('forbidden', `the keys are not those that the hosts of pair ${part.pair} enrolled with`)
+  const key = `admissions:${organisation}/${part.pair}`
+  if ((await takeShare(tx, { key, rate: admissionsOfPair, wanted: 1 })) === 0)
+    throw new Refusal(
+      'rate_limited',
+      `the witness has admitted pair ${part.pair} too often of late: try again in a minute`,
+    )
   const why = await whyNoVotes(tx)
   if (why !== null) throw new Refusal('conflict', `this database may not vote: ${why}. Use a witness of your own`)
   const row = {

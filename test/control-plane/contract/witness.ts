@@ -131,6 +131,18 @@ export function witnessTests(runtime: () => Runtime): void {
     assert.match(String(after.body.why), /was retired/)
   })
 
+  test('a host that has the witness admit its pair without end is told to wait, and the last incarnation votes on', async () => {
+    const { inc, vote, a, keys } = await admitted()
+    await vote({ kind: 'accept', req: 1, inc, ballot: ballot(1), value: voted(inc) })
+    const sql = postgres(runtime().databaseUrl, { max: 1 })
+    await sql`update rate_bucket set tokens = 0, at = now() where key = ${`admissions:${a.identity.organisation}/orders`}`
+    await sql.end({ timeout: 1 })
+    const body = { nonce: nonce(), replaces: inc, keys }
+    const refused = await ask(runtime(), { host: a, slot: 'a', verb: 'admit', body })
+    assert.deepEqual([refused.status, refused.body.kind], [429, 'none'])
+    assert.equal((await vote({ kind: 'read', req: 2, inc })).body.kind, 'state')
+  })
+
   test('a pair that has the name of an ended one gets a witness of its own, and the ended one’s primary keeps its', async () => {
     const { client, id, a, b, keys, inc, vote } = await admitted()
     await vote({ kind: 'accept', req: 1, inc, ballot: ballot(1), value: voted(inc) })
