@@ -54,8 +54,6 @@ export interface ChildHealth {
   running: boolean
   /** Since this instance began. */
   restarts: number
-  /** Of its last end; '' where it never ended. */
-  why: string
 }
 
 export interface LogLine {

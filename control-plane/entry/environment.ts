@@ -71,13 +71,13 @@ export function settingsOf(env: Readonly<Record<string, unknown>>): Settings {
   }
   const authority = text('BROKER_AUTHORITY')
   const publicUrl = publicUrlOf(needed('PUBLIC_URL', 'where this API is reached'))
-  const mqttUrl = text('MQTT_URL')
+  const mqttUrl = mqttUrlOf(text('MQTT_URL') ?? noBroker)
   return {
     databaseUrl: databaseUrlOf(needed('DATABASE_URL', 'the address of the PostgreSQL database')),
     secrets: json('SIGNING_SECRETS', signingSecrets, needed('SIGNING_SECRETS', 'the content of keys/signing.json')),
     publicUrl,
     witness: witnessOf(text('WITNESS_URL'), publicUrl),
-    mqttUrl: mqttUrl === null ? null : mqttUrlOf(mqttUrl),
+    mqttUrl,
     brokerUrl: mqttUrl === null ? null : withoutCredentials(mqttUrl),
     authority: authority === null ? null : json('BROKER_AUTHORITY', authoritySecrets, authority),
     identityProviders: identityProvidersOf(text('OIDC_PROVIDERS') ?? undefined),
@@ -107,10 +107,15 @@ export function databaseUrlOf(text: string): string {
   throw new Error('DATABASE_URL is no address of a database; write it as postgres://user:password@host:5432/name')
 }
 
-/** @throws with what is wrong; not with the address, which may hold a password */
-export function mqttUrlOf(text: string): string {
+const noBroker = 'none'
+
+/** null: there is to be none. @throws with what is wrong; not with the address, which may hold a password */
+export function mqttUrlOf(text: string): string | null {
+  if (text === noBroker) return null
   if (/^mqtts?:\/\//.test(text) && URL.canParse(text)) return text
-  throw new Error('MQTT_URL is no address of a broker; write it as mqtts://host:8883')
+  throw new Error(
+    `MQTT_URL is no address of a broker; write it as mqtts://host:8883, or "${noBroker}" where everything is to travel by HTTPS`,
+  )
 }
 
 /** As hosts and tooling are told where to go: user and password in it are this control plane's own. */

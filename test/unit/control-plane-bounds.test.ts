@@ -80,10 +80,12 @@ test('hosts and tooling are told where the broker is, and not the password by wh
   }
   const { mqttUrl, brokerUrl, publicUrl } = settingsOf(env)
   assert.deepEqual([mqttUrl, brokerUrl, publicUrl], [env.MQTT_URL, 'mqtts://broker.example:8883', 'https://cp.example'])
+  const { mqttUrl: none, brokerUrl: nowhere } = settingsOf({ ...env, MQTT_URL: 'none' })
+  assert.deepEqual([none, nowhere], [null, null])
   const wrong: [Partial<typeof env>, RegExp][] = [
     [{ SIGNING_SECRETS: 'hunter2' }, /^SIGNING_SECRETS is not as /],
     [{ DATABASE_URL: 'hunter2' }, /^DATABASE_URL is no address of a database/],
-    [{ MQTT_URL: 'hunter2' }, /^MQTT_URL is no address of a broker/],
+    [{ MQTT_URL: 'hunter2' }, /^MQTT_URL is no address of a broker; .* or "none" where/],
     [{ PUBLIC_URL: 'cp.example' }, /^PUBLIC_URL is cp\.example; write /],
   ]
   for (const [part, says] of wrong)

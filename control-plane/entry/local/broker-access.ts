@@ -7,10 +7,9 @@ import { mqttUrlOf } from '../environment.ts'
  * MQTT_KEY_FILE where it wants certificates. @throws with what is wrong
  */
 export function brokerOf(env: NodeJS.ProcessEnv): BrokerAccess | null | 'none' {
-  const url = env.MQTT_URL
-  if (url === undefined || url === '') return null
-  if (url === 'none') return 'none'
-  mqttUrlOf(url)
+  if (env.MQTT_URL === undefined || env.MQTT_URL === '') return null
+  const url = mqttUrlOf(env.MQTT_URL)
+  if (url === null) return 'none'
   const files = [env.MQTT_CA_FILE, env.MQTT_CERT_FILE, env.MQTT_KEY_FILE]
   if (files.every(one => one === undefined)) return { url, tls: null }
   const [ca, cert, key] = files

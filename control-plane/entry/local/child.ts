@@ -61,6 +61,26 @@ export async function runProgram(
   if (child.process.exitCode !== 0) throw new Error(`${why}: ${child.lastWords()}`)
 }
 
+/**
+ * Starts a server on a port that was free a moment ago, and on another one where somebody was faster.
+ * @throws what `start` throws
+ */
+export async function onFreePort<Server>(
+  start: (port: number) => Promise<Server>,
+  { pick = freePort }: { pick?: () => Promise<number> } = {},
+): Promise<Server> {
+  for (let tries = 1; ; tries++) {
+    const port = await pick()
+    try {
+      return await start(port)
+    } catch (error) {
+      const isTaken = error instanceof Error && /address already in use/i.test(error.message)
+      if (!isTaken || tries === portTriesMax) throw error
+    }
+  }
+}
+const portTriesMax = 5
+
 /** One that was free a moment ago; whoever takes it reports if somebody was faster. */
 export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {

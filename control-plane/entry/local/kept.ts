@@ -49,7 +49,7 @@ export async function keepRunning<Server extends Running>(options: KeptOptions<S
   let closing = false
   let ends = 0
   let beganAtMs = nowMs()
-  const health: ChildHealth = { name, running: true, restarts: 0, why: '' }
+  const health: ChildHealth = { name, running: true, restarts: 0 }
   const { promise: failed, resolve: fail } = Promise.withResolvers<string>()
   const { promise: closed, resolve: letGo } = Promise.withResolvers<void>()
 
@@ -57,7 +57,7 @@ export async function keepRunning<Server extends Running>(options: KeptOptions<S
     if (closing) return
     present = null
     ends = nowMs() - beganAtMs > calmMs ? 1 : ends + 1
-    Object.assign(health, { running: false, why })
+    health.running = false
     if (ends > restartsMax) {
       const given = `${name} ended ${ends} times in a row and is not started again; the last time: ${why}`
       log({ level: 'error', message: given })

@@ -2,11 +2,12 @@ import { generateKeyPairSync } from 'node:crypto'
 import { chmodSync, chownSync, mkdirSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
+import { type ConnectionOptions, connect as connectTls } from 'node:tls'
 import { topicRoot, upChannels } from '../../../shared/contract/topics.ts'
 import { type AuthoritySecrets, authorityPem, issueCertificate } from '../../auth/x509.ts'
 import { packetBytesMax } from '../../broker/limits.ts'
 import type { BrokerAccess } from '../../broker/mqtt-client.ts'
-import { type Child, freePort, startChild } from './child.ts'
+import { type Child, onFreePort, startChild } from './child.ts'
 import { isRoot, systemUser } from './users.ts'
 
 /** Debian's Mosquitto as a child, on a port of its own on loopback, with client certificates of our authority alone. */
@@ -47,14 +48,24 @@ pattern read ${topicRoot}/%u/+/up/ack
 
 const denied = (names: readonly string[]): string => names.map(name => `\nuser ${name}\ntopic deny #\n`).join('')
 
-export async function startLocalMosquitto(
+interface Place {
+  authority: AuthoritySecrets
+  address: string
+  port: number
+}
+
+/** @param place.port a free one by default */
+export function startLocalMosquitto(
   folder: string,
-  { authority, address, port: wanted }: { authority: AuthoritySecrets; address: string; port?: number },
+  { port, ...place }: Omit<Place, 'port'> & { port?: number },
 ): Promise<LocalMosquitto> {
+  if (port === undefined) return onFreePort(free => startServer(folder, { ...place, port: free }))
+  return waitUntilFree({ ...place, port }).then(() => startServer(folder, { ...place, port }))
+}
+
+async function startServer(folder: string, { authority, address, port }: Place): Promise<LocalMosquitto> {
   const user = isRoot() ? (systemUser('mosquitto') ?? systemUser('nobody')) : null
   mkdirSync(join(folder, 'data'), { recursive: true, mode: 0o711 })
-  const port = wanted ?? (await freePort())
-  await waitUntilFree({ address, port })
   const now = new Date()
   const server = await keyed(authority, { commonName: 'broker', use: 'server', address, now })
   const own = await keyed(authority, { commonName: ownName, use: 'client', address: null, now })
@@ -77,15 +88,15 @@ export async function startLocalMosquitto(
     deathSignal: 'TERM',
     env: { PATH: `${process.env.PATH}:/usr/sbin` },
   })
-  await waitUntilListening(child, { address, port }).catch(async (error: unknown) => {
+  const access = { url: urlOf({ address, port }), tls: { authorityPem: authorityPem(authority), ...own } }
+  await waitUntilListening(child, { address, port, tls: access.tls }).catch(async (error: unknown) => {
     await child.stop('SIGTERM')
     throw error
   })
-  const url = `mqtts://${address.includes(':') ? `[${address}]` : address}:${port}`
   return {
-    url,
+    url: access.url,
     port,
-    access: { url, tls: { authorityPem: authorityPem(authority), ...own } },
+    access,
     deny: names => {
       writeFileSync(path('acl'), accessList + denied(names))
       // It reads its lists again, for those who are connected too.
@@ -95,6 +106,9 @@ export async function startLocalMosquitto(
     ended: child.ended,
   }
 }
+
+const urlOf = ({ address, port }: { address: string; port: number }): string =>
+  `mqtts://${address.includes(':') ? `[${address}]` : address}:${port}`
 
 async function keyed(
   authority: AuthoritySecrets,
@@ -166,12 +180,34 @@ function isListening(at: { address: string; port: number }): Promise<boolean> {
   })
 }
 
-async function waitUntilListening(child: Child, at: { address: string; port: number }): Promise<void> {
+/** By our authority's certificate: who was faster at this port is another program. */
+async function waitUntilListening(
+  child: Child,
+  { address, port, tls }: { address: string; port: number; tls: NonNullable<BrokerAccess['tls']> },
+): Promise<void> {
   const until = Date.now() + startLimitMs
   while (Date.now() < until) {
-    if (child.hasEnded()) throw new Error(`Mosquitto did not start: ${child.lastWords()}`)
-    if (await isListening(at)) return
+    if (child.hasEnded()) throw new Error(whyNotStarted(child.lastWords()))
+    if (await isOurs({ host: address, port, ca: tls.authorityPem, cert: tls.certificatePem, key: tls.keyPem })) return
     await new Promise(resolve => setTimeout(resolve, 30))
   }
   throw new Error(`Mosquitto did not listen within ${startLimitMs / 1000} s: ${child.lastWords()}`)
 }
+
+const whyNotStarted = (said: string): string =>
+  /failed to execute mosquitto/.test(said)
+    ? 'this machine has no Mosquitto: install Debian’s mosquitto, or set MQTT_URL (to "none" where everything is to travel by HTTPS)'
+    : `Mosquitto did not start: ${said}`
+
+function isOurs(at: ConnectionOptions): Promise<boolean> {
+  return new Promise(resolve => {
+    const socket = connectTls({ ...at, timeout: answerLimitMs }, () => end(true))
+    const end = (ours: boolean): void => {
+      socket.destroy()
+      resolve(ours)
+    }
+    socket.once('error', () => end(false))
+    socket.once('timeout', () => end(false))
+  })
+}
+const answerLimitMs = 1_000

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import postgres from 'postgres'
-import { type Child, freePort, runProgram, startChild } from './child.ts'
+import { type Child, onFreePort, runProgram, startChild } from './child.ts'
 import { readSecret, writeSecret } from './secrets.ts'
 import { isRoot, type SystemUser, systemUser } from './users.ts'
 
@@ -25,10 +25,13 @@ const superuser = 'understudy_admin'
 const role = 'understudy'
 const startLimitMs = 60_000
 
-/** @param options.port of the cluster that ran before, when it is started again; a free one by default */
+/**
+ * @param options.port of the cluster that ran before, when it is started again; a free one by default
+ * @param options.pick for tests: what is taken for free
+ */
 export async function startLocalPostgres(
   folder: string,
-  { port: wanted }: { port?: number } = {},
+  { port, pick }: { port?: number; pick?: () => Promise<number> } = {},
 ): Promise<LocalPostgres> {
   const bin = programsDir()
   const user = isRoot() ? systemUser('postgres') : null
@@ -42,7 +45,18 @@ export async function startLocalPostgres(
   if (!existsSync(join(dataDir, 'PG_VERSION')))
     await makeCluster({ bin, folder, dataDir, user, password: passwords.admin })
   await endLeftover(dataDir)
-  const port = wanted ?? (await freePort())
+  const at = (free: number): Promise<LocalPostgres> => startServer({ bin, dataDir, user, passwords, port: free })
+  return port === undefined ? onFreePort(at, pick === undefined ? {} : { pick }) : at(port)
+}
+
+async function startServer(part: {
+  bin: string
+  dataDir: string
+  user: SystemUser | null
+  passwords: Passwords
+  port: number
+}): Promise<LocalPostgres> {
+  const { bin, dataDir, user, passwords, port } = part
   const child = startChild(
     join(bin, 'postgres'),
     [
@@ -82,10 +96,14 @@ function programsDir(): string {
   return join(versionsDir, newest, 'bin')
 }
 
-function readPasswords(folder: string): { admin: string; role: string } {
+interface Passwords {
+  admin: string
+  role: string
+}
+
+function readPasswords(folder: string): Passwords {
   const path = join(folder, 'passwords.json')
-  if (existsSync(path))
-    return readSecret(path, 'nobody enters the database beside it') as { admin: string; role: string }
+  if (existsSync(path)) return readSecret(path, 'nobody enters the database beside it') as Passwords
   const made = { admin: randomBytes(24).toString('base64url'), role: randomBytes(24).toString('base64url') }
   writeSecret(path, JSON.stringify(made))
   return made
