@@ -31,6 +31,9 @@ export const host = pgTable(
   },
   table => [
     uniqueIndex('host_name_of_active').on(table.organisation, table.name).where(sql`state = 'active'`),
+    index().on(table.organisation, table.id),
+    // For the broker's list of those who are not heard any more.
+    index('host_retired').on(table.retiredAt).where(sql`state = 'retired'`),
     ofOneOrganisation(),
   ],
 )
@@ -48,7 +51,7 @@ export const enrolmentToken = pgTable(
     usedAt: time('used_at'),
     usedBy: text('used_by'),
   },
-  () => [ofOneOrganisation()],
+  table => [index().on(table.organisation, table.id), ofOneOrganisation()],
 )
 
 /** The wish for one host, whole and signed. */

@@ -54,6 +54,10 @@ export const alarm = pgTable(
   table => [
     uniqueIndex('alarm_open').on(table.organisation, table.subject).where(sql`state <> 'cleared'`),
     index().on(table.organisation, table.id),
+    index().on(table.organisation, table.state, table.id),
+    index().on(table.pair, table.id),
+    // Of the whole fleet there may be as many open as there are hosts, when it was cut off; each look is for a pair's own.
+    index('alarm_open_of_pair').on(table.pair).where(sql`state <> 'cleared'`),
     ofOneOrganisation(),
   ],
 )

@@ -46,6 +46,7 @@ export const pair = pgTable(
   },
   table => [
     uniqueIndex('pair_name').on(table.organisation, table.name).where(sql`state <> 'unpaired'`),
+    index().on(table.organisation, table.id),
     index().on(table.hostA),
     index().on(table.hostB),
     ofOneOrganisation(),
@@ -73,6 +74,9 @@ export const operation = pgTable(
   },
   table => [
     index().on(table.organisation, table.id),
+    // Few of months of them are of one state that a list is asked for, or of one pair, which each report of its hosts looks for.
+    index().on(table.organisation, table.state, table.id),
+    index('operation_of_pair').on(table.pair, table.id).where(sql`pair is not null`),
     index('operation_of_host').on(table.host, table.id).where(sql`host is not null`),
     index('operation_to_look_at').on(table.lookAt).where(sql`look_at is not null`),
     // For the sweep, which takes away the oldest.
