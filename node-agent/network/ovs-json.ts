@@ -19,7 +19,7 @@ const tableSchema = z.object({ headings: z.array(z.string()), data: z.array(z.ar
 
 type Row = { [column: string]: unknown }
 
-function rowsOf(text: string): Row[] {
+export function rowsOf(text: string): Row[] {
   const { headings, data } = tableSchema.parse(JSON.parse(text))
   return data.map(values => Object.fromEntries(headings.map((heading, index) => [heading, values[index]])))
 }

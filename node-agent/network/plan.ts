@@ -33,6 +33,8 @@ export interface Change {
    * is there it is what that has, for its way back.
    */
   ovsDatapath: string
+  /** Of a Linux bridge that goes, what makes it as it was. */
+  bridgeWords?: readonly string[]
 }
 
 /** From what is there to what is wanted; null stands for nothing. */
@@ -45,14 +47,15 @@ export function planChange(change: Change): Step[] {
 }
 
 /** The other back end is another device of that name. */
-const isRemade = ({ from, to }: Change): boolean => from !== null && to !== null && from.backend !== to.backend
+export const isRemade = ({ from, to }: Pick<Change, 'from' | 'to'>): boolean =>
+  from !== null && to !== null && from.backend !== to.backend
 
 const deviceSteps = (change: Change): Step[] =>
-  (change.to ?? change.from)?.backend === 'ovs' ? ovsSteps(change) : bridgeSteps(change.from, change.to, change.host)
+  (change.to ?? change.from)?.backend === 'ovs' ? ovsSteps(change) : bridgeSteps(change)
 
 // ---------------------------------------------------------------- Linux bridge
 
-function bridgeSteps(from: ObservedVswitch | null, to: Vswitch | null, host: HostNetwork): Step[] {
+function bridgeSteps({ from, to, host, bridgeWords = ['type', 'bridge'] }: Change): Step[] {
   const steps: Step[] = []
   const name = (to ?? from)?.name ?? ''
   const same = from !== null && to !== null && isDeepStrictEqual(uplinkOf(from), uplinkOf(to))
@@ -64,7 +67,7 @@ function bridgeSteps(from: ObservedVswitch | null, to: Vswitch | null, host: Hos
   if (to === null && from !== null) {
     steps.push(
       { argv: null, undo: ip('link', 'set', name, 'mtu', `${from.mtu}`, 'up') },
-      { argv: ip('link', 'del', name), undo: ip('link', 'add', 'name', name, 'type', 'bridge') },
+      { argv: ip('link', 'del', name), undo: ip('link', 'add', 'name', name, ...bridgeWords) },
     )
   } else if (from === null) steps.push({ argv: ip('link', 'set', name, 'up'), undo: null })
   return steps
@@ -208,7 +211,7 @@ function ovsTransaction(from: Vswitch | null, to: Vswitch | null, datapath: Chan
   const parts: string[][] = [['--may-exist', 'add-br', name]]
   // Another one would make the bridge anew, with all that is on it cut off meanwhile.
   if (from === null) parts.push(['set', 'bridge', name, `datapath_type=${datapath}`])
-  const same = from !== null && isDeepStrictEqual([...from.nics].sort(), [...to.nics].sort()) && from.bond === to.bond
+  const same = from !== null && isUplinkKept(from, to)
   if (from !== null && !same && from.nics.length > 0) parts.push(['--if-exists', 'del-port', name, ovsUplink(from)])
   if (!same && to.nics.length > 0) parts.push(ovsUplinkAdd(to))
   parts.push(['set', 'port', name, to.vlan === null ? 'tag=[]' : `tag=${to.vlan}`])
@@ -217,7 +220,10 @@ function ovsTransaction(from: Vswitch | null, to: Vswitch | null, datapath: Chan
   return ovs(...parts.flatMap((part, index) => (index === 0 ? part : ['--', ...part])))
 }
 
-const ovsUplink = ({ name, nics }: Vswitch): string => (nics.length > 1 ? bondName(name) : (nics[0] ?? ''))
+export const isUplinkKept = (from: Vswitch, to: Vswitch): boolean =>
+  isDeepStrictEqual([...from.nics].sort(), [...to.nics].sort()) && from.bond === to.bond
+
+export const ovsUplink = ({ name, nics }: Vswitch): string => (nics.length > 1 ? bondName(name) : (nics[0] ?? ''))
 
 function ovsUplinkAdd({ name, nics, bond }: Vswitch): string[] {
   if (bond === null) return ['--may-exist', 'add-port', name, nics[0] ?? '']

@@ -12,6 +12,7 @@ import type { ExecResult } from '../exec.ts'
 import { addressBytes, addressText } from '../kernel/address.ts'
 import { lockFolder } from '../state-file/lock.ts'
 import { applyChange, type ChangeParts, type Failure, isUnfinished, removeJournal, undoUnfinished } from './change.ts'
+import { readFoundSettings } from './found-settings.ts'
 import { type Ask, datapathOf, readNetwork, readRoutes } from './inventory.ts'
 import { findManager, foreignBootFile, foreignNicFile } from './managers.ts'
 import { planChange } from './plan.ts'
@@ -76,8 +77,10 @@ async function change(parts: VswitchParts, wish: Wish): Promise<Outcome> {
   if (refusal !== null) return { ok: false, why: `${refusal}; nothing was changed` }
   const from = host.vswitches.find(one => one.name === name) ?? null
   const to = 'set' in wish ? asShown(wish.set) : null
-  const planned = { from, to, host, routes: await readRoutes(parts.ask), ovsDatapath: await datapath(parts, from) }
-  const unrepeatable = routesRefusal(planned)
+  const found = await readFoundSettings(parts.ask, { from, to, nics: host.nics })
+  const [routes, ovsDatapath] = [await readRoutes(parts.ask), await datapath(parts, from)]
+  const planned = { from, to, host, routes, ovsDatapath, bridgeWords: found.words }
+  const unrepeatable = found.refusal ?? routesRefusal(planned)
   if (unrepeatable !== null) return { ok: false, why: `${unrepeatable}; nothing was changed` }
   const steps = planChange(planned)
   const foreign = foreignBootFile(parts.root, name)

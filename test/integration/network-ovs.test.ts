@@ -8,6 +8,7 @@ import type { Reach } from '../../node-agent/network/change.ts'
 import { datapathOf, readNetwork } from '../../node-agent/network/inventory.ts'
 import { OvsEvents } from '../../node-agent/network/ovs-events.ts'
 import { planChange } from '../../node-agent/network/plan.ts'
+import { changeVswitch } from '../../node-agent/network/vswitches.ts'
 import type { Vswitch } from '../../shared/hosts/network.ts'
 import { until } from '../fixtures/until.ts'
 import { allReached, ChangedHost, changed, wish } from './support/changed-host.ts'
@@ -153,6 +154,39 @@ describe('vSwitches on Open vSwitch', () => {
     assert.equal(await datapathOf(at.inHost, 'found0'), 'netdev')
     await assert.rejects(datapathOf(at.inHost, 'nothere'), /could not be read: .*no row "nothere" in table Bridge/)
     await at.inHost(['ovs-vsctl', '--timeout=10', 'del-br', 'found0'])
+  })
+
+  test('one with settings that are none of a vSwitch is not taken away, nor is its uplink: the answer names them', async () => {
+    const inOvs = async (...words: string[]): Promise<void> => {
+      const done = await at.inHost(['ovs-vsctl', '--timeout=10', ...words])
+      assert.ok(done.ok, done.ok ? '' : done.why)
+    }
+    const asked = (wanted: Parameters<typeof changeVswitch>[1]) =>
+      changeVswitch(
+        {
+          ...{ folder: join(at.folder, 'own'), boot: 'this-boot', root: join(at.folder, 'root'), ask: at.inHost },
+          ...{ reach: async () => allReached, sleep: async () => {}, begun: () => {}, confirmMs: 30_000 },
+          ...{ ovsDatapath: 'netdev', pair: { peerAddresses: [], vips: [], pathAddresses: [] } },
+        },
+        wanted,
+      )
+    const lost = (what: string): string =>
+      `found1 has settings that a vSwitch has not and that would be lost: ${what}. Take them back first, or make this change where they were made; nothing was changed`
+    const ofPort = 'trunks of Port eth1'
+    const ofAll = `other_config, fail_mode of Bridge found1; ${ofPort}`
+    const found = wish({ name: 'found1', backend: 'ovs', addresses: [], mtu: 1500 })
+    const made = await asked({ set: found })
+    assert.ok(made.ok, made.why)
+    await inOvs('set', 'bridge', 'found1', 'fail_mode=secure', 'other_config:hwaddr="02:00:00:00:00:17"')
+    await inOvs('set', 'port', 'eth1', 'trunks=10,20')
+    assert.deepEqual(await asked({ remove: 'found1' }), { ok: false, why: lost(ofAll) })
+    assert.deepEqual(await asked({ set: { ...found, backend: 'bridge' } }), { ok: false, why: lost(ofAll) })
+    assert.deepEqual(await asked({ set: { ...found, nics: [] } }), { ok: false, why: lost(ofPort) })
+    assert.equal((await asked({ set: { ...found, vlan: 7 } })).ok, true)
+    await inOvs('clear', 'port', 'eth1', 'trunks')
+    await inOvs('clear', 'bridge', 'found1', 'fail_mode', 'other_config')
+    const gone = await asked({ remove: 'found1' })
+    assert.ok(gone.ok, gone.why)
   })
 
   test('an Open vSwitch that does not answer is said to be unknown, in time', async () => {

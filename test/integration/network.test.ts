@@ -5,6 +5,8 @@ import { describe, test } from 'node:test'
 import { HostEvents } from '../../node-agent/kernel/host-events.ts'
 import { AF_NETLINK, closeFd, openSocket, SOCK_RAW, trySend } from '../../node-agent/kernel/libc.ts'
 import { applyChange, type Reach, removeJournal, undoUnfinished } from '../../node-agent/network/change.ts'
+import { readFoundSettings } from '../../node-agent/network/found-settings.ts'
+import type { Ask } from '../../node-agent/network/inventory.ts'
 import { planChange } from '../../node-agent/network/plan.ts'
 import { routesRefusal, routesTold } from '../../node-agent/network/routes.ts'
 import { allReached, ChangedHost, changed, wish } from './support/changed-host.ts'
@@ -225,11 +227,31 @@ describe('vSwitches on Linux bridges', () => {
     const moved = wish({ gateways: [], addresses: ['10.41.0.77/24'], nics: ['eth0'], mtu: 1300 })
     await at.failsAnywhere(moved)
     await at.failsAnywhere(moved, { how: 'dies' })
+    // What is none of a vSwitch's settings comes back too. A spanning tree would take its time each time.
+    const set = (...words: string[]): string => at.host.exec('ip', 'link', 'set', 'svc0', 'type', 'bridge', ...words)
+    set('forward_delay', '200', 'priority', '4096', 'mcast_snooping', '0')
     await at.failsAnywhere(null, { name: 'svc0' })
     for (const words of others.reverse()) at.host.exec('ip', 'route', 'del', ...words)
     at.host.exec('ip', 'route', 'del', '10.55.0.0/16')
     at.host.exec('ip', '-6', 'route', 'del', 'fd55::/64')
     at.host.exec('ip', '-6', 'address', 'del', 'fd40::5/64', 'dev', 'eth0')
+  })
+
+  test('a bridge that is taken away comes back with its spanning tree; one that keeps VLANs apart is not taken away', async () => {
+    const found = async (ask: Ask = at.inHost) =>
+      readFoundSettings(ask, { from: await at.vswitch('svc0'), to: null, nics: (await at.look()).nics })
+    at.host.exec('ip', 'link', 'set', 'svc0', 'type', 'bridge', 'stp_state', '1')
+    assert.match((await found()).words.join(' '), /^type bridge .*\bstp_state 1\b/)
+    at.host.exec('ip', 'link', 'set', 'svc0', 'type', 'bridge', 'stp_state', '0')
+    at.host.exec('ip', 'link', 'set', 'svc0', 'address', '02:00:00:00:00:18')
+    assert.match((await found()).words.join(' '), /^address 02:00:00:00:00:18 type bridge /)
+    // Not every kernel can.
+    const filtering: Ask = async argv => {
+      const said = await at.inHost(argv)
+      return said.ok ? { ...said, stdout: said.stdout.replace('"vlan_filtering":0', '"vlan_filtering":1') } : said
+    }
+    const { refusal } = await found(filtering)
+    assert.match(refusal ?? '', /^svc0 has settings .* would be lost: vlan_filtering\. Take them back/)
   })
 
   test('a NIC that vanished between the look and the change fails it, and the rest is as it was', async () => {

@@ -13,6 +13,7 @@ import {
   removeJournal,
   undoUnfinished,
 } from '../../../node-agent/network/change.ts'
+import { readFoundSettings } from '../../../node-agent/network/found-settings.ts'
 import { readNetwork, readRoutes } from '../../../node-agent/network/inventory.ts'
 import { type Change, planChange } from '../../../node-agent/network/plan.ts'
 import type { HostNetwork, ObservedVswitch, Vswitch } from '../../../shared/hosts/network.ts'
@@ -89,7 +90,8 @@ export class ChangedHost {
 
   async planned(to: Vswitch | null, name = to?.name ?? ''): Promise<Change> {
     const [from, host, routes] = [await this.vswitch(name), await this.look(), await readRoutes(this.inHost)]
-    return { from, to, host, routes, ovsDatapath: 'netdev' }
+    const found = await readFoundSettings(this.inHost, { from, to, nics: host.nics })
+    return { from, to, host, routes, ovsDatapath: 'netdev', bridgeWords: found.words }
   }
 
   async change(to: Vswitch | null, options: { name?: string; parts?: ChangeParts } = {}): Promise<ChangeResult> {

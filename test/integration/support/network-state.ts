@@ -19,6 +19,7 @@ export async function networkState(run: (argv: readonly string[]) => Promise<Exe
   const ofLink = links.map(one => ({ ...one, up: (one.flags as string[]).includes('UP') }))
   return {
     links: picked(ofLink, ['ifname', 'up', 'mtu', 'master']),
+    bridges: links.flatMap(bridgeOf),
     addresses: addresses.map(one => [
       one.ifname,
       picked((one.addr_info as Told[]).filter(isGlobal), ['local', 'prefixlen']),
@@ -29,6 +30,14 @@ export async function networkState(run: (argv: readonly string[]) => Promise<Exe
       ['dst', 'gateway', 'dev', 'metric', 'protocol', 'table', 'prefsrc', 'scope', 'metrics', 'nexthops', 'flags'],
     ),
   }
+}
+
+/** Without what the kernel counts and finds out. */
+function bridgeOf({ ifname, address, linkinfo }: Told): unknown[] {
+  const { info_kind: kind, info_data: data } = (linkinfo ?? {}) as Told
+  if (kind !== 'bridge') return []
+  const set = Object.entries(data as Told).filter(([word]) => !/_id$|_timer$|^root_|^topology_/.test(word))
+  return [{ ifname, address, ...Object.fromEntries(set) }]
 }
 
 const isGlobal = (address: Told): boolean => address.scope === 'global'
