@@ -26,9 +26,11 @@ export interface ProgramOptions {
   interruptedCode?: number
 }
 
+let interrupted = false
+export const isInterrupted = (): boolean => interrupted
+
 /** Runs the program to its exit code. An error is a line on standard error and the code 1. */
 export function runProgram(main: () => Promise<number>, { say, interruptedCode }: ProgramOptions): void {
-  let interrupted = false
   const end = async (code: number): Promise<void> => {
     say('\nremoving everything ...')
     // Busy processes and watchers, and commands that are under way; what stands in a lab of its own goes with it.

@@ -9,7 +9,7 @@ import { namespaceName } from './addresses.ts'
 import { adoptLab } from './adopt.ts'
 import { down, info, type LabInfo, showStatus, status, up } from './lab.ts'
 import { labExists } from './lab-state.ts'
-import { runProgram } from './program.ts'
+import { isInterrupted, runProgram } from './program.ts'
 
 const NAME = 'lab'
 const LOOK_EVERY_MS = 1_000
@@ -65,8 +65,9 @@ async function showLive(): Promise<never> {
   for (;;) {
     const lines = showStatus(await status(NAME)).join('\n')
     // How far behind the backup is changes all the time and is no news.
-    const news = lines.replaceAll(/, lag -?\d+ bytes/g, '')
-    if (news !== shown || performance.now() - shownAtMs > REPEAT_MS) {
+    const news = lines.replaceAll(/, lag \d+ bytes/g, '')
+    // Nor is how it is taken apart.
+    if (!isInterrupted() && (news !== shown || performance.now() - shownAtMs > REPEAT_MS)) {
       say(`${new Date().toLocaleTimeString()}\n${lines.replaceAll(/^/gm, '  ')}`)
       shown = news
       shownAtMs = performance.now()

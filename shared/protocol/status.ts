@@ -73,9 +73,10 @@ export function statusOf(s: HostState, now: number): Status {
       process: view.process,
       timeline: view.end.timeline,
       lsn: view.end.lsn,
+      // What the backup said last may be newer than the own look.
       lagBytes:
         isPrimary(s) && s.lease.ack?.flushed.timeline === view.end.timeline
-          ? view.end.lsn - s.lease.ack.flushed.lsn
+          ? Math.max(0, view.end.lsn - s.lease.ack.flushed.lsn)
           : null,
       operation: op?.op.op ?? null,
       lastError,
