@@ -8,7 +8,7 @@ import { spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { glob } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, matchesGlob, relative } from 'node:path'
 import { ALL_PACKAGES, ensureDebianPackages, unsuitable } from '../infra/dev/debian-packages.ts'
 import { checkLocation } from '../node-agent/state-file/location.ts'
 
@@ -183,6 +183,9 @@ async function runTests(files: readonly string[], concurrency: number): Promise<
   }
 }
 
+const belongsTo = (file: string, { run }: Stage): boolean =>
+  'tests' in run && matchesGlob(relative('', file), run.tests)
+
 /** Both parts are run even where the first one fails: each failure that is there is told in one run. */
 async function runPattern({ tests, concurrency, bundle, sideBySide = [] }: TestFiles): Promise<Outcome> {
   if (bundle === true) {
@@ -201,12 +204,16 @@ async function runPattern({ tests, concurrency, bundle, sideBySide = [] }: TestF
   return { code: Math.max(alone.code, together.code), failures: alone.failures + together.failures }
 }
 
+/** @throws what is missing of the machine, as a sentence */
+async function ensureParts({ name, realParts }: Stage): Promise<void> {
+  if (!realParts) return
+  const reason = unsuitable()
+  if (reason !== null) throw new Error(reason)
+  await ensureDebianPackages(ALL_PACKAGES, { why: `the stage ${name}`, say })
+}
+
 async function runStage(stage: Stage): Promise<Outcome> {
-  if (stage.realParts) {
-    const reason = unsuitable()
-    if (reason !== null) throw new Error(reason)
-    await ensureDebianPackages(ALL_PACKAGES, { why: `the stage ${stage.name}`, say })
-  }
+  await ensureParts(stage)
   if ('script' in stage.run) return { code: await node([stage.run.script, ...stage.run.args]), failures: '' }
   return runPattern(stage.run)
 }
@@ -216,7 +223,10 @@ async function main(wishes: readonly string[]): Promise<number> {
   const files = wishes.filter(wish => wish.endsWith('.test.ts'))
   const missing = files.find(file => !existsSync(file))
   if (missing !== undefined) throw new Error(`There is no test file ${missing}.`)
-  if (files.length > 0) return (await runTests(files, 1)).code
+  if (files.length > 0) {
+    for (const stage of stages) if (files.some(file => belongsTo(file, stage))) await ensureParts(stage)
+    return (await runTests(files, 1)).code
+  }
   const unknown = wishes.find(wish => !stages.some(stage => stage.name === wish))
   if (unknown !== undefined) {
     throw new Error(`"${unknown}" is neither a stage (${stages.map(stage => stage.name).join(', ')}) nor a test file.`)
