@@ -61,13 +61,15 @@ async function alone(options: { yes?: boolean }, command: Command): Promise<void
   if (!options.yes) await confirmByName(pair, 'that the other host is off for good')
   const [{ goOnAlone }, { shutOut }] = await Promise.all([
     import('../control/core-over-socket.ts'),
-    import('../pair/keys.ts'),
+    import('../pair/shut-out.ts'),
   ])
   const outcome = await goOnAlone(socketPath(command.optsWithGlobals<GlobalOptions>()), status)
   if (outcome.phase !== 'done') throw new Exit(outcome.phase, outcome.message)
-  await shutOut(config)
+  const left = await shutOut(config)
   await askAgent(command, 'restart', { args: { why: `${peer.node} is shut out` } })
   done({ why: outcome.message })
+  if (left !== '')
+    throw new Exit('failed', `its key still counts at a witness: ${left}. Give \`understudy pair alone\` again`)
 }
 
 /** Only by its name, and on this host: what is on a device is not given up by a configuration that was copied. */

@@ -15,7 +15,7 @@ import {
   trustNextAuthority,
 } from '../pair/authority.ts'
 import { addKey, dropKey, readKeyRing } from '../pair/key-ring.ts'
-import { certificateBy, tlsPaths } from '../pair/keys.ts'
+import { certificateBy, keptSuffix, tlsPaths } from '../pair/keys.ts'
 import { writeWhole } from '../pair/setup-file.ts'
 import { pairKeyBytes } from '../peer/session.ts'
 import type { Identity } from './identity.ts'
@@ -53,7 +53,6 @@ const secretsSchema = z.object({
   authority: z.object({ keyPem: z.string().max(1000), certificatePem: z.string().max(2000) }).nullable(),
 })
 type Secrets = z.output<typeof secretsSchema>
-const before = '.before'
 
 export class KeyChange {
   readonly #part: KeyChangePart
@@ -172,7 +171,7 @@ async function replaceCertificate(config: Config, made: KeyAndCertificate): Prom
   const [key, certificate] = [readSecret(paths.key), readSecret(paths.certificate)]
   if (keptCertificate(config) === null && key !== null && certificate !== null)
     await writeKeyAndCertificate(
-      { key: paths.key + before, certificate: paths.certificate + before },
+      { key: paths.key + keptSuffix, certificate: paths.certificate + keptSuffix },
       { keyPem: key.toString(), certificatePem: certificate.toString() },
     )
   await writeKeyAndCertificate(paths, made)
@@ -180,12 +179,12 @@ async function replaceCertificate(config: Config, made: KeyAndCertificate): Prom
 
 function keptCertificate(config: Config): KeyAndCertificate | null {
   const paths = tlsPaths(config)
-  const [key, certificate] = [readSecret(paths.key + before), readSecret(paths.certificate + before)]
+  const [key, certificate] = [readSecret(paths.key + keptSuffix), readSecret(paths.certificate + keptSuffix)]
   if (key === null || certificate === null) return null
   return { keyPem: key.toString(), certificatePem: certificate.toString() }
 }
 
 function forgetCertificate(config: Config): void {
   const { key, certificate } = tlsPaths(config)
-  for (const path of [certificate, key]) forget(path + before)
+  for (const path of [certificate, key]) forget(path + keptSuffix)
 }

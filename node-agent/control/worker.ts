@@ -8,8 +8,8 @@ import { loadHost } from '../host-file.ts'
 import { theirInitiatorName } from '../inventory/compared.ts'
 import { Looker } from '../inventory/looker.ts'
 import { inventoryNewsTopic, inventoryTopic } from '../inventory/settings.ts'
-import { shutOut } from '../pair/keys.ts'
 import { hasLeft } from '../pair/setup-file.ts'
+import { shutOut } from '../pair/shut-out.ts'
 import type { OwnSettings } from '../peer-news.ts'
 import { preflight } from '../preflight.ts'
 import { ask } from '../socket/client.ts'
@@ -289,9 +289,10 @@ export class ControlWorker implements WorkerProgram {
   async #shutOut(configPath: string, outcome: RunOutcome): Promise<RunOutcome> {
     try {
       const { config } = loadHost(configPath)
-      if (config !== null) await shutOut(config)
+      const left = config === null ? '' : await shutOut(config)
       this.#restart = 'the lost host is shut out'
-      return outcome
+      const known = `its key still counts at a witness: ${left.slice(0, 250)}. \`understudy pair alone\` on this host tells it again`
+      return left === '' ? outcome : { ...outcome, message: `${outcome.message}; ${known}` }
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error)
       return { phase: 'failed', message: `${outcome.message}, but the keys of the pair are as before: ${why}` }

@@ -69,6 +69,9 @@ export function tlsPaths(config: Config): TlsPaths {
 /** Of the authority that is to take the place of the present one (authority.ts). */
 export const nextAuthorityName = 'next-authority.json'
 
+/** Of the files of the certificate that a change of keys may go back to (control/key-change.ts). */
+export const keptSuffix = '.before'
+
 /** Of the other host, kept for its token. */
 function othersPaths({ stateDir, node }: Config): { key: string; certificate: string } {
   const at = (suffix: string): string => join(stateDir, 'tls', `${otherNode(node)}.${suffix}`)
@@ -165,7 +168,7 @@ export async function certificateForOther(config: Config): Promise<KeyAndCertifi
  * order, so that there are whole ones at any moment; cut off in the middle, it is done again. The operator's own certificates
  * (`postgres.tls`) are his to replace.
  */
-export async function shutOut(config: Config): Promise<void> {
+export async function replaceSecrets(config: Config): Promise<void> {
   const folder = join(config.stateDir, 'tls')
   if (config.postgres.tls === null) {
     const authority = await makeAuthority(folder, `understudy ${config.pair}`)
@@ -174,7 +177,10 @@ export async function shutOut(config: Config): Promise<void> {
     const { certificatePem: authorityPem, keyPem: authorityKeyPem } = authority
     await writeCertificates(config, { authorityPem, authorityKeyPem, ...own })
     await writeKeyAndCertificate(othersPaths(config), theirs)
-    rmSync(join(folder, nextAuthorityName), { force: true })
+    // Of a change of keys that was under way: to go back to it would be to go back to the authority of before.
+    const { key, certificate } = tlsPaths(config)
+    const open = [join(folder, nextAuthorityName), certificate + keptSuffix, key + keptSuffix]
+    for (const path of open) rmSync(path, { force: true })
   }
   await writePairKey(config.pairKeyFile, randomBytes(pairKeyBytes).toString('base64url'))
 }

@@ -1,4 +1,5 @@
 import type { AdmitReply } from '../../shared/contract/witness.ts'
+import { otherNode } from '../../shared/protocol/nodes.ts'
 import type { SigningKey } from '../../shared/signing.ts'
 import type { Config, WitnessPlace } from '../config.ts'
 import { hostKeyOf, hostKeysMax, makeHostKeyPem, pemsOf, readHostKeyText, writeHostKey } from '../keys/host-key.ts'
@@ -73,6 +74,35 @@ export async function changeHostKey({ config, tellOther }: HostKeyChange): Promi
   // Both have all of them already: this only says which one counts.
   await hold([pem, ...kept.slice(0, hostKeysMax - 1)]).catch(() => undefined)
   return `${places.map(place => place.url).join(' and ')} ${places.length === 1 ? 'knows' : 'know'} host ${node} by a new key; the one before opens nothing there any more`
+}
+
+/**
+ * The other host is gone for good: a key in the place of its own, for whoever joins instead. What it had is kept beside until
+ * every witness has taken that, so that one which joins meanwhile has whichever counts.
+ *
+ * @param part.before the other host's keys as they are kept here; '' where there are none
+ * @param part.hold durable here when it resolves
+ * @returns which witnesses know the lost host still, in a sentence, or ''
+ */
+export async function changeLostHostKey(part: {
+  config: HostKeyChange['config']
+  before: string
+  hold: (text: string) => Promise<void>
+}): Promise<string> {
+  const { config, before, hold } = part
+  const pem = makeHostKeyPem()
+  const { publicKey } = await hostKeyOf(pem)
+  const kept = before === '' ? [] : pemsOf(before).slice(0, hostKeysMax - 1)
+  await hold([pem, ...kept].join(''))
+  const pems = pemsOf(readHostKeyText(config.hostKeyFile))
+  const left: string[] = []
+  for (const at of ownPlaces(config)) {
+    const told = placeOf(config, at, pems).then(place => tell(place, { node: otherNode(config.node), publicKey }))
+    const why = await told.then(() => '', sentenceOf)
+    if (why !== '') left.push(why)
+  }
+  if (left.length === 0) await hold(pem)
+  return left.join('; ')
 }
 
 /** Whoever is known by a key that this host does not have can't change it. */

@@ -14,7 +14,7 @@ import {
   writeHostKey,
 } from '../../node-agent/keys/host-key.ts'
 import { admitPair, changeHostKeys, presentKeys } from '../../node-agent/witness/admission.ts'
-import { changeHostKey } from '../../node-agent/witness/host-key-change.ts'
+import { changeHostKey, changeLostHostKey } from '../../node-agent/witness/host-key-change.ts'
 import type { RunningWitness } from '../../node-agent/witness-server/main.ts'
 import { callerOf, newNonce, voterOf, witnessIn } from '../fixtures/witness.ts'
 
@@ -24,7 +24,8 @@ async function pairAt(t: TestContext) {
   const file = join(folder, 'host.key')
   const pem = makeHostKeyPem()
   await writeHostKey(file, pem)
-  const [own, other] = [await hostKeyOf(pem), await hostKeyOf(makeHostKeyPem())]
+  const otherPem = makeHostKeyPem()
+  const [own, other] = [await hostKeyOf(pem), await hostKeyOf(otherPem)]
   const running: RunningWitness[] = []
   const incs: string[] = []
   for (const name of ['w1', 'w2']) {
@@ -49,6 +50,16 @@ async function pairAt(t: TestContext) {
   const held: string[] = []
   const change = (tellOther: (text: string) => Promise<void> = async text => void held.push(text)) =>
     changeHostKey({ config: { pair: 'orders', node: 'a', witness, hostKeyFile: file }, tellOther })
+  /** The other host is gone for good; what is kept of its keys here. */
+  const kept = { text: otherPem }
+  const changeLost = () =>
+    changeLostHostKey({
+      config: { pair: 'orders', node: 'a', witness, hostKeyFile: file },
+      before: kept.text,
+      hold: async text => {
+        kept.text = text
+      },
+    })
   const caller = (which: number, key: HostKey, host: 'a' | 'b' = 'a') =>
     callerOf(running[which]!, { pair: 'orders', key, host })
   /** By the other host's key, which nobody changes. */
@@ -64,7 +75,24 @@ async function pairAt(t: TestContext) {
     t.after(() => made.close())
     return made
   }
-  return { folder, file, own, other, pem, running, incs, held, change, caller, known, vote, voter }
+  return {
+    folder,
+    file,
+    own,
+    other,
+    otherPem,
+    pem,
+    running,
+    incs,
+    held,
+    change,
+    kept,
+    changeLost,
+    caller,
+    known,
+    vote,
+    voter,
+  }
 }
 
 const untouched = async ({ file, pem, own, known }: Awaited<ReturnType<typeof pairAt>>): Promise<void> => {
@@ -155,4 +183,25 @@ test('a witness that knows the host by a key that is not here, or a pair without
   assert.equal(readFileSync(pair.file, 'utf8'), stranger)
   const config = { pair: 'orders', node: 'a', witness: null, hostKeyFile: pair.file } as const
   await assert.rejects(changeHostKey({ config, tellOther: async () => assert.fail('nobody is told') }), /no witness/)
+})
+
+test('a host that is gone for good is known to no witness any more, and one that joins in its place is; a witness that is away is told by asking again', async t => {
+  const pair = await pairAt(t)
+  const { port } = pair.running[1]!
+  await pair.running[1]!.close()
+  assert.match(await pair.changeLost(), /^the witness https:\/\/127.0.0.1:\d+ does not say by which keys/)
+  const opens = async (which: number, pem: string): Promise<boolean> =>
+    (await presentKeys(pair.caller(which, await hostKeyOf(pem), 'b'))).ok
+  assert.equal(await opens(0, pair.otherPem), false, 'the lost host')
+  const [next = '', before] = pemsOf(pair.kept.text)
+  assert.equal(before, pair.otherPem, 'it may count there yet')
+  assert.equal(await opens(0, next), true)
+  pair.running[1] = await witnessIn(join(pair.folder, 'w2'), { port })
+  assert.equal(await pair.changeLost(), '')
+  const [joins = '', ...others] = pemsOf(pair.kept.text)
+  assert.deepEqual(others, [])
+  for (const which of [0, 1])
+    assert.deepEqual([await opens(which, pair.otherPem), await opens(which, joins)], [false, true])
+  // This host votes on as before.
+  assert.match(String(await pair.voter().ask(pair.vote)), /its members have not added this witness yet/)
 })
