@@ -132,7 +132,11 @@ export class HostSettings {
     if (open !== null) return open
     const applied = readApplied(base.stateDir) ?? present
     if (applied.hash === hash && !lacksAlternate(wish, config)) return { ok: true }
-    if (applied.refused?.hash === hash) return { ok: false, why: applied.refused.why.slice(0, whyMax) }
+    if (applied.refused?.hash === hash) {
+      // Whoever took them back may have been killed before the keys were.
+      await this.#options.keys.takeBack(config)
+      return { ok: false, why: applied.refused.why.slice(0, whyMax) }
+    }
     return this.#change({ wish, hash, host: { base, input, config }, applied })
   }
 
@@ -171,9 +175,8 @@ export class HostSettings {
     if (here === null) return pending('the core does not answer')
     // What the present witness takes says nothing of another one.
     const voteP99Ms = changesWitness ? null : (here.witness?.voteP99Ms ?? null)
-    const running = { profile: config.profile, voteP99Ms }
-    const refusal =
-      whyNotLive(config, planned) ?? whyUnfit(planned, running) ?? whyUnreachable(config, planned, addresses())
+    const misfit = whyUnfit(planned, { profile: config.profile, voteP99Ms })
+    const refusal = whyNotLive(config, planned) ?? misfit ?? whyUnreachable(config, planned, addresses())
     if (refusal !== null) return { ok: false, why: refusal }
     await check(planned)
     if (peer?.refused?.hash === hash)
@@ -194,8 +197,7 @@ export class HostSettings {
     if (JSON.stringify(next.sync) !== JSON.stringify(config.sync)) await prepareWishedTrees(next)
     if (newKeys !== null) {
       const offer = peer?.hash === hash ? (peer.keyOffer ?? '') : null
-      const { usesNewestKey } = here.peer
-      await this.#options.keys.begin(next, { wish, name: newKeys, offer, usesNewestKey })
+      await this.#options.keys.begin(next, { wish, name: newKeys, offer, usesNewestKey: here.peer.usesNewestKey })
     }
     const previous = wayBack({ applied, config, next })
     const tried = { confirmed: false, triedAtMs: nowMs(), starts: 0, previous, refused: null, unfit: null }
@@ -207,13 +209,7 @@ export class HostSettings {
   /** The host that goes first has the witness admit the pair; the other one takes what came of it. */
   async #admitted(
     wish: PairWish,
-    part: {
-      host: Applying['host']
-      hash: string
-      peer: OwnSettings | null
-      here: StatusReport
-      before: PairSettings
-    },
+    part: Omit<Applying, 'wish' | 'applied'> & { peer: OwnSettings | null; here: StatusReport; before: PairSettings },
   ): Promise<WitnessConfig | null> {
     const { host, hash, peer, here, before } = part
     const wanted = wantedWitnesses(wish)

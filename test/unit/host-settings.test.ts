@@ -210,6 +210,19 @@ function randomOf(seed: number): () => number {
   }
 }
 
+test('a host that is killed as it takes new keys back has none of them once it is started again', async t => {
+  const { a, b, take, rounds } = await pairOf(t)
+  await take(b, { keyChange })
+  a.objection = () => 'openssl is missing'
+  b.killedAtKeys = true
+  await rounds({ keyChange })
+  assert.equal(b.openKeys, keyChange)
+  b.killedAtKeys = false
+  await b.start()
+  assert.match(whyOf(await take(b, { keyChange })), /the other host did not take them/)
+  assert.deepEqual([b.keysHeld, b.openKeys], ['of the set-up', null])
+})
+
 test('a primary that can not take the new keys has the backup go back to the old ones', async t => {
   const { a, b, take, rounds } = await pairOf(t)
   await take(b, { keyChange })

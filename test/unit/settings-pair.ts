@@ -60,6 +60,8 @@ export class Host {
   killed = false
   /** Whoever has it begin anew is killed in that moment: the agent runs on. */
   cutOff = false
+  /** Killed before it takes keys back. */
+  killedAtKeys = false
   startedMs = 0
   config: Config | null = null
 
@@ -110,6 +112,7 @@ export class Host {
           if (this.hasAuthority) this.trustedFiles.add(name)
         },
         takeBack: async () => {
+          if (this.killedAtKeys) throw new Error('killed')
           this.openKeys = null
           if (this.hasAuthority) this.certificate = this.keysHeld
         },
