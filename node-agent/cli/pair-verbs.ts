@@ -112,7 +112,11 @@ async function join(options: { tokenFile?: string; erase?: string }, command: Co
   const path = configOf(command)
   const { joinPair, rejoinPair } = await import('../pair/set-up.ts')
   const host = await parts(path, options)
-  if (options.tokenFile !== undefined) await joinPair({ ...host, token: readToken(options.tokenFile) })
+  const hearsOther = async (): Promise<boolean> => {
+    const status = (await askAgent(command, 'status').catch(() => null)) as StatusReport | null
+    return status !== null && (await import('../control/settling.ts')).isHeard(status)
+  }
+  if (options.tokenFile !== undefined) await joinPair({ ...host, token: readToken(options.tokenFile), hearsOther })
   else if (hasLeft(host.config)) await rejoinPair(host)
   else {
     throw new Exit(

@@ -4,10 +4,12 @@ import { seal, unseal } from '../../shared/sealing.ts'
 import { loadHost } from '../host-file.ts'
 import { enrolmentKeyOf } from '../keys/enrolment-key.ts'
 import { decodeToken } from '../pair/token.ts'
+import type { StatusReport } from '../report/status-report.ts'
 import { readState } from '../state-file/state-file.ts'
 import type { HostSettings } from './host-settings.ts'
 import type { Identity } from './identity.ts'
 import type { RunOutcome } from './session.ts'
+import { isHeard } from './settling.ts'
 import type { PairWish } from './wished-config.ts'
 
 /**
@@ -20,6 +22,7 @@ export interface SetUpContext {
   settings: HostSettings
   /** The wish that this host holds for its pair; null: none has come. */
   wish: () => Promise<PairWish | null>
+  status: () => Promise<StatusReport | null>
   progress: (message: string) => void
 }
 
@@ -56,7 +59,11 @@ async function joinIn(command: Command, wish: PairWish, context: SetUpContext): 
   const token = text === null ? null : decodeToken(text)
   if (token === null) return refused('the joining secret was not sealed for this host and this pair')
   const { joinPair } = await import('../pair/set-up.ts')
-  await joinPair({ ...(await partsOf(wish, context)), token })
+  const hearsOther = async (): Promise<boolean> => {
+    const status = await context.status()
+    return status !== null && isHeard(status)
+  }
+  await joinPair({ ...(await partsOf(wish, context)), token, hearsOther })
   return { phase: 'done', message: 'this host has joined; its agent copies the database' }
 }
 

@@ -254,7 +254,9 @@ export class ControlWorker implements WorkerProgram {
           case 'pairJoin': {
             // A host that runs in its pair tells its secret once more, and runs on.
             const runs = (await core.present()) !== null
-            const outcome = await runSetUp(command, { identity, configPath, settings: hostSettings, wish, progress })
+            const { status } = core
+            const context = { identity, configPath, settings: hostSettings, wish, status, progress }
+            const outcome = await runSetUp(command, context)
             if (outcome.phase === 'done' && !runs) this.#restart = outcome.message
             return outcome
           }

@@ -22,6 +22,7 @@ import { probe } from '../vip/probe.ts'
 import { admitPair } from '../witness/admission.ts'
 import { trustOf } from '../witness/connection.ts'
 import { dataDirectoryFaults } from './data-directory.ts'
+import { keysOf, readKeyRing } from './key-ring.ts'
 import { ensureCertificates, ensureHostKey, ensurePairKey, writeCertificates, writePairKey } from './keys.ts'
 import { readSetup, type Setup, writeSetup } from './setup-file.ts'
 import { agreedOf, disagreements, encodeToken, type JoinToken } from './token.ts'
@@ -50,6 +51,12 @@ export interface BeginOptions {
   enrolled: { own: HostKey; otherKey: string } | null
 }
 
+export interface JoinOptions {
+  token: JoinToken
+  /** Whether an agent runs here that hears the other host: their keys are the same then. */
+  hearsOther: () => Promise<boolean>
+}
+
 /**
  * This host begins the pair. Answers with the token for the other one; running it again answers with the same, also on the
  * host that joined: whoever of the two is left has another machine join in the other one's place.
@@ -57,7 +64,7 @@ export interface BeginOptions {
 export async function beginPair(options: SetUpOptions & BeginOptions): Promise<string> {
   const { config, progress } = options
   const before = readSetup(config.stateDir)
-  if (before?.leftAt !== undefined) throw notMember(config)
+  if (before?.leftAt !== undefined) throw hasLeftIt(config, before)
   if (before?.part === 'joins') return tokenAgain(config, before)
   const major = await check(options, { part: 'begins', before })
   makeStateDir(config.stateDir)
@@ -127,12 +134,20 @@ async function tokenAgain(config: Config, setup: Setup): Promise<string> {
 const notMember = ({ node, pair }: Config): Error =>
   new Error(`host ${node} is no member of pair ${pair}: it has to join first, and others after it`)
 
+/** With its keys and promises it could only go back to that one. */
+const hasLeftIt = ({ stateDir, pairKeyFile, hostKeyFile, postgres }: Config, { pair, leftAt }: Setup): Error =>
+  new Error(
+    `this host left pair ${pair} at ${leftAt}: \`understudy pair join\` makes it a member of that one again. To begin another pair, move ${pairKeyFile}, ${hostKeyFile} and what else is in ${stateDir} aside, all but its folder "control", by which a host is enrolled; postgres.mode "adopt" keeps the data in ${postgres.dataDir}`,
+  )
+
 const readText = (path: string): string => readSecret(path)?.toString() ?? ''
 
 /** This host joins a pair that another one began, or that went on without it since it left: with its store and data then. */
-export async function joinPair(options: SetUpOptions & { token: JoinToken }): Promise<void> {
+export async function joinPair(options: SetUpOptions & JoinOptions): Promise<void> {
   const { config, token, progress } = options
   const before = readSetup(config.stateDir)
+  if (before !== null && (await hasJoined(options, before)))
+    return progress('it has joined already; nothing is changed')
   await check(options, { part: 'joins', before, token })
   makeStateDir(config.stateDir)
   progress('keys from the token')
@@ -151,6 +166,20 @@ export async function joinPair(options: SetUpOptions & { token: JoinToken }): Pr
   })
   await prepareTrees(config, progress)
   await makeState(config, progress)
+}
+
+/**
+ * A member has what the token brings, or what took its place since: another key, another certificate. Only one that the
+ * other host has shut out, and that has nothing in common with it any more, takes a newer token. @throws with a sentence
+ */
+async function hasJoined({ config, token, hearsOther }: SetUpOptions & JoinOptions, before: Setup): Promise<boolean> {
+  if (before.leftAt !== undefined || !hasState(config)) return false
+  refuseOther(config, before, 'joins')
+  if (keysOf(readKeyRing(config.pairKeyFile)).some(key => key.toString('base64url') === token.pairKey)) return true
+  if (!(await hearsOther())) return false
+  throw new Error(
+    `host ${config.node} is a member of pair ${config.pair} and hears the other host by the pair’s key, and this token has an older one: nothing was changed; to have it join anew, \`understudy pair leave\` comes first`,
+  )
 }
 
 /** This host left its pair and joins it again, with the keys, the store and the data that it has. */
@@ -195,7 +224,8 @@ function refuseOther(config: Config, before: Setup, part: Setup['part']): void {
   const partFits = before.part === part || before.leftAt !== undefined
   if (before.pair === config.pair && before.node === config.node && partFits) return
   const rule = `belongs to host ${before.node} of pair ${before.pair}, which ${before.part} its pair`
-  const remedy = 'name another folder, or move this one away once that host is off for good'
+  const remedy =
+    'name another folder, or move what is in this one aside once that host is off for good, all but "control", by which it is enrolled'
   throw new ConfigError('this set-up', [{ field: 'stateDir', value: config.stateDir, rule, remedy }])
 }
 
