@@ -1,4 +1,5 @@
 import { assert } from '../../shared/assert.ts'
+import { readCalmMessage } from '../../shared/contract/calm-messages.ts'
 import { messageSchema, sentenceMax } from '../../shared/contract/protocol.ts'
 import type { Message } from '../../shared/protocol/types.ts'
 import { datagramBytesMax, dataHeaderBytes, sealBytes } from './wire.ts'
@@ -155,6 +156,8 @@ export function decodeMessage(json: Buffer): Message | null {
   } catch {
     return null
   }
+  const calm = readCalmMessage(value)
+  if (calm !== null) return calm
   const parsed = messageSchema.safeParse(value)
   return parsed.success ? parsed.data : null
 }

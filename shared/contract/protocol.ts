@@ -17,10 +17,10 @@ export const sentenceMax = 200
 const witnessesSeenMax = 1000
 
 const count = z.int().min(0)
-export const incarnation = z
-  .string()
-  .regex(/^[A-Za-z0-9][A-Za-z0-9._:-]*$/)
-  .max(incarnationMax)
+const incarnationPattern = /^[A-Za-z0-9][A-Za-z0-9._:-]*$/
+export const incarnation = z.string().regex(incarnationPattern).max(incarnationMax)
+export const isIncarnation = (value: unknown): value is string =>
+  typeof value === 'string' && value.length <= incarnationMax && incarnationPattern.test(value)
 const ballot = z
   .int()
   .min(0)
