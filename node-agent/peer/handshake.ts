@@ -81,8 +81,8 @@ export class Handshake {
     const nonce = randomBytes(nonceBytes)
     const { start, agentVersion: agent } = this.#identity
     const body = Buffer.from(JSON.stringify({ echo, start, ...this.#speaks, agent }))
-    const sealed = seal({ key: this.#helloKey(this.#self, this.#random), nonce, header, body })
-    return Buffer.concat([header, nonce, sealed])
+    const lead = Buffer.concat([header, nonce])
+    return seal({ key: this.#helloKey(this.#self, this.#random), nonce, header, lead, body })
   }
 
   receive(packet: HelloPacket, nowMs: number): HelloResult {

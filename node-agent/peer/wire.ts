@@ -88,13 +88,19 @@ function parseHello(bytes: Buffer, key: number): Parsed {
 export const helloHeader = (pairTag: Buffer, random: Buffer): Buffer =>
   Buffer.concat([magic, Buffer.from([wireVersion, typeHello]), pairTag, random])
 
-export function dataHeader(part: { pairTag: Buffer; session: Buffer; counter: number }): Buffer {
+/** Of all packets of a session; `numberHeader` makes it that of one. */
+export function dataHeader(part: { pairTag: Buffer; session: Buffer }): Buffer {
   const header = Buffer.alloc(dataHeaderBytes)
   magic.copy(header, 0)
   header[2] = wireVersion
   header[3] = typeData
   part.pairTag.copy(header, 4)
   part.session.copy(header, 12)
-  header.writeUIntBE(part.counter, 20, 6)
+  return header
+}
+
+/** In place. */
+export function numberHeader(header: Buffer, counter: number): Buffer {
+  header.writeUIntBE(counter, 20, 6)
   return header
 }
