@@ -23,7 +23,9 @@ const portsMax = 32
 const servicesMax = 64
 
 const text = z.string().min(1, 'must not be empty; write a value or remove the key')
-const absolutePath = text.refine(isAbsolute, 'must be an absolute path; begin it with "/"')
+const absolutePath = text
+  .refine(isAbsolute, 'must be an absolute path; begin it with "/"')
+  .refine(path => !/\p{Cc}/u.test(path), 'must hold no newline or other control character; rename the folder')
 const port = z.int('must be a whole number from 1 to 65535').min(1, portRule()).max(65_535, portRule())
 const name = z
   .string()

@@ -1,4 +1,4 @@
-import { mkdirSync, statSync } from 'node:fs'
+import { accessSync, constants, mkdirSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 
 /**
@@ -26,6 +26,18 @@ export function existingAbove(path: string): string {
   let at = resolve(path)
   while (!isThere(at)) at = dirname(at)
   return at
+}
+
+/** Why there can be no folder that is written to; undefined where one is, or can be made. */
+export function whyNoFolder(path: string): string | undefined {
+  try {
+    const at = existingAbove(path)
+    if (!statSync(at).isDirectory()) return at === resolve(path) ? 'it is no folder' : `${at} is no folder`
+    accessSync(at, constants.W_OK)
+    return undefined
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error)
+  }
 }
 
 const isThere = (path: string): boolean => statSync(path, { throwIfNoEntry: false }) !== undefined

@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto'
-import { chmodSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { chmodSync, statSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
 import { assert } from '../../shared/assert.ts'
 import { newDurable } from '../../shared/protocol/durable.ts'
 import { otherNode } from '../../shared/protocol/nodes.ts'
@@ -10,13 +10,13 @@ import { addressOf } from '../drivers/host-addresses.ts'
 import { stateWriter } from '../drivers/store-port.ts'
 import { exec } from '../exec.ts'
 import { heldTrees, prepareTrees, treeFaults } from '../files/set-up-check.ts'
-import { existingAbove, makeFolder } from '../folders.ts'
+import { existingAbove, makeFolder, whyNoFolder } from '../folders.ts'
 import { bootMs } from '../kernel/clock.ts'
 import { RouteSocket } from '../kernel/rtnetlink.ts'
 import { type HostKey, hostKeyOf, makeHostKeyPem, readHostKey } from '../keys/host-key.ts'
 import { readSecret } from '../keys/secret-file.ts'
 import { postgresMajor, preflight } from '../preflight.ts'
-import { checkLocation, kernelsOwn } from '../state-file/location.ts'
+import { checkLocation, kernelsOwn, notKept } from '../state-file/location.ts'
 import { createStateFile, readState } from '../state-file/state-file.ts'
 import { probe } from '../vip/probe.ts'
 import { admitPair } from '../witness/admission.ts'
@@ -195,7 +195,8 @@ export async function rejoinPair(options: SetUpOptions): Promise<void> {
 /** PostgreSQL's user passes through to its own folder in it; every other file is closed to others by its own mode. */
 function makeStateDir(path: string): void {
   makeFolder(path, 0o711)
-  chmodSync(path, 0o711)
+  // One that was there may be more than ours: it is opened for passing through, and no more of it is changed.
+  chmodSync(path, (statSync(path).mode & 0o7777) | 0o711)
 }
 
 /** Every reason why the set-up can't be done, before anything is changed. Answers with PostgreSQL's major version. */
@@ -203,13 +204,14 @@ async function check(
   { config, erase }: SetUpOptions,
   { part, before, token }: { part: Setup['part']; before: Setup | null; token?: JoinToken },
 ): Promise<number> {
+  const misplaced = folderFaults(config)
+  if (misplaced.length > 0) throw new ConfigError('this set-up', misplaced)
   await preflight(config)
   hasState(config)
   const major = await postgresMajor(config)
   if (before !== null) refuseOther(config, before, part)
   const { dataDir, mode, configFile, hbaFile } = config.postgres
   const faults = [
-    ...folderFaults(config),
     ...(token === undefined ? [] : disagreements(config, token, major)),
     ...dataDirectoryFaults({ dataDir, mode, part, major, configFile, hbaFile, resumed: before !== null }),
     ...(await treeFaults(config, { part, resumed: before !== null, erase, other: token?.agreed.sync?.trees ?? [] })),
@@ -231,18 +233,30 @@ function refuseOther(config: Config, before: Setup, part: Setup['part']): void {
 
 /** Said before anything is made in the others. */
 function folderFaults({ stateDir, socket, postgres }: Config): ConfigFault[] {
-  const state = checkLocation(existingAbove(stateDir))
-  const places: [field: string, path: string, why: string | undefined][] = [
-    ['stateDir', stateDir, state.ok ? undefined : state.why],
-    ['socket', socket, kernelsOwn(existingAbove(dirname(socket)))],
-    ['postgres.socketDir', postgres.socketDir, kernelsOwn(existingAbove(postgres.socketDir))],
-    ['postgres.dataDir', postgres.dataDir, kernelsOwn(existingAbove(postgres.dataDir))],
+  const places: [
+    field: string,
+    value: string,
+    folder: string,
+    why: (existing: string, folder: string) => string | undefined,
+  ][] = [
+    ['stateDir', stateDir, stateDir, whyNoState],
+    ['socket', socket, dirname(socket), kernelsOwn],
+    ['postgres.socketDir', postgres.socketDir, postgres.socketDir, kernelsOwn],
+    ['postgres.dataDir', postgres.dataDir, postgres.dataDir, notKept],
   ]
-  return places.flatMap(([field, value, why]) =>
-    why === undefined
-      ? []
-      : [{ field, value, rule: `cannot be used: ${why}`, remedy: 'name a folder on a local disk' }],
-  )
+  return places.flatMap(([field, value, folder, whyNot]) => {
+    const why = whyNoFolder(folder) ?? whyNot(existingAbove(folder), folder)
+    if (why === undefined) return []
+    return [{ field, value, rule: `cannot be used: ${why}`, remedy: 'name a folder on a local disk' }]
+  })
+}
+
+function whyNoState(existing: string, stateDir: string): string | undefined {
+  const where = checkLocation(existing)
+  if (!where.ok) return where.why
+  const { mode } = statSync(existing)
+  if (existing !== resolve(stateDir) || (mode & 0o002) === 0) return undefined
+  return `everybody can write in it (mode ${(mode & 0o7777).toString(8)}), and with that replace its keys`
 }
 
 /** Only set-up needs it; said before anything is changed, not in the middle. */

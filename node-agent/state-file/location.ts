@@ -12,10 +12,13 @@ const kernels: { [magic: number]: string } = {
   1650812274: 'a sysfs: what the kernel shows of itself, in which nothing can be kept',
   1667723888: 'a cgroup2: groups of processes, in which nothing can be kept',
 }
-const refused: { [magic: number]: string } = {
-  ...kernels,
+const memory: { [magic: number]: string } = {
   16914836: 'a tmpfs: it lives in memory and is empty after a boot',
   2240043254: 'a ramfs: it lives in memory and is empty after a boot',
+}
+const refused: { [magic: number]: string } = {
+  ...kernels,
+  ...memory,
   26985: 'an NFS mount: another host decides whether a write is durable, and hangs take this one along',
   4283649346: 'a CIFS mount: another host decides whether a write is durable, and hangs take this one along',
   4266872130: 'an SMB2 mount: another host decides whether a write is durable, and hangs take this one along',
@@ -37,6 +40,12 @@ export function checkLocation(
 export function kernelsOwn(folder: string): string | undefined {
   const why = kernels[system.magicOf(folder)]
   return why === undefined ? undefined : `${folder} lies on ${why}`
+}
+
+/** For what has to be there after a boot, wherever it lies: why it would not be. */
+export const notKept = (folder: string): string | undefined => {
+  const why = memory[system.magicOf(folder)]
+  return why === undefined ? kernelsOwn(folder) : `${folder} lies on ${why}`
 }
 
 /** An overlay is as durable as its upper layer, which a container often can't see. */

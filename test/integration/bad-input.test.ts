@@ -231,6 +231,26 @@ describe('bad input', { skip: whyNoNamespaces(), timeout: 300_000 }, () => {
       /stateDir .* cannot be used: \/dev\/shm lies on a tmpfs/,
     )
     init(withPostgres({ dataDir: '/sys/understudy' }), /postgres\.dataDir .* cannot be used: \/sys lies on a sysfs/)
+    init(
+      withPostgres({ dataDir: '/dev/shm/understudy' }),
+      /postgres\.dataDir .* \/dev\/shm lies on a tmpfs: .* empty after/,
+    )
+    // Said before keys are made, and for either host: the one that joins would find out only as it copies.
+    const notes = join(home, 'foreign', 'notes.txt')
+    symlinkSync(join(home, 'input.loop'), join(home, 'input.loop'))
+    for (const [dataDir, says] of [
+      [join(notes, 'data'), /postgres\.dataDir .* cannot be used: .*notes\.txt is no folder; name a folder/],
+      [notes, /postgres\.dataDir .*notes\.txt" cannot be used: it is no folder/],
+      [join(home, 'input.loop', 'data'), /postgres\.dataDir .* cannot be used: ELOOP/],
+      [join(home, 'n'.repeat(256)), /postgres\.dataDir .* cannot be used: ENAMETOOLONG/],
+      [join(home, 'two\nlines'), /postgres\.dataDir .* must hold no newline/],
+    ] as const) {
+      init(withPostgres({ dataDir }), says)
+      join_(withPostgres({ dataDir }), token(), { code: 3, says })
+    }
+    chmodSync(join(home, 'foreign'), 0o1777)
+    init({ ...config(), stateDir: join(home, 'foreign') }, /stateDir .* everybody can write in it \(mode 1777\)/)
+    chmodSync(join(home, 'foreign'), 0o755)
     const witness = ['witness', '--listen', '127.0.0.1:7443', '--data-dir']
     refused([...witness, '/proc/understudy'], { code: 1, says: /--data-dir: \/proc lies on a proc: .* Name a folder/ })
     refused([...witness, '/dev/shm/understudy'], { code: 1, says: /--data-dir: \/dev\/shm lies on a tmpfs/ })
