@@ -57,7 +57,7 @@ export interface Timing {
   witnessFreshMs: number
   /** Planned switchover: the drain may take this long with the gate frozen. */
   drainMs: number
-  /** Planned switchover as a whole; then it is taken back and the database started in place. */
+  /** Planned switchover as a whole; then it is taken back and the database started in place. A backup that hears nothing of it is left the time to take over by itself. */
   switchoverLimitMs: number
   /** S asks P to hand over for this long: a few heartbeats, and much shorter than P remembers that it has tried. */
   switchAskMs: number
@@ -122,7 +122,7 @@ export function timingOf(profile: ProfileName): Timing {
     unpinAfterMs: 30_000,
     witnessFreshMs: 31_000,
     drainMs: 50,
-    switchoverLimitMs: 3000,
+    switchoverLimitMs: Math.max(3000, leaseMs * 2),
     switchAskMs: heartbeatMs * 5,
     vipOverlapMaxMs: 1000,
     vipOverlapMs: 20,
@@ -157,9 +157,20 @@ export function assertRelations(t: Timing): void {
     'three lost heartbeats in a row must not make the backup ineligible',
   )
   assert(t.witnessProbeMs * 3 < t.witnessFreshMs, 'W counts as reached only while a probe answered lately')
+  assert(
+    handOverUnheardMs(t) < t.switchoverLimitMs,
+    `a backup that hears nothing of a hand-over takes over by itself within ${handOverUnheardMs(t)} ms, but after ${t.switchoverLimitMs} ms the primary takes it back and outbids it`,
+  )
   assert(t.switchAskMs * 2 <= t.switchoverLimitMs, 'a wish of S must be over before P would take it for another one')
   assert(t.stallMs + t.roundLimitMs < t.abdicateAfterMs, 'a stalled backup must be dropped before P gives up')
 }
+
+/**
+ * From the beginning of a planned hand-over of which S hears nothing to its Takeover: it may hear heartbeats until D after the
+ * database is killed, is bound for a lease after the last, on its own clock, and takes a vote.
+ */
+const handOverUnheardMs = (t: Timing): number =>
+  t.drainMs + t.silenceMs + (t.leaseMs * (1 + t.drift)) / (1 - t.drift) + t.voteBudgetMs + t.fsyncBudgetMs
 
 /**
  * From S's last ack to a committed Shrink: P prepares at D/2 and sends the Accept at D, or when the first trip to W is

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { statusOf } from '../../shared/protocol/status.ts'
+import { profileNames } from '../../shared/protocol/timing.ts'
 import type { Host } from '../simulation/host.ts'
 import { Scene } from './scene.ts'
 
@@ -155,5 +156,42 @@ test('a primary that is told to stop while a change is in doubt hands over once 
   scene.a.powerCut()
   scene.run(500)
   scene.a.boot()
+  scene.heal()
+})
+
+test('a planned hand-over of which the backup hears nothing, or the primary no answer, leaves the place to the backup', () => {
+  for (const profile of profileNames) {
+    for (const mute of ['both', 'the backup'] as const) {
+      // The longest that a promise may last: the primary's clock is quick, the backup's slow.
+      const scene = Scene.protected({ change: { profile, rates: { a: 1.02, b: 0.98 } } })
+      const { leaseMs, silenceMs, drift } = scene.a.agent.timing
+      scene.lose((from, to) => to !== 'w' && (mute === 'both' || from === 'b'))
+      scene.pair.operator.switchover(scene.a)
+      scene.until('the primary gives its place up', () => scene.a.state.vacate !== null, silenceMs)
+      // Until the place is late the backup may hear the primary, and is bound for a lease more.
+      scene.until('the backup serves', () => scene.b.serves, (leaseMs + silenceMs) / (1 - drift) + 500)
+      scene.heal()
+    }
+  }
+})
+
+test('a primary that gives its place up and is heard again does not outbid the backup that stands meanwhile', () => {
+  // Of two ballots of one number that of b is the higher one.
+  const scene = Scene.protected({ change: { primary: 'b' } })
+  const { leaseMs, silenceMs, resendMs } = scene.b.agent.timing
+  const stood = new Set<number>()
+  let lost: 'all of b' | 'the votes' | 'nothing' = 'all of b'
+  scene.lose((from, to, message) => {
+    if (message.kind === 'cas') stood.add(message.ballot)
+    return (message.kind === 'cas' && lost !== 'nothing') || (lost === 'all of b' && (from === 'b' || to === 'b'))
+  })
+  scene.pair.operator.switchover(scene.b)
+  scene.until('the primary gives its place up', () => scene.b.state.vacate !== null, silenceMs)
+  scene.until('the backup stands', () => stood.size > 0, 2 * leaseMs)
+  lost = 'the votes'
+  scene.run(2 * resendMs)
+  lost = 'nothing'
+  scene.until('the backup serves', () => scene.a.serves, leaseMs)
+  assert.equal(stood.size, 1)
   scene.heal()
 })

@@ -271,7 +271,20 @@ export const foundBefore: readonly Mutant[] = [
         after: '  s.vacate !== null &&\n  s.startedAt < 0 &&\n',
       },
     ],
-    checks: [{ by: 'sim', first: 767087251115 }],
+    checks: [{ by: 'tests', files: ['test/scenarios/leaving.test.ts'] }],
+  },
+  {
+    id: 'r78-taken-back-as-the-backup-stands',
+    breaks: 'With long leases a hand-over that the backup did not hear of is taken back before that one may stand.',
+    edits: [
+      {
+        file: 'shared/protocol/timing.ts',
+        before: 'switchoverLimitMs: Math.max(3000, leaseMs * 2)',
+        after: 'switchoverLimitMs: 3000',
+      },
+      { file: 'shared/protocol/timing.ts', before: 'handOverUnheardMs(t) < t', after: '0 < t' },
+    ],
+    checks: [{ by: 'tests', files: ['test/scenarios/leaving.test.ts'] }],
   },
   {
     id: 'slow-database-killed-where-nobody-could-go-on',
