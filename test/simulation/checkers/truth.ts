@@ -32,7 +32,9 @@ export const shownIsTrue: MakeChecker = pair => {
       genOf(Math.max(store.promised, store.acc?.ballot ?? 0)) < known.gen ? 1 : 0
     const other = voters[host.peer.node] === content.inc ? older(content) : 0
     const named = [state, former].find(one => one !== null && one.inc === voters.w)
-    const witness = named ? older(named) : 0
+    // One that was set back is refused by whoever was answered more by it before, and so gives the older gen no vote.
+    const isRefused = voters.w !== undefined && genOf(host.peer.file.safe.wSeen[voters.w] ?? 0) >= known.gen
+    const witness = named && !isRefused ? older(named) : 0
     if ((other + witness) * 2 <= Object.keys(voters).length) return
     throw new Violation(
       'truth',
