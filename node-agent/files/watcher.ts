@@ -122,6 +122,7 @@ export class TreeWatcher {
     this.#drainedMs = now()
     do for (const event of this.#inotify.read()) this.#handle(event)
     while (this.#inotify.hasMore)
+    queue.eventsRead()
     this.#verify()
     const endMs = now() - renameHalfMs
     for (const [cookie, half] of this.#halves) if (half.atMs <= endMs) this.#movedOut(cookie, half)
@@ -311,7 +312,8 @@ export class TreeWatcher {
         fileRenamed(this.#part, half, { dir, name })
       }
     } else if ((mask & IN_DELETE) !== 0) this.#deleted(dir, name, queue.nextMark())
-    else if ((mask & IN_CREATE) !== 0) queue.changed(dir, name, { lane: 'settling', isNew: true })
+    else if ((mask & IN_CREATE) !== 0)
+      queue.changed(dir, name, { lane: 'settling', isNew: !queue.isLookedAt(dir, name) })
     else if ((mask & IN_CLOSE_WRITE) !== 0) queue.changed(dir, name, { lane: 'live', isWritten: true, isClosed: true })
     else if ((mask & IN_MODIFY) !== 0) queue.changed(dir, name, { lane: 'settling', isWritten: true })
     else if ((mask & IN_ATTRIB) !== 0) queue.changed(dir, name, { lane: 'live', onlyAttributes: true })

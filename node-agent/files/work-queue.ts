@@ -85,6 +85,8 @@ export class WorkQueue {
   /** Taken back after a cut: before everything else, in their order. */
   #again = new Set<Entry>()
   #since = 0
+  /** Names that were looked at since the kernel's events were read. */
+  readonly #looked = new Map<DirectoryNode, Set<string>>()
   readonly #times: { mark: number; atMs: number; afterMs: number }[] = []
   readonly #now: () => number
   /** What is marked now had not happened yet when it was looked for before, at this time. */
@@ -195,6 +197,18 @@ export class WorkQueue {
     this.#lanes.bulk.add({ kind: 'verify', dir, name, since, lane: 'bulk', isScrub: false })
   }
 
+  /**
+   * Whether a name had its turn after what an event that is read now tells of: what was made may then be on the backup already.
+   */
+  isLookedAt(dir: DirectoryNode, name: string): boolean {
+    return this.#looked.get(dir)?.has(name) === true
+  }
+
+  /** All events of before are read. */
+  eventsRead(): void {
+    this.#looked.clear()
+  }
+
   #promote(entry: Entry, lane: Lane): void {
     const rank: Record<Lane, number> = { bulk: 0, settling: 1, live: 2 }
     // What waits again after a cut is in no lane, and ahead of all.
@@ -243,7 +257,14 @@ export class WorkQueue {
     this.#lanes[entry.lane].delete(entry)
     this.#again.delete(entry)
     if (entry.kind === 'name' || entry.kind === 'node') this.#release(entry)
+    if (entry.kind === 'name') this.#noteLook(entry)
     return entry
+  }
+
+  #noteLook({ dir, name }: NameEntry): void {
+    const names = this.#looked.get(dir)
+    if (names === undefined) this.#looked.set(dir, new Set([name]))
+    else names.add(name)
   }
 
   #release(entry: NameEntry | NodeEntry): void {

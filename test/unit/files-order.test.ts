@@ -293,3 +293,32 @@ test('what the backup refuses of a file is said although it took another change 
   await until(() => isAnswered)
   assert.deepEqual(it.sender.status().problems, ['f: the backup refuses it: EOPNOTSUPP'])
 })
+
+test('a name that is removed and made again while it is looked at, and then moved away, is not left behind on the backup', async () => {
+  // What happens while these names are sent, without a pause: after the kernel's events were read, before they are read again.
+  let meanwhile: (() => void)[] = []
+  let heldMs = 0
+  const mayBeSent = (): boolean => {
+    meanwhile.shift()?.()
+    return true
+  }
+  const it = await made(at => writeFileSync(at('f.tmp'), 'before'), {
+    mayBeSent,
+    now: () => (meanwhile.length > 0 ? heldMs : performance.now()),
+  })
+  it.hold()
+  writeFileSync(it.path('a', 'first'), '')
+  rmSync(it.path('a', 'f.tmp'))
+  writeFileSync(it.path('a', 'last'), '')
+  it.look()
+  heldMs = performance.now()
+  meanwhile = [
+    () => writeFileSync(it.path('a', 'f.tmp'), 'again'),
+    nothing,
+    () => renameSync(it.path('a', 'f.tmp'), it.path('a', 'f')),
+  ]
+  it.release()
+  await until(() => meanwhile.length === 0)
+  await it.barrier()
+  assert.deepEqual(readdirSync(it.path('b')).sort(), ['f', 'first', 'last'])
+})
