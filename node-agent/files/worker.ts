@@ -51,6 +51,8 @@ export class FilesWorker implements WorkerProgram {
   #timers: NodeJS.Timeout[] = []
   readonly #rest = new RestCollector()
   #waits = 0
+  /** Of barriers that are waited for: the role under which they were asked for has ended. */
+  readonly #overtaken = new Set<(why: Error) => void>()
   /** Why a role could not be taken. */
   #why = ''
   /** Why this worker can't begin. */
@@ -76,7 +78,9 @@ export class FilesWorker implements WorkerProgram {
       const settings = this.#settings
       this.#opening = this.#open(settings).catch(error => this.#failed(error))
     } else if (topic === roleTopic) {
-      this.#role = filesRoleSchema.parse(body)
+      const role = filesRoleSchema.parse(body)
+      if (role.role !== this.#role?.role || role.epoch !== this.#role.epoch) this.#overtake(role)
+      this.#role = role
       this.#take()
     }
   }
@@ -209,24 +213,42 @@ export class FilesWorker implements WorkerProgram {
     if (replicas.length === 0)
       throw new Error(tree === undefined ? 'no tree is replicated here' : `there is no tree ${tree} here`)
     const other = replicas.find(one => one.sender === null)
-    if (other !== undefined) throw new Error(`${other.name} is not written on this host: ask the primary`)
+    if (other !== undefined) throw new Error(this.#whyUnwritten(other.name))
     if (this.#waits >= waitsMax) throw new Error(`${waitsMax} barriers are waited for already`)
     this.#waits += 1
     const began = performance.now()
     let timer: NodeJS.Timeout | undefined
+    let overtaken: (why: Error) => void = () => {}
     const over = new AbortController()
     try {
+      const hasLeft = new Promise<never>((_, reject) => {
+        overtaken = reject
+        this.#overtaken.add(reject)
+      })
       const limit = new Promise<false>(resolve => {
         timer = setTimeout(() => resolve(false), limitMs)
       })
       const all = Promise.all(replicas.map(one => one.sender?.barrier(over.signal))).then(() => true as const)
-      if (await Promise.race([all, limit])) return { waitedMs: Math.round((performance.now() - began) * 10) / 10 }
+      if (await Promise.race([all, limit, hasLeft]))
+        return { waitedMs: Math.round((performance.now() - began) * 10) / 10 }
       throw new Error(`not durable on the backup within ${limitMs} ms: ${replicas.map(one => one.why()).join('; ')}`)
     } finally {
       clearTimeout(timer)
       over.abort()
+      this.#overtaken.delete(overtaken)
       this.#waits -= 1
     }
+  }
+
+  /** Nothing is acknowledged under a role that has ended: whoever waits is told at once, and not when his patience is over. */
+  #overtake({ role, epoch }: FilesRole): void {
+    const why = `this host is ${role} of epoch ${epoch} since the barrier was asked for: what was written before may not be on the other host`
+    for (const reject of this.#overtaken) reject(new Error(why))
+  }
+
+  #whyUnwritten(tree: string): string {
+    if (this.#role?.role !== 'primary') return `${tree} is not written on this host: ask the primary`
+    return `${tree} is not open yet on this host, which becomes primary: ${this.#why === '' ? 'ask again' : this.#why}`
   }
 
   #compareContents(tree?: string): void {

@@ -329,3 +329,20 @@ test('both sides’ processes killed with -9 in the middle lose nothing and leav
   const left = readdirSync(join(it.folder, 'b', '.tree.understudy-sync')).filter(name => !name.startsWith('gone-'))
   assert.deepEqual(left, [])
 })
+
+test('a barrier that is waited for when its host’s role ends is answered then, and not when patience is over', async () => {
+  const it = await started()
+  it.cut('a')
+  writeFileSync(it.path('a', 'f'), 'nowhere else')
+  const waited = it.barrier('a', 600_000)
+  const answered = assert.rejects(
+    waited,
+    /^Error: this host is backup of epoch 2 since the barrier was asked for: what was/,
+  )
+  await it.role('a', { role: 'backup', epoch: 2 })
+  await answered
+  await assert.rejects(it.barrier('a'), /data is not written on this host: ask the primary/)
+  const opening = it.role('a', { role: 'primary', epoch: 3 })
+  await assert.rejects(it.barrier('a'), /data is not open yet on this host, which becomes primary: ask again/)
+  await opening
+})
