@@ -189,7 +189,7 @@ export class Agent {
     })
     ports.peer.onAsked((verb, body) => this.#asked(verb, body))
     ports.witness?.onReply(message => this.#loop.post({ event: 'message', from: 'w', message }))
-    ports.services.onExhausted(why => this.#serviceFailed(why))
+    ports.services.onExhausted((why, part) => this.#serviceFailed(why, part))
     await ports.peer.open()
     ports.witness?.connect()
     this.#loop.start()
@@ -313,9 +313,10 @@ export class Agent {
     }
   }
 
-  /** The other host may fare better; where it can't take over, this one goes on without the service. */
-  #serviceFailed(why: string): void {
+  /** The other host may fare better; where it can't take over, or has handed it back, this one goes on without the service. */
+  #serviceFailed(why: string, { again }: { again: boolean }): void {
     this.#alarm('services', why)
+    if (again) return
     const epoch = knownValue(this.state)?.epoch
     if (epoch !== undefined && holdsOffice(this.state)) void this.operator({ command: 'switchover', epoch })
   }

@@ -205,8 +205,8 @@ export interface ServicesPort {
   /** Stops them in the opposite order; what does not end within its limit is killed. */
   stop(context: ServiceContext): Promise<void>
   state(): ServiceState[]
-  /** The restart budget of one is used up: the other host may fare better. */
-  onExhausted(tell: (why: string) => void): void
+  /** The restart budget of one is used up: the other host may fare better. `again`: so it was here lately, before it was there. */
+  onExhausted(tell: (why: string, part: { again: boolean }) => void): void
   /** Leaves what runs for the next agent. */
   detach(): void
 }

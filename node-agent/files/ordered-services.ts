@@ -57,7 +57,7 @@ export class OrderedServices implements ServicesPort {
     return states.map(state => (state.state === 'stopped' ? { ...state, state: 'starting', why } : state))
   }
 
-  onExhausted(tell: (why: string) => void): void {
+  onExhausted(tell: Parameters<ServicesPort['onExhausted']>[0]): void {
     this.#part.services.onExhausted(tell)
   }
 

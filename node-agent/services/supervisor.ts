@@ -27,6 +27,8 @@ interface Member {
   state: ServiceState
   /** Times of restarts, CLOCK_MONOTONIC by performance.now. */
   restartsAt: number[]
+  /** By the same clock; null: never. */
+  exhaustedAt: number | null
   endedEarly: string
   busy: Promise<unknown>
   /** Ends the rest of whoever watches it. */
@@ -40,14 +42,14 @@ export class Services implements ServicesPort {
   /** One start or stop of the list at a time: the next one waits for it to notice that it is outdated. */
   #busy: Promise<void> = Promise.resolve()
   #env: Record<string, string> = {}
-  #exhausted: (why: string) => void = () => {}
+  #exhausted: Parameters<ServicesPort['onExhausted']>[0] = () => {}
 
   constructor(options: ServicesOptions) {
     this.#options = options
     this.#members = options.services.map(config => {
       const runner = runnerOf({ service: config, runtimeDir: options.runtimeDir })
       const state: ServiceState = { name: config.name, state: 'stopped', why: '', restarts: 0 }
-      const part = { config, runner, state, restartsAt: [], endedEarly: '', busy: Promise.resolve() }
+      const part = { config, runner, state, restartsAt: [], exhaustedAt: null, endedEarly: '', busy: Promise.resolve() }
       const member: Member = { ...part, wake: () => {} }
       runner.onEnd(why => {
         member.endedEarly = why
@@ -83,7 +85,7 @@ export class Services implements ServicesPort {
     return this.#members.map(member => ({ ...member.state }))
   }
 
-  onExhausted(tell: (why: string) => void): void {
+  onExhausted(tell: Parameters<ServicesPort['onExhausted']>[0]): void {
     this.#exhausted = tell
   }
 
@@ -201,8 +203,11 @@ export class Services implements ServicesPort {
     member.restartsAt = member.restartsAt.filter(at => at > now - restarts.windowMs)
     if (member.restartsAt.length >= restarts.budget) {
       this.#set(member, 'failed', why)
+      const again = member.exhaustedAt !== null && member.exhaustedAt > now - restarts.windowMs
+      member.exhaustedAt = now
       this.#exhausted(
         `service ${name} failed (${why}) and used up its ${restarts.budget} restarts in ${restarts.windowMs} ms`,
+        { again },
       )
       return false
     }

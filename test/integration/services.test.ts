@@ -80,6 +80,25 @@ test('a program that ends is restarted, and after its budget the pair is told', 
   await services.stop(backup)
 })
 
+test('a service that has failed here before is told apart when it comes back and fails again, until its window is over', async () => {
+  const restarts = { budget: 1, windowMs: 4_000 }
+  const { services } = setUp([{ name: 'brittle', run: shell('exit 3'), restarts }])
+  const told: boolean[] = []
+  services.onExhausted((_why, { again }) => told.push(again))
+  const failsOnce = async (): Promise<void> => {
+    const before = told.length
+    services.start(primary)
+    await until('the budget is used up', () => told.length > before)
+    await services.stop(backup)
+  }
+  await failsOnce()
+  await failsOnce()
+  assert.deepEqual(told, [false, true])
+  await sleep(restarts.windowMs)
+  await failsOnce()
+  assert.deepEqual(told, [false, true, false])
+})
+
 test('a program that ignores SIGTERM is killed with its children when its limit is over', async () => {
   const pids = join(folder, 'pids')
   const said = (): number[] => (readFileSync(pids, 'utf8').match(/\d+(?=\s)/g) ?? []).map(Number)
