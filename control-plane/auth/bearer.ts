@@ -39,7 +39,8 @@ export async function isInForce(deps: Deps, authorization: string): Promise<bool
 }
 
 function bearerIn(authorization: string): string {
-  const bearer = /^Bearer ([\x21-\x7e]+)$/.exec(authorization)?.[1]
+  // RFC 9110, 11.1: the scheme is written in letters of either case.
+  const bearer = /^Bearer +([\x21-\x7e]+)$/i.exec(authorization)?.[1]
   if (bearer === undefined || bearer.length > bearerLettersMax)
     throw unauthenticated('Authorization must be "Bearer " and a token')
   return bearer

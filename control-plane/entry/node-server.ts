@@ -13,7 +13,7 @@ import { migrateDatabase } from '../db/migrate.ts'
 import { type Deps, defaultLimits, type IdentityProvider, type Limits, type LogLine, publicWitness } from '../deps.ts'
 import { pushAgain } from '../services/pair/push-desired.ts'
 import { sweep } from '../services/sweep.ts'
-import { bootstrap } from './bootstrap.ts'
+import { bootstrap, type FirstTokens } from './bootstrap.ts'
 import { type ListenAddress, whyUnreached, withoutCredentials } from './environment.ts'
 import { keepRunning } from './local/kept.ts'
 import { type LocalMosquitto, startLocalMosquitto } from './local/mosquitto.ts'
@@ -41,8 +41,8 @@ export interface NodeOptions {
 export interface RunningControlPlane {
   url: string
   deps: Deps
-  /** Of an empty database: shown once. */
-  tokens: { admin: string; instance: string } | null
+  /** That were made at this start: shown once. */
+  tokens: FirstTokens | null
   databaseUrl: string
   broker: BrokerAccess | null
   authority: AuthoritySecrets

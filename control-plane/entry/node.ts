@@ -27,11 +27,12 @@ async function main(env: NodeJS.ProcessEnv): Promise<number> {
     },
   })
   const { url, tokens } = running
-  const shownOnce =
-    tokens === null
-      ? ''
-      : `token of the first administrator, shown this once: ${tokens.admin}\ntoken of this instance (makes organisations): ${tokens.instance}\n` +
-        `try: curl -H 'authorization: Bearer ${tokens.admin}' ${url}/v1/me/permissions\n`
+  const { admin = null, instance = null } = tokens ?? {}
+  const shownOnce = [
+    ...(admin === null ? [] : [`token of the first administrator, shown this once: ${admin}\n`]),
+    ...(instance === null ? [] : [`token of this instance (makes organisations), shown this once: ${instance}\n`]),
+    ...(admin === null ? [] : [`try: curl -H 'authorization: Bearer ${admin}' ${url}/v1/me/permissions\n`]),
+  ].join('')
   // In one piece: whoever reads it as it is written has all of it or nothing.
   process.stdout.write(`control plane at ${url}, its data in ${dataDir}\nthe API to browse: ${url}/docs\n${shownOnce}`)
   const end = new Promise<number>(resolve => {

@@ -145,7 +145,7 @@ function judge(
       return {
         met: moved && observed.serving,
         waitsFor: moved
-          ? `host ${slot} is primary and begins to serve`
+          ? `host ${slot} is primary in epoch ${observed.epoch} and ${observed.serving ? 'serves' : 'begins to serve'}`
           : `host ${observed.primary ?? '?'} is primary in epoch ${observed.epoch ?? '?'}`,
       }
     }

@@ -1,13 +1,16 @@
 import * as contract from '../../shared/contract/api/organisations.ts'
 import { asMember } from '../auth/caller.ts'
+import type { Transaction } from '../db/client.ts'
 import { acrossOrganisations } from '../db/transaction.ts'
 import type { Api } from '../http/api.ts'
-import { etagOf } from '../http/call.ts'
+import { type Call, etagOf, type Result } from '../http/call.ts'
 import { keepAnswer, keptAnswer, mutate } from '../http/mutate.ts'
 import { reading } from '../http/read.ts'
 import {
   createOrganisation,
+  listOrganisations,
   organisationView,
+  readmitAdministrator,
   readOrganisation,
   renameOrganisation,
 } from '../services/organisation/organisations.ts'
@@ -17,26 +20,42 @@ import { createToken, listTokens, revokeToken, tokenView } from '../services/tok
 /** Keys of whoever runs this control plane are apart from those of every organisation. */
 const instanceOwner = 'instance'
 
-export function organisationRoutes(api: Api): void {
-  api.implement(contract.createOrganisation, async call => {
-    const now = call.deps.now()
-    return acrossOrganisations(call.deps.database, async tx => {
-      const kept = await keptAnswer(tx, call, instanceOwner)
-      if (kept !== null) return kept
-      const { row, token } = await createOrganisation(tx, { name: call.body.name, now })
-      const result = { body: { organisation: organisationView(row), token } }
-      await keepAnswer(tx, call, { owner: instanceOwner, result, secret: true })
-      const actor = 'subject' in call.caller ? call.caller.subject : ''
-      await recordAudit(tx, row.id, {
-        at: now,
-        actor,
-        action: call.route.id,
-        resource: `organisation ${row.id}`,
-        outcome: 'done',
-      })
-      return result
-    })
+type GivesToken = typeof contract.createOrganisation | typeof contract.createAdministratorToken
+
+/** A change by whoever runs this control plane, which gives a token and stands in the audit of its organisation. */
+function ofInstance(
+  call: Call,
+  work: (tx: Transaction, now: Date) => ReturnType<typeof createOrganisation>,
+): Promise<Result<GivesToken>> {
+  const { deps, route, caller } = call
+  const now = deps.now()
+  return acrossOrganisations(deps.database, async tx => {
+    const kept = await keptAnswer(tx, call, instanceOwner)
+    if (kept !== null) return kept as Result<GivesToken>
+    const { row, token } = await work(tx, now)
+    const result = { body: { organisation: organisationView(row), token } }
+    await keepAnswer(tx, call, { owner: instanceOwner, result, secret: true })
+    const actor = 'subject' in caller ? caller.subject : ''
+    const resource = `organisation ${row.id}`
+    await recordAudit(tx, row.id, { at: now, actor, action: route.id, resource, outcome: 'done' })
+    return result
   })
+}
+
+export function organisationRoutes(api: Api): void {
+  api.implement(contract.createOrganisation, call =>
+    ofInstance(call, (tx, now) => createOrganisation(tx, { name: call.body.name, now })),
+  )
+
+  api.implement(contract.createAdministratorToken, call =>
+    ofInstance(call, (tx, now) => readmitAdministrator(tx, { id: call.params.organisation, now })),
+  )
+
+  api.implement(contract.listOrganisations, async call => ({
+    body: await acrossOrganisations(call.deps.database, tx =>
+      listOrganisations(tx, { limit: call.query.limit, cursor: call.query.cursor }),
+    ),
+  }))
 
   api.implement(contract.getOrganisation, async call => {
     const row = await reading(call, (tx, { organisation }) => readOrganisation(tx, organisation))

@@ -7,12 +7,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import mqtt from 'mqtt'
+import postgres from 'postgres'
+import { bootstrap } from '../../control-plane/entry/bootstrap.ts'
 import { freePort } from '../../control-plane/entry/local/child.ts'
 import { keepRunning, type Running, restartsMax } from '../../control-plane/entry/local/kept.ts'
 import { startLocalPostgres } from '../../control-plane/entry/local/postgres.ts'
 import { type RunningControlPlane, startControlPlane } from '../../control-plane/entry/node-server.ts'
 import { getHost, retireHost } from '../../shared/contract/api/hosts.ts'
-import { createOrganisation, getOrganisation } from '../../shared/contract/api/organisations.ts'
+import { createOrganisation, getOrganisation, listOrganisations } from '../../shared/contract/api/organisations.ts'
 import { health, ready } from '../../shared/contract/api/public.ts'
 import { downTopic, upTopic } from '../../shared/contract/topics.ts'
 import { until } from '../fixtures/until.ts'
@@ -155,6 +157,19 @@ test('a host that was retired is not heard by the broker any more, nor reads the
   } finally {
     await Promise.all([one, other].map(({ host }) => host.endAsync(true)))
   }
+})
+
+test('whoever runs it gets another token at the next start after his has ended, and instances that start together make one', async () => {
+  const { database, now } = running.deps
+  assert.equal(await bootstrap(database, now()), null)
+  const sql = postgres(running.adminUrl!.replace(/[^/]+$/, 'understudy'), { max: 1 })
+  await sql`update api_token set expires_at = now() where organisation is null`
+  await sql.end({ timeout: 1 })
+  const made = await Promise.all(Array.from({ length: 4 }, () => bootstrap(database, now())))
+  const [tokens, ...others] = made.filter(one => one !== null)
+  assert.deepEqual([tokens?.admin, others], [null, []])
+  const instance = new ApiClient({ url: running.url, token: tokens?.instance ?? null })
+  assert.ok((await instance.call(listOrganisations, {})).body.data.length > 0)
 })
 
 test('a database finds another port where somebody was faster at the first', async () => {

@@ -543,6 +543,24 @@ export class UnderstudyClient extends Requester {
     return this.request({ method: 'POST', path: '/v1/organisations', acts: true }, input)
   }
 
+  /** The organisations of this control plane, oldest first. Who: `instance`. */
+  listOrganisations(input: { query?: { limit?: number | undefined; cursor?: string | undefined } } & CallOptions = {}): Promise<Answer<{
+    data: Organisation[]
+    /** null: this was the last page */
+    nextCursor: string | null
+  }>> {
+    return this.request({ method: 'GET', path: '/v1/organisations' }, input)
+  }
+
+  /** Makes a token of an administrator for an organisation whose own are over or lost: nobody of it could make one. Its audit tells. Who: `instance`. */
+  createAdministratorToken(input: { params: { organisation: string } } & CallOptions): Promise<Answer<{
+    organisation: Organisation
+    /** Shown this once; it ends after 30 days */
+    token: string
+  }>> {
+    return this.request({ method: 'POST', path: '/v1/organisations/{organisation}/administrator-tokens', acts: true }, input)
+  }
+
   /** The organisation of the caller. Who: `organisation:read`. */
   getOrganisation(input: CallOptions = {}): Promise<Answer<Organisation>> {
     return this.request({ method: 'GET', path: '/v1/organisation' }, input)

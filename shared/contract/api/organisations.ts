@@ -24,6 +24,31 @@ export const createOrganisation = route({
   acts: true,
 })
 
+export const listOrganisations = route({
+  id: 'listOrganisations',
+  method: 'get',
+  path: '/v1/organisations',
+  tag: 'organisations',
+  summary: 'The organisations of this control plane, oldest first',
+  access: 'instance',
+  query: z.strictObject(page),
+  reply: pageOf(organisation),
+})
+
+export const createAdministratorToken = route({
+  id: 'createAdministratorToken',
+  method: 'post',
+  path: '/v1/organisations/{organisation}/administrator-tokens',
+  tag: 'organisations',
+  summary:
+    'Makes a token of an administrator for an organisation whose own are over or lost: nobody of it could make one. Its audit tells',
+  access: 'instance',
+  params: z.strictObject({ organisation: id }),
+  reply: z.object({ organisation, token: z.string().describe('Shown this once; it ends after 30 days') }),
+  status: 201,
+  acts: true,
+})
+
 export const getOrganisation = route({
   id: 'getOrganisation',
   method: 'get',

@@ -52,7 +52,7 @@ export async function makeStand(): Promise<Stand> {
     authority,
     secrets: await localSecrets(join(folder, 'keys')),
     hostKey: await makePrivateJwk(),
-    token: tokens!.admin,
+    token: tokens!.admin!,
     organisation: row!.id,
     close: async () => {
       await mosquitto.close()

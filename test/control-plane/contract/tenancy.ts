@@ -3,9 +3,11 @@ import { test } from 'node:test'
 import { createEnrolmentToken, listHosts } from '../../../shared/contract/api/hosts.ts'
 import { getAuditHead, listAudit, signedAuditHead, verifyAudit } from '../../../shared/contract/api/observation.ts'
 import {
+  createAdministratorToken,
   createToken,
   getOrganisation,
   getPermissions,
+  listOrganisations,
   listTokens,
   renameOrganisation,
   revokeToken,
@@ -59,6 +61,49 @@ export function tenancyTests(runtime: () => Runtime): void {
       headers: { authorization: `Understudy ${header}.e30.e30` },
     })
     assert.equal(response.status, 401, await response.text())
+  })
+
+  test('an organisation in which nobody has a token any more gets one of whoever runs the control plane, and its audit tells', async () => {
+    const { client, organisation, token } = await newTenant(runtime(), 'locked out')
+    for (const { id } of (await client.call(listTokens, {})).body.data)
+      await client.call(revokeToken, { params: { token: id } })
+    await assert.rejects(client.call(getPermissions, {}), refusal('unauthenticated', 401))
+    const instance = new ApiClient({ url: runtime().url, token: runtime().instanceToken })
+    const known: string[] = []
+    for (let cursor: string | undefined; ; ) {
+      const { body } = await instance.call(listOrganisations, { query: { ...(cursor !== undefined && { cursor }) } })
+      known.push(...body.data.filter(one => one.name === 'locked out').map(one => one.id))
+      if (body.nextCursor === null) break
+      cursor = body.nextCursor
+    }
+    assert.ok(known.includes(organisation))
+    const asked = { params: { organisation }, idempotencyKey: `again-${organisation}` }
+    const { body: made } = await instance.call(createAdministratorToken, asked)
+    await assert.rejects(instance.call(createAdministratorToken, asked), refusal('conflict', 409))
+    const back = new ApiClient({ url: runtime().url, token: made.token })
+    const { body: audit } = await back.call(listAudit, {})
+    const last = audit.data.at(-1)
+    assert.deepEqual([last?.action, last?.outcome], ['createAdministratorToken', 'done'])
+    assert.match(last?.actor ?? '', /\(instance\)$/)
+    for (const one of [back, client])
+      await assert.rejects(one.call(createAdministratorToken, { params: { organisation } }))
+    await assert.rejects(back.call(listOrganisations, {}), refusal('forbidden', 403))
+    await assert.rejects(
+      instance.call(createAdministratorToken, { params: { organisation: '01j00000000000000000000000' } }),
+      refusal('not_found', 404),
+    )
+    // The scheme of the header is of either case.
+    for (const [scheme, status] of [
+      ['bearer', 200],
+      ['BEARER', 200],
+      ['basic', 401],
+    ] as const) {
+      const answer = await fetch(`${runtime().url}/v1/me/permissions`, {
+        headers: { authorization: `${scheme} ${made.token}` },
+      })
+      assert.equal(answer.status, status, scheme)
+    }
+    assert.notEqual(made.token, token)
   })
 
   test('the same Idempotency-Key thirty times at once makes one token', async () => {
