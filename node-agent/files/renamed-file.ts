@@ -31,7 +31,9 @@ export function fileRenamed({ queue, tree }: { queue: WorkQueue; tree: Tree }, f
   // What the backup has under the old name is older: under the new one it must not show, unless a large file would
   // have to be sent as a whole because of it.
   const isOlder = waiting !== undefined || from.dir.halfSent.has(from.name) || from.dir.sending.has(from.name)
-  if (!isOlder || (isLarge(to, tree) && !from.dir.halfSent.has(from.name))) {
+  // The look came after the rename, or may have: then it is another file, which had the old name by that time.
+  const isAnother = queue.isLookedAt(from.dir, from.name)
+  if (!isAnother && (!isOlder || (isLarge(to, tree) && !from.dir.halfSent.has(from.name)))) {
     // Looked at before the rename had its turn, it would be replaced by what the backup has under the old name.
     const replaced = queue.waiting(to.dir, to.name)
     if (replaced !== undefined) queue.drop(replaced)

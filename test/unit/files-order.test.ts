@@ -294,31 +294,51 @@ test('what the backup refuses of a file is said although it took another change 
   assert.deepEqual(it.sender.status().problems, ['f: the backup refuses it: EOPNOTSUPP'])
 })
 
-test('a name that is removed and made again while it is looked at, and then moved away, is not left behind on the backup', async () => {
-  // What happens while these names are sent, without a pause: after the kernel's events were read, before they are read again.
-  let meanwhile: (() => void)[] = []
-  let heldMs = 0
+/** In sync with one file; what is in `meanwhile` happens while names are sent, after the kernel's events were read and without a pause. */
+async function madeWithHooks() {
+  const held = { meanwhile: [] as (() => void)[], atMs: 0 }
   const mayBeSent = (): boolean => {
-    meanwhile.shift()?.()
+    held.meanwhile.shift()?.()
     return true
   }
-  const it = await made(at => writeFileSync(at('f.tmp'), 'before'), {
-    mayBeSent,
-    now: () => (meanwhile.length > 0 ? heldMs : performance.now()),
-  })
+  const now = (): number => (held.meanwhile.length > 0 ? held.atMs : performance.now())
+  const it = await made(at => writeFileSync(at('f.tmp'), 'before'), { mayBeSent, now })
+  const during = async (meanwhile: (() => void)[]): Promise<void> => {
+    it.look()
+    held.atMs = performance.now()
+    held.meanwhile = meanwhile
+    it.release()
+    await until(() => held.meanwhile.length === 0)
+    await it.barrier()
+  }
   it.hold()
+  return { it, during }
+}
+
+test('a name that is removed and made again while it is looked at, and then moved away, is not left behind on the backup', async () => {
+  const { it, during } = await madeWithHooks()
   writeFileSync(it.path('a', 'first'), '')
   rmSync(it.path('a', 'f.tmp'))
   writeFileSync(it.path('a', 'last'), '')
-  it.look()
-  heldMs = performance.now()
-  meanwhile = [
+  await during([
     () => writeFileSync(it.path('a', 'f.tmp'), 'again'),
     nothing,
     () => renameSync(it.path('a', 'f.tmp'), it.path('a', 'f')),
-  ]
-  it.release()
-  await until(() => meanwhile.length === 0)
-  await it.barrier()
+  ])
   assert.deepEqual(readdirSync(it.path('b')).sort(), ['f', 'first', 'last'])
+})
+
+test('a file that was moved away while another one took its name, which was sent, has its own contents under its new name', async () => {
+  const { it, during } = await madeWithHooks()
+  writeFileSync(it.path('a', 'first'), '')
+  writeFileSync(it.path('a', 'f.tmp'), 'one')
+  await during([
+    () => {
+      renameSync(it.path('a', 'f.tmp'), it.path('a', 'f'))
+      writeFileSync(it.path('a', 'f.tmp'), 'two')
+    },
+    nothing,
+  ])
+  const there = ['f', 'f.tmp'].map(name => readFileSync(it.path('b', name), 'utf8'))
+  assert.deepEqual(there, ['one', 'two'])
 })
