@@ -2,7 +2,7 @@ import { createSecretKey, type KeyObject, randomBytes } from 'node:crypto'
 import { z } from 'zod'
 import { otherNode } from '../../shared/protocol/nodes.ts'
 import type { DataNode } from '../../shared/protocol/types.ts'
-import { derive, type PeerIdentity, pairTagOf, Session, seal, unseal } from './session.ts'
+import { cipherFor, derive, type PeerIdentity, pairTagOf, Session, seal, unseal } from './session.ts'
 import { type HelloPacket, helloHeader, nonceBytes, randomBytesCount } from './wire.ts'
 
 /** Versions of what travels inside a session that this program speaks. N−1 is kept while hosts are updated in turn. */
@@ -82,7 +82,7 @@ export class Handshake {
     const { start, agentVersion: agent } = this.#identity
     const body = Buffer.from(JSON.stringify({ echo, start, ...this.#speaks, agent }))
     const lead = Buffer.concat([header, nonce])
-    return seal({ key: this.#helloKey(this.#self, this.#random), nonce, header, lead, body })
+    return seal({ cipher: cipherFor(this.#helloKey(this.#self, this.#random), nonce), header, lead, body })
   }
 
   receive(packet: HelloPacket, nowMs: number): HelloResult {

@@ -205,6 +205,7 @@ export class PeerLink {
       for (const path of this.#paths) {
         if (now - path.sentAt >= pingEveryMs) this.#sendOn(path, { session, kind: 'ping', content, now })
       }
+      session.prepare()
     }
     void this.#sendExtras()
     if (session === null || this.#transfers.busy) this.#tickSoon()

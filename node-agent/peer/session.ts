@@ -1,4 +1,11 @@
-import { createCipheriv, createDecipheriv, createSecretKey, hkdfSync, type KeyObject } from 'node:crypto'
+import {
+  type CipherGCM,
+  createCipheriv,
+  createDecipheriv,
+  createSecretKey,
+  hkdfSync,
+  type KeyObject,
+} from 'node:crypto'
 import { assert } from '../../shared/assert.ts'
 import { otherNode } from '../../shared/protocol/nodes.ts'
 import type { DataNode } from '../../shared/protocol/types.ts'
@@ -8,6 +15,12 @@ import { counterMax, type DataPacket, dataHeader, nonceBytes, numberHeader, seal
 const cipherName = 'aes-256-gcm'
 /** Also when it is lowered nothing but a new session follows; NIST SP 800-38D allows 2^32 packets under one key. */
 export const sessionPacketsMax = 2 ** 31
+
+/**
+ * Ciphers made ahead, many at once: on a core that has slept the first costs more than all else of a heartbeat's sealing, as
+ * OpenSSL has to find it, and each further one a thirtieth of that. Enough for three seconds of the default profile.
+ */
+const aheadMax = 64
 
 export const pairKeyBytes = 32
 const nothing = Buffer.alloc(0)
@@ -19,13 +32,15 @@ export function derive(part: { pairKey: Buffer; salt: Buffer; info: string; byte
 
 export const pairTagOf = (pairKey: Buffer): Buffer => derive({ pairKey, salt: nothing, info: 'tag', bytes: tagBytes })
 
+/** For one packet: a nonce is never used twice under one key. */
+export const cipherFor = (key: KeyObject, nonce: Buffer): CipherGCM => createCipheriv(cipherName, key, nonce)
+
 /**
  * The whole packet: `lead`, which begins with the header, and behind it the sealed body. In one piece, for each heartbeat goes
  * by here on each path, on a core that has slept meanwhile: there every further function is code from afar.
  */
-export function seal(part: { key: KeyObject; nonce: Buffer; header: Buffer; lead?: Buffer; body: Buffer }): Buffer {
-  const { header, lead = header, body } = part
-  const cipher = createCipheriv(cipherName, part.key, part.nonce)
+export function seal(part: { cipher: CipherGCM; header: Buffer; lead?: Buffer; body: Buffer }): Buffer {
+  const { cipher, header, lead = header, body } = part
   cipher.setAAD(header)
   const packet = Buffer.allocUnsafe(lead.length + body.length + sealBytes)
   packet.set(lead)
@@ -74,6 +89,8 @@ export class Session {
   readonly #receiveKey: KeyObject
   readonly #counters = new ReplayWindow()
   #sent = 0
+  /** For the packets with the next numbers. */
+  readonly #ahead: { counter: number; cipher: CipherGCM }[] = []
 
   constructor(part: {
     pairKey: Buffer
@@ -101,11 +118,19 @@ export class Session {
     return this.#sent
   }
 
+  /** To be called now and then while nothing is urgent, and never needed. */
+  prepare(): void {
+    if (this.#ahead.length > aheadMax / 2) return
+    for (let counter = this.#sent + this.#ahead.length; this.#ahead.length < aheadMax; counter++)
+      this.#ahead.push({ counter, cipher: cipherFor(this.#sendKey, nonceOf(counter)) })
+  }
+
   seal(body: Buffer): Buffer {
     assert(this.#sent < counterMax, 'a session ran out of numbers')
     const counter = this.#sent++
-    const header = numberHeader(this.#header, counter)
-    return seal({ key: this.#sendKey, nonce: nonceOf(counter), header, body })
+    const ahead = this.#ahead.shift()
+    const cipher = ahead?.counter === counter ? ahead.cipher : cipherFor(this.#sendKey, nonceOf(counter))
+    return seal({ cipher, header: numberHeader(this.#header, counter), body })
   }
 
   open(packet: DataPacket): { ok: true; body: Buffer } | { ok: false; why: 'forged' | 'replayed' } {
