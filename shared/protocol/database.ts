@@ -5,6 +5,7 @@ import {
   holdsLease,
   inDoubt,
   isBackup,
+  isOverruled,
   isPrimary,
   isStalled,
   knownValue,
@@ -49,7 +50,7 @@ function mustBeDead(s: HostState): boolean {
   if (op?.op.op === 'rejoin') return false
   if (hasDeparted(s)) return view.process !== 'none'
   const primaryLike = view.process === 'primary' || op?.op.op === 'startPrimary' || op?.op.op === 'promote'
-  if (otherIsNamed(s)) return primaryLike || (view.process === 'dead' && op === null)
+  if (otherIsNamed(s) || isOverruled(s)) return primaryLike || (view.process === 'dead' && op === null)
   // It runs in an epoch that is over (a forced takeover, a promotion whose agent died): it gets a timeline of this one.
   if (isPrimary(s) && view.process === 'primary' && op === null && s.vacate === null && !ownEpoch(s)) return true
   return view.process === 'dead' && op === null && s.vacate === null
@@ -57,7 +58,7 @@ function mustBeDead(s: HostState): boolean {
 
 function wantedOp(turn: Turn): DatabaseOp | null {
   const { s } = turn
-  if (isPrimary(s)) return primaryOp(turn)
+  if (isPrimary(s)) return isOverruled(s) ? null : primaryOp(turn)
   if (isBackup(s) || s.durable.acc === null) return backupOp(turn)
   return null
 }

@@ -64,7 +64,7 @@ export const holdsLease = (s: HostState, now: number): boolean => s.lease.leaseU
 
 /** By what right this host may serve, as far as the register and the lease go. */
 export function rightToServe(s: HostState, now: number): 'lease' | 'nobody may succeed' | null {
-  if (!isPrimary(s)) return null
+  if (!isPrimary(s) || isOverruled(s)) return null
   if (nobodyMaySucceed(s) && confirmed(s)) return 'nobody may succeed'
   return holdsLease(s, now) ? 'lease' : null
 }
@@ -150,13 +150,20 @@ const stallRoundTrips = 8
  * The newest gen that this host has heard of, though perhaps of nothing that was decided in it: promised to another host, or
  * shown by an answer of W, which is asked every ten seconds.
  */
-export const genHeard = (s: HostState): number =>
-  Math.max(
-    knownValue(s)?.gen ?? 0,
-    acceptedValue(s)?.gen ?? 0,
-    genOf(s.durable.promised),
-    ...Object.values(s.durable.wSeen).map(genOf),
-  )
+export function genHeard({ durable }: HostState): number {
+  let gen = Math.max(durable.known?.value.gen ?? 0, durable.acc?.value.gen ?? 0, genOf(durable.promised))
+  for (const inc in durable.wSeen) gen = Math.max(gen, genOf(durable.wSeen[inc] ?? 0))
+  return gen
+}
+
+/**
+ * A takeover was forced on the other host while this one was taken for off: it serves no more, and its database is dead, until
+ * it has learned what was decided, or is forced itself. By its own word alone it would go on beside the other one for ever.
+ */
+export function isOverruled(s: HostState): boolean {
+  const known = knownValue(s)
+  return known !== null && genHeard(s) > known.gen
+}
 
 /** A takeover was forced elsewhere while this host had data of its own: an operator has to say that it may be given up. */
 export function waitsForGiveUp(s: HostState): boolean {

@@ -2,7 +2,9 @@ import { closeGate, freezeGate, openGate } from './effects.ts'
 import {
   acceptedValue,
   databaseServes,
+  genHeard,
   holdsOffice,
+  isOverruled,
   isPrimary,
   knownValue,
   otherIsNamed,
@@ -24,6 +26,10 @@ export function driveGate(turn: Turn): void {
   const { s, now } = turn
   if (otherIsNamed(s) || (s.durable.acc !== null && acceptedValue(s)?.voters[s.node] !== s.durable.inc)) {
     closeGate(turn, `this host is not the primary of epoch ${acceptedValue(s)?.epoch}`)
+    return
+  }
+  if (isOverruled(s)) {
+    closeGate(turn, `gen ${genHeard(s)} was forced on ${s.peer}`)
     return
   }
   if (s.vacate !== null) {

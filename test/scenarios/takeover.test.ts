@@ -209,6 +209,29 @@ test('whoever hears of a forced takeover has its gate closed and its database ki
   scene.heal()
 })
 
+test('a primary that is taken for off, and is not, stops for good once the witness shows it that the other host was forced', () => {
+  // The operator's word is wrong, so both serve for a while.
+  const scene = Scene.protected({ change: { runClass: 'wild' } })
+  scene.pair.client.stop()
+  const together = scene.cutBoth('a', 'b')
+  scene.until('the primary goes on alone', () => !scene.value.successor && scene.a.state.openGrow === 0)
+  const { epoch } = scene.value
+  scene.tell(scene.b, { command: 'force', gen: 1, epoch, withWitness: true })
+  scene.until('the other host serves', () => scene.b.serves)
+  scene.until(
+    'the old primary has shut its gate',
+    () => scene.a.gate.isClosed,
+    scene.a.agent.timing.witnessProbeMs + 100,
+  )
+  for (let i = 0; i < 200; i++) {
+    scene.run(100)
+    assert.deepEqual([scene.a.gate.isOpen, scene.a.serves], [false, false])
+  }
+  assert.equal(scene.a.cluster.process, 'none')
+  together()
+  scene.until('it follows the other one', () => scene.pair.isProtected(), 60_000)
+})
+
 test('a host that hears of a forced takeover with each heartbeat, and is heard by nobody, shuts its gate once', () => {
   const scene = Scene.protected()
   scene.lose((from, to, message) => from === 'a' || (to === 'a' && message.kind !== 'heartbeat'))

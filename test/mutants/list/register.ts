@@ -203,6 +203,18 @@ export const register: readonly Mutant[] = [
     checks: [{ by: 'tests', files: ['test/scenarios/lease.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
+    id: 'overruled-goes-on-by-its-own-word',
+    breaks: 'A pinned primary goes on serving although the witness shows it that the other host was forced.',
+    edits: [
+      {
+        file: 'shared/protocol/facts.ts',
+        before: 'genHeard(s) > known.gen',
+        after: 'genHeard(s) < known.gen',
+      },
+    ],
+    checks: [{ by: 'tests', files: ['test/scenarios/takeover.test.ts'] }],
+  },
+  {
     id: 'gen-of-a-nack-ignored',
     breaks: 'A host that meets a higher gen in an answer goes on serving until it learns of it by itself.',
     edits: [
