@@ -30,6 +30,10 @@ export function openClient(uri: string, applicationName: string, onNotice?: (not
   })
 }
 
+/** One connection by a Unix socket. */
+export const openLocalClient = (to: { path: string; user: string; database: string }): Client =>
+  postgres({ ...to, host: to.path, max: 1, fetch_types: false, onnotice: () => {} })
+
 /** postgres.js takes an IPv6 address in a URI for a name and a port; a list is left alone, though its types know none. */
 function addressOf(uri: string): { host: string; port: number } {
   const { hostname, port } = new URL(uri)

@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { otherNode } from '../../shared/protocol/nodes.ts'
 import { addressOf, DATABASE_PORT, HOSTS, type HostName, labPaths, VIP, WITNESS_PORT } from './addresses.ts'
 import { makeForeignCluster } from './adopted-cluster.ts'
+import { type Client, openLocalClient } from './database-client.ts'
 import { hostPaths, runOnHost, startOnHost } from './hosts.ts'
 import { type LabState, withLabState } from './lab-state.ts'
 import { queryLocally } from './local-query.ts'
@@ -156,6 +157,12 @@ async function createDatabase(lab: string, primary: HostName): Promise<void> {
 export function queryHost(lab: string, host: HostName, query: { sql: string; database?: string }): Promise<string> {
   const { sql, database = DATABASE.name } = query
   return queryLocally({ socketDir: agentPaths(lab, host).socketDir, user: 'postgres', database, sql })
+}
+
+/** One connection to it, for what has to be seen within milliseconds: a busy machine is slow to start a program for each look. */
+export function openHost(lab: string, host: HostName): Client {
+  const path = `${agentPaths(lab, host).socketDir}/.s.PGSQL.${DATABASE_PORT}`
+  return openLocalClient({ path, user: 'postgres', database: DATABASE.name })
 }
 
 export async function statuses(lab: string): Promise<{ [host in HostName]: AgentStatus | null }> {

@@ -4,6 +4,8 @@
  */
 
 export const WRITE_TABLE = 'lab_writes'
+/** Of the writer's connections, for PostgreSQL. */
+export const WRITER_NAME = 'understudy-lab-writer'
 
 /** Rows of one connection; a writer at 1 ms interval stays below it for eleven days. */
 const SEQUENCE_LIMIT = 1_000_000_000n

@@ -10,7 +10,7 @@ import { createWriteStream, readFileSync, type WriteStream } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { type Client, dropClient, errorCode, type Notice, nowMs, openClient, within } from './database-client.ts'
-import { idOf, WRITE_TABLE, writeLogLine } from './write-log.ts'
+import { idOf, WRITE_TABLE, WRITER_NAME, writeLogLine } from './write-log.ts'
 
 /** Longer than a takeover; then the connection is taken for dead and the row is sent again on another. */
 const REQUEST_LIMIT_MS = 3_000
@@ -26,7 +26,7 @@ interface WriterOptions {
 }
 
 async function prepareTable(uri: string): Promise<void> {
-  const client = openClient(uri, 'understudy-lab-writer')
+  const client = openClient(uri, WRITER_NAME)
   try {
     await client.unsafe(
       `create table if not exists ${WRITE_TABLE} (id bigint primary key, attempts int not null, written_at timestamptz not null default clock_timestamp())`,
@@ -55,7 +55,7 @@ const isLocalOnly = (notice: Notice): boolean => /might not have been replicated
 async function writeForever(connection: number, options: WriterOptions, stop: AbortSignal): Promise<void> {
   let localOnly = false
   const open = (): Client =>
-    openClient(options.uri, 'understudy-lab-writer', notice => {
+    openClient(options.uri, WRITER_NAME, notice => {
       localOnly ||= isLocalOnly(notice)
     })
   let client = open()

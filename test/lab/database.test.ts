@@ -5,10 +5,12 @@ import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { HostName } from '../../infra/lab/addresses.ts'
+import { dropClient } from '../../infra/lab/database-client.ts'
 import { hostPaths, runOnHost } from '../../infra/lab/hosts.ts'
-import { queryHost, until, untilProtected } from '../../infra/lab/pair.ts'
+import { openHost, until, untilProtected } from '../../infra/lab/pair.ts'
 import { databaseProcess, hostProcesses, signal } from '../../infra/lab/processes.ts'
 import { agentPaths, askAgent, understudyCommand } from '../../infra/lab/product.ts'
+import { WRITER_NAME } from '../../infra/lab/write-log.ts'
 import { otherNode } from '../../shared/protocol/nodes.ts'
 import { type Pair, pairUnderLoad, type Row } from './support.ts'
 
@@ -86,10 +88,19 @@ row('row 6: a database that hangs is handed over and killed, and never continued
 
 row(
   'row 48: a commit whose wait for the backup is cancelled is warned of, counted, and never taken for acknowledged',
-  async ({ pair, primary, backup }) => {
+  async ({ pair, primary, backup, t }) => {
     const before = await cancelledWaits(pair, primary)
     const fromId = pair.writes().length
-    const sql = `select count(pg_cancel_backend(pid)) from pg_stat_activity where wait_event = 'SyncRep' and usename = 'app'`
+    const database = openHost(pair.lab, primary)
+    t.after(() => dropClient(database))
+    // Of the writer, which tells what it was warned of; the observer writes as well.
+    const cancel = async (): Promise<number> => {
+      const [row] = await database`
+        select count(pg_cancel_backend(pid)) as waiting from pg_stat_activity
+        where wait_event = 'SyncRep' and application_name = ${WRITER_NAME}`
+      return Number(row?.waiting)
+    }
+    await database`select 1`
     let cancelled = 0
     // Commits wait until the stalled backup is dropped; a busy machine may come too late for that.
     for (let tries = 0; tries < 5 && cancelled === 0; tries += 1) {
@@ -97,7 +108,7 @@ row(
       signal(databaseProcess(hostProcesses(pair.lab, backup, 'postgres'), 'walreceiver'), 'SIGSTOP')
       for (let look = 0; look < 15 && cancelled === 0; look += 1) {
         await sleep(LOOK_EVERY_MS)
-        cancelled = Number(await queryHost(pair.lab, primary, { sql }))
+        cancelled = await cancel()
       }
       await pair.inject({ kind: 'continue', host: backup })
     }
