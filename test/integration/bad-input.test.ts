@@ -35,7 +35,6 @@ describe('bad input', { skip: whyNoNamespaces(), timeout: 300_000 }, () => {
   before(() => {
     net = createPair('ubad')
     net.client.exec('ip', 'address', 'add', `${strangersAddress}/24`, 'dev', 'lan0')
-    // Not in /tmp, which may be a tmpfs: that is a fault of its own.
     home = mkdtempSync(join(tmpdir(), 'understudy-bad-'))
     chmodSync(home, 0o755)
     for (const name of ['foreign', 'other-version', 'cluster', 'standby', 'programs']) mkdirSync(join(home, name))

@@ -46,6 +46,8 @@ export class BootedMachine {
   }
 
   private constructor({ name, netns, disks }: { name: string; netns: string; disks: readonly string[] }) {
+    // Its folders, and the files that are written into it, have the rights of an installation, whoever runs this.
+    process.umask(0o022)
     this.#home = mkdtempSync(join(tmpdir(), `understudy-${name}-`))
     this.#cgroup = join(CGROUPS ?? '', `understudy-${name}-${process.pid}`)
     mkdirSync(this.#cgroup)
