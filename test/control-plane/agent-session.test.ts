@@ -15,6 +15,7 @@ import { SocketServer } from '../../node-agent/socket/server.ts'
 import { changeHostKeys, getHost } from '../../shared/contract/api/hosts.ts'
 import { getOperation } from '../../shared/contract/api/operations.ts'
 import { changeSettings, getPair, switchOver } from '../../shared/contract/api/pairs.ts'
+import { until } from '../fixtures/until.ts'
 import { temporaryFolder } from './support/folder.ts'
 import { pairReport, type TestHost } from './support/host.ts'
 import { adoptedPair } from './support/pair.ts'
@@ -137,10 +138,8 @@ test('that a command began is on disk before it runs, and its answer is told whi
   const taking = session.takeDocuments(pulled.value)
   const operation = begun.body.id
   const step = async () => (await client.call(getOperation, { params: { operation } })).body.steps[0]
-  for (let tries = 0; (await step())?.state !== 'done'; tries++) {
-    assert.ok(tries < 200, 'the answer waits for the disk')
-    await new Promise(resolve => setTimeout(resolve, 50))
-  }
+  // The answer does not wait for the disk.
+  await until(async () => (await step())?.state === 'done')
   assert.ok(onDisk.includes(memory.present.seen[0]?.jti ?? 'none'))
   disk.resolve()
   await taking
