@@ -14,6 +14,8 @@ const eventsMax = 500
 /** Many changes come together. */
 const writeAfterMs = 200
 
+const missing = 'events_missing'
+
 const spoolSchema = z.object({ v: z.literal(1), dropped: z.int().min(0), events: z.array(hostEvent) })
 
 type Change = Pick<HostEvent, 'kind' | 'severity' | 'message'>
@@ -58,10 +60,7 @@ export class Spool {
   add(event: Change, nowMs: number): HostEvent {
     const made = { id: ulid(nowMs), at: new Date(nowMs).toISOString(), ...event, message: event.message.slice(0, 500) }
     this.#events.push(made)
-    if (this.#events.length > eventsMax) {
-      this.#events.shift()
-      this.#dropped++
-    }
+    if (this.#events.length > eventsMax) this.#makeRoom(nowMs)
     this.#writeSoon()
     return made
   }
@@ -71,12 +70,9 @@ export class Spool {
     return this.#events.slice(0, count)
   }
 
-  get dropped(): number {
-    return this.#dropped
-  }
-
   told(events: readonly HostEvent[]): void {
     const ids = new Set(events.map(event => event.id))
+    if (this.#events.some(event => event.kind === missing && ids.has(event.id))) this.#dropped = 0
     this.#events = this.#events.filter(event => !ids.has(event.id))
     this.#writeSoon()
   }
@@ -89,6 +85,16 @@ export class Spool {
     }
     await this.#turn
     await this.#folder.close()
+  }
+
+  /** The oldest go, and in their place stands how many have gone since that was told last. */
+  #makeRoom(nowMs: number): void {
+    const kept = this.#events.filter(event => event.kind !== missing)
+    const gone = kept.length - (eventsMax - 1)
+    this.#dropped += gone
+    const message = `${this.#dropped} events before these were not kept: this host keeps the newest ${eventsMax} for a control plane that is away`
+    const at = new Date(nowMs).toISOString()
+    this.#events = [{ id: ulid(nowMs), at, kind: missing, severity: 'warning', message }, ...kept.slice(gone)]
   }
 
   /** Once it is closed the file is the next link's: what is told afterwards is told once more by that one, under its id. */
