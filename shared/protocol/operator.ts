@@ -1,7 +1,7 @@
 import { assert, unreachable } from '../assert.ts'
 import { ballotOf, genAfter } from './ballot.ts'
 import { closeGate, freezeGate } from './effects.ts'
-import { genHeard, inDoubt, isBackup, isOutvoted, isPrimary, isSealed, knownValue } from './facts.ts'
+import { genHeard, inDoubt, isBackup, isOutvoted, isPrimary, isSealed, knownValue, otherIsNamed } from './facts.ts'
 import { readyToSwitch } from './primary-conditions.ts'
 import { describe } from './proposer.ts'
 import type { HostState } from './state.ts'
@@ -18,9 +18,7 @@ export function onOperator(turn: Turn, command: OperatorCommand, ask: number): v
     case 'switchover':
       return switchover(turn, command.epoch, asked)
     case 'cancelSwitchover':
-      turn.s.duty = { ...turn.s.duty, asksSwitchoverUntil: 0 }
-      if (turn.s.vacate?.kind === 'planned') takeBack(turn, 'the operator called it off')
-      return done(turn, asked, 'the switchover is called off')
+      return cancelSwitchover(turn, asked)
     case 'force':
       return force(turn, command, asked)
     case 'giveUp':
@@ -93,6 +91,17 @@ function switchover(turn: Turn, epoch: number, asked: Asked): void {
   if (!isBackup(s)) return refuse(turn, asked, readyToSwitch(s, turn.now) ?? 'this host is neither primary nor backup')
   s.duty = { ...s.duty, asksSwitchoverUntil: turn.now + s.timing.switchAskMs }
   done(turn, asked, `asked ${s.peer} to hand over`)
+}
+
+/** Until the other host is named here: what may have been chosen is not taken back. */
+function cancelSwitchover(turn: Turn, asked: Asked): void {
+  const { s } = turn
+  s.duty = { ...s.duty, asksSwitchoverUntil: 0 }
+  if (s.vacate?.kind === 'planned') {
+    if (otherIsNamed(s)) return refuse(turn, asked, `it is too late: ${s.peer} has been named as primary`)
+    takeBack(turn, 'the operator called it off')
+  }
+  done(turn, asked, 'the switchover is called off')
 }
 
 /** A higher gen of this host's own: the operator vouches that the other host is off, and keeps it off until another member holds the new gen ("sealed"). */

@@ -173,3 +173,26 @@ test('a database that hangs is handed over where the backup is healthy though pi
   scene.pair.witness.down--
   scene.heal()
 })
+
+test('a switchover that is called off too late is not said to be called off', () => {
+  const scene = Scene.protected()
+  const said: [string, boolean][] = []
+  const { operator } = scene.pair
+  const hears = operator.hears.bind(operator)
+  operator.hears = (host, effect) => {
+    said.push([effect.command, effect.ok])
+    hears(host, effect)
+  }
+  scene.lose((from, _to, message) => from === 'a' && message.kind === 'accept')
+  operator.switchover(scene.a)
+  scene.until('the other host is named here', () => scene.a.state.durable.acc?.value.primary === 'b')
+  scene.tell(scene.a, { command: 'cancelSwitchover' })
+  scene.lose(() => false)
+  scene.until('the backup serves', () => scene.b.serves)
+  scene.run(500)
+  assert.deepEqual(said, [
+    ['cancelSwitchover', false],
+    ['switchover', true],
+  ])
+  scene.heal()
+})
