@@ -2,6 +2,8 @@
  * The heartbeats of a real pair while its agents look at a large host, for `bench:adapters`: two lab hosts with 200 more
  * interfaces and 2 000 disks each, and on the direct link between them the times of every packet.
  */
+
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { HOSTS, type HostName } from '../../infra/lab/addresses.ts'
 import { groupPath, processesIn } from '../../infra/lab/control-groups.ts'
@@ -20,7 +22,7 @@ import { watchPeerLink } from './arrivals.ts'
 import { buildBundles } from './bundles.ts'
 
 const LAB = 'bench-adapters'
-const LARGE_HOST = new URL('./adapters-large-host.ts', import.meta.url).pathname
+const LARGE_HOST = join(import.meta.dirname, 'adapters-large-host.ts')
 /** The first looks, the warm-up of the standby and the proof of replication are over by then. */
 const SETTLE_MS = 10_000
 const SEEN_LIMIT_MS = 60_000

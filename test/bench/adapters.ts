@@ -7,6 +7,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { ALL_PACKAGES, ensureDebianPackages, unsuitable } from '../../infra/dev/debian-packages.ts'
 import { exec } from '../../node-agent/exec.ts'
@@ -119,7 +120,7 @@ async function heartbeatBeside(): Promise<{
 }> {
   const stdio = ['ignore', 'inherit', 'inherit', 'ipc'] as ['ignore', 'inherit', 'inherit', 'ipc']
   const node = ['--disable-warning=ExperimentalWarning']
-  const heart = await ready(spawn(process.execPath, [...node, HEART.pathname], { stdio }))
+  const heart = await ready(spawn(process.execPath, [...node, fileURLToPath(HEART)], { stdio }))
   const beats = async (): Promise<{ late: number[]; netlinkMs: number[] }> => {
     heart.send('tell')
     const [told] = (await once(heart, 'message')) as [{ late: number[]; netlinkMs: number[] }]
@@ -130,7 +131,7 @@ async function heartbeatBeside(): Promise<{
     await beats()
     await sleep(5000)
     const calm = await beats()
-    const child = spawn(process.execPath, [...node, new URL(import.meta.url).pathname, '--only-inventory'], {
+    const child = spawn(process.execPath, [...node, import.meta.filename, '--only-inventory'], {
       stdio: 'ignore',
     })
     await once(child, 'close')

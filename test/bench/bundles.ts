@@ -1,6 +1,7 @@
+import { fileURLToPath } from 'node:url'
 import { run } from '../../infra/lab/exec.ts'
 
-const ROOT = new URL('../../', import.meta.url).pathname
+const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 
 /**
  * Builds what users install and has the lab run it. Answers with a second one of another version, to upgrade to.

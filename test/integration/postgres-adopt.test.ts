@@ -77,7 +77,17 @@ async function makeForeignCluster({ spec }: TestHost): Promise<void> {
       cwd: '/',
     })
   const bin = (name: string): string => join(spec.binDir, name)
-  as(bin('initdb'), '-D', spec.dataDir, '-U', 'boss', '--auth-local=trust', '--auth-host=scram-sha-256', '--no-sync')
+  as(
+    bin('initdb'),
+    '-D',
+    spec.dataDir,
+    '-U',
+    'boss',
+    '--auth-local=trust',
+    '--auth-host=scram-sha-256',
+    '--no-sync',
+    '--locale=C.UTF-8',
+  )
   appendFileSync(
     join(spec.dataDir, 'postgresql.conf'),
     `max_connections = 42\nfsync = off\nport = ${spec.port}\nunix_socket_directories = '${spec.socketDir}'\nrestart_after_crash = on\n`,

@@ -174,7 +174,7 @@ test('a second agent with the same state refuses, and may have it when the first
 /** An agent in a process of its own, to be killed. */
 async function startHolder(folder: string): Promise<ChildProcess> {
   const script = `
-    import { openStateFile } from ${JSON.stringify(new URL('../../node-agent/state-file/state-file.ts', import.meta.url).pathname)}
+    import { openStateFile } from ${JSON.stringify(new URL('../../node-agent/state-file/state-file.ts', import.meta.url).href)}
     const opened = await openStateFile({ folder: ${JSON.stringify(folder)}, now: () => performance.now(), onPersisted() {}, onFailed() {} })
     console.log(opened.ok ? 'open' : opened.why)`
   const child = spawn(process.execPath, ['--input-type=module-typescript', '-e', script], {

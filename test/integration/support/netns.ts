@@ -7,6 +7,7 @@
 import { type ChildProcess, execFileSync, type SpawnOptions, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import koffi from 'koffi'
 import { Peer } from './peer.ts'
 
@@ -58,7 +59,7 @@ export class Netns {
 
   /** Starts a TypeScript file in the namespace. */
   node(file: string | URL, args: readonly string[] = [], options: SpawnOptions = {}): ChildProcess {
-    const path = typeof file === 'string' ? file : file.pathname
+    const path = typeof file === 'string' ? file : fileURLToPath(file)
     return this.spawn(NODE, ['--disable-warning=ExperimentalWarning', path, ...args], options)
   }
 
