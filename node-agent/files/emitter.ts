@@ -388,11 +388,7 @@ export class Emitter {
   /** A new file took this name on the backup: its other names follow, and need not be looked at themselves. */
   #linkOthers(path: string, entry: NameEntry, others: readonly OtherName[]): void {
     for (const other of others) {
-      const waiting = this.#part.queue.waiting(other.dir, other.name)
-      if (waiting !== undefined) {
-        this.#part.queue.drop(waiting)
-        entry.since = Math.min(entry.since, waiting.since)
-      }
+      entry.since = Math.min(entry.since, this.#part.queue.lookedAt(other.dir, other.name))
       this.#part.send({ op: 'link', path, to: other.path }, entry)
       this.#touch(other.dir, entry)
     }

@@ -21,7 +21,7 @@ import type { LinkIndex } from './link-index.ts'
 import { DirectoryNode } from './local-tree.ts'
 import { workFolderName } from './names.ts'
 import { readNames, type Steps } from './parts.ts'
-import { fileRenamed, type HalfRename } from './renamed-file.ts'
+import { fileRenamed, type HalfRename, LatestRenames } from './renamed-file.ts'
 import type { Tree } from './tree.ts'
 import type { Lane, WorkQueue } from './work-queue.ts'
 
@@ -64,6 +64,7 @@ export class TreeWatcher {
   readonly #byWatch = new Map<number, DirectoryNode>()
   readonly #suspects = new Set<DirectoryNode>()
   readonly #halves = new Map<number, HalfRename>()
+  readonly #renames = new LatestRenames()
   /** The last one first: what is deep is taken in before its neighbours, and the list stays short. */
   readonly #adoptions: Adoption[] = []
   #adopting: Steps<void> | null = null
@@ -123,6 +124,7 @@ export class TreeWatcher {
     do for (const event of this.#inotify.read()) this.#handle(event)
     while (this.#inotify.hasMore)
     queue.eventsRead()
+    this.#renames.forgetBefore(this.#drainedMs)
     this.#verify()
     const endMs = now() - renameHalfMs
     for (const [cookie, half] of this.#halves) if (half.atMs <= endMs) this.#movedOut(cookie, half)
@@ -309,7 +311,11 @@ export class TreeWatcher {
       if (half === undefined) queue.changed(dir, name, { lane: 'live', isWritten: true, isClosed: true })
       else {
         this.#halves.delete(cookie)
-        fileRenamed(this.#part, half, { dir, name })
+        const to = { dir, name }
+        const opposite = this.#renames.opposite(half, to)
+        if (opposite?.entry?.node === null) half.since = Math.min(half.since, queue.dropRename(opposite.entry))
+        const part = { from: half, to, isExchange: opposite !== undefined }
+        this.#renames.note(half, to, fileRenamed(this.#part, part))
       }
     } else if ((mask & IN_DELETE) !== 0) this.#deleted(dir, name, queue.nextMark())
     else if ((mask & IN_CREATE) !== 0)
@@ -343,9 +349,19 @@ export class TreeWatcher {
         return
       }
       this.#halves.delete(cookie)
+      const from = { dir: half.dir, name: half.name }
+      const to = { dir, name }
+      const opposite = this.#renames.opposite(from, to)
+      if (opposite?.entry?.node === node && node.open(tree) >= 0) {
+        // It is where the first half of an exchange has put it. What the other one has is sent anew: it is gone on the backup.
+        const since = Math.min(half.since, queue.oldestSince())
+        if (this.#adopted({ parent: dir, name, lane: 'live', since }) !== null) return
+      }
+      if (opposite?.entry?.node === null) half.since = Math.min(half.since, queue.dropRename(opposite.entry))
       node.moveTo(dir, name)
       this.#suspects.add(node)
-      queue.renamed({ node, from: { dir: half.dir, name: half.name }, to: { dir, name }, since: half.since })
+      this.#renames.note(from, to, queue.renamed({ node, from, to, since: half.since }))
+      if (opposite !== undefined) queue.changed(from.dir, from.name, { lane: 'live', since: half.since })
       // What was excluded below its old place was never watched nor sent, and may not be excluded here.
       if (filter.dependsOnPlace) queue.compare(node, { lane: 'live', since: half.since })
     } else if ((mask & IN_DELETE) !== 0) {

@@ -85,6 +85,7 @@ export class WorkQueue {
   /** Taken back after a cut: before everything else, in their order. */
   #again = new Set<Entry>()
   #since = 0
+  #lastRename: RenameEntry | null = null
   /** Names that were looked at since the kernel's events were read. */
   readonly #looked = new Map<DirectoryNode, Set<string>>()
   readonly #times: { mark: number; atMs: number; afterMs: number }[] = []
@@ -184,8 +185,17 @@ export class WorkQueue {
     this.#lanes[how.lane].add(entry)
   }
 
-  renamed(part: Pick<RenameEntry, 'node' | 'from' | 'to' | 'since'>): void {
-    this.#lanes.live.add({ kind: 'rename', ...part, lane: 'live' })
+  renamed(part: Pick<RenameEntry, 'node' | 'from' | 'to' | 'since'>): RenameEntry {
+    const entry: RenameEntry = { kind: 'rename', ...part, lane: 'live' }
+    this.#lanes.live.add(entry)
+    this.#lastRename = entry
+    return entry
+  }
+
+  /** A rename that was undone, unless it is sent or another one may build on it. Since when it waited. */
+  dropRename(entry: RenameEntry): number {
+    if (entry === this.#lastRename) this.#lanes.live.delete(entry)
+    return entry.since
   }
 
   compare(dir: DirectoryNode, how: { lane: Lane; since?: number; dueMs?: number; parts?: number }): void {
@@ -202,6 +212,14 @@ export class WorkQueue {
    */
   isLookedAt(dir: DirectoryNode, name: string): boolean {
     return this.#looked.get(dir)?.has(name) === true
+  }
+
+  /** It was sent with another name of its file: since when it waited, Infinity when it did not. */
+  lookedAt(dir: DirectoryNode, name: string): number {
+    const waiting = this.waiting(dir, name)
+    if (waiting !== undefined) this.drop(waiting)
+    this.#noteLook({ dir, name })
+    return waiting?.since ?? Number.POSITIVE_INFINITY
   }
 
   /** All events of before are read. */
@@ -261,7 +279,7 @@ export class WorkQueue {
     return entry
   }
 
-  #noteLook({ dir, name }: NameEntry): void {
+  #noteLook({ dir, name }: Pick<NameEntry, 'dir' | 'name'>): void {
     const names = this.#looked.get(dir)
     if (names === undefined) this.#looked.set(dir, new Set([name]))
     else names.add(name)
