@@ -1,9 +1,10 @@
 /** What pg_waldump finds in the log of a cluster, to compare with what our own reader does. */
 
 import assert from 'node:assert/strict'
-import { execFileSync, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { parseLsn } from '../../../shared/lsn.ts'
+import { parseLsn, showLsn, showTimeline } from '../../../shared/lsn.ts'
 import type { TestHost } from './clusters.ts'
 
 export interface DumpedRecord {
@@ -12,11 +13,21 @@ export interface DumpedRecord {
   isSwitch: boolean
 }
 
-/** From a position on: it need not be where a record begins. */
+/**
+ * From a position on: it need not be where a record begins. The files are named: without a name pg_waldump takes the size of
+ * a segment from any one, and gives up where that is one that was made a moment before the server was killed, still empty.
+ */
 export function dumpedRecords(host: TestHost, { timeline, from }: { timeline: number; from: number }): DumpedRecord[] {
-  const lsn = execFileSync('printf', ['%X/%X', String(Math.floor(from / 2 ** 32)), String(from % 2 ** 32)]).toString()
-  const args = ['-p', join(host.spec.dataDir, 'pg_wal'), '-t', String(timeline), '-s', lsn]
-  const { stdout } = spawnSync(join(host.spec.binDir, 'pg_waldump'), args, { maxBuffer: 2 ** 28, encoding: 'utf8' })
+  const { dataDir, binDir, walSegmentMb } = host.spec
+  const walDir = join(dataDir, 'pg_wal')
+  const segment = Math.floor(from / (walSegmentMb * 2 ** 20))
+  const aLog = 4096 / walSegmentMb
+  const first = [timeline, Math.floor(segment / aLog), segment % aLog].map(showTimeline).join('')
+  const isOfTimeline = (name: string): boolean => /^[0-9A-F]{24}$/.test(name) && name.startsWith(showTimeline(timeline))
+  const last = readdirSync(walDir).filter(isOfTimeline).sort().at(-1)
+  assert.ok(last !== undefined, `no file of timeline ${timeline} is there`)
+  const args = ['-p', walDir, '-t', String(timeline), '-s', showLsn(from), first, last]
+  const { stdout } = spawnSync(join(binDir, 'pg_waldump'), args, { maxBuffer: 2 ** 28, encoding: 'utf8' })
   return [
     ...stdout.matchAll(/len \(rec\/tot\):\s*\d+\/\s*(\d+), tx:\s*\d+, lsn: ([0-9A-F]+\/[0-9A-F]+),.*desc: (\S+)/g),
   ].map(([, bytes, start, desc]) => ({ bytes: Number(bytes), start: parseLsn(start!), isSwitch: desc === 'SWITCH' }))
