@@ -27,6 +27,7 @@ export interface DriverEnv {
 export class Driver {
   private readonly env: DriverEnv
   private token = 0
+  private newest = 0
   private running: number | null = null
   private promoting = false
 
@@ -37,6 +38,7 @@ export class Driver {
   /** The agent's process is gone. */
   abandon(): void {
     this.token++
+    this.newest = 0
     this.running = null
     this.promoting = false
   }
@@ -51,7 +53,10 @@ export class Driver {
     return this.promoting && view.process === 'standby' ? { ...view, process: 'starting' } : view
   }
 
+  /** As in the product: what a kill overtook while it waited for a durable write does not start afterwards. */
   run(id: number, op: DatabaseOp): void {
+    if (id < this.newest) return
+    this.newest = id
     if (this.running !== null) {
       const ended = this.running
       this.token++

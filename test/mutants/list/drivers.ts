@@ -36,6 +36,12 @@ export const drivers: readonly Mutant[] = [
     checks: [executor],
   },
   {
+    id: 'executor-starts-a-database-killed-meanwhile',
+    breaks: 'A start of the database that waited for the disk is carried out after the database was killed.',
+    edits: [{ file: 'node-agent/execute.ts', before: 'if (id < this.#databaseId) return\n', after: '' }],
+    checks: [executor],
+  },
+  {
     id: 'failed-write-survived',
     breaks: 'An agent whose durable write failed goes on promising.',
     edits: [

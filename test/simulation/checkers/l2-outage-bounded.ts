@@ -12,8 +12,8 @@ import { Violation } from './check.ts'
  * - drop: the backup is made ineligible; writes wait for D and a vote, reads go on.
  * - release: the primary gives its place up without any timer.
  * - takeover: the lease ends, then the backup stands.
- * - resume: a primary that lost power, or whose agent and database both ended on a full disk, is back before its lease is
- *   over, and goes on: its agent starts, asks the backup once, recovers the database, waits D for a backup whose stream still hangs in the old connection, then goes on without it.
+ * - resume: a primary that lost power, or whose agent and database both ended on a full disk, is back before the backup was
+ *   chosen in its place (its lease and a vote), and goes on: its agent starts, asks the backup once, recovers the database, waits D for a backup whose stream still hangs in the old connection, then goes on without it.
  * - deaf: the primary hears nobody, so it cannot learn that it should go: it abdicates after three leases.
  * - hang: the primary's disk takes no write, or takes long for each. Either the register's writes are late, and it binds the
  *   backup no longer; or the database's are, and D after it was killed the backup is bound no longer if the hand-over, whose
@@ -75,6 +75,7 @@ export function outageLimitMs(pair: Pair, promise: Promised): number {
     case 'resume':
       return (
         local(t.leaseMs + t.silenceMs + t.heartbeatMs) +
+        parts.chosenMs +
         parts.startMs +
         parts.recoveryMs +
         parts.shrinkMs +
@@ -102,6 +103,7 @@ export function partsOf(o: Options, resendMs: number) {
   const noticeMs = o.observeMs + 10
   /** One write after the other, each to the disk here and there; a lost segment comes again after 200 ms. */
   const commitMs = 3 * (1.2 * o.clientEveryMs + fsyncMs) + 2 * fsyncMs + linkMs + 250
+  const chosenMs = 2 * tickMs + 4 * fsyncMs + voteMs
   const namesMs = 3 + Math.max(o.checkpointerLateMs, o.checkpointerMs)
   return {
     commitMs,
@@ -110,7 +112,8 @@ export function partsOf(o: Options, resendMs: number) {
     /** The register is read and written once, then a heartbeat is answered. */
     startMs: 2 * tickMs + 2 * fsyncMs + linkMs + lostMs,
     noticeHangMs: hangAfterMs + noticeMs + tickMs + 1.2 * o.killMs,
-    takeoverMs: 2 * tickMs + 4 * fsyncMs + voteMs + promoteMs + 20,
+    chosenMs,
+    takeoverMs: chosenMs + promoteMs + 20,
     shrinkMs: 2 * tickMs + 3 * fsyncMs + voteMs + namesMs + noticeMs,
     releaseMs: noticeMs + 250 + 2 * tickMs + 55 + 1.2 * o.killMs + 4 * fsyncMs + linkMs + lostMs + promoteMs,
   }
@@ -123,7 +126,8 @@ export function demandOutageBounded(
 ): void {
   const row = promises[fault.kind]
   if (row === undefined) return
-  const inTime = measured.backAfterMs <= pair.timing.leaseMs / (1 - pair.timing.drift)
+  const { chosenMs } = partsOf(pair.options, pair.timing.resendMs)
+  const inTime = measured.backAfterMs <= pair.timing.leaseMs / (1 - pair.timing.drift) + chosenMs
   const resumed = endsBoth.has(fault.kind) && fault.role === 'primary' && measured.stayed && inTime
   const promise = resumed ? 'resume' : row[fault.role]
   const limitMs = outageLimitMs(pair, promise)

@@ -24,15 +24,18 @@ const powerCutBoth: Act = ({ pair, host, fault }) => {
   }
 }
 
-/** The backup's volume loses a tail that it had acknowledged: a lying flush, or a snapshot. Only while the primary has everything. */
+/**
+ * The backup's volume loses a tail that it had acknowledged: a lying flush, or a snapshot. Only while the primary has
+ * everything, and down to below the position that the register still holds after that power cut: less is not noticed.
+ */
 const lostTail: Act = ({ pair, host }) => {
   const { cluster, peer } = host
-  const { maxFlushed } = host.file.content
   const whole = pair.acknowledged.lackingIn(peer.cluster.log) === null && peer.serves
-  if (cluster.process !== 'standby' || !whole || maxFlushed.timeline !== cluster.log.tl.number) return nothing
-  const end = maxFlushed.lsn - 100
+  if (cluster.process !== 'standby' || !whole) return nothing
   host.powerCut()
-  if (end > cluster.log.tl.fork && end < cluster.log.end) {
+  const { maxFlushed } = host.file.content
+  const end = maxFlushed.lsn - 100
+  if (maxFlushed.timeline === cluster.log.tl.number && end > cluster.log.tl.fork && end < cluster.log.end) {
     cluster.log = { tl: cluster.log.tl, end }
     pair.count('lost tail')
   }
