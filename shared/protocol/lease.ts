@@ -144,19 +144,25 @@ export function onHeartbeat(turn: Turn, beat: Heartbeat): void {
     if (known === null || isOlder(known, beat)) answer(turn, beat, `knows nothing of epoch ${beat.epoch} yet`)
     return
   }
+  const before = s.backup.heartbeat
   s.backup = { ...s.backup, heartbeat: beat, heardAt: now, resignHeard: 0, candidacyAfterAt: 0 }
   const why = whyNoPromise(s, beat, now)
   if (why === '') {
     s.backup = { ...s.backup, promiseUntil: now + s.timing.leaseMs }
     keepFlushed(turn)
   }
-  if (beat.note === 'switching') {
-    // The wish was heard: a primary that is started again in the middle must not take it for a second one.
-    s.duty = { ...s.duty, asksSwitchoverUntil: 0 }
-    turn.effects.push({ do: 'look' })
-  }
+  if (beat.note === 'switching') turn.effects.push({ do: 'look' })
+  if (beat.note === 'switching' || missedBeats(s, before, beat)) s.duty = { ...s.duty, asksSwitchoverUntil: 0 }
   answer(turn, beat, why)
 }
+
+/**
+ * What became of a wish to switch over may have been said meanwhile, and the primary must not take it for a second one: it was
+ * started again, or this host stood still with its clock, so that by that clock the wish is as young as it was.
+ */
+const missedBeats = (s: HostState, before: Heartbeat | null, beat: Heartbeat): boolean =>
+  before !== null &&
+  (beat.nonce !== before.nonce || beat.seq - before.seq > Math.ceil(s.timing.switchAskMs / s.timing.heartbeatMs))
 
 /** A forced takeover happened elsewhere: nothing of this host may serve until it has read the register. */
 export function yieldToHigherGen(turn: Turn, gen: number): void {

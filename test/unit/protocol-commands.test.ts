@@ -196,3 +196,25 @@ test('each of two switchovers that are asked for at once is answered for itself'
     ['cancelSwitchover', 3, true],
   ])
 })
+
+test('a wish to switch over is not repeated by a backup that missed what became of it', () => {
+  const wishAfter = (beats: number, nonce: (before: number) => number): string => {
+    const { core } = world.hosts.b
+    const beat = core.backup.heartbeat
+    assert.ok(beat !== null, 'the backup of a protected pair hears heartbeats')
+    const told = take(core, { event: 'operator', command: { command: 'switchover', epoch: 1 } }).state
+    const message = { ...beat, seq: beat.seq + beats, nonce: nonce(beat.nonce) }
+    for (const effect of take(told, { event: 'message', from: 'a', message }).effects)
+      if (effect.do === 'send' && effect.message.kind === 'ack') return effect.message.asks
+    return 'no answer'
+  }
+  const same = (nonce: number): number => nonce
+  assert.equal(wishAfter(1, same), 'switchover')
+  // It stood still with its clock: half a second of the primary's heartbeats have passed, and nothing here says so.
+  assert.equal(wishAfter(60, same), 'nothing')
+  assert.equal(
+    wishAfter(1, nonce => nonce + 1),
+    'nothing',
+    'the primary was started again',
+  )
+})

@@ -240,6 +240,18 @@ export const register: readonly Mutant[] = [
     checks: [{ by: 'tests', files: ['test/scenarios/office.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],
   },
   {
+    id: 'wish-outlives-a-standstill',
+    breaks: 'A backup that stood still with its clock asks once more for a switchover that was tried meanwhile.',
+    edits: [
+      {
+        file: 'shared/protocol/lease.ts',
+        before: "if (beat.note === 'switching' || missedBeats(s, before, beat)) s.duty",
+        after: "if (beat.note === 'switching' || missedBeats(s, before, before ?? beat)) s.duty",
+      },
+    ],
+    checks: [{ by: 'tests', files: ['test/unit/protocol-commands.test.ts'] }, { by: 'sim' }],
+  },
+  {
     id: 'data-given-up-unasked',
     breaks: 'After a forced takeover the old side is rewound before an operator saw what is given up.',
     edits: [
