@@ -112,11 +112,17 @@ const reimage: Act = ({ pair, host }) => {
   return () => host.boot()
 }
 
-/** The host leaves in an orderly way, for a while or for good: told so, it has a moment, then its power goes. */
+/**
+ * The host leaves in an orderly way, for a while or for good: told so, it has a moment, then its power goes. Nobody switches
+ * one off that was to leave for good and was refused, or stays because it could not hand over.
+ */
 const leave: Act = ({ pair, host, fault }) => {
   pair.count('leave')
-  host.agent.command({ command: fault.x < 0.5 ? 'leave' : 'depart' })
-  pair.world.after(300 + fault.x * 2000, () => host.powerCut())
+  const command = fault.x < 0.5 ? 'leave' : 'depart'
+  host.agent.command({ command })
+  pair.world.after(300 + fault.x * 2000, () => {
+    if (command === 'leave' || host.state.duty.leaving === 'for good') host.powerCut()
+  })
   return () => pair.world.after(2500, () => host.boot())
 }
 
