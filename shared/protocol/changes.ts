@@ -20,7 +20,9 @@ export function readiness(s: HostState, round: Round, best: Accepted, now: numbe
     case 'confirm':
       return { at: 'go', value: v }
     case 'shrink':
-      if (!mine || !v.successor) return refused('there is no successor to take back')
+      // What it resigned from without knowing whether it was chosen: only a later version is served again.
+      if (!mine || (!v.successor && v.version !== s.durable.resigned))
+        return refused('there is no successor to take back')
       return shrinkReadiness(s, round, now, { ...next, successor: false })
     case 'grow': {
       if (!mine || v.successor || best.ballot !== knownBallot(s)) return refused('the value has changed meanwhile')
@@ -44,14 +46,19 @@ export function readiness(s: HostState, round: Round, best: Accepted, now: numbe
   }
 }
 
-/** Allowed only from a value in which this host is the successor; after a Resign from the very version resigned from. */
+/**
+ * Allowed only from a value in which this host is the successor; after a Resign from the very version resigned from, or the
+ * one before it. A version that was resigned from need not name a successor: P never knew that it was chosen, and will not
+ * serve by it, so all that was ever acknowledged has been acknowledged with this host as its successor.
+ */
 export function takeover(s: HostState, round: { resigned: number }, v: Value): Readiness {
+  const { resigned } = round
   if (v.primary !== s.peer) return refused('this host is primary already')
-  if (!v.successor) return refused(`version ${v.version} names no successor`)
   if (v.voters[s.node] !== s.durable.inc) return refused(`version ${v.version} does not admit this store`)
-  if (round.resigned !== 0 && round.resigned !== v.version) {
-    return refused(`the primary resigned from version ${round.resigned}, the register is at ${v.version}`)
+  if (resigned !== 0 && resigned !== v.version && resigned !== v.version + 1) {
+    return refused(`the primary resigned from version ${resigned}, the register is at ${v.version}`)
   }
+  if (!v.successor && resigned !== v.version) return refused(`version ${v.version} names no successor`)
   return { at: 'go', value: { ...v, version: v.version + 1, epoch: v.epoch + 1, primary: s.node, successor: false } }
 }
 

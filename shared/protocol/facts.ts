@@ -23,8 +23,22 @@ export function isOlder(
   return x.version < y.version
 }
 
-export const isResigned = (s: HostState): boolean =>
-  s.durable.resigned !== 0 && s.durable.resigned === knownValue(s)?.version && knownValue(s)?.primary === s.node
+/** From the known version, or from it and the very next one: a Shrink whose fate was not known here, see `shrinkInDoubt`. */
+export function isResigned(s: HostState): boolean {
+  const known = knownValue(s)
+  const { resigned } = s.durable
+  if (resigned === 0 || known === null || known.primary !== s.node) return false
+  return resigned === known.version || resigned === known.version + 1
+}
+
+/** An own Shrink that may have been chosen. Nothing was done in its name: names are emptied once it is known committed. */
+export function shrinkInDoubt(s: HostState): Value | null {
+  const known = knownValue(s)
+  const acc = acceptedValue(s)
+  if (known === null || acc === null || !known.successor || acc.successor || acc.version !== known.version + 1)
+    return null
+  return sameReign(known, acc) && acc.primary === s.node && known.primary === s.node ? acc : null
+}
 
 /** Known and accepted value agree on gen and epoch, name this host, and its store is an admitted one. */
 export function holdsOffice(s: HostState): boolean {

@@ -131,7 +131,7 @@ function whyNotServing(s: HostState, now: number): string {
   if (known === null) return 'this host belongs to no pair yet'
   if (hasDeparted(s)) return 'this host left the pair; `understudy pair join` makes it a member again'
   if (isBackup(s)) return `${s.peer} is the primary of epoch ${known.epoch}`
-  if (isResigned(s)) return `this host resigned from version ${known.version}; ${s.peer} is asked to take over`
+  if (isResigned(s)) return `this host resigned from version ${s.durable.resigned}; ${s.peer} is asked to take over`
   if (!holdsOffice(s)) return 'the register is being read'
   if (s.vacate !== null) return `giving the place up: ${s.vacate.why}`
   if (rightToServe(s, now) === null)

@@ -54,7 +54,7 @@ export interface Durable extends AcceptorState {
   known: Accepted | null
   /** Highest ballot this host ever proposed. */
   lastOwn: Ballot
-  /** The version this host resigned from, counted only while it is known.version; 0 = none. */
+  /** The version this host resigned from: known.version, or the next one while that was in doubt; 0 = none. */
   resigned: number
   /** The boot id in which a round started by this host last committed; written by nothing else. '' = none. */
   confirmedBoot: string

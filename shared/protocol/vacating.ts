@@ -5,6 +5,7 @@ import {
   knownValue,
   otherIsNamed,
   peerIsAdmitted,
+  shrinkInDoubt,
   silenceMs,
   syncRequired,
   withinBudget,
@@ -50,21 +51,22 @@ export function onAsked(turn: Turn): void {
 const triedLately = (s: HostState, now: number): boolean =>
   s.duty.takenBackAt > 0 && now - s.duty.takenBackAt < s.timing.switchoverLimitMs
 
-/** The database died, hangs or lost its disk while this host was primary. */
+/** The database died, hangs or lost its disk while this host was primary, or it hears nobody and may have nobody to succeed it. */
 export function considerFailure(turn: Turn): void {
   const { s, now } = turn
   if (!isPrimary(s) || s.vacate?.kind === 'failure') return
   const failure = failureOf(s, now) ?? staysDown(s, now)
+  const why = failure ?? deafInDoubt(s)
   const isGivenTime = failure === null && s.database.view.hanging && s.vacate === null
   sayStanding(turn, 'silence', isGivenTime ? `${silentWhy}, and is given time: nobody else could go on now` : '')
-  if (failure === null) {
+  if (why === null) {
     considerGoing(turn)
     return
   }
-  say(turn, `the database of the primary failed: ${failure}`)
+  say(turn, failure === null ? `gives its place up: ${why}` : `the database of the primary failed: ${why}`)
   s.vacate = {
     kind: 'failure',
-    why: failure,
+    why,
     startedAt: now,
     drained: true,
     end: null,
@@ -72,7 +74,7 @@ export function considerFailure(turn: Turn): void {
     killedSeq: 0,
     answer: s.vacate?.answer ?? null,
   }
-  closeGate(turn, failure)
+  closeGate(turn, why)
   killDatabase(turn)
   if (s.round !== null && s.round.change !== 'handover') endRound(turn, 'the hand-over comes first')
   s.roundAfterAt = 0
@@ -125,6 +127,15 @@ function considerGoing(turn: Turn): void {
     beginSwitchover(turn, 'the uplink of the primary is down and the backup has its own', null)
 }
 
+/**
+ * It heard nobody for so long that it fell silent, but a Shrink of its own may have been chosen: then nobody may succeed, and
+ * it will not know. Resigned from, that version lets the backup stand, should that one hear it.
+ */
+const deafInDoubt = (s: HostState): string | null =>
+  s.lease.abdicated && s.vacate === null && shrinkInDoubt(s) !== null
+    ? 'it hears nobody, and whether the backup may still succeed is not known here'
+    : null
+
 export function driveVacating(turn: Turn): void {
   const { s, now } = turn
   const { vacate } = s
@@ -172,15 +183,16 @@ function driveStop(turn: Turn, vacate: Vacate): void {
   killDatabase(turn)
 }
 
-/** Durable before it is said, and it counts only while the register stays at this version. */
+/** Durable before it is said, and it counts only while the register stays at this version, or goes on to the one in doubt. */
 function resign(turn: Turn): void {
   const { s, now } = turn
   const known = knownValue(s)
   if (known === null) return
   if (s.round !== null) endRound(turn, 'resigned')
-  persist(turn, { resigned: known.version })
+  const { version } = shrinkInDoubt(s) ?? known
+  persist(turn, { resigned: version })
   s.duty = { ...s.duty, resignedAt: now, resignSentAt: 0 }
-  say(turn, `resigned from version ${known.version}: ${s.vacate?.why ?? 'its database is dead'}`)
+  say(turn, `resigned from version ${version}: ${s.vacate?.why ?? 'its database is dead'}`)
   driveResignation(turn)
 }
 
@@ -191,7 +203,7 @@ export function driveResignation(turn: Turn): void {
   if (!isResigned(s) || known === null || s.database.view.process !== 'none') return
   if (now - s.duty.resignSentAt < s.timing.heartbeatMs) return
   s.duty = { ...s.duty, resignSentAt: now, resignedAt: s.duty.resignedAt || now }
-  send(turn, s.peer, { kind: 'resign', gen: known.gen, epoch: known.epoch, version: known.version })
+  send(turn, s.peer, { kind: 'resign', gen: known.gen, epoch: known.epoch, version: s.durable.resigned })
 }
 
 export function takeBack(turn: Turn, why: string): void {

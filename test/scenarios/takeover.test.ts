@@ -244,3 +244,60 @@ test('a host that hears of a forced takeover with each heartbeat, and is heard b
   assert.equal(scene.a.state.gate.seq, changes)
   scene.heal()
 })
+
+/** The primary misses the answers of its backup, has the vote to go on alone, and hears nobody as the value is accepted. */
+function deafInTheMiddleOfAShrink(
+  scene: Scene,
+  accepted: 'by the witness' | 'here alone',
+  backup: 'may stand' | 'may not',
+) {
+  const ends = [scene.cut('b', 'a')]
+  let deaf = true
+  scene.lose((from, to, { kind }) => {
+    if (from === 'b') return backup === 'may not' && (kind === 'cas' || kind === 'prepare')
+    if (kind !== 'accept' || !deaf) return false
+    if (ends.length === 1) ends.push(scene.cut('w', 'a'))
+    return to === 'b' || accepted === 'here alone'
+  })
+  scene.until('the primary hears nobody', () => ends.length === 2, 2000)
+  return () => {
+    deaf = false
+    for (const end of ends) end()
+  }
+}
+
+test('a primary that goes deaf as its shrink is accepted resigns from it, and the backup takes over', () => {
+  for (const accepted of ['by the witness', 'here alone'] as const) {
+    const scene = Scene.protected()
+    const { version } = scene.value
+    const hearAgain = deafInTheMiddleOfAShrink(scene, accepted, 'may stand')
+    scene.until('the backup serves', () => scene.b.serves, 7 * scene.pair.timing.leaseMs)
+    if (accepted === 'by the witness') assert.equal(scene.a.file.safe.resigned, version + 1)
+    hearAgain()
+    scene.heal()
+  }
+})
+
+test('a primary that resigned from its shrink in doubt, and could not say so, serves only by a later version', () => {
+  for (const accepted of ['by the witness', 'here alone'] as const) {
+    const scene = Scene.protected()
+    const { version } = scene.value
+    const hearAgain = deafInTheMiddleOfAShrink(scene, accepted, 'may not')
+    const unsaid = scene.cut('a', 'b')
+    scene.until('the primary resigned', () => scene.a.file.safe.resigned === version + 1)
+    assert.equal(scene.a.cluster.process, 'none')
+    scene.run(200)
+    const resign = scene.sent('a', 'resign')
+    hearAgain()
+    scene.until('the primary serves again', () => scene.a.serves, 30_000)
+    assert.equal(scene.value.primary, 'a')
+    assert.ok(scene.value.version > version + 1, `serves by version ${scene.value.version}`)
+    // Heard too late, the resign makes nobody stand.
+    scene.lose(() => false)
+    scene.arrives(scene.b, 'a', resign)
+    scene.run(1000)
+    assert.equal(scene.value.primary, 'a')
+    unsaid()
+    scene.heal()
+  }
+})

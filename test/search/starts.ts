@@ -126,6 +126,16 @@ function unheard(world: World): World {
   return next
 }
 
+/** Its backup is not heard, nor the witness once that has accepted the shrink: it resigns from that version too. */
+function resignedInDoubt(): World {
+  let next: World = { ...protectedPair(), cuts: ['b→a'] }
+  next = calmUntil(next, world => round(world, 'a')?.phase === 'accept')
+  const { ballot } = round(next, 'a')!
+  next = calmUntil(next, world => world.witness.acc?.ballot === ballot)
+  const deaf: World = { ...next, cuts: ['b→a', 'a↔w'], net: next.net.filter(({ to }) => to !== 'a') }
+  return calmUntil(deaf, world => world.hosts.a.disk.resigned !== 0)
+}
+
 /** A new row for the witness, named to both hosts. */
 const replaceWitness = (world: World): World =>
   by(world, d => {
@@ -199,6 +209,11 @@ export const starts: readonly Start[] = [
       const dead = do1(withBudget(protectedPair(), { databaseDeaths: 1 }), { does: 'lose database', node: 'a' })
       return withBudget(dead, { crashes: 2, duplicates: 1, cuts: 1, writes: 1 })
     },
+  },
+  {
+    name: 'resigned-in-doubt',
+    asks: 'the primary went deaf as its shrink was accepted, and has resigned from it',
+    world: () => withBudget(resignedInDoubt(), { crashes: 2, duplicates: 1, cuts: 1, writes: 1 }),
   },
   {
     name: 'candidacy',

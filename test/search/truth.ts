@@ -65,16 +65,20 @@ function choose(world: World, before: readonly Entry[], entry: Entry): Truth {
   }
   if (latest !== null && ballot > latest.ballot && isOlder(value, latest.value))
     throw new Violation('I3', `after ${show(latest.value)} an older value was chosen: ${show(value)}`)
-  demandRight(before, accepted)
+  demandRight(world, before, accepted)
   demandShutGates(world, accepted)
   return { entries, latest: latest === null || ballot > latest.ballot ? accepted : latest }
 }
 
-/** I4: a takeover is chosen only where the taker was the successor in the value before. */
-function demandRight(entries: readonly Entry[], accepted: Accepted): void {
+/**
+ * I4: a takeover is chosen only where the taker was the successor in the value before, or where the primary has durably
+ * resigned from that value.
+ */
+function demandRight(world: World, entries: readonly Entry[], accepted: Accepted): void {
   const was = valueBefore(entries, accepted)?.value
   if (isDecree(accepted.ballot) || was === undefined || was.primary === accepted.value.primary || was.successor) return
   if (proposerOf(firstOf(entries, accepted).accepted.ballot) !== accepted.value.primary) return
+  if (world.hosts[was.primary].disk.resigned === was.version) return
   throw new Violation('I4', `${accepted.value.primary} took over by ${show(accepted.value)} from ${show(was)}`)
 }
 

@@ -127,11 +127,60 @@ export const foundBefore: readonly Mutant[] = [
     edits: [
       {
         file: 'shared/protocol/vacating.ts',
-        before: 'persist(turn, { resigned: known.version })',
-        after: 's.durable = { ...s.durable, resigned: known.version }',
+        before: 'persist(turn, { resigned: version })',
+        after: 's.durable = { ...s.durable, resigned: version }',
       },
     ],
     checks: [{ by: 'interruptions' }, { by: 'sim' }],
+  },
+  {
+    id: 'shrink-in-doubt-never-resigned',
+    breaks: 'A primary that goes deaf as its shrink is accepted leaves nobody who may go on.',
+    edits: [
+      {
+        file: 'shared/protocol/vacating.ts',
+        before: 'failure ?? deafInDoubt(s)',
+        after: 'failure',
+      },
+    ],
+    checks: [{ by: 'tests', files: ['test/scenarios/takeover.test.ts'] }, { by: 'sim' }],
+  },
+  {
+    id: 'resign-leaves-the-doubt-out',
+    breaks: 'A primary resigns from the version that it knows, and the register has moved on to its own shrink.',
+    edits: [
+      {
+        file: 'shared/protocol/vacating.ts',
+        before: 'const { version } = shrinkInDoubt(s) ?? known',
+        after: 'const { version } = known',
+      },
+    ],
+    checks: [{ by: 'tests', files: ['test/scenarios/takeover.test.ts'] }, { by: 'sim' }],
+  },
+  {
+    id: 'serves-what-it-resigned-from',
+    breaks:
+      'A primary that resigned from its shrink in doubt goes on by the version before it, or by that one, once it is heard.',
+    edits: [
+      {
+        file: 'shared/protocol/facts.ts',
+        before: 'return resigned === known.version || resigned === known.version + 1',
+        after: 'return resigned === known.version',
+      },
+    ],
+    checks: [{ by: 'tests', files: ['test/scenarios/takeover.test.ts'] }, { by: 'sim' }],
+  },
+  {
+    id: 'stays-resigned-for-ever',
+    breaks: 'A primary that resigned from its shrink in doubt, and was not heard, never serves again.',
+    edits: [
+      {
+        file: 'shared/protocol/changes.ts',
+        before: '(!v.successor && v.version !== s.durable.resigned)',
+        after: '!v.successor',
+      },
+    ],
+    checks: [{ by: 'tests', files: ['test/scenarios/takeover.test.ts'] }, { by: 'sim' }],
   },
   {
     id: 'f8-resign-of-an-old-version',
@@ -144,8 +193,8 @@ export const foundBefore: readonly Mutant[] = [
       },
       {
         file: 'shared/protocol/changes.ts',
-        before: 'if (round.resigned !== 0 && round.resigned !== v.version) {',
-        after: 'if (round.resigned < 0) {',
+        before: 'if (resigned !== 0 && resigned !== v.version && resigned !== v.version + 1) {',
+        after: 'if (resigned < 0) {',
       },
     ],
     checks: [{ by: 'tests', files: ['test/scenarios/takeover.test.ts'] }, { by: 'interruptions' }, { by: 'sim' }],

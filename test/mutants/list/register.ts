@@ -121,7 +121,7 @@ export const register: readonly Mutant[] = [
     edits: [
       {
         file: 'shared/protocol/changes.ts',
-        before: 'if (!v.successor) return refused(`version ${v.version} names no successor`)',
+        before: 'if (!v.successor && resigned !== v.version) return refused(`version ${v.version} names no successor`)',
         after: '',
       },
     ],
