@@ -64,7 +64,7 @@ class Searcher {
 function show(name: string, report: Report): string {
   const perSecond = (report.transitions / report.wallMs) * 1000
   return (
-    `${name.padEnd(16)} ${report.complete ? 'everything' : `cost ≤ ${report.cost}`}`.padEnd(32) +
+    `${name.padEnd(18)} ${report.complete ? 'everything' : `cost ≤ ${report.cost}`}`.padEnd(34) +
     `${report.states.toLocaleString('en')} states, ${report.transitions.toLocaleString('en')} transitions, ` +
     `up to ${report.depth} actions deep, ${report.healed} healed, ${(report.wallMs / 1000).toFixed(1)} s, ${perSecond.toFixed(0)} transitions/s`
   )
