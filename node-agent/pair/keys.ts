@@ -15,7 +15,7 @@ import {
   prolongAuthority,
   writeKeyAndCertificate,
 } from '../keys/certificates.ts'
-import { hostKeyOf, makeHostKeyPem, pemsOf, writeHostKey } from '../keys/host-key.ts'
+import { hostKeyOf, hostKeysMax, makeHostKeyPem, pemsOf, writeHostKey } from '../keys/host-key.ts'
 import { readSecret, writeSecret } from '../keys/secret-file.ts'
 import { readKeyRing } from './key-ring.ts'
 import { readSetup, writeSetup } from './setup-file.ts'
@@ -39,10 +39,22 @@ export async function writePairKey(path: string, key: string): Promise<void> {
   await writeSecret(path, Buffer.from(`${key}\n`))
 }
 
-export async function ensureHostKey(path: string, pem: string = makeHostKeyPem()): Promise<void> {
+export async function ensureHostKey(path: string): Promise<void> {
   if (readSecret(path) !== null) return
   makeFolderOf(path)
-  await writeHostKey(path, pem)
+  await writeHostKey(path, makeHostKeyPem())
+}
+
+/**
+ * Those of a token, the newest first: after this host was shut out a witness knows it by that one, and by an old token it
+ * knows it by one of those here, which stay beside it.
+ */
+export async function takeHostKeys(path: string, text: string): Promise<void> {
+  const [newest = '', ...others] = pemsOf(text)
+  const here = readSecret(path)?.toString() ?? null
+  const all = new Set([newest, ...(here === null ? [] : pemsOf(here)), ...others])
+  makeFolderOf(path)
+  await writeHostKey(path, [...all].slice(0, hostKeysMax).join(''))
 }
 
 /** The other host's keys, newest in use first, from itself: for whoever joins in its place. @throws with a sentence */

@@ -23,7 +23,14 @@ import { admitPair } from '../witness/admission.ts'
 import { trustOf } from '../witness/connection.ts'
 import { dataDirectoryFaults } from './data-directory.ts'
 import { keysOf, readKeyRing } from './key-ring.ts'
-import { ensureCertificates, ensureHostKey, ensurePairKey, writeCertificates, writePairKey } from './keys.ts'
+import {
+  ensureCertificates,
+  ensureHostKey,
+  ensurePairKey,
+  takeHostKeys,
+  writeCertificates,
+  writePairKey,
+} from './keys.ts'
 import { readSetup, type Setup, writeSetup } from './setup-file.ts'
 import { agreedOf, disagreements, encodeToken, type JoinToken } from './token.ts'
 
@@ -151,8 +158,17 @@ export async function joinPair(options: SetUpOptions & JoinOptions): Promise<voi
   await check(options, { part: 'joins', before, token })
   makeStateDir(config.stateDir)
   progress('keys from the token')
-  await writePairKey(config.pairKeyFile, token.pairKey)
-  await ensureHostKey(config.hostKeyFile, token.hostKeyPem)
+  await takeToken(config, token)
+  await prepareTrees(config, progress)
+  await makeState(config, progress)
+}
+
+/**
+ * What the token brings. The pair's key comes last, by which a member is told from a host that was shut out (hasJoined): a join
+ * that was cut off is done again.
+ */
+export async function takeToken(config: Config, token: JoinToken): Promise<void> {
+  await takeHostKeys(config.hostKeyFile, token.hostKeyPem)
   const { inviter } = token
   if (token.tls !== null && config.postgres.tls === null)
     await writeCertificates(config, { ...token.tls, authorityKeyPem: inviter?.authorityKeyPem ?? null })
@@ -164,8 +180,7 @@ export async function joinPair(options: SetUpOptions & JoinOptions): Promise<voi
     witnessInc: token.witness?.inc ?? null,
     otherHostKeyPem: inviter?.hostKeyPem ?? '',
   })
-  await prepareTrees(config, progress)
-  await makeState(config, progress)
+  await writePairKey(config.pairKeyFile, token.pairKey)
 }
 
 /**

@@ -13,6 +13,7 @@ import {
   readHostKeys,
   writeHostKey,
 } from '../../node-agent/keys/host-key.ts'
+import { takeHostKeys } from '../../node-agent/pair/keys.ts'
 import { admitPair, changeHostKeys, presentKeys } from '../../node-agent/witness/admission.ts'
 import { changeHostKey, changeLostHostKey } from '../../node-agent/witness/host-key-change.ts'
 import type { RunningWitness } from '../../node-agent/witness-server/main.ts'
@@ -204,4 +205,21 @@ test('a host that is gone for good is known to no witness any more, and one that
     assert.deepEqual([await opens(which, pair.otherPem), await opens(which, joins)], [false, true])
   // This host votes on as before.
   assert.match(String(await pair.voter().ask(pair.vote)), /its members have not added this witness yet/)
+})
+
+test('a host that was shut out and joins by a newer token is known to the witness by the key that came with it', async t => {
+  const pair = await pairAt(t)
+  const file = join(pair.folder, 'shut-out.key')
+  await writeHostKey(file, pair.otherPem)
+  assert.equal(await pair.changeLost(), '')
+  const opens = async (): Promise<boolean> => (await presentKeys(pair.caller(0, await readHostKey(file), 'b'))).ok
+  assert.equal(await opens(), false)
+  await takeHostKeys(file, pair.kept.text)
+  assert.equal(await opens(), true)
+  const taken = readFileSync(file, 'utf8')
+  await takeHostKeys(file, pair.kept.text)
+  assert.equal(readFileSync(file, 'utf8'), taken, 'cut off and done again it is the same')
+  // Back with an old token: what it is known by stays beside.
+  await takeHostKeys(file, pair.otherPem)
+  assert.deepEqual(new Set(pemsOf(readFileSync(file, 'utf8'))), new Set(pemsOf(taken)))
 })

@@ -13,7 +13,7 @@ import {
   writeCertificates,
   writePairKey,
 } from '../../node-agent/pair/keys.ts'
-import { beginPair, joinPair } from '../../node-agent/pair/set-up.ts'
+import { beginPair, joinPair, takeToken } from '../../node-agent/pair/set-up.ts'
 import { type Setup, writeSetup } from '../../node-agent/pair/setup-file.ts'
 import { decodeToken } from '../../node-agent/pair/token.ts'
 import { encodeRecord } from '../../node-agent/state-file/record.ts'
@@ -102,6 +102,28 @@ test('a token, which may be an old one, changes nothing of a member', async t =>
     files.map(path => readFileSync(path, 'utf8')),
     before,
   )
+})
+
+test('a host that was shut out and whose join by a newer token was cut off is no member: it is done again', async t => {
+  const { b, setup, ask } = await joinedHost(t)
+  writeFileSync(join(b.stateDir, stateName), encodeRecord(stateFormat, emptyDurable))
+  await writeSetup(b.stateDir, setup)
+  const known = decodeToken(await ask())
+  assert.ok(known !== null)
+  const token = { ...known, node: 'b', pairKey: Buffer.alloc(32, 9).toString('base64url') } as const
+  const tls = join(b.stateDir, 'tls')
+  rmSync(tls, { recursive: true })
+  writeFileSync(tls, 'in the way')
+  await assert.rejects(takeToken(b, token))
+  rmSync(tls)
+  const again = joinPair({
+    ...{ config: b, progress: assert.fail, prepareDatabase: assert.fail, erase: null },
+    ...{ token, hearsOther: async () => false },
+  })
+  await assert.rejects(again, /this configuration|this set-up/, 'it goes on to the checks of a set-up')
+  await takeToken(b, token)
+  assert.equal(readFileSync(tlsPaths(b).certificate, 'utf8'), token.tls?.certificatePem)
+  assert.equal(readFileSync(b.pairKeyFile, 'utf8').trim(), token.pairKey)
 })
 
 test('a host that left its pair and is to begin another one is told what stands in the way, and what keeps its data and enrolment', async t => {
