@@ -7,6 +7,7 @@ import { criticalMb, tightest } from '../disk/policy.ts'
 import { volumePaths, volumesAt } from '../disk/space.ts'
 import { evidenceDirOf } from '../evidence-store.ts'
 import { makeFolder } from '../folders.ts'
+import { finishKeyAndCertificate } from '../keys/certificates.ts'
 import { flattenConfig } from '../pair/adopted-config.ts'
 import { tlsPaths } from '../pair/keys.ts'
 import type { CollectedEvidence, DatabasePort } from '../ports.ts'
@@ -107,6 +108,8 @@ export class DatabaseDriver implements DatabasePort {
     config: Config,
     { note, pulse }: { note: (why: string) => void; pulse: Pulse },
   ): Promise<DatabaseDriver> {
+    // Before the database and the file trees read them.
+    await finishKeyAndCertificate(tlsPaths(config))
     const spec = await clusterSpecOf(config)
     const peerDatabase = config.peer.paths.map(path => ({ host: path.peer, port: config.postgres.port }))
     return new DatabaseDriver(config, spec, new PostgresDriver({ spec, peerDatabase, progress: note, pulse }))

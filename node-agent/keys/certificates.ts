@@ -1,9 +1,10 @@
 import { X509Certificate } from 'node:crypto'
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { isIP } from 'node:net'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
+import { removeJournalFile } from '../state-file/change-journal.ts'
 import { openssl } from './openssl.ts'
-import { writeSecret } from './secret-file.ts'
+import { readSecret, writeSecret } from './secret-file.ts'
 
 /**
  * Certificates: one authority for each pair, which signs one certificate for each host, used in both directions of
@@ -112,14 +113,33 @@ async function inPrivateFolder<T>(folder: string, make: (at: (name: string) => s
   }
 }
 
-/** PostgreSQL reads key and certificate from two files. */
-export async function writeKeyAndCertificate(
-  paths: { key: string; certificate: string },
-  made: KeyAndCertificate,
-): Promise<void> {
-  await writeSecret(paths.key, Buffer.from(made.keyPem))
-  await writeSecret(paths.certificate, Buffer.from(made.certificatePem))
+export interface KeyAndCertificatePaths {
+  key: string
+  certificate: string
 }
+
+/**
+ * PostgreSQL reads key and certificate from two files, and does not start with two that don't belong together. So both lie in
+ * a third one until both are written: `finishKeyAndCertificate` ends what a kill, a loss of power or a full disk cut off.
+ */
+export async function writeKeyAndCertificate(paths: KeyAndCertificatePaths, made: KeyAndCertificate): Promise<void> {
+  const { keyPem, certificatePem } = made
+  await writeSecret(bothIn(paths), Buffer.from(JSON.stringify({ keyPem, certificatePem })))
+  await finishKeyAndCertificate(paths)
+}
+
+/** Nothing is done where nothing was cut off. */
+export async function finishKeyAndCertificate(paths: KeyAndCertificatePaths): Promise<void> {
+  const both = readSecret(bothIn(paths))
+  if (both === null) return
+  const { keyPem, certificatePem } = JSON.parse(both.toString()) as KeyAndCertificate
+  await writeSecret(paths.key, Buffer.from(keyPem))
+  await writeSecret(paths.certificate, Buffer.from(certificatePem))
+  removeJournalFile({ folder: dirname(paths.key), name: basename(bothIn(paths)) })
+}
+
+const bothIn = ({ key }: KeyAndCertificatePaths): string => key + bothSuffix
+export const bothSuffix = '.with-certificate.json'
 
 /** SHA-256 of the certificate in DER, lower case hex without colons: what a client pins. */
 export const fingerprintOf = (certificate: X509Certificate): string =>

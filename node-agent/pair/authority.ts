@@ -5,7 +5,13 @@ import { z } from 'zod'
 import { otherNode } from '../../shared/protocol/nodes.ts'
 import type { Config } from '../config.ts'
 import { makeFolder } from '../folders.ts'
-import { certificatesOf, fingerprintOf, type KeyAndCertificate, makeAuthority } from '../keys/certificates.ts'
+import {
+  bothSuffix,
+  certificatesOf,
+  fingerprintOf,
+  type KeyAndCertificate,
+  makeAuthority,
+} from '../keys/certificates.ts'
 import { readSecret, writeSecret } from '../keys/secret-file.ts'
 import { nextAuthorityName, tlsPaths } from './keys.ts'
 
@@ -73,7 +79,7 @@ export async function settleNextAuthority(config: Config): Promise<void> {
   await writeSecret(tlsPaths(config).authority, Buffer.from(next.certificatePem))
   // The other host's, for whoever joins in its place: made anew when they are wanted (keys.ts).
   const other = otherNode(config.node)
-  for (const name of [`${other}.pem`, `${other}.key`]) rmSync(at(name), { force: true })
+  for (const name of [`${other}.pem`, `${other}.key`, `${other}.key${bothSuffix}`]) rmSync(at(name), { force: true })
   forgetNextAuthority(config)
 }
 

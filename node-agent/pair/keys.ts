@@ -8,6 +8,7 @@ import {
   type CertificateName,
   certificatesOf,
   daysLeft,
+  finishKeyAndCertificate,
   type KeyAndCertificate,
   leafDays,
   makeAuthority,
@@ -214,6 +215,7 @@ async function ensure(
   paths: { key: string; certificate: string },
   make: () => Promise<KeyAndCertificate>,
 ): Promise<KeyAndCertificate> {
+  await finishKeyAndCertificate(paths)
   const [key, certificate] = [readSecret(paths.key), readSecret(paths.certificate)]
   if (key !== null && certificate !== null) return { keyPem: key.toString(), certificatePem: certificate.toString() }
   const made = await make()

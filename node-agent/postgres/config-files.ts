@@ -2,6 +2,7 @@ import { chmod, chown, copyFile, readFile, rename, rm, writeFile } from 'node:fs
 import { dirname, join } from 'node:path'
 import { otherNode } from '../../shared/protocol/nodes.ts'
 import { makeFolder } from '../folders.ts'
+import { finishKeyAndCertificate } from '../keys/certificates.ts'
 import { type ClusterSpec, configFile, exists, hbaFile, identFile, replicationRole, standbyName } from './cluster.ts'
 
 /**
@@ -122,6 +123,7 @@ const keyPaths = (spec: ClusterSpec): ClusterSpec['tls'] => ({
 /** The server refuses a key that is not its own user's or root's with the right mode: it gets copies of its own. */
 async function copyKeys(spec: ClusterSpec): Promise<void> {
   const to = keyPaths(spec)
+  await finishKeyAndCertificate({ key: spec.tls.keyFile, certificate: spec.tls.certFile })
   for (const name of ['certFile', 'keyFile', 'caFile'] as const) {
     await copyFile(spec.tls[name], to[name])
     await own(spec, to[name], 0o600)

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { createPrivateKey, X509Certificate } from 'node:crypto'
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -21,6 +21,8 @@ import {
   tlsPaths,
   writeCertificates,
 } from '../../node-agent/pair/keys.ts'
+import type { ClusterSpec } from '../../node-agent/postgres/cluster.ts'
+import { refreshAccess } from '../../node-agent/postgres/config-files.ts'
 import { exampleConfig } from './example-config.ts'
 
 test('a host with the key of the pair’s authority makes a new certificate for either; both are of the authority that both hosts have', async t => {
@@ -130,4 +132,39 @@ test('a set-up that was cut off between a key and its certificate makes both ane
   const made = new X509Certificate(readFileSync(certificate))
   assert.ok(made.verify(new X509Certificate(authority.certificatePem).publicKey))
   assert.ok(made.checkPrivateKey(createPrivateKey(readFileSync(tlsPaths(config).key))))
+})
+
+test('a new certificate that was cut off between its key and itself belongs to its key when the database is given them', async t => {
+  const folder = mkdtempSync(join(tmpdir(), 'understudy-between-'))
+  t.after(() => rmSync(folder, { recursive: true, force: true }))
+  const config = parseConfig(JSON.stringify({ ...exampleConfig, stateDir: folder }), 'agent.json')
+  await ensureCertificates(config)
+  const paths = tlsPaths(config)
+  const confDir = join(folder, 'postgres')
+  const tls = { certFile: paths.certificate, keyFile: paths.key, caFile: paths.authority }
+  const user = { name: 'postgres', uid: process.getuid!(), gid: process.getgid!() }
+  const known: Partial<ClusterSpec> = {
+    confDir,
+    dataDir: folder,
+    peerAddresses: ['10.9.0.2'],
+    superuser: 'postgres',
+    user,
+    tls,
+  }
+  const spec = known as ClusterSpec
+  mkdirSync(confDir)
+  await refreshAccess(spec, [])
+  const fits = (key: string, certificate: string): boolean =>
+    new X509Certificate(readFileSync(certificate)).checkPrivateKey(createPrivateKey(readFileSync(key)))
+  const made = await newCertificate(config, 'this host')
+  assert.ok(made !== null)
+  // In the place of a kill, or of a disk that is full by then.
+  mkdirSync(`${paths.certificate}.tmp`)
+  await assert.rejects(writeKeyAndCertificate(paths, made))
+  rmSync(`${paths.certificate}.tmp`, { recursive: true })
+  assert.equal(fits(paths.key, paths.certificate), false)
+  await refreshAccess(spec, [])
+  assert.ok(fits(join(confDir, 'server.key'), join(confDir, 'server.crt')))
+  assert.equal(readFileSync(join(confDir, 'server.crt'), 'utf8'), made.certificatePem)
+  assert.equal(existsSync(`${paths.key}.with-certificate.json`), false)
 })
