@@ -303,7 +303,7 @@ export class Agent {
   #asked(verb: string, body: unknown): unknown {
     switch (verb) {
       case quiesceVerb:
-        return quiesce(this)
+        return quiesce(this).then(({ behind }) => behind)
       case summaryVerb:
         return this.comparison.answer(body)
       case relayVerb:

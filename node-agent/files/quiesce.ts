@@ -18,25 +18,39 @@ const resumeAfterMs = 15_000
 /** For the other host's question: both drains, and services that take their time to stop. */
 export const quiesceLimitMs = 45_000
 
+export interface Quiesced {
+  /** Why files of trees that are not required are behind; '' where none are. */
+  behind: string
+  /** Nothing came of what it was for: the services run again, unless they have been stopped for something newer. */
+  resume: () => void
+}
+
+/** The newest stop of each agent's services: what an earlier one ends with must not start them under it. */
+const newestPauses = new WeakMap<Agent, object>()
+
 /**
- * Drains, stops the services, drains what they wrote at their end. Answers '' or why files are behind nevertheless: of
- * trees that are not required.
+ * Drains, stops the services, drains what they wrote at their end.
  * @throws a sentence when a tree that is required can't be brought over; the services run again then
  */
-export async function quiesce(agent: Agent): Promise<string> {
-  if (agent.config.sync === null || !isPrimary(agent.state)) return ''
+export async function quiesce(agent: Agent): Promise<Quiesced> {
+  if (agent.config.sync === null || !isPrimary(agent.state)) return { behind: '', resume: () => {} }
   // While the services run, so that they are away for the shortest time.
   const before = await drained(agent, drainLimitMs)
-  if (agent.config.services.length === 0) return before
+  if (agent.config.services.length === 0) return { behind: before, resume: () => {} }
+  const pause = {}
+  newestPauses.set(agent, pause)
+  const resume = (): void => {
+    if (newestPauses.get(agent) === pause) agent.resumeServices()
+  }
   await agent.pauseServices()
   // If nothing comes of it they run again: a switchover takes a second, and a host that is no primary starts none.
-  setTimeout(() => agent.resumeServices(), resumeAfterMs).unref()
+  setTimeout(resume, resumeAfterMs).unref()
   try {
     const behind = await drained(agent, lastDrainLimitMs)
     if (behind !== '') agent.note(`switchover with files behind: ${behind}`)
-    return behind
+    return { behind, resume }
   } catch (error) {
-    agent.resumeServices()
+    resume()
     throw error
   }
 }

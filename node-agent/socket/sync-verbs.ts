@@ -41,15 +41,17 @@ export function syncVerbs(agent: Agent): Record<string, Verb> {
 /**
  * Before a planned switchover, on either host: the primary brings over what was written, stops its services and brings
  * over what they wrote at their end. A tree that is required and can't be brought over stands in the way.
+ * @returns what starts the services of this host again where nothing comes of it
  */
-export async function quiesceForSwitchover(agent: Agent, where: 'here' | 'on the other host'): Promise<void> {
-  if (agent.config.sync === null) return
+export async function quiesceForSwitchover(agent: Agent, where: 'here' | 'on the other host'): Promise<() => void> {
+  if (agent.config.sync === null) return () => {}
   if (where === 'here') {
-    await quiesce(agent).catch(error => {
+    const { resume } = await quiesce(agent).catch(error => {
       throw new VerbError('refused', error instanceof Error ? error.message : String(error))
     })
-    return
+    return resume
   }
   const answer = await agent.ports.peer.ask({ verb: quiesceVerb, body: null, limitMs: quiesceLimitMs })
   if (!answer.ok) throw new VerbError('refused', `${agent.state.peer} does not bring its files over: ${answer.why}`)
+  return () => {}
 }

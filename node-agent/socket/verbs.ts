@@ -168,10 +168,10 @@ async function switchover(agent: Agent, wanted: z.output<typeof switchoverArgs>)
       'refused',
       `${agent.state.peer} is silent and can't hand over. A lost primary is replaced by itself where \`understudy check\` says so; otherwise switch it off and use \`understudy takeover --force\``,
     )
-  await quiesceForSwitchover(agent, asPrimary ? 'here' : 'on the other host')
+  const resume = await quiesceForSwitchover(agent, asPrimary ? 'here' : 'on the other host')
   const command = agent.operator({ command: 'switchover', epoch: wanted.epoch ?? known.epoch })
   const sentence = await accepted(command).catch((error: unknown) => {
-    if (asPrimary) agent.resumeServices()
+    resume()
     throw error
   })
   if (asPrimary) return { why: sentence }

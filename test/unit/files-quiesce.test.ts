@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
 import type { Agent } from '../../node-agent/agent.ts'
 import { quiesce } from '../../node-agent/files/quiesce.ts'
 import { treeSchema } from '../../node-agent/files/settings.ts'
@@ -11,7 +12,7 @@ import { timingOf } from '../../shared/protocol/timing.ts'
 function primaryWith(part: {
   trees: Record<string, 'async' | 'required'>
   services: number
-  answer: (tree: string) => string
+  answer: (tree: string) => string | Promise<string>
 }): { agent: Agent; did: string[] } {
   const did: string[] = []
   const state = newHost({ node: 'a', timing: timingOf('default') })
@@ -34,7 +35,7 @@ function primaryWith(part: {
         },
       ],
       ask: async (_worker: string, { body }: { body: { tree: string } }) => {
-        const why = part.answer(body.tree)
+        const why = await part.answer(body.tree)
         return why === '' ? { ok: true, body: {} } : { ok: false, why }
       },
     },
@@ -66,6 +67,31 @@ test('a switchover is refused while a required tree is not brought over, whateve
 test('a switchover goes on without a tree that is not required, and says that it is behind', async () => {
   const trees = { data: 'required', logs: 'async' } as const
   const { agent, did } = primaryWith({ trees, services: 1, answer: tree => (tree === 'logs' ? 'logs is behind' : '') })
-  assert.equal(await quiesce(agent), 'logs is behind')
+  assert.equal((await quiesce(agent)).behind, 'logs is behind')
   assert.deepEqual(did, ['paused', 'switchover with files behind: logs is behind'])
+})
+
+test('services that a second attempt has stopped are not started by the first one, before what they wrote is brought over', async t => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  let answer = (): string | Promise<string> => ''
+  const { agent, did } = primaryWith({ trees: { data: 'required' }, services: 1, answer: () => answer() })
+  const first = await quiesce(agent)
+  t.mock.timers.tick(14_000)
+  const drained = Promise.withResolvers<string>()
+  let asked = 0
+  answer = () => {
+    asked += 1
+    return asked > 1 ? drained.promise : ''
+  }
+  const second = quiesce(agent)
+  while (asked < 2) await turn()
+  t.mock.timers.tick(2000)
+  first.resume()
+  assert.deepEqual(did, ['paused', 'paused'])
+  drained.resolve('')
+  await second
+  t.mock.timers.tick(12_000)
+  assert.deepEqual(did, ['paused', 'paused'])
+  t.mock.timers.tick(2000)
+  assert.deepEqual(did, ['paused', 'paused', 'resumed'])
 })
