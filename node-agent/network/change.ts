@@ -95,14 +95,18 @@ export async function applyChange(parts: ChangeParts, change: WantedChange): Pro
   try {
     await change.remember('after')
   } catch (error) {
-    const why = `it can't be remembered: ${error instanceof Error ? error.message : String(error)}`
     // Whatever of it was written already.
-    await change.remember('before').catch(() => {})
-    return takeBack(parts, { done, why })
+    const left = await change.remember('before').then(
+      () => [],
+      one => [`the files for the next boot: ${messageOf(one)}`],
+    )
+    return takeBack(parts, { done, why: `it can't be remembered: ${messageOf(error)}`, left })
   }
   removeJournal(parts)
   return { ok: true, why: isSomebody(before) ? reachedAgain : nobodyReached }
 }
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
 const isSomebody = ({ peer, witness, controlPlane }: Reach): boolean => peer || witness || controlPlane === true
 export const reachedAgain = 'everything that was reached before is reached'
@@ -147,9 +151,9 @@ export async function undoUnfinished(
 
 async function takeBack(
   parts: ChangeParts,
-  { done, why }: { done: readonly Step[]; why: string },
+  { done, why, left = [] }: { done: readonly Step[]; why: string; left?: readonly string[] },
 ): Promise<ChangeResult> {
-  const failed: string[] = []
+  const failed = [...left]
   for (const argv of undoOf(done)) {
     const failure = await runBackwards(parts, argv)
     if (failure !== null) failed.push(`\`${argv.join(' ')}\`: ${failure.why}`)

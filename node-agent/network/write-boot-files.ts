@@ -1,4 +1,4 @@
-import { readdirSync, rmSync } from 'node:fs'
+import { lstatSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { chmod, mkdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { NetworkManager, Vswitch } from '../../shared/hosts/network.ts'
@@ -25,7 +25,9 @@ export async function writeBootFiles(
     if (made !== undefined) await chmod(dirname(target), 0o755)
     const folder = await openFolderWriter(dirname(target))
     try {
-      await folder.write(basename(target), Buffer.from(text), bootFileMode(parts.manager))
+      // Whoever takes a change back on a full disk has no room for what is there already.
+      if (isThere(target, { text, mode: bootFileMode(parts.manager) })) await folder.sync()
+      else await folder.write(basename(target), Buffer.from(text), bootFileMode(parts.manager))
     } finally {
       await folder.close()
     }
@@ -36,6 +38,11 @@ export async function writeBootFiles(
   if (parts.manager !== 'netplan' || files.length === 0) return
   const generated = await exec(['netplan', 'generate'], { limitMs: generateLimitMs })
   if (!generated.ok) throw new Error(`netplan refuses our file: ${generated.why}`)
+}
+
+function isThere(path: string, { text, mode }: { text: string; mode: number }): boolean {
+  const found = lstatSync(path, { throwIfNoEntry: false })
+  return found?.isFile() === true && (found.mode & 0o7777) === mode && readFileSync(path, 'utf8') === text
 }
 
 function writtenBefore(root: string): string[] {
