@@ -78,7 +78,7 @@ type Language = 'ifupdown' | 'systemd-networkd' | 'netplan'
 /** interfaces(5); systemd.netdev(5), systemd.network(5); netplan(5) in YAML or JSON. */
 const brings: { [language in Language]: (text: string, name: string) => boolean } = {
   ifupdown: (text, name) => new RegExp(`^\\s*(auto|allow-\\S+|iface)\\s(.*\\s)?${name}(\\s|$)`, 'm').test(text),
-  'systemd-networkd': (text, name) => new RegExp(`^\\s*Name=(.*\\s)?${name}(\\s|$)`, 'm').test(text),
+  'systemd-networkd': (text, name) => new RegExp(`^[ \\t]*Name[ \\t]*=(.*\\s)?${name}(\\s|$)`, 'm').test(text),
   netplan: (text, name) => new RegExp(`(^|[{,])\\s*["']?${name}["']?\\s*:`, 'm').test(text),
 }
 

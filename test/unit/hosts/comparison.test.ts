@@ -149,6 +149,8 @@ const bootFiles: [string, string][] = [
   ['/etc/network/interfaces', 'auto lo br0\niface br0 inet static\n  bridge_ports eth1\n'],
   ['/etc/network/interfaces.d/bridge', 'allow-hotplug br0\n'],
   ['/etc/systemd/network/10-bridge.netdev', '[NetDev]\nName=br0\nKind=bridge\n'],
+  ['/etc/systemd/network/20-bridge.netdev', '[NetDev]\r\nName = br0\r\nKind = bridge'],
+  ['/etc/netplan/02.yaml', 'network: {bridges: {"br0": {mtu: 1500}}}'],
   ['/etc/netplan/01.yaml', 'network:\n  bridges:\n    br0:\n      mtu: 1500\n'],
 ]
 for (const [path, text] of bootFiles) {
