@@ -30,6 +30,16 @@ describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
     }
   }
 
+  /** An agent that is started anew has another one. */
+  const anotherDriver = async (change: { hangMs?: number } = {}): Promise<void> => {
+    await a.driver.detach()
+    a.driver = new PostgresDriver({
+      spec: { ...a.spec, ...change },
+      peerDatabase: [{ host: '127.0.0.1', port: b.spec.port }],
+      progress: line => void a.progress.push(line),
+    })
+  }
+
   test('a host without a cluster makes none where it is to be promoted: the volume with its data may be missing', async () => {
     const result = await a.driver.perform({ op: 'promote', epoch: 1, syncNames: 'empty' })
     assert.match(result.ok ? '' : result.why, /there is no whole database in .* is its volume mounted\?/)
@@ -99,13 +109,7 @@ describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
 
   test('a new driver adopts the running server without a restart', async () => {
     const pid = await findPostmaster(a.spec)
-    await a.driver.detach()
-    const options = {
-      spec: a.spec,
-      peerDatabase: [{ host: '127.0.0.1', port: b.spec.port }],
-      progress: (line: string) => void a.progress.push(line),
-    }
-    a.driver = new PostgresDriver(options)
+    await anotherDriver()
     const view = await a.driver.adopt()
     assert.equal(view.process, 'primary')
     assert.equal(await findPostmaster(a.spec), pid)
@@ -119,12 +123,7 @@ describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
   test('a running server that does not answer an agent at its start is given time, as the primary that it is', async () => {
     const pid = await findPostmaster(a.spec)
     const pids = scan(a.spec)
-    await a.driver.detach()
-    a.driver = new PostgresDriver({
-      spec: { ...a.spec, hangMs: 300 },
-      peerDatabase: [{ host: '127.0.0.1', port: b.spec.port }],
-      progress: line => a.progress.push(line),
-    })
+    await anotherDriver({ hangMs: 300 })
     signal('STOP', pids)
     try {
       const { process: role, epoch, end } = await a.driver.adopt()
@@ -136,6 +135,9 @@ describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
     await until('it is seen as it is', () => a.driver.view.end.timeline > 0 && !a.driver.view.hanging)
     assert.deepEqual([a.driver.view.process, a.driver.view.syncNames], ['primary', 'set'])
     assert.equal(await findPostmaster(a.spec), pid)
+    // Its short limit is not for the tests that follow.
+    await anotherDriver()
+    await a.driver.adopt()
   })
 
   test('a running server that nobody reaches by the port that is configured now is started anew', async () => {
@@ -319,13 +321,8 @@ describe('the PostgreSQL driver', { timeout: 300_000 }, () => {
   }
 
   test('a stopped postmaster is seen as a hang, and as stuck while its host keeps it from nothing', async () => {
-    await a.driver.detach()
+    await anotherDriver({ hangMs: 300 })
     const views: DatabaseView[] = []
-    a.driver = new PostgresDriver({
-      spec: { ...a.spec, hangMs: 300 },
-      peerDatabase: [{ host: '127.0.0.1', port: b.spec.port }],
-      progress: line => a.progress.push(line),
-    })
     await a.driver.adopt()
     a.driver.onView(view => views.push(view))
     const pid = await findPostmaster(a.spec)
