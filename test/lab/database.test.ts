@@ -166,7 +166,7 @@ function impostorConfig(pair: Pair, host: HostName): string {
   const other = agentPaths(pair.lab, otherNode(host))
   const stateDir = join(diskDir, 'copied-state')
   rmSync(stateDir, { recursive: true, force: true })
-  cpSync(other.stateDir, stateDir, { recursive: true, filter: source => !source.endsWith('.sock') })
+  cpSync(other.stateDir, stateDir, { recursive: true, filter: source => !/\.(sock|tmp)$/.test(source) })
   const text = readFileSync(other.config, 'utf8')
     .replaceAll(other.stateDir, stateDir)
     .replaceAll(other.socket, join(runDir, 'copied.sock'))
